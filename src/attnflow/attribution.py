@@ -1,0 +1,192 @@
+"""Attribution: what each token of one text contributed, and why the numbers can be believed.
+
+An `Attribution` is the end of the way through the house. It is immutable, holds numpy arrays only,
+and knows how to rank itself, sum pieces to words, and become a dictionary, a file or a picture.
+Building one from a solved flow is `explainer`'s business; drawing one is that of `views`.
+
+The scores are the token's share of a maximum flow: non-negative, and their sum is the value of the
+flow. They are not the Shapley values of the model (see docs/method.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.errors import InputError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why a flow can be believed. Flow values are in the units of the capacities.
+
+    Attributes:
+        value: Total flow from the source to the tokens.
+        upper_bound: No flow through the network is larger than this (a cut proves it).
+        mu: Weight of the log barrier.
+        conservation: Largest imbalance of a node, relative to `value`.
+        centrality: Largest relative error of the barrier's optimality conditions.
+        iterations: Factorisations that the solver needed.
+        status: "solved", or what stopped the solver.
+    """
+
+    value: float
+    upper_bound: float
+    mu: float
+    conservation: float
+    centrality: float
+    iterations: int
+    status: str
+
+    @property
+    def gap(self) -> float:
+        """How far `value` is at most below the true maximum flow, relative to the bound, 0 to 1."""
+        return 1 - self.value / self.upper_bound if self.upper_bound > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the text: its characters `start:end` and the sum of its tokens' scores."""
+
+    text: str
+    score: float
+    start: int
+    end: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The scores of one text's tokens for one class, with what stands behind them.
+
+    Attributes:
+        text: The text explained.
+        tokens: The tokenizer's tokens, special ones included, without padding; length t.
+        offsets: For each token its half-open span of characters in `text`; (0, 0) for a special
+            token.
+        special: `(t,)` bool, true at the tokens that the tokenizer added ([CLS], [SEP], ...).
+        word_ids: For each token the index of its word, or None for a special token.
+        scores: `(t,)` float64, >= 0, flow units; their sum is the flow's value for the `input`
+            read-out.
+        tensor: The information tensor: "af", "gf", "agf" or "cf".
+        readout: "input" (outflow of the input row) or "throughput" (mean over all rows).
+        target: Index of the explained class.
+        labels: Names of the classes, in the order of `logits`.
+        logits: `(classes,)` float64, the model's output for this text.
+        certificate: Why the flow can be believed.
+        model: Name or folder of the model.
+        edges: `(layers, t, t)` float64 flow on each edge, layer 0 next to the tokens; query, then
+            key. None unless asked for.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    special: NDArray[np.bool_]
+    word_ids: tuple[int | None, ...]
+    scores: NDArray[np.float64]
+    tensor: str
+    readout: str
+    target: int
+    labels: tuple[str, ...]
+    logits: NDArray[np.float64]
+    certificate: Certificate
+    model: str
+    edges: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        for array in (self.special, self.scores, self.logits, self.edges):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def label(self) -> str:
+        """Name of the explained class."""
+        return self.labels[self.target]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """`(classes,)` softmax of the logits."""
+        shifted = np.exp(self.logits - self.logits.max())
+        probabilities: NDArray[np.float64] = shifted / shifted.sum()
+        return probabilities
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """`(t,)` scores over the sum of the ordinary tokens' scores; special tokens are 0."""
+        ordinary = np.where(self.special, 0.0, self.scores)
+        total = ordinary.sum()
+        return ordinary / total if total > 0 else ordinary
+
+    @property
+    def special_share(self) -> float:
+        """Part of all the scores that went to special tokens, 0 to 1."""
+        total = self.scores.sum()
+        return float(self.scores[self.special].sum() / total) if total > 0 else 0.0
+
+    def surface(self, index: int) -> str:
+        """The token as it stands in the text; a special token under its own name."""
+        start, end = self.offsets[index]
+        return self.text[start:end] if end > start else self.tokens[index]
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The `k` ordinary tokens of highest score, best first, as (surface, score)."""
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}.")
+        ordinary = [i for i in range(len(self)) if not self.special[i]]
+        ordinary.sort(key=lambda i: (-self.scores[i], i))
+        return [(self.surface(i), float(self.scores[i])) for i in ordinary[:k]]
+
+    def words(self) -> list[Word]:
+        """The words of the text in order, each with the sum of its tokens' scores."""
+        return [self._word(group) for group in self._groups()]
+
+    def _groups(self) -> Iterator[tuple[int, ...]]:
+        """Runs of neighbouring tokens that belong to one word."""
+        group: list[int] = []
+        for i, word in enumerate(self.word_ids):
+            if group and word != self.word_ids[group[-1]]:
+                yield tuple(group)
+                group = []
+            if word is not None:
+                group.append(i)
+        if group:
+            yield tuple(group)
+
+    def _word(self, tokens: tuple[int, ...]) -> Word:
+        start = min(self.offsets[i][0] for i in tokens)
+        end = max(self.offsets[i][1] for i in tokens)
+        text = self.text[start:end] if end > start else "".join(self.tokens[i] for i in tokens)
+        return Word(text, float(sum(self.scores[i] for i in tokens)), start, end, tokens)
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{text} {score:.3g}" for text, score in self.top(3))
+        return f"Attribution({self.label}: {best}; {self.tensor} flow {self.certificate.value:.4g})"
+
+    def __str__(self) -> str:
+        from attnflow.views.terminal import render
+
+        return render(self)
+
+    def _repr_html_(self) -> str:
+        from attnflow.views.page import fragment
+
+        return fragment(self)
+
+    def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the page of this attribution: one file, no network. Returns its path."""
+        from attnflow.views.page import write
+
+        return write([self], Path(file), overwrite=overwrite)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the edge flows, as plain Python values ready for `json.dumps`."""
+        raise NotImplementedError

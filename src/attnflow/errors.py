@@ -1,0 +1,33 @@
+"""What can go wrong, each error saying what was expected, what came, and what to do.
+
+AttnflowError
+    InputError      an argument is not what it should be (also a ValueError)
+    ModelError      the model cannot be explained, or gave numbers that cannot be used
+    UnsolvedError   the solver could not certify an answer; its results are still at hand
+    StorageError    a file could not be read or written (also an OSError)
+    MissingExtraError   an optional package is not installed (also an ImportError)
+"""
+
+
+class AttnflowError(Exception):
+    """Base of all errors that attnflow raises on purpose."""
+
+
+class InputError(AttnflowError, ValueError):
+    """An argument is not what it should be."""
+
+
+class ModelError(AttnflowError):
+    """The model cannot be explained, or gave numbers that cannot be used."""
+
+
+class UnsolvedError(AttnflowError):
+    """A flow has no certificate: the limit of iterations or of float64 was reached."""
+
+
+class StorageError(AttnflowError, OSError):
+    """A file could not be read or written."""
+
+
+class MissingExtraError(AttnflowError, ImportError):
+    """An optional package is not installed."""

