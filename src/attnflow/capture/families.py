@@ -1,0 +1,126 @@
+"""What differs between model families, as data.
+
+A family is found by `config.model_type`. The conservative tensor needs to know where the residual
+stream x_i enters an attention block and which module gives the block's output o_i, before the two
+are added; both are named by a class and a path below it. Layers are told apart by the order of
+calls, never by module, since ALBERT runs one module for all of them.
+
+To add a family, add an entry here and to the tests' models: the conservation test then tells
+whether everything non-linear in it is frozen. Read next: capture.py.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attnflow.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where one family keeps what a capture needs.
+
+    block          class of the module whose first argument is the residual stream x_i
+    output         path inside the block to the module that gives o_i, the block's attention output
+    probabilities  path inside the block to a module through which the attention weights run, for
+                   families that compute attention themselves; None: through transformers' interface
+    gates          (class, attribute) of the activation in a gated MLP, or None
+    mixer          config entry that, when positive, mixes tokens beside attention, or None
+    """
+
+    block: str
+    output: str
+    probabilities: str | None = None
+    gates: tuple[str, str] | None = None
+    mixer: str | None = None
+
+
+FAMILIES: dict[str, Family] = {
+    "albert": Family("AlbertAttention", "dense"),
+    "bert": Family("BertAttention", "output.dense"),
+    "camembert": Family("CamembertAttention", "output.dense"),
+    "deberta-v2": Family(
+        "DebertaV2Attention",
+        "output.dense",
+        probabilities="self.dropout",
+        mixer="conv_kernel_size",
+    ),
+    "distilbert": Family("TransformerBlock", "attention.out_lin"),
+    "electra": Family("ElectraAttention", "output.dense"),
+    "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=("ModernBertMLP", "act")),
+    "roberta": Family("RobertaAttention", "output.dense"),
+    "xlm-roberta": Family("XLMRobertaAttention", "output.dense"),
+}
+
+
+@dataclass
+class ResidualStream:
+    """Per layer, in the order of calls, x_i and o_i of shape (batch, t, width)."""
+
+    streams: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+    def keep_stream(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        first: Tensor = (*args, *kwargs.values())[0]
+        self.streams.append(first.detach())
+
+    def keep_output(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.outputs.append(output)
+
+
+def family_of(model: PreTrainedModel) -> Family | None:
+    """The model's family, or None where only the attention interface can be relied on."""
+    return FAMILIES.get(getattr(model.config, "model_type", ""))
+
+
+def conservative_family(model: PreTrainedModel) -> Family:
+    """The model's family if `cf` is conserved in it; else a ModelError with the reason."""
+    family, name = family_of(model), type(model).__name__
+    if family is None:
+        raise ModelError(
+            f"tensor='cf' must know where the residual stream of {name} runs; it knows the "
+            f"families {', '.join(FAMILIES)}. Use tensor='agf', 'gf' or 'af' for this model."
+        )
+    if family.mixer and getattr(model.config, family.mixer, 0) > 0:
+        raise ModelError(
+            f"{name} carries information between tokens beside attention ({family.mixer} = "
+            f"{getattr(model.config, family.mixer)}), so tensor='cf' would not be conserved. "
+            "Use tensor='agf', 'gf' or 'af' for this model."
+        )
+    return family
+
+
+def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """The modules that `family.block` names; a ModelError if there are none."""
+    blocks = [m for m in model.modules() if type(m).__name__ == family.block]
+    if not blocks:
+        raise ModelError(
+            f"{type(model).__name__} has no {family.block}, which its model_type "
+            f"{model.config.model_type!r} has in transformers; was it built by other code?"
+        )
+    return blocks
+
+
+def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """The activation modules whose output multiplies another branch."""
+    if family.gates is None:
+        return []
+    owner, attribute = family.gates
+    return [getattr(m, attribute) for m in model.modules() if type(m).__name__ == owner]
+
+
+def watch_residual_stream(
+    model: PreTrainedModel, family: Family, stack: ExitStack
+) -> ResidualStream:
+    """Hook the blocks for one forward pass; the hooks go when `stack` closes."""
+    seen = ResidualStream()
+    for block in attention_blocks(model, family):
+        output = block.get_submodule(family.output)
+        stack.enter_context(block.register_forward_pre_hook(seen.keep_stream, with_kwargs=True))
+        stack.enter_context(output.register_forward_hook(seen.keep_output))
+    return seen

@@ -1,0 +1,171 @@
+"""The frozen network: in the backward pass, what makes the model non-linear is held constant.
+
+Normalisation scales, the slope of each activation through the origin (gelu(x) = x * [gelu(x) / x])
+and activated gates are constants; attention weights are frozen in attention.py. What remains is
+linear, so gradient times value is a contribution, and contributions add up along the residual
+stream: they are conserved at every node, up to biases. The forward values do not change.
+
+The model's code is not touched. A `TorchFunctionMode` replaces functions (layer_norm, rsqrt, gelu,
+tanh, ...) while the forward pass runs, and a hook replaces the outputs of activation modules, which
+also covers those that compose several functions (gelu_new, quick_gelu, ...).
+
+    layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
+    activation   y = x * [f(x) / x], at x = 0 the limit from the right
+    gated MLP    y = W_o([f(gate)] * (W x)), otherwise the contribution would count twice
+
+Source: the freezing of attribution graphs, ALTI and DecompX, for gradients. Read next: families.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
+
+from attnflow.errors import ModelError
+
+# Below this magnitude an activation's slope is its limit at 0; safe in float32, where 1e-38 ends.
+_NEAR_ZERO = 1e-30
+
+_ACTIVATION_HOMES = ("torch.nn.modules.activation", "transformers.activations")
+
+# Pointwise activations with f(0) = 0, by class name: not every transformers version has them all.
+_ACTIVATIONS = frozenset(
+    """
+    AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
+    LinearActivation MishActivation NewGELUActivation PytorchGELUTanh QuickGELUActivation
+    ReLUSquaredActivation SiLUActivation ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
+    """.split()
+)
+
+
+@contextmanager
+def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
+    """Run a forward pass inside this to get the frozen network's graph.
+
+    `gates` are the activation modules of gated MLPs: their outputs are held constant as a whole.
+    An activation module that cannot be frozen raises a ModelError when it is called.
+    """
+    constant, thread = {id(gate) for gate in gates}, get_ident()
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Any:
+        if get_ident() != thread:  # the hook is global, and others may be training meanwhile
+            return None
+        if id(module) in constant:
+            return output.detach()
+        kind = type(module)
+        if kind.__module__ not in _ACTIVATION_HOMES:
+            return None
+        if kind.__name__ not in _ACTIVATIONS:
+            raise ModelError(
+                f"The activation {kind.__name__} has no slope through the origin that could be "
+                "held constant, so tensor='cf' cannot be computed; use tensor='agf'."
+            )
+        return _held(args[0], output.detach(), module.forward)
+
+    with register_module_forward_hook(hook), _FrozenFunctions():
+        yield
+
+
+class _Slope(Function):
+    """`value` forward; backward, the gradient of `slope * x` with a constant slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
+
+
+def _held(x: Tensor, value: Tensor, function: Callable[..., Tensor]) -> Tensor:
+    """`value` = function(x), with its slope through the origin held constant."""
+    with torch.no_grad():
+        near = x.new_full((), _NEAR_ZERO)
+        limit = function(near) / near
+        slope = torch.where(x.abs() < near, limit, value / x)
+    held: Tensor = _Slope.apply(x, value, slope)  # type: ignore[no-untyped-call]
+    return held
+
+
+def _activation(function: Callable[..., Tensor], x: Tensor, *args: Any, **options: Any) -> Tensor:
+    options.pop("inplace", None)  # x itself is still needed
+    with torch.no_grad():
+        value = function(x, *args, **options)
+    return _held(x, value, lambda near: function(near, *args, **options))
+
+
+def _constant(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    return function(*args, **options).detach()
+
+
+def _layer_norm(
+    function: Callable[..., Tensor],
+    input: Tensor,
+    normalized_shape: Collection[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: bool,
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    centred = input - input.mean(axes, keepdim=True)
+    variance = centred.detach().square().mean(axes, keepdim=True)
+    return _affine(centred * (variance + eps).rsqrt(), weight, bias)
+
+
+def _rms_norm(
+    function: Callable[..., Tensor],
+    input: Tensor,
+    normalized_shape: Collection[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    mean_square = input.detach().square().mean(axes, keepdim=True)
+    eps = torch.finfo(input.dtype).eps if eps is None else eps
+    return _affine(input * (mean_square + eps).rsqrt(), weight, None)
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    F.layer_norm: _layer_norm,
+    torch.layer_norm: _layer_norm,
+    F.rms_norm: _rms_norm,
+    torch.rms_norm: _rms_norm,
+    **dict.fromkeys((torch.rsqrt, Tensor.rsqrt), _constant),
+    **dict.fromkeys((torch.tanh, Tensor.tanh, F.tanh), _activation),
+    **dict.fromkeys((torch.relu, Tensor.relu, F.relu, F.relu6), _activation),
+    **dict.fromkeys((F.gelu, F.silu, F.mish, F.elu, F.leaky_relu, F.hardswish), _activation),
+}
+
+
+class _FrozenFunctions(TorchFunctionMode):
+    """Hands each call of a function in `_FUNCTIONS` to its frozen form."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        frozen = _FUNCTIONS.get(func)
+        if frozen is None:
+            return func(*args, **(kwargs or {}))
+        return frozen(func, *args, **(kwargs or {}))

@@ -1,0 +1,295 @@
+"""Explainer: the front door. A model, a tokenizer and texts in; one `Attribution` a text out.
+
+The way through the house: `tokens` places each text's tokens, `capture` runs the model once forward
+and once backward, `network` takes its information tensor for capacities, `solver` finds the flow,
+and the outflow of the input row (or the throughput of all rows) becomes the scores.
+
+The explainer holds a model and a tokenizer, and nothing that a call leaves behind.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnflow import models
+from attnflow.attribution import Attribution, Certificate
+from attnflow.capture import TENSORS, Capture, capture
+from attnflow.embedded import EMBEDDED_MODEL
+from attnflow.errors import InputError
+from attnflow.network import LayeredNetwork, layered_network
+from attnflow.solver import Flow, maximum_flow
+from attnflow.tokens import EncodedText, encode
+
+READOUTS = ("input", "throughput")
+Target = int | str | None
+
+
+class Explainer:
+    """Explains the decisions of one sequence classifier.
+
+    Attributes:
+        model: The model, as it was given.
+        tokenizer: Its tokenizer.
+        name: What results call the model.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str | None = None) -> None:
+        """Take a model of transformers in evaluation mode, in float32, and its tokenizer."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = EMBEDDED_MODEL, *, device: str | torch.device | None = None
+    ) -> "Explainer":
+        """Load a model by folder or hub id, in float32; the embedded one by default.
+
+        Raises:
+            InputError: The device or the folder is not what it should be.
+            ModelError: There is no such classifier.
+        """
+        model, tokenizer = models.load(name, device=device)
+        return cls(model, tokenizer, name=str(name))
+
+    @overload
+    def __call__(self, texts: str, **options: Any) -> Attribution: ...
+    @overload
+    def __call__(self, texts: Sequence[str], **options: Any) -> list[Attribution]: ...
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        *,
+        tensor: str = "cf",
+        target: Target | Sequence[Target] = None,
+        readout: str = "input",
+        gap: float = 1e-2,
+        mu: float | None = None,
+        edges: bool = False,
+        truncate: bool = False,
+        batch_size: int = 16,
+        progress: Callable[[int], object] | None = None,
+    ) -> Attribution | list[Attribution]:
+        """Explain one text, or several as a batch.
+
+        Args:
+            texts: A text, or a sequence of texts.
+            tensor: Information tensor: "cf" (conservative, docs/method.md), or the paper's "af",
+                "gf" or "agf".
+            target: The class to explain, by label or index, for all texts or one for each; None
+                is the class that the model predicts.
+            readout: "input" scores a token by its outflow from the input row, so that scores sum to
+                the flow; "throughput" by its mean flow over all rows, for "cf" alone, where a
+                token's rows are its own residual stream.
+            gap: Relative accuracy of the flow, inside (0, 1); see `maximum_flow`.
+            mu: Absolute weight of the barrier, > 0, instead of `gap`.
+            edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
+            truncate: Cut texts that are longer than the model takes, with a warning.
+            batch_size: Most texts in one forward pass.
+            progress: Called with the number of texts done, after each batch.
+
+        Returns:
+            One attribution for a text, a list in the order of the texts for a sequence.
+
+        Raises:
+            InputError: An argument, a label or a text is not what it should be.
+            ModelError: The model cannot be explained.
+            UnsolvedError: A flow could not be certified.
+        """
+        alone = isinstance(texts, str)
+        many = [texts] if isinstance(texts, str) else list(texts)
+        self._check(many, tensor, readout, batch_size)
+        encoded = [self._encode(text, i, len(many), truncate) for i, text in enumerate(many)]
+        wanted = self._targets(target, len(many))
+        results: dict[int, Attribution] = {}
+        for group in _groups_of_like_length(encoded, batch_size):
+            captured = self._capture(
+                [encoded[i] for i in group], [wanted[i] for i in group], tensor
+            )
+            flow = maximum_flow(_network(captured), gap=gap, mu=mu)
+            flow.raise_for_status()
+            for row, i in enumerate(group):
+                results[i] = self._result(encoded[i], captured, flow, row, tensor, readout, edges)
+            if progress is not None:
+                progress(len(group))
+        ordered = [results[i] for i in range(len(many))]
+        return ordered[0] if alone else ordered
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        names = self.model.config.id2label
+        return tuple(str(names[i]) for i in sorted(names))
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens the model takes, special ones included; None where nothing bounds it."""
+        config = self.model.config
+        bounds = [self.tokenizer.model_max_length]
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions:
+            # RoBERTa counts positions from the one after the padding's.
+            shifted = config.model_type in ("roberta", "xlm-roberta", "camembert")
+            bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
+        bound = min(bounds)
+        return int(bound) if bound < 10**9 else None
+
+    def _check(self, texts: list[str], tensor: str, readout: str, batch_size: int) -> None:
+        if not texts:
+            raise InputError("texts is empty: give at least one text.")
+        if tensor not in TENSORS:
+            raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
+        if readout not in READOUTS:
+            raise InputError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
+        if readout == "throughput" and tensor != "cf":
+            raise InputError(
+                f"readout 'throughput' needs tensor 'cf', got {tensor!r}: without residual edges "
+                "a token's rows are not its own."
+            )
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
+
+    def _encode(self, text: str, index: int, total: int, truncate: bool) -> EncodedText:
+        try:
+            encoded = encode(self.tokenizer, text, limit=self.limit, truncate=truncate)
+        except InputError as error:
+            if total == 1:
+                raise
+            raise InputError(f"text {index} (of {total}): {error}") from None
+        if encoded.truncated:
+            warnings.warn(
+                f"text {index} was cut to {len(encoded.tokens)} tokens: its last "
+                f"{encoded.truncated} are not explained.",
+                stacklevel=3,
+            )
+        return encoded
+
+    def _targets(self, target: Target | Sequence[Target], count: int) -> list[int | None]:
+        if target is None or isinstance(target, int | str):
+            return [self._class(target)] * count
+        if len(target) != count:
+            raise InputError(f"target must be one class or {count}, like texts; got {len(target)}.")
+        return [self._class(one) for one in target]
+
+    def _class(self, target: Target) -> int | None:
+        labels = self.labels
+        if target is None:
+            return None
+        if isinstance(target, str):
+            alike = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
+            if target in labels:
+                return labels.index(target)
+            if len(alike) == 1:
+                return alike[0]
+            if target.isdecimal():
+                return self._class(int(target))
+        elif isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(labels):
+            return target
+        raise InputError(
+            f"target {target!r} is no class of this model: expected one of "
+            f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
+        )
+
+    def _capture(
+        self, texts: Sequence[EncodedText], targets: Sequence[int | None], tensor: str
+    ) -> Capture:
+        device = next(self.model.parameters()).device
+        padded = self._padded(texts)
+        inputs = {name: torch.tensor(rows, device=device) for name, rows in padded.items()}
+        target = None
+        if any(t is not None for t in targets):
+            target = self._completed(inputs, targets)
+        return capture(self.model, inputs, target, tensor=tensor)
+
+    def _completed(self, inputs: dict[str, Tensor], targets: Sequence[int | None]) -> Tensor:
+        """The classes asked for, and the predicted one where none was."""
+        if any(t is None for t in targets):
+            with torch.no_grad():
+                predicted = self.model(**inputs).logits.argmax(-1).tolist()
+            targets = [p if t is None else t for t, p in zip(targets, predicted, strict=True)]
+        return torch.tensor(targets)
+
+    def _padded(self, texts: Sequence[EncodedText]) -> dict[str, list[list[int]]]:
+        """Right-padded lists; the attention mask says what is real."""
+        t = max(len(text.tokens) for text in texts)
+        fill = {
+            "input_ids": self.tokenizer.pad_token_id or 0,
+            "token_type_ids": getattr(self.tokenizer, "pad_token_type_id", 0),
+        }
+        rows = {
+            name: [list(e.inputs[name]) + [fill.get(name, 0)] * (t - len(e.tokens)) for e in texts]
+            for name in texts[0].inputs
+        }
+        rows["attention_mask"] = [[1] * len(e.tokens) + [0] * (t - len(e.tokens)) for e in texts]
+        return rows
+
+    def _result(
+        self,
+        text: EncodedText,
+        captured: Capture,
+        flow: Flow[Tensor],
+        row: int,
+        tensor: str,
+        readout: str,
+        edges: bool,
+    ) -> Attribution:
+        t = len(text.tokens)
+        scores = _scores(flow, row, readout)[:t]
+        return Attribution(
+            text=text.text,
+            tokens=text.tokens,
+            offsets=text.offsets,
+            special=np.array(text.special),
+            word_ids=text.word_ids,
+            scores=scores,
+            tensor=tensor,
+            readout=readout,
+            target=int(captured.target[row]),
+            labels=self.labels,
+            logits=_array(captured.logits[row]),
+            certificate=_certificate(flow, row),
+            model=self.name,
+            truncated=text.truncated,
+            edges=_array(flow.edges[row, :, :t, :t]) if edges else None,
+        )
+
+
+def _groups_of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[list[int]]:
+    """Indices in batches, longest texts first, so that memory runs out at once or not at all."""
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i].tokens))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _network(captured: Capture) -> LayeredNetwork:
+    return layered_network(captured.capacities, captured.mask, captured.mask)
+
+
+def _scores(flow: Flow[Tensor], row: int, readout: str) -> NDArray[np.float64]:
+    if readout == "input":
+        return _array(flow.sink[row])
+    entering = torch.cat([flow.edges[row].sum(1), flow.source[row][None]])
+    return _array(entering.mean(0))
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.detach().cpu().to(torch.float64).numpy().copy()
+
+
+def _certificate(flow: Flow[Tensor], row: int) -> Certificate:
+    return Certificate(
+        value=float(flow.value[row]),
+        upper_bound=float(flow.upper_bound[row]),
+        mu=float(flow.mu[row]),
+        conservation=float(flow.conservation[row]),
+        centrality=float(torch.maximum(flow.centrality[row], flow.stationarity[row])),
+        iterations=int(flow.iterations[row]),
+        status=flow.status[row].name.lower(),
+    )

@@ -1,0 +1,56 @@
+"""Files appear whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from attnflow.errors import StorageError
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Refuse a path that cannot be written to, before any work is done for it.
+
+    Raises:
+        StorageError: It exists and `overwrite` is false, is a folder, or its folder is missing or
+            closed to us.
+    """
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder; name a file.")
+    if path.exists() and not overwrite:
+        raise StorageError(
+            f"{path} exists already: choose another name, or say to replace it "
+            "(overwrite=True, --overwrite)."
+        )
+    if not path.parent.is_dir():
+        raise StorageError(f"cannot write {path}: there is no folder {path.parent}; make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(f"cannot write {path}: the folder {path.parent} is not writable.")
+
+
+def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Path:
+    """Write to a temporary file beside `path`, then rename it. Text is UTF-8. Returns `path`.
+
+    Raises:
+        StorageError: As `check_writable`, or the disk refuses.
+    """
+    check_writable(path, overwrite=overwrite)
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}.") from error
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

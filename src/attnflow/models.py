@@ -1,0 +1,125 @@
+"""Loading a classifier and its tokenizer by name, with errors that say what to do.
+
+The name is that of the embedded model, a local folder, or an id on the model hub. Weights are loaded in
+float32, code from the hub is never run, and a checkpoint without a trained classification head is
+refused: transformers would fill the head with random numbers.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnflow import embedded
+from attnflow.errors import InputError, ModelError
+
+
+def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
+    """A classifier in evaluation mode on `device` (the CPU when None), and its tokenizer.
+
+    Raises:
+        InputError: The device does not exist here, or the folder holds no model.
+        ModelError: The hub cannot be reached or does not know the name, or the model is no sequence
+            classifier.
+    """
+    place = checked_device(device)
+    if str(name) == embedded.EMBEDDED_MODEL:
+        model, tokenizer = embedded.load()
+    else:
+        _check_folder(name)
+        model, tokenizer = _load(name)
+    return model.to(place).eval(), tokenizer
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        InputError: It does not.
+    """
+    try:
+        place = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise InputError(
+            f"device must be a name such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}."
+        ) from error
+    if place.type == "cpu":
+        return place
+    module = getattr(torch, place.type, None)
+    available = module is not None and hasattr(module, "is_available") and module.is_available()
+    count = module.device_count() if available and hasattr(module, "device_count") else 0
+    if not available or (place.index or 0) >= count:
+        raise InputError(
+            f"device {device!r} is not there: this machine has {count} devices of type "
+            f"{place.type!r}. Use 'cpu', or a torch build that supports the device."
+        )
+    return place
+
+
+def _check_folder(name: str | Path) -> None:
+    path = Path(name)
+    looks_local = isinstance(name, Path) or str(name).startswith((".", "/", "~"))
+    if not path.exists():
+        if looks_local:
+            raise InputError(f"model {str(name)!r} is not there: give a folder or a hub id.")
+        return
+    if not path.is_dir() or not (path / "config.json").is_file():
+        raise InputError(
+            f"model {str(name)!r} is no model: expected a folder with config.json, weights and "
+            "tokenizer, as save_pretrained writes it."
+        )
+
+
+def _load(name: str | Path) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+        _check_classifier(config, name)
+        with _quiet_loading():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True
+            )
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
+            "network, or give a local folder as save_pretrained writes it."
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model {str(name)!r} is no trained classifier: its checkpoint lacks "
+            f"{', '.join(missing[:3])}. Give a model fine-tuned for sequence classification."
+        )
+    return model, tokenizer
+
+
+def _check_classifier(config: Any, name: str | Path) -> None:
+    """Name what the checkpoint is for, where it says so."""
+    architectures = getattr(config, "architectures", None) or []
+    if architectures and not any("SequenceClassification" in a for a in architectures):
+        raise ModelError(
+            f"model {str(name)!r} is a {architectures[0]}: expected a model for sequence "
+            "classification (...ForSequenceClassification)."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text if text.endswith(".") else text + "."
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Without transformers' report of missing weights: we refuse those ourselves."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,278 @@
+"""Layered flow networks: capacities between rows of tokens, a source above and a target below.
+
+A network has rows 0..L of t nodes. Row 0 holds the input tokens. Edge (l+1, query) -> (l, key)
+has capacity `capacities[b, l, query, key]`; a super-source feeds nodes of row L, nodes of row 0
+drain into a super-target, and a return edge closes the circulation. Capacity 0 means "no edge",
+so padding needs no second mechanism, and no flat node index exists outside the export for
+inspection.
+
+The super-edges and the return edge are uncapacitated by default. The paper gives them the finite
+capacities t and |u|_1, which "must never bind"; infinite ones cannot, and make the answer exactly
+homogeneous in the capacities. `paper_network` builds the paper's form for parity.
+
+Source: Azarkhalili & Libbrecht (2025), "Generalized Attention Flow", Algorithms 1 and 2.
+Read next: `attnflow.solver`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnflow.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import networkx
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredNetwork:
+    """A batch of layered networks. Build it with `layered_network`, which checks its input.
+
+    Attributes:
+        capacities: `(batch, layers, t, t)` float64, finite, >= 0; layer 0 next to the inputs;
+            query, then key.
+        sources: `(batch, t)` bool, the nodes of the top row that the super-source feeds.
+        sinks: `(batch, t)` bool, the nodes of the bottom row that drain into the super-target.
+        super_capacity: `(batch,)` float64 > 0, capacity of each super-edge; infinite by default.
+        return_capacity: `(batch,)` float64 > 0, capacity of the return edge; infinite by default.
+    """
+
+    capacities: Tensor
+    sources: Tensor
+    sinks: Tensor
+    super_capacity: Tensor
+    return_capacity: Tensor
+
+    def scaled(self, factor: float) -> "LayeredNetwork":
+        """The same networks, every capacity times `factor` > 0, super-edges included."""
+        return replace(
+            self,
+            capacities=self.capacities * factor,
+            super_capacity=self.super_capacity * factor,
+            return_capacity=self.return_capacity * factor,
+        )
+
+
+def layered_network(
+    capacities: Tensor | np.ndarray[Any, Any],
+    sources: Tensor | np.ndarray[Any, Any] | None = None,
+    sinks: Tensor | np.ndarray[Any, Any] | None = None,
+) -> LayeredNetwork:
+    """Check capacities from outside and make networks of them.
+
+    Args:
+        capacities: `(batch, layers, t, t)`, any real dtype, finite, >= 0.
+        sources: `(batch, t)` or `(t,)` bool over the top row; all when None.
+        sinks: `(batch, t)` or `(t,)` bool over the bottom row; all when None.
+
+    Raises:
+        InputError: A wrong number of axes, a matrix that is not square, an empty axis, a number
+            that is not finite or is negative, or masks of another shape or dtype.
+    """
+    dense = _real_tensor(capacities)
+    _check_shape(dense)
+    dense = dense.to(torch.float64)
+    _check_values(dense)
+    batch, _, t, _ = dense.shape
+    infinite = dense.new_full((batch,), math.inf)
+    return LayeredNetwork(
+        capacities=dense,
+        sources=_mask(sources, "sources", batch, t, dense.device),
+        sinks=_mask(sinks, "sinks", batch, t, dense.device),
+        super_capacity=infinite,
+        return_capacity=infinite,
+    )
+
+
+def paper_network(network: LayeredNetwork) -> LayeredNetwork:
+    """The networks with the paper's finite super-edges, for parity with its program.
+
+    Super-edges get capacity t, or more where t could bind (gradients are not bounded by 1): twice
+    the largest total capacity of a node. The return edge gets the 1-norm of all other capacities.
+    """
+    u, t = network.capacities, network.capacities.shape[-1]
+    through = torch.maximum(u.sum(-1).amax((1, 2)), u.sum(-2).amax((1, 2)))
+    super_capacity = torch.maximum(torch.full_like(through, float(t)), 2 * through)
+    super_edges = (network.sources.sum(-1) + network.sinks.sum(-1)) * super_capacity
+    return replace(
+        network,
+        super_capacity=super_capacity,
+        return_capacity=u.sum((1, 2, 3)) + super_edges,
+    )
+
+
+def paper_gamma(network: LayeredNetwork) -> Tensor:
+    """`(batch,)` the paper's factor 10^(-floor(log10 of the smallest positive capacity)).
+
+    It only rescales mu: `network.scaled(gamma)` with barrier weight `gamma * mu` has `gamma` times
+    the flow of `network` with `mu`. A network without positive capacities gets 1.
+    """
+    smallest = network.capacities.masked_fill(network.capacities <= 0, math.inf).amin((1, 2, 3))
+    gamma = 10.0 ** -torch.floor(torch.log10(smallest))
+    return torch.where(torch.isinf(smallest), torch.ones_like(gamma), gamma)
+
+
+def live_edges(network: LayeredNetwork) -> Tensor:
+    """`(batch, layers, t, t)` bool, true at the edges that lie on a path from source to target.
+
+    A strictly interior flow exists only on these (a dead end must carry 0). One sweep down and one
+    up are enough, because the layers have no cycles.
+    """
+    edge = network.capacities > 0
+    layers = edge.shape[1]
+    fed = network.sources
+    for layer in reversed(range(layers)):
+        edge[:, layer] &= fed[:, :, None]
+        fed = edge[:, layer].any(1)
+    drained = network.sinks
+    for layer in range(layers):
+        edge[:, layer] &= drained[:, None, :]
+        drained = edge[:, layer].any(2)
+    return edge
+
+
+def pruned(network: LayeredNetwork) -> LayeredNetwork:
+    """The networks without the edges, sources and sinks that no path uses."""
+    live = live_edges(network)
+    return replace(
+        network,
+        capacities=network.capacities * live,
+        sources=live[:, -1].any(2),
+        sinks=live[:, 0].any(1),
+    )
+
+
+def row_bound(network: LayeredNetwork) -> Tensor:
+    """`(batch,)` U, the smallest total capacity of a row of edges: no flow is larger."""
+    return network.capacities.sum((2, 3)).amin(1)
+
+
+def to_networkx(
+    network: LayeredNetwork, index: int = 0, *, algorithm: int = 1
+) -> "networkx.DiGraph[int]":
+    """One network of the batch as a circulation for inspection, the way the paper writes it.
+
+    Nodes are numbered as in the paper: the super-target 0, then the tokens row by row from the
+    input row, the super-source last; t * (L + 1) + 2 in all. Nodes carry `row` and `token` (None at
+    the super-nodes), edges carry `capacity` and `weight` (cost: -1 on the return edge, else 0).
+
+    Args:
+        network: Prune it first to see only what the solver keeps.
+        index: Which network of the batch.
+        algorithm: 1, from the output down to the tokens, or 2, the same with every edge reversed.
+
+    Raises:
+        InputError: Another `algorithm`, or `index` outside the batch.
+        MissingExtraError: networkx is not installed.
+
+    Source: Algorithms 1 and 2 of the paper.
+    """
+    try:
+        import networkx
+    except ImportError:
+        raise MissingExtraError(
+            "to_networkx needs networkx, which is not installed: pip install 'attnflow[networkx]'."
+        ) from None
+    if algorithm not in (1, 2):
+        raise InputError(f"algorithm must be 1 or 2, got {algorithm!r}.")
+    if not 0 <= index < len(network.capacities):
+        raise InputError(
+            f"index must lie in 0..{len(network.capacities) - 1} (the batch), got {index}."
+        )
+    graph = networkx.DiGraph()
+    _add_nodes(graph, network)
+    graph.add_weighted_edges_from(_edge_list(network, index), weight="capacity")
+    networkx.set_edge_attributes(graph, 0.0, "weight")
+    graph.edges[0, graph.number_of_nodes() - 1]["weight"] = -1.0
+    return graph if algorithm == 1 else graph.reverse(copy=True)
+
+
+def _add_nodes(graph: "networkx.DiGraph[int]", network: LayeredNetwork) -> None:
+    rows, t = network.capacities.shape[1] + 1, network.capacities.shape[-1]
+    graph.add_node(0, row=None, token=None)
+    graph.add_nodes_from(
+        (1 + row * t + token, {"row": row, "token": token})
+        for row in range(rows)
+        for token in range(t)
+    )
+    graph.add_node(1 + rows * t, row=None, token=None)
+
+
+def _edge_list(network: LayeredNetwork, index: int) -> list[tuple[int, int, float]]:
+    """Algorithm 1's (tail, head, capacity): layers, source edges, sink edges, the return edge."""
+    u = network.capacities[index].cpu()
+    layers, t = u.shape[0], u.shape[-1]
+    source = 1 + (layers + 1) * t
+    at = u.nonzero()
+    tails, heads = 1 + (at[:, 0] + 1) * t + at[:, 1], 1 + at[:, 0] * t + at[:, 2]
+    edges = list(zip(tails.tolist(), heads.tolist(), u[tuple(at.T)].tolist(), strict=True))
+    limit = network.super_capacity[index].item()
+    for token in network.sources[index].nonzero()[:, 0].tolist():
+        edges.append((source, 1 + layers * t + token, limit))
+    for token in network.sinks[index].nonzero()[:, 0].tolist():
+        edges.append((1 + token, 0, limit))
+    edges.append((0, source, network.return_capacity[index].item()))
+    return edges
+
+
+def _real_tensor(capacities: Any) -> Tensor:
+    if isinstance(capacities, Tensor):
+        dense = capacities.detach()
+    elif isinstance(capacities, np.ndarray) and capacities.dtype.kind in "fiub":
+        dense = torch.from_numpy(np.array(capacities))
+    else:
+        kind = getattr(capacities, "dtype", type(capacities).__name__)
+        raise InputError(
+            f"capacities must be a torch tensor or numpy array of real numbers, got {kind}."
+        )
+    if dense.is_complex() or dense.is_quantized:
+        raise InputError(f"capacities must be real numbers, got {dense.dtype}.")
+    return dense
+
+
+def _check_shape(dense: Tensor) -> None:
+    shape = tuple(dense.shape)
+    if dense.ndim != 4:
+        hint = " For a single network, add the batch axis: capacities[None]." * (dense.ndim == 3)
+        raise InputError(
+            f"capacities must have 4 axes (batch, layers, t, t), got {dense.ndim}: {shape}.{hint}"
+        )
+    if shape[2] != shape[3]:
+        raise InputError(
+            f"capacities must be square in the last two axes (query, key), got {shape}."
+        )
+    if 0 in shape:
+        raise InputError(f"capacities must not be empty: every axis needs a length, got {shape}.")
+
+
+def _check_values(dense: Tensor) -> None:
+    if not torch.isfinite(dense).all():
+        bad = (~torch.isfinite(dense)).nonzero()[0].tolist()
+        raise InputError(
+            f"capacities must be finite, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "
+            "query, key). A model in half precision often overflows; use float32."
+        )
+    if (dense < 0).any():
+        bad = (dense < 0).nonzero()[0].tolist()
+        raise InputError(
+            f"capacities must be >= 0, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "
+            "query, key). Clip a signed tensor first: capacities.clip(min=0)."
+        )
+
+
+def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Tensor:
+    if mask is None:
+        return torch.ones(batch, t, dtype=torch.bool, device=device)
+    mask = torch.as_tensor(mask, device=device)
+    if mask.dtype != torch.bool:
+        raise InputError(f"{name} must be a boolean mask, got {mask.dtype}.")
+    if mask.shape not in ((t,), (batch, t)):
+        raise InputError(
+            f"{name} must have shape ({t},) or ({batch}, {t}) like a row of nodes, "
+            f"got {tuple(mask.shape)}."
+        )
+    return mask.expand(batch, t).clone()

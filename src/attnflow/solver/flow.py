@@ -1,0 +1,88 @@
+"""Flow: a solved batch of networks with its certificate, and the ways a solve can end."""
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from attnflow.errors import UnsolvedError
+
+Array = TypeVar("Array", Tensor, np.ndarray[Any, Any])
+
+
+class Status(Enum):
+    """How the solve of one network ended; the value is the message."""
+
+    SOLVED = "solved"
+    EMPTY = "no path leads from a source to a sink, so the flow is zero"
+    ITERATION_LIMIT = (
+        "the iteration limit was reached before the tolerance; raise max_iterations, or ask for a "
+        "larger gap or tolerance"
+    )
+    NUMERICAL_LIMIT = "float64 cannot resolve this network at this mu; ask for a larger gap (or mu)"
+
+    @property
+    def is_certified(self) -> bool:
+        return self in (Status.SOLVED, Status.EMPTY)
+
+
+@dataclass(frozen=True, eq=False)
+class Flow(Generic[Array]):
+    """The barrier maximum flow of each network, and why it can be believed.
+
+    Flow is in the units of the capacities. Arrays are of the kind that came in (torch or numpy).
+
+    Attributes:
+        value: `(batch,)` total flow.
+        upper_bound: `(batch,)` no flow is larger: total capacity across a (fractional) cut.
+        edges: `(batch, layers, t, t)` flow on each edge; 0 where no path leads through.
+        source: `(batch, t)` flow from the super-source into each node of the top row.
+        sink: `(batch, t)` flow from each node of the bottom row into the super-target.
+        mu: `(batch,)` weight of the barrier, in the units of the capacities.
+        conservation: `(batch,)` largest imbalance of a node over `value`.
+        stationarity: `(batch,)` largest error of an edge's reduced cost over its multipliers' sum.
+        centrality: `(batch,)` largest |flow * multiplier / mu - 1| over edges and both bounds.
+        iterations: `(batch,)` int, factorisations used.
+        status: How each solve ended.
+    """
+
+    value: Array
+    upper_bound: Array
+    edges: Array
+    source: Array
+    sink: Array
+    mu: Array
+    conservation: Array
+    stationarity: Array
+    centrality: Array
+    iterations: Array
+    status: tuple[Status, ...]
+
+    @property
+    def gap(self) -> Array:
+        """`(batch,)` how far `value` can be below the maximum, over the bound, 0 to 1."""
+        positive = self.upper_bound > 0
+        gap: Array = positive * (1 - self.value / (self.upper_bound + ~positive))
+        return gap
+
+    def raise_for_status(self) -> None:
+        """Raise `UnsolvedError` unless every network has a certificate, saying which have none."""
+        bad = [i for i, status in enumerate(self.status) if not status.is_certified]
+        if not bad:
+            return
+        shown = "; ".join(
+            f"network {i}: {self.status[i].value} (iterations {int(self.iterations[i])}, "
+            f"conservation {float(self.conservation[i]):.1e}, "
+            f"centrality {float(self.centrality[i]):.1e})"
+            for i in bad[:5]
+        )
+        more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise UnsolvedError(f"{len(bad)} of {len(self.status)} flows not solved. {shown}{more}.")
+
+
+def as_numpy(flow: Flow[Tensor]) -> Flow[np.ndarray[Any, Any]]:
+    """The same flow in numpy arrays."""
+    values = {f.name: getattr(flow, f.name) for f in fields(flow)}
+    return Flow(**{k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in values.items()})

@@ -1,0 +1,233 @@
+"""Texts as tokens that know where they stand: offsets, words and special tokens, for any tokenizer.
+
+Tokenizers differ in what they tell. Fast ones give character offsets, which some get wrong (zero
+width, out of order, or with the space in front); slow ones give none. So offsets are checked, and
+where they cannot be right the tokens are found again in the text, from left to right.
+
+Words come from the text and not from the tokenizer, hence are the same for every model: a run of
+letters and digits with inner apostrophes or hyphens, one ideograph, or one other visible character.
+A token that spans several words joins them into one.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnflow.errors import InputError
+
+WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['’\-][^\W_]+)*|\S", re.UNICODE
+)
+MARKERS = re.compile("^(?:##|Ġ|▁|Ċ)+|</w>$")
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """One text as the model will see it.
+
+    Attributes:
+        text: The text.
+        inputs: The tokenizer's lists for the model (`input_ids`, ...), without padding.
+        tokens: The tokens' names; length t.
+        offsets: Half-open character spans; (0, 0) where a token has none.
+        special: Which tokens the tokenizer added.
+        word_ids: Index of each token's word, None for special tokens.
+        truncated: Number of tokens cut off at the end.
+    """
+
+    text: str
+    inputs: Mapping[str, list[int]]
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    special: tuple[bool, ...]
+    word_ids: tuple[int | None, ...]
+    truncated: int = 0
+
+
+def encode(tokenizer: Any, text: str, *, limit: int | None, truncate: bool = False) -> EncodedText:
+    """Tokenize one text and place every token in it.
+
+    Args:
+        tokenizer: A tokenizer of transformers, fast or slow.
+        text: Not empty.
+        limit: Most tokens that the model takes, or None.
+        truncate: Cut a longer text instead of refusing it.
+
+    Raises:
+        InputError: The text is no string, empty, nothing but special tokens, or too long.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}.")
+    if not text.strip():
+        raise InputError("the text is empty: there is nothing to explain.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text is not valid Unicode ({error.reason} at character {error.start}): read the "
+            "file with its right encoding, or replace the character."
+        ) from None
+    whole = _tokenized(tokenizer, text, None)
+    excess = max(0, len(whole["input_ids"]) - limit) if limit else 0
+    if excess and not truncate:
+        raise InputError(
+            f"the text has {len(whole['input_ids'])} tokens and the model takes {limit}: shorten "
+            f"it, or let its last {excess} tokens be cut off (truncate=True, --truncate)."
+        )
+    encoding = _tokenized(tokenizer, text, limit) if excess else whole
+    tokens = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
+    special = _special(tokenizer, encoding)
+    if all(special):
+        raise InputError(
+            f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
+        )
+    offsets = _offsets(encoding.get("offset_mapping"), text, tokens, special)
+    names = [name for name in tokenizer.model_input_names if name in encoding]
+    return EncodedText(
+        text=text,
+        inputs={name: list(encoding[name]) for name in names},
+        tokens=tuple(tokens),
+        offsets=tuple(offsets),
+        special=tuple(special),
+        word_ids=tuple(_word_ids(text, offsets, special)),
+        truncated=excess,
+    )
+
+
+def _tokenized(tokenizer: Any, text: str, limit: int | None) -> Any:
+    return tokenizer(
+        text,
+        truncation=limit is not None,
+        max_length=limit,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=bool(getattr(tokenizer, "is_fast", False)),
+        verbose=False,
+    )
+
+
+def _special(tokenizer: Any, encoding: Any) -> list[bool]:
+    """Tokens added by the tokenizer, or typed by hand; an unknown or a masked word is ordinary."""
+    ordinary = {tokenizer.unk_token_id, tokenizer.mask_token_id}
+    ids = set(tokenizer.all_special_ids) - ordinary
+    pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
+    return [(bool(added) and i not in ordinary) or i in ids for i, added in pairs]
+
+
+def _offsets(
+    given: Sequence[tuple[int, int]] | None,
+    text: str,
+    tokens: Sequence[str],
+    special: Sequence[bool],
+) -> list[tuple[int, int]]:
+    if given is not None:
+        spans = [
+            (0, 0) if s else _trimmed(text, *span) for span, s in zip(given, special, strict=True)
+        ]
+        if _plausible(spans, given, text, tokens, special):
+            return spans
+    return _found_again(text, tokens, special)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space at its ends."""
+    inner = text[start:end]
+    start += len(inner) - len(inner.lstrip())
+    return start, max(start, start + len(inner.strip()))
+
+
+def _plausible(
+    spans: Sequence[tuple[int, int]],
+    given: Sequence[tuple[int, int]],
+    text: str,
+    tokens: Sequence[str],
+    special: Sequence[bool],
+) -> bool:
+    """In order, inside the text, and not empty where the token is visible."""
+    previous = 0
+    for (start, end), raw, token, is_special in zip(spans, given, tokens, special, strict=True):
+        if is_special:
+            continue
+        if not (0 <= raw[0] <= raw[1] <= len(text)) or start < previous:
+            return False
+        if start == end and _visible(token):
+            return False
+        previous = start
+    return True
+
+
+def _visible(token: str) -> str:
+    """The token without the marks of its tokenizer, folded for comparison."""
+    return _folded(MARKERS.sub("", token)).strip()
+
+
+def _folded(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
+
+
+def _found_again(
+    text: str, tokens: Sequence[str], special: Sequence[bool]
+) -> list[tuple[int, int]]:
+    """Search each token in what is left of the text; (0, 0) where it cannot be found."""
+    folded, source = _folded_with_source(text)
+    spans, position = [], 0
+    for token, is_special in zip(tokens, special, strict=True):
+        wanted = "" if is_special else _visible(token)
+        at = folded.find(wanted, position) if wanted else -1
+        if at < 0:
+            spans.append((0, 0))
+            continue
+        position = at + len(wanted)
+        spans.append((source[at], source[position - 1] + 1))
+    return _gaps_filled(text, spans, special)
+
+
+def _gaps_filled(
+    text: str, spans: list[tuple[int, int]], special: Sequence[bool]
+) -> list[tuple[int, int]]:
+    """Give tokens that were not found ([UNK], say) what stands between their neighbours."""
+    filled, end = list(spans), 0
+    for i, (start, stop) in enumerate(spans):
+        if special[i] or stop > start:
+            end = max(end, stop)
+            continue
+        following = (s for s, e in spans[i + 1 :] if e > s)
+        filled[i] = _trimmed(text, end, max(end, next(following, len(text))))
+    return filled
+
+
+def _folded_with_source(text: str) -> tuple[str, list[int]]:
+    """The folded text, and for each of its characters the index it came from."""
+    pieces = [(folded, i) for i, c in enumerate(text) for folded in _folded(c)]
+    return "".join(piece for piece, _ in pieces), [i for _, i in pieces]
+
+
+def _word_ids(
+    text: str, offsets: Sequence[tuple[int, int]], special: Sequence[bool]
+) -> list[int | None]:
+    """Number the words from the left; a token without a place belongs to the token before it."""
+    at_character = _word_of_character(text)
+    ids: list[int | None] = []
+    word, covered = -1, -1
+    for (start, end), is_special in zip(offsets, special, strict=True):
+        if is_special:
+            ids.append(None)
+            continue
+        if end > start:
+            first, last = at_character[start], at_character[end - 1]
+            word += first > covered or word < 0
+            covered = max(covered, last)
+        word = max(word, 0)
+        ids.append(word)
+    return ids
+
+
+def _word_of_character(text: str) -> list[int]:
+    """For each character the index of the word it is in; a space belongs to the word after it."""
+    words, position = [], 0
+    for index, match in enumerate(WORD.finditer(text)):
+        words += [index] * (match.end() - position)
+        position = match.end()
+    return words + [words[-1] if words else 0] * (len(text) - position)

@@ -1,0 +1,209 @@
+"""One text's part of the page as HTML: what can be read without any script.
+
+The heat map, the ranking, the classes, the facts and the certificate are written here in full. The
+script of the page only adds what needs a hand on it: the switches, and the picture of the flow.
+"""
+
+from collections.abc import Sequence
+
+from attnflow.attribution import Attribution
+from attnflow.views.characters import as_name
+from attnflow.views.diagnostics import (
+    NOTE,
+    READOUTS,
+    TENSORS,
+    diagnostics,
+    number,
+    percent,
+)
+from attnflow.views.heatmap import escape, heat_map
+from attnflow.views.pieces import Ranked, pieces, rank
+
+RANKS_IN_SIGHT = 12
+CLASSES_IN_SIGHT = 8
+NAMES = {"token": "tokens", "word": "words"}
+
+
+def article(attribution: Attribution, index: int) -> str:
+    """Everything about one text; `index` numbers the texts of the page from 0."""
+    return "".join(
+        (
+            f'<article id="text-{index}" aria-labelledby="class-{index}">',
+            _heading(attribution, index),
+            _heat(attribution),
+            _flow(attribution, index),
+            '<div class="columns">',
+            _ranking(attribution, index),
+            _computed(attribution),
+            "</div>",
+            _certificate(attribution),
+            "</article>",
+        )
+    )
+
+
+def _heading(attribution: Attribution, index: int) -> str:
+    certainty = percent(float(attribution.probabilities[attribution.target]))
+    return (
+        f'<header><p class="eyebrow">What the decision rests on</p>'
+        f'<h1 id="class-{index}"><bdi>{escape(attribution.label)}</bdi> '
+        f'<span class="certainty">{certainty}</span></h1></header>'
+    )
+
+
+def _heat(attribution: Attribution) -> str:
+    size = "long" if len(attribution.text) > 900 else "middling" if len(attribution) > 40 else ""
+    maps = "".join(
+        f'<p class="heat {size}" dir="auto" data-granularity="{granularity}"'
+        f"{' hidden' * (granularity == 'word')}>{heat_map(attribution, granularity)}</p>"
+        for granularity in NAMES
+    )
+    cut = (
+        f'<p class="quiet">The model takes no more than this: the last {attribution.truncated} '
+        "tokens of the text were cut off before it, and have no score.</p>"
+        if attribution.truncated
+        else ""
+    )
+    legends = "".join(_legend(attribution, granularity) for granularity in NAMES)
+    return (
+        f'<section class="reading" aria-label="Text with the share of each token">{maps}{cut}'
+        '<div class="bar"><div class="switch script" role="group" aria-label="Show scores of">'
+        '<button type="button" data-show="token" aria-pressed="true">Tokens</button>'
+        '<button type="button" data-show="word" aria-pressed="false">Words</button></div>'
+        f'{legends}<p class="about script" data-about></p></div></section>'
+    )
+
+
+def _legend(attribution: Attribution, granularity: str) -> str:
+    """The scale of the heat: from nothing to the share of the strongest piece."""
+    strongest = max((piece.share for piece in pieces(attribution, granularity)), default=0.0)
+    return (
+        f'<p class="legend" data-granularity="{granularity}"{" hidden" * (granularity == "word")}>'
+        f'<span>0</span><i aria-hidden="true"></i>'
+        f"<span>{percent(strongest)} (strongest {granularity})</span></p>"
+    )
+
+
+def _flow(attribution: Attribution, index: int) -> str:
+    if attribution.edges is None:
+        return ""
+    choices = "".join(
+        f'<button type="button" data-keep="{keep}" aria-pressed="false">{keep} %</button>'
+        for keep in (25, 50, 80, 90, 95)
+    )
+    widths = (
+        '<div class="switch" role="group" aria-label="Width of the picture" data-widths>'
+        '<button type="button" data-width="fit" aria-pressed="true">Fit</button>'
+        '<button type="button" data-width="spread" aria-pressed="false">Spread out</button></div>'
+    )
+    return (
+        f'<section class="flow" aria-labelledby="flow-{index}"><h2 id="flow-{index}">The flow</h2>'
+        '<noscript><p class="quiet">The picture of the flow needs a browser with scripts on; '
+        "all the numbers are on this page without it.</p></noscript>"
+        '<p class="quiet script">It starts at the top, where the classifier reads, and runs down '
+        "through the layers to the tokens. Wider links carry more. Choose a token, here or in the "
+        "text, to follow its paths; Escape lets go.</p>"
+        '<div class="bar script"><div class="switch" role="group" aria-label="Share of the flow '
+        f'to draw"><span class="quiet">Draw</span>{choices}</div>'
+        f"{widths}"
+        '<p class="quiet" data-drawn></p><p class="about" data-link></p></div>'
+        '<div class="picture script"><div class="rows" aria-hidden="true"></div>'
+        '<div class="canvas" role="region" tabindex="-1" aria-label="Picture of the flow"><svg>'
+        "</svg></div></div>"
+        '<div class="paths" aria-live="polite" data-paths></div></section>'
+    )
+
+
+def _ranking(attribution: Attribution, index: int) -> str:
+    tables = []
+    for granularity, plural in NAMES.items():
+        ranked = rank(pieces(attribution, granularity))
+        rest = ranked[RANKS_IN_SIGHT:]
+        more = (
+            f"<details><summary>{len(rest)} more {plural}</summary>"
+            f"{_table(rest, ranked[0].piece.score, granularity)}</details>"
+            if rest
+            else ""
+        )
+        first = ranked[0].piece.score if ranked else 0.0
+        tables.append(
+            f'<div data-granularity="{granularity}"{" hidden" * (granularity == "word")}>'
+            f"{_table(ranked[:RANKS_IN_SIGHT], first, granularity)}{more}</div>"
+        )
+    return (
+        f'<section class="ranking" aria-labelledby="ranking-{index}">'
+        f'<h2 id="ranking-{index}">Ranking</h2>{"".join(tables)}</section>'
+    )
+
+
+def _table(ranked: Sequence[Ranked], best: float, granularity: str) -> str:
+    head = (
+        f'<tr><th scope="col"><span class="spoken">Rank</span></th>'
+        f'<th scope="col" class="name">{granularity.capitalize()}</th>'
+        '<th class="gauge"><span class="spoken">Bar</span></th><th scope="col">Score</th>'
+        '<th scope="col">Share</th><th scope="col">Cumulative</th></tr>'
+    )
+    rows = "".join(_row(entry, best) for entry in ranked)
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def _row(entry: Ranked, best: float) -> str:
+    piece = entry.piece
+    width = 100 * piece.score / best if best > 0 else 0.0
+    return (
+        f'<tr><td class="place">{entry.rank}</td>'
+        f'<th scope="row" class="name"><bdi>{escape(as_name(piece.name))}</bdi></th>'
+        f'<td class="gauge" aria-hidden="true"><i style="--w:{width:.1f}%"></i></td>'
+        f"<td>{number(piece.score)}</td><td>{percent(piece.share)}</td>"
+        f"<td>{percent(entry.cumulative)}</td></tr>"
+    )
+
+
+def _computed(attribution: Attribution) -> str:
+    tensor, readout = attribution.tensor, attribution.readout
+    facts = {
+        "Model": f"<code>{escape(attribution.model)}</code>",
+        "Capacities": f"<code>{escape(tensor)}</code> {escape(TENSORS.get(tensor, ''))}",
+        "Read-out": f"<code>{escape(readout)}</code> {escape(READOUTS.get(readout, ''))}",
+        "Tokens": f"{len(attribution)}, of them {int(attribution.special.sum())} special",
+    }
+    listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    return (
+        f'<section class="computed"><h2>Classes</h2>{_classes(attribution)}'
+        f'<h2>How it was computed</h2><dl>{listed}</dl><p class="note">{escape(NOTE)}</p></section>'
+    )
+
+
+def _classes(attribution: Attribution) -> str:
+    probabilities = [float(p) for p in attribution.probabilities]
+    order = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])
+    shown = order[:CLASSES_IN_SIGHT]
+    if attribution.target not in shown:
+        shown.append(attribution.target)
+    rows = "".join(_class(attribution, i, probabilities[i]) for i in shown)
+    hidden = len(order) - len(shown)
+    more = f'<p class="quiet">and {hidden} less probable classes</p>' if hidden else ""
+    return f'<ul class="classes">{rows}</ul>{more}'
+
+
+def _class(attribution: Attribution, index: int, probability: float) -> str:
+    explained = index == attribution.target
+    remark = " <small>explained</small>" if explained else ""
+    return (
+        f'<li class="{"target" if explained else "other"}"><span class="name">'
+        f"<bdi>{escape(attribution.labels[index])}</bdi>{remark}</span>"
+        f'<span class="gauge" aria-hidden="true"><i style="--w:{100 * probability:.1f}%"></i></span>'
+        f"<span>{percent(probability)}</span></li>"
+    )
+
+
+def _certificate(attribution: Attribution) -> str:
+    entries = "".join(
+        f"<div><dt>{escape(d.name)}</dt><dd>{escape(d.value)}</dd>"
+        f'<dd class="meaning">{escape(d.meaning)}</dd></div>'
+        for d in diagnostics(attribution)
+    )
+    return (
+        '<section class="certificate"><h2>Why the numbers can be believed</h2>'
+        f"<dl>{entries}</dl></section>"
+    )

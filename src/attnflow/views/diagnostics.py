@@ -1,0 +1,115 @@
+"""The numbers beside a picture: how they are written, and what each of them means.
+
+Terminal and page say the same things in the same words, so both take them from here.
+"""
+
+from dataclasses import dataclass
+
+from attnflow.attribution import Attribution
+
+TENSORS = {
+    "af": "attention, mean over the heads",
+    "gf": "positive gradient of the attention, mean over the heads",
+    "agf": "attention times its gradient, positive part, mean over the heads",
+    "cf": "conservative contributions of the frozen backward pass, positive part",
+}
+READOUTS = {
+    "input": "the flow that ends at each token",
+    "throughput": "the flow through each token's position, mean over all rows",
+}
+
+NOTE = (
+    "The scores are non-negative shares of one maximum flow. They add up to the flow, not to the "
+    "model’s output, and they are not Shapley values of the model. A word’s score is the sum of "
+    "its tokens’ scores. Shares leave the special tokens out."
+)
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One measured quantity and a line in plain words on what it means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+def number(value: float) -> str:
+    """Four significant digits, powers of ten written out: 0.2134, 3.1 × 10⁻¹⁶."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits} × 10{str(int(power)).translate(_SUPERSCRIPTS)}" if power else digits
+    return f"{value:#.4g}".rstrip(".") if value else "0"
+
+
+def percent(fraction: float) -> str:
+    """A share with one decimal; what would round to nothing says so."""
+    if 0 < fraction < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * fraction:.1f} %"
+
+
+def diagnostics(attribution: Attribution) -> list[Diagnostic]:
+    """Why the flow can be believed, each quantity with its meaning."""
+    proof = attribution.certificate
+    return [
+        Diagnostic(
+            "Flow value",
+            number(proof.value),
+            "What flows from the decision down to the tokens, in units of the capacities.",
+        ),
+        Diagnostic(
+            "Upper bound",
+            number(proof.upper_bound),
+            "A cut through the network proves that no flow is larger than this.",
+        ),
+        Diagnostic(
+            "Gap",
+            percent(proof.gap),
+            "The flow is at most this far below the maximum, relative to the bound.",
+        ),
+        Diagnostic(
+            "Barrier weight μ",
+            number(proof.mu),
+            "The smaller, the nearer to the maximum; above zero it makes the flow unique.",
+        ),
+        Diagnostic(
+            "Conservation",
+            number(proof.conservation),
+            "Largest difference between what enters a node and what leaves it; rounding is 10⁻¹⁵.",
+        ),
+        Diagnostic(
+            "Centrality",
+            number(proof.centrality),
+            "Largest relative error in the conditions that single out this one flow.",
+        ),
+        Diagnostic(
+            "Iterations",
+            str(proof.iterations),
+            "Factorisations that the solver needed.",
+        ),
+        Diagnostic(
+            "Status",
+            proof.status,
+            "“solved”, or what stopped the solver.",
+        ),
+        Diagnostic(
+            "Special tokens",
+            percent(attribution.special_share),
+            "Part of all the scores that went to tokens such as [CLS], which are not ranked.",
+        ),
+    ]
+
+
+def summary(attribution: Attribution) -> list[str]:
+    """The certificate in a few short lines."""
+    proof = attribution.certificate
+    cut = [f"the last {attribution.truncated} tokens were cut off"] * (attribution.truncated > 0)
+    return cut + [
+        f"certificate: flow {number(proof.value)}, at most {percent(proof.gap)} below the maximum; "
+        f"{proof.status} in {proof.iterations} iterations",
+        f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
+        f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}",
+    ]

@@ -1,0 +1,97 @@
+"""The heat map as HTML: the text itself, each token or word on a ground as warm as its score.
+
+Everything that came from outside passes through `escape`. The page styles the map by classes; the
+fragment for notebooks carries its few styles along and works on light and dark grounds alike,
+because it inherits the notebook's own colour of text and lays a translucent tint behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape as escape_html
+
+from attnflow.attribution import Attribution
+from attnflow.views.characters import as_name, for_page
+from attnflow.views.diagnostics import NOTE, number, percent, summary
+from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
+
+TINT = (226, 92, 20)
+STRONGEST_TINT = 0.6
+
+_BOX = "border:1px solid rgba(128,128,128,.45);border-radius:8px;padding:.8em 1em;max-width:60em"
+_TEXT = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:1.15em;margin:.5em 0"
+)
+_CHIP = "font-size:.75em;opacity:.75;border:1px dotted;border-radius:3px;padding:0 .25em"
+
+
+def escape(text: str) -> str:
+    """Text from outside, safe as the content of an element and in a quoted attribute."""
+    return escape_html(for_page(text), quote=True)
+
+
+def about(piece: Piece, place: int | None, count: int) -> str:
+    """A piece in words: its name, score, share and rank."""
+    if piece.special:
+        return f"{piece.name}: special token, score {number(piece.score)}, not ranked"
+    score, share = number(piece.score), percent(piece.share)
+    return f"{as_name(piece.name)}: score {score}, {share}, rank {place} of {count}"
+
+
+def heat_map(attribution: Attribution, granularity: str) -> str:
+    """The page's heat map: spans with classes, each with its tokens and a description."""
+    found = pieces(attribution, granularity)
+    ranked = rank(found)
+    heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
+    places = {r.piece.tokens: r.rank for r in ranked}
+
+    def span(segment: Segment) -> str:
+        piece = segment.piece
+        if piece is None:
+            return escape(segment.text)
+        classes = "t" + " special" * piece.special + " detached" * segment.detached
+        shown = as_name(segment.text) if segment.detached else segment.text
+        title = about(piece, places.get(piece.tokens), len(ranked))
+        tokens = " ".join(map(str, piece.tokens))
+        element = "bdi" if piece.special or segment.detached else "span"
+        return (
+            f'<{element} class="{classes}" data-t="{tokens}" style="--h:{heat[piece.tokens]:.2f}"'
+            f' title="{escape(title)}">{escape(shown)}</{element}>'
+        )
+
+    return "".join(map(span, lay_out(attribution.text, found)))
+
+
+def fragment(attribution: Attribution) -> str:
+    """A small static heat map for notebooks: no script, no class, nothing fetched."""
+    found = pieces(attribution, "token")
+    ranked = rank(found)
+    heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
+    text = "".join(_tinted(segment, heat) for segment in lay_out(attribution.text, found))
+    certainty = percent(float(attribution.probabilities[attribution.target]))
+    return (
+        f'<div style="{_BOX}"><div><b>{escape(attribution.label)}</b> {certainty} '
+        f"<small>{escape(attribution.model)}, {escape(attribution.tensor)} flow</small></div>"
+        f'<div dir="auto" style="{_TEXT}">{text}</div>'
+        f"<small>{_leaders(ranked[:5])}</small>"
+        f"<details><summary><small>Certificate</small></summary><small>"
+        f"{'<br>'.join(map(escape, summary(attribution)))}<br>{escape(NOTE)}</small></details></div>"
+    )
+
+
+def _tinted(segment: Segment, heat: Mapping[tuple[int, ...], float]) -> str:
+    if segment.piece is None:
+        return escape(segment.text)
+    opacity = STRONGEST_TINT * heat[segment.piece.tokens]
+    red, green, blue = TINT
+    style = f"background:rgba({red},{green},{blue},{opacity:.2f});border-radius:3px"
+    element, shown = "span", segment.text
+    if segment.detached or segment.piece.special:
+        element, style, shown = "bdi", f"{style};{_CHIP}", as_name(shown)
+    title = f"{percent(segment.piece.share)}, score {number(segment.piece.score)}"
+    return f'<{element} style="{style}" title="{escape(title)}">{escape(shown)}</{element}>'
+
+
+def _leaders(ranked: Sequence[Ranked]) -> str:
+    """The first few pieces with their shares, in one line."""
+    return " · ".join(
+        f"<bdi>{escape(as_name(r.piece.name))}</bdi> {percent(r.piece.share)}" for r in ranked
+    )

@@ -1,0 +1,212 @@
+"""The heat map for a terminal: the text on coloured grounds, the ranking, and the certificate.
+
+Colours set both ground and letters, so they read on light and on dark terminals. Without colour
+the best pieces carry their rank in brackets. Nothing in the text can drive the terminal: control
+characters are shown, not sent.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from attnflow.attribution import Attribution
+from attnflow.errors import InputError
+from attnflow.views.characters import as_name, columns, for_terminal
+from attnflow.views.diagnostics import number, percent, summary
+from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
+
+RANKED = 10
+WIDEST = 100
+FAINTEST = 0.06
+
+_RESET = "\x1b[0m"
+_FAINT = "\x1b[2m"
+_BOLD = "\x1b[1m"
+_ORANGE = "\x1b[38;5;208m"
+_PALE, _HOT = (222, 206, 192), (246, 128, 36)
+_STEPS_256 = (223, 216, 215, 214, 208)
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How to colour: "none", "256" or "truecolor"."""
+
+    depth: str
+
+    def heat(self, text: str, heat: float) -> str:
+        if self.depth == "none" or heat < FAINTEST:
+            return text
+        if self.depth == "256":
+            step = min(int(heat * len(_STEPS_256)), len(_STEPS_256) - 1)
+            ground = f"48;5;{_STEPS_256[step]};38;5;16"
+        else:
+            mixed = [round(a + (b - a) * heat) for a, b in zip(_PALE, _HOT, strict=True)]
+            ground = f"48;2;{mixed[0]};{mixed[1]};{mixed[2]};38;2;0;0;0"
+        return f"\x1b[{ground}m{text}{_RESET}"
+
+    def mark(self, text: str, code: str) -> str:
+        return text if self.depth == "none" else f"{code}{text}{_RESET}"
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Part of the heat map with one style: what to print, and the columns it takes."""
+
+    text: str
+    printed: str
+
+
+_BLANK = _Chunk(" ", " ")
+
+
+def render(
+    attribution: Attribution,
+    *,
+    granularity: str = "token",
+    color: bool | None = None,
+    width: int | None = None,
+) -> str:
+    """Heat map, ranking and certificate as text for a terminal.
+
+    Args:
+        attribution: What to show.
+        granularity: "token" or "word".
+        color: Whether to colour; None colours when standard output is a terminal and the
+            environment variable NO_COLOR is not set.
+        width: Columns to use, at least 20; None takes the terminal's, up to 100.
+    """
+    if width is not None and width < 20:
+        raise InputError(f"width must be at least 20 columns, got {width}.")
+    width = width or min(shutil.get_terminal_size().columns, WIDEST)
+    style = _Style(_depth(color))
+    found = pieces(attribution, granularity)
+    ranked = rank(found)
+    parts = [_title(attribution, style), ""]
+    parts += _wrap(_chunks(attribution.text, found, ranked, style), width)
+    parts += ["", *_ranking(ranked[:RANKED], len(ranked), granularity, width, style), ""]
+    parts += [style.mark(for_terminal(line), _FAINT) for line in summary(attribution)]
+    return "\n".join(parts)
+
+
+def _depth(color: bool | None) -> str:
+    """How many colours to use."""
+    if color is None:
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        color = not plain and sys.stdout.isatty()
+    if not color:
+        return "none"
+    return "truecolor" if os.environ.get("COLORTERM") in ("truecolor", "24bit") else "256"
+
+
+def _title(attribution: Attribution, style: _Style) -> str:
+    certainty = percent(float(attribution.probabilities[attribution.target]))
+    label = style.mark(for_terminal(attribution.label), _BOLD)
+    how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
+    return f"{label} {certainty}  {style.mark(for_terminal(how), _FAINT)}"
+
+
+def _chunks(
+    text: str, found: Sequence[Piece], ranked: Sequence[Ranked], style: _Style
+) -> Iterator[_Chunk]:
+    """The heat map in pieces that are each words, blanks, or a line break."""
+    heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
+    places = {r.piece.tokens: r.rank for r in ranked[:RANKED] if r.piece.score > 0}
+    first = True
+    for segment in lay_out(text, found):
+        piece = segment.piece
+        if piece is None:
+            yield from _plain(segment.text)
+        elif piece.special:
+            name = for_terminal(as_name(piece.name))
+            yield from (_BLANK,) * (not first)
+            yield from (_Chunk(name, style.mark(name, _FAINT)), _BLANK)
+        else:
+            yield _ordinary(segment, heat[piece.tokens], places.get(piece.tokens), style)
+        first = False
+
+
+def _plain(text: str) -> Iterator[_Chunk]:
+    """Text between pieces, with line breaks and blanks on their own."""
+    run = ""
+    for character in text.replace("\r\n", "\n").expandtabs(4):
+        if character in "\n ":
+            if run:
+                yield _Chunk(run, run)
+            run = ""
+            yield _Chunk(character, character)
+        else:
+            run += for_terminal(character)
+    if run:
+        yield _Chunk(run, run)
+
+
+def _ordinary(segment: Segment, heat: float, place: int | None, style: _Style) -> _Chunk:
+    shown = for_terminal(as_name(segment.text))
+    if segment.detached:
+        shown = f"‹{shown}›"
+    if style.depth == "none" and place is not None:
+        shown = f"{shown}[{place}]"
+    return _Chunk(shown, style.heat(shown, heat))
+
+
+def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
+    """Lines of at most `width` columns, broken at blanks; pieces of a word stay together."""
+    lines = [""]
+    used = 0
+    word: list[_Chunk] = []
+    for chunk in [*chunks, _Chunk("\n", "")]:
+        if chunk.text not in ("\n", " "):
+            word.append(chunk)
+            continue
+        size = sum(columns(part.text) for part in word)
+        if used and used + size > width:
+            lines[-1] = lines[-1].rstrip(" ")
+            lines.append("")
+            used = 0
+        lines[-1] += "".join(part.printed for part in word) + chunk.printed.strip("\n")
+        used += size + (chunk.text == " ")
+        word = []
+        if chunk.printed == "\n":
+            lines.append("")
+            used = 0
+    return lines
+
+
+def _ranking(
+    ranked: Sequence[Ranked], count: int, granularity: str, width: int, style: _Style
+) -> Iterator[str]:
+    """The best pieces with bar, score, share and cumulative share."""
+    names = [_fit(for_terminal(as_name(r.piece.name)), max(width // 3, 8)) for r in ranked]
+    wide = max(map(columns, names), default=0)
+    best = ranked[0].piece.score if ranked else 0.0
+    for entry, name in zip(ranked, names, strict=True):
+        piece = entry.piece
+        bar = _bar(piece.score / best if best > 0 else 0.0, min(max(width - wide - 38, 4), 24))
+        yield (
+            f"{entry.rank:>3}  {name}{' ' * (wide - columns(name))}  {style.mark(bar, _ORANGE)} "
+            f"{number(piece.score):>9} {percent(piece.share):>8} {percent(entry.cumulative):>8}"
+        )
+    if count > len(ranked):
+        yield style.mark(f"     and {count - len(ranked)} more {granularity}s", _FAINT)
+
+
+def _bar(fraction: float, length: int) -> str:
+    """A bar in eighths of a column, padded to `length`."""
+    eighths = round(fraction * length * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + _BLOCKS[rest] * (rest > 0)).ljust(length)
+
+
+def _fit(name: str, width: int) -> str:
+    """The name, cut to at most `width` columns."""
+    if columns(name) <= width:
+        return name
+    kept = ""
+    for character in name:
+        if columns(kept + character) > width - 1:
+            break
+        kept += character
+    return f"{kept}…"

@@ -1,0 +1,153 @@
+"""Tiny random classifiers of every family, and batches for them. No hub is needed."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+import transformers
+
+_SIZES = dict(
+    vocab_size=40,
+    hidden_size=16,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=24,
+    max_position_embeddings=32,
+    num_labels=3,
+    pad_token_id=0,
+)
+_LOCAL = dict(  # two of three layers see one token to either side
+    global_attn_every_n_layers=3,
+    local_attention=2,
+    bos_token_id=1,
+    eos_token_id=2,
+    cls_token_id=1,
+    sep_token_id=2,
+    reference_compile=False,
+)
+_RELATIVE = dict(
+    relative_attention=True,
+    position_biased_input=False,
+    pos_att_type=["p2c", "c2p"],
+    position_buckets=4,
+    norm_rel_ebd="layer_norm",
+    share_att_key=True,
+    type_vocab_size=0,
+)
+CLASSES = {
+    "bert": ("Bert", {}),
+    "roberta": ("Roberta", {}),
+    "distilbert": ("DistilBert", {}),
+    "albert": ("Albert", dict(embedding_size=8, hidden_act="gelu_new")),
+    "electra": ("Electra", dict(embedding_size=8)),
+    "deberta-v2": ("DebertaV2", _RELATIVE),
+    "modernbert": ("ModernBert", _LOCAL),
+}
+_DISTIL = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+}
+
+
+def build_model(family="bert", *, biases=True, dtype=torch.float32, attention=None, **options):
+    """A random classifier in evaluation mode; norms and biases are random too."""
+    torch.manual_seed(7)
+    prefix, own = CLASSES.get(family, (family, {}))
+    settings = {**_SIZES, **own, **options}
+    if family == "distilbert":
+        settings = {_DISTIL.get(key, key): value for key, value in settings.items()}
+    config = getattr(transformers, f"{prefix}Config")(**settings)
+    if attention is not None:
+        config._attn_implementation = attention
+    model = getattr(transformers, f"{prefix}ForSequenceClassification")(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.3 if biases else 0.0)
+            elif parameter.ndim == 1:
+                parameter.normal_(mean=1.0, std=0.2)
+            else:
+                parameter.normal_(std=0.35)
+    return model.to(dtype).eval()
+
+
+def eager_twin(model):
+    """The same weights with attention weights in the open."""
+    twin = copy.deepcopy(model)
+    twin.set_attn_implementation("eager")
+    return twin
+
+
+def padded_batch(side="right", lengths=(9, 6, 2), seed=3):
+    """Random token ids with padding on one side."""
+    generator = torch.Generator().manual_seed(seed)
+    t = max(lengths)
+    ids = torch.randint(3, 40, (len(lengths), t), generator=generator)
+    places = torch.arange(t).expand(len(lengths), t)
+    length = torch.tensor(lengths)[:, None]
+    mask = places < length if side == "right" else places >= t - length
+    return {"input_ids": ids * mask, "attention_mask": mask.long()}
+
+
+def state_of(model):
+    """Everything that a capture lends or touches, for comparison before and after."""
+    modules = dict(model.named_modules())
+    hooks = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_backward_hooks",
+        "_forward_hooks_with_kwargs",
+    )
+    return {
+        "attention": [
+            m.config._attn_implementation for m in modules.values() if "config" in vars(m)
+        ],
+        "hooks": {
+            (name, kind): list(getattr(m, kind))
+            for (name, m), kind in itertools.product(modules.items(), hooks)
+        },
+        "global hooks": len(torch.nn.modules.module._global_forward_hooks),
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "grad": [p.grad is None for p in model.parameters()],
+        "training": [m.training for m in modules.values()],
+        "weights": [(id(p), p._version) for p in model.parameters()],
+        "config": model.config.to_dict(),
+        "modes": torch.overrides._len_torch_function_stack(),
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def build():
+    return build_model
+
+
+@pytest.fixture
+def eager():
+    return eager_twin
+
+
+@pytest.fixture
+def batch():
+    return padded_batch
+
+
+@pytest.fixture
+def state():
+    return state_of
+
+
+@pytest.fixture(params=list(CLASSES))
+def family(request):
+    return request.param

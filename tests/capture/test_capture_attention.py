@@ -1,0 +1,207 @@
+"""af, gf and agf are what eager attention weights and autograd say, in any batch."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from attnflow.capture import TENSORS, capture
+from attnflow.capture.attention import IMPLEMENTATION, Recorder, recording
+
+
+def from_eager_weights(twin, inputs, target, tensor):
+    """The definition, with all heads at once and autograd."""
+    output = twin(**inputs, output_attentions=True)
+    explained = output.logits.gather(1, target[:, None]).sum()
+    gradients = torch.autograd.grad(explained, output.attentions)
+    reduce = {
+        "af": lambda a, g: a,
+        "gf": lambda a, g: g.relu() * (a > 0),  # an edge that the mask forbids is no edge
+        "agf": lambda a, g: (a * g).relu(),
+    }[tensor]
+    layers = [reduce(a, g).mean(1) for a, g in zip(output.attentions, gradients, strict=True)]
+    mask = inputs["attention_mask"].bool()
+    return torch.stack(layers, 1).detach() * (mask[:, None, :, None] & mask[:, None, None, :])
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    scale = expected.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+    assert ((actual - expected).abs() / scale).max() < tolerance
+
+
+@pytest.mark.parametrize("tensor", ["af", "gf", "agf"])
+def test_equals_eager_weights_with_autograd(build, eager, batch, family, tensor):
+    model, inputs = build(family), batch()
+    target = torch.tensor([0, 2, 1])
+    got = capture(model, inputs, target, tensor=tensor)
+    expected = from_eager_weights(eager(model), inputs, target, tensor)
+    assert expected.amax(dim=(0, 2, 3)).min() > 1e-4, "a degenerate model tests nothing"
+    assert_close(got.capacities, expected)
+    torch.testing.assert_close(got.logits, eager(model)(**inputs).logits.detach())
+
+
+@pytest.mark.parametrize("tensor", ["af", "gf", "agf"])
+def test_padding_on_the_left(build, eager, batch, tensor):
+    model, inputs = build("modernbert", classifier_pooling="mean"), batch("left")
+    target = torch.tensor([0, 2, 1])
+    got = capture(model, inputs, target, tensor=tensor)
+    assert_close(got.capacities, from_eager_weights(eager(model), inputs, target, tensor))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("tensor", ["af", "gf", "agf"])
+def test_causal_decoder_with_grouped_heads(build, eager, batch, tensor, side):
+    model = build("Llama", num_key_value_heads=2, bos_token_id=1, eos_token_id=2)
+    inputs, target = batch(side), torch.tensor([0, 2, 1])
+    got = capture(model, inputs, target, tensor=tensor)
+    assert_close(got.capacities, from_eager_weights(eager(model), inputs, target, tensor))
+    assert got.capacities.triu(1).abs().max() == 0
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_back_end_the_model_was_loaded_with_does_not_matter(build, batch, attention):
+    inputs = batch()
+    got = capture(build("bert", attention=attention), inputs, tensor="agf")
+    expected = capture(build("bert"), inputs, tensor="agf")
+    assert torch.equal(got.capacities, expected.capacities)
+
+
+def test_edges_outside_a_sliding_window_are_no_edges(build, batch):
+    got = capture(build("modernbert"), batch(lengths=(9,)), tensor="gf")
+    distance = (torch.arange(9)[:, None] - torch.arange(9)).abs()
+    local = got.capacities[0, 1]
+    assert local[distance > 1].abs().max() == 0
+    assert (local[distance <= 1] > 0).any()
+    assert (got.capacities[0, 0][distance > 1] > 0).any(), "layer 0 is global"
+
+
+@pytest.mark.parametrize("tensor", TENSORS)
+def test_an_example_alone_equals_itself_in_a_padded_batch(build, batch, family, tensor):
+    model, inputs = build(family), batch("right")
+    together = capture(model, inputs, tensor=tensor)
+    for row, length in enumerate((9, 6, 2)):
+        alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
+        for mask in (True, False):
+            if not mask:
+                del alone["attention_mask"]
+            single = capture(model, alone, tensor=tensor)
+            assert_close(together.capacities[row, :, :length, :length], single.capacities[0])
+            assert single.mask.all()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("tensor", TENSORS)
+def test_nonnegative_and_zero_at_padding(build, batch, family, tensor, side):
+    inputs = batch(side, lengths=(11, 3, 5))
+    model = build(family)
+    if side == "left" and tensor != "af":  # only a mean does not read position 0
+        model = build("modernbert", classifier_pooling="mean")
+    got = capture(model, inputs, tensor=tensor)
+    padding = ~inputs["attention_mask"].bool()
+    assert got.capacities.shape == (3, 3, 11, 11) and got.capacities.dtype == torch.float32
+    assert got.capacities.isfinite().all() and got.capacities.min() >= 0
+    assert got.capacities.transpose(1, 2)[padding].abs().max() == 0, "query rows"
+    assert got.capacities.permute(0, 3, 1, 2)[padding].abs().max() == 0, "key columns"
+    assert torch.equal(got.mask, ~padding)
+    assert not got.capacities.requires_grad and not got.logits.requires_grad
+    if tensor == "cf":
+        assert got.signed.shape == (3, 3, 11, 11) and got.residual.shape == (3, 3, 11)
+        assert got.residual.transpose(1, 2)[padding].abs().max() == 0
+    else:
+        assert got.signed is None and got.residual is None
+
+
+def test_target_defaults_to_the_predicted_class_and_matters(build, batch):
+    model, inputs = build("bert"), batch()
+    got = capture(model, inputs, tensor="agf")
+    assert torch.equal(got.target, got.logits.argmax(1)) and got.target.dtype == torch.int64
+    same = capture(model, inputs, got.target.int(), tensor="agf")
+    other = capture(model, inputs, (got.target + 1) % 3, tensor="agf")
+    assert torch.equal(same.capacities, got.capacities)
+    assert not torch.allclose(other.capacities, got.capacities)
+
+
+def test_embeddings_in_place_of_ids(build, batch):
+    model, inputs = build("bert"), batch()
+    embedded = {
+        "inputs_embeds": model.get_input_embeddings()(inputs["input_ids"]),
+        "attention_mask": inputs["attention_mask"],
+    }
+    for tensor in TENSORS:
+        expected = capture(model, inputs, tensor=tensor).capacities
+        assert torch.equal(capture(model, embedded, tensor=tensor).capacities, expected)
+        with torch.inference_mode():
+            made_inside = {name: value.detach() * 1 for name, value in embedded.items()}
+            got = capture(model, made_inside, tensor=tensor).capacities
+        assert torch.equal(got, expected)
+    assert embedded["inputs_embeds"].grad_fn is not None
+
+
+def test_a_single_token_and_a_regression(build, batch):
+    got = capture(build("bert", num_labels=1), batch(lengths=(1, 1)))
+    assert got.logits.shape == (2, 1) and got.target.tolist() == [0, 0]
+    assert got.capacities.shape == (2, 3, 1, 1)
+
+
+@pytest.mark.parametrize("tensor", TENSORS)
+def test_callers_grad_mode_and_frozen_parameters_do_not_matter(build, batch, tensor):
+    model, inputs = build("bert"), batch()
+    expected = capture(model, inputs, tensor=tensor).capacities
+    with torch.no_grad():
+        assert torch.equal(capture(model, inputs, tensor=tensor).capacities, expected)
+    with torch.inference_mode():
+        made_inside = {name: value + 0 for name, value in inputs.items()}
+        got = capture(model, made_inside, tensor=tensor).capacities
+    assert torch.equal(got, expected) and not got.is_inference()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(capture(model, inputs, tensor=tensor).capacities, expected)
+    model.requires_grad_(False)
+    assert torch.equal(capture(model, inputs, tensor=tensor).capacities, expected)
+
+
+@pytest.mark.parametrize("tensor", TENSORS)
+def test_no_weights_or_gradients_of_heads_are_kept(build, batch, tensor):
+    kept = []
+
+    def pack(value):
+        kept.append(value)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        capture(build("bert"), batch(lengths=(23, 20)), tensor=tensor)
+    square = [x for x in kept if x.shape[-2:] == (23, 23)]
+    assert all(x.dtype == torch.bool for x in square), "only masks may be (t, t)"
+    assert bool(kept) == (tensor != "af")
+
+
+def visible_edges(kind, t):
+    """A mask as a model may hand it over, and the edges that it leaves."""
+    causal = torch.ones(t, t, dtype=torch.bool).tril()
+    edges = {"none": torch.ones_like(causal), "bool": causal.T}.get(kind, causal)
+    mask = {"bool": edges, "additive": torch.zeros(t, t).masked_fill(~edges, -3e38)}.get(kind)
+    return None if mask is None else mask.expand(2, 1, t, t), edges
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "additive", "is_causal"])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_attention_function_alone(kind, groups):
+    torch.manual_seed(1)
+    heads, t, d = 4, 5, 3
+    q = torch.randn(2, heads, t, d, requires_grad=True)
+    k, v = (torch.randn(2, groups, t, d, requires_grad=True) for _ in range(2))
+    mask, edges = visible_edges(kind, t)
+    weight, module = torch.randn(2, t, heads, d), nn.Module()
+    module.is_causal = kind == "is_causal"
+    recorder = Recorder("agf")
+    with recording(nn.Module(), recorder):
+        output, _ = AttentionInterface()[IMPLEMENTATION](module, q, k, v, mask, scaling=0.4)
+    got = torch.autograd.grad((output * weight).sum(), (q, k, v))
+
+    keys, values = (x.repeat_interleave(heads // groups, 1) for x in (k, v))
+    a = (0.4 * q @ keys.mT).masked_fill(~edges, -torch.inf).softmax(-1)
+    expected = (a @ values).transpose(1, 2)
+    *want, g = torch.autograd.grad((expected * weight).sum(), (q, k, v, a))
+    torch.testing.assert_close(output, expected)
+    for actual, wanted in zip(got, want, strict=True):
+        torch.testing.assert_close(actual, wanted)
+    torch.testing.assert_close(recorder.layers[0], (a * g).relu().mean(1))
