@@ -1,8 +1,8 @@
 """Loading a classifier and its tokenizer by name, with errors that say what to do.
 
-The name is that of the embedded model, a local folder, or an id on the model hub. Weights are loaded in
-float32, code from the hub is never run, and a checkpoint without a trained classification head is
-refused: transformers would fill the head with random numbers.
+The name is that of the embedded model, a local folder, or an id on the model hub. Weights are
+loaded in float32, code from the hub is never run, and a checkpoint without a trained
+classification head is refused: transformers would fill the head with random numbers.
 """
 
 import logging

@@ -6,8 +6,8 @@ bottom,
 
     S_0 = D_0,    S_{k+1} = D_{k+1} - W_k S_k^{-1} W_k',
 
-takes three dense calls a layer, O(L t^3) in all. Each S_k is the Laplacian of a smaller network with
-a conductance e_k from every node to ground, so its diagonal is computed as a sum of what is
+takes three dense calls a layer, O(L t^3) in all. Each S_k is the Laplacian of a smaller network
+with a conductance e_k from every node to ground, so its diagonal is computed as a sum of what is
 not negative, never as a difference: e_{k+1} = W_k S_k^{-1} e_k. That keeps every node accurate
 relative to its own weight, however many decades the weights span.
 

@@ -1,9 +1,10 @@
 """Why a flow can be believed: residuals of the optimality conditions, and a cut from above.
 
-Conservation, stationarity and centrality together say that the flow is the barrier's optimum, which
-is unique. The bound says how far that is from the true maximum flow: for potentials p from 1 at
-the source to 0 at the target, no flow exceeds sum_e u_e max(0, p_tail - p_head), the capacity of
-the cut {p > c} averaged over c. Any potentials prove a bound; those of the optimum prove a tight one.
+Conservation, stationarity and centrality together say that the flow is the barrier's optimum,
+which is unique. The bound says how far that is from the true maximum flow: for potentials p from
+1 at the source to 0 at the target, no flow exceeds sum_e u_e max(0, p_tail - p_head), the
+capacity of the cut {p > c} averaged over c. Any potentials prove a bound; those of the optimum
+prove a tight one.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """All edges of a network in one row of numbers, and the two maps between edges and nodes.
 
-All that an interior-point method does to single edges is elementwise, so the edges of a problem are
-kept flat, `(batch, m)`: the L * t * t edges of the layers, then t source edges, t sink edges and the
-return edge. Only the maps below know that order. Nodes are flat as well, `(batch, n)`: the rows from
-the bottom, then the super-source; the super-target is grounded at potential 0.
+All that an interior-point method does to single edges is elementwise, so the edges of a problem
+are kept flat, `(batch, m)`: the L * t * t edges of the layers, then t source edges, t sink edges
+and the return edge. Only the maps below know that order. Nodes are flat as well, `(batch, n)`:
+the rows from the bottom, then the super-source; the super-target is grounded at potential 0.
 
 `tension` is the incidence matrix B (head minus tail) and `imbalance` its transpose B'.
 """

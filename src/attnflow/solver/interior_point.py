@@ -17,8 +17,8 @@ Each iteration factors once, looks ahead along the affine direction, chooses a t
 current complementarity and mu by Mehrotra's cube, and adds his second-order term weighted by
 whichever of a few weights allows the longest step (unweighted it can stall).
 
-Source: Mehrotra (1992); Nocedal & Wright, "Numerical Optimization", Algorithm 14.3; Colombo & Gondzio
-(2008) for weighted correctors. Read next: `block_tridiagonal`, `start`, `certificate`.
+Source: Mehrotra (1992); Nocedal & Wright, "Numerical Optimization", Algorithm 14.3; Colombo &
+Gondzio (2008) for weighted correctors. Read next: `block_tridiagonal`, `start`, `certificate`.
 """
 
 from dataclasses import dataclass, fields, replace

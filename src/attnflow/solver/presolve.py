@@ -1,9 +1,9 @@
 """From networks to scaled problems for the interior point, and the way back.
 
 Each network is pruned to the edges on a path from source to target and divided by U, the smallest
-total capacity of a row of edges, so that flow values are at most 1. The barrier's weight is absolute
-(`mu`), or relative: mu = gap * U / (2 m), m being the number of kept edges, which keeps the flow's
-value within gap * U of the true maximum.
+total capacity of a row of edges, so that flow values are at most 1. The barrier's weight is
+absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept edges, which keeps
+the flow's value within gap * U of the true maximum.
 
 Edges below `NEGLIGIBLE` of U count as absent: float64 could not square them.
 """

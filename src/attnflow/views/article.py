@@ -17,6 +17,7 @@ from attnflow.views.diagnostics import (
     percent,
 )
 from attnflow.views.heatmap import escape, heat_map
+from attnflow.views.links import has_flow
 from attnflow.views.pieces import Ranked, pieces, rank
 
 RANKS_IN_SIGHT = 12
@@ -85,7 +86,7 @@ def _legend(attribution: Attribution, granularity: str) -> str:
 
 
 def _flow(attribution: Attribution, index: int) -> str:
-    if attribution.edges is None:
+    if not has_flow(attribution):
         return ""
     choices = "".join(
         f'<button type="button" data-keep="{keep}" aria-pressed="false">{keep} %</button>'
@@ -120,7 +121,7 @@ def _ranking(attribution: Attribution, index: int) -> str:
         ranked = rank(pieces(attribution, granularity))
         rest = ranked[RANKS_IN_SIGHT:]
         more = (
-            f"<details><summary>{len(rest)} more {plural}</summary>"
+            f"<details><summary>The other {len(rest)} {plural}</summary>"
             f"{_table(rest, ranked[0].piece.score, granularity)}</details>"
             if rest
             else ""
@@ -189,10 +190,11 @@ def _classes(attribution: Attribution) -> str:
 def _class(attribution: Attribution, index: int, probability: float) -> str:
     explained = index == attribution.target
     remark = " <small>explained</small>" if explained else ""
+    style = f"--w:{100 * probability:.1f}%"
     return (
         f'<li class="{"target" if explained else "other"}"><span class="name">'
         f"<bdi>{escape(attribution.labels[index])}</bdi>{remark}</span>"
-        f'<span class="gauge" aria-hidden="true"><i style="--w:{100 * probability:.1f}%"></i></span>'
+        f'<span class="gauge" aria-hidden="true"><i style="{style}"></i></span>'
         f"<span>{percent(probability)}</span></li>"
     )
 

@@ -24,7 +24,7 @@ NOTE = (
     "its tokens’ scores. Shares leave the special tokens out."
 )
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def number(value: float) -> str:
     """Four significant digits, powers of ten written out: 0.2134, 3.1 × 10⁻¹⁶."""
     if value != 0 and not 1e-4 <= abs(value) < 1e6:
         digits, _, power = f"{value:.1e}".partition("e")
-        return f"{digits} × 10{str(int(power)).translate(_SUPERSCRIPTS)}" if power else digits
+        return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPTS)}" if power else digits
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
@@ -48,7 +48,12 @@ def percent(fraction: float) -> str:
     """A share with one decimal; what would round to nothing says so."""
     if 0 < fraction < 0.0005:
         return "< 0.1 %"
-    return f"{100 * fraction:.1f} %"
+    return f"{100 * max(fraction, 0.0):.1f} %"
+
+
+def bound(fraction: float) -> str:
+    """A gap in percent with two significant digits, however small."""
+    return f"{100 * max(fraction, 0.0):.2g} %"
 
 
 def diagnostics(attribution: Attribution) -> list[Diagnostic]:
@@ -67,7 +72,7 @@ def diagnostics(attribution: Attribution) -> list[Diagnostic]:
         ),
         Diagnostic(
             "Gap",
-            percent(proof.gap),
+            bound(proof.gap),
             "The flow is at most this far below the maximum, relative to the bound.",
         ),
         Diagnostic(
@@ -108,7 +113,7 @@ def summary(attribution: Attribution) -> list[str]:
     proof = attribution.certificate
     cut = [f"the last {attribution.truncated} tokens were cut off"] * (attribution.truncated > 0)
     return cut + [
-        f"certificate: flow {number(proof.value)}, at most {percent(proof.gap)} below the maximum; "
+        f"certificate: flow {number(proof.value)}, at most {bound(proof.gap)} below the maximum; "
         f"{proof.status} in {proof.iterations} iterations",
         f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
         f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}",

@@ -67,13 +67,14 @@ def fragment(attribution: Attribution) -> str:
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
     text = "".join(_tinted(segment, heat) for segment in lay_out(attribution.text, found))
     certainty = percent(float(attribution.probabilities[attribution.target]))
+    proof = "<br>".join(escape(line) for line in [*summary(attribution), NOTE])
     return (
         f'<div style="{_BOX}"><div><b>{escape(attribution.label)}</b> {certainty} '
         f"<small>{escape(attribution.model)}, {escape(attribution.tensor)} flow</small></div>"
         f'<div dir="auto" style="{_TEXT}">{text}</div>'
         f"<small>{_leaders(ranked[:5])}</small>"
-        f"<details><summary><small>Certificate</small></summary><small>"
-        f"{'<br>'.join(map(escape, summary(attribution)))}<br>{escape(NOTE)}</small></details></div>"
+        f"<details><summary><small>Certificate</small></summary><small>{proof}</small></details>"
+        "</div>"
     )
 
 

@@ -12,24 +12,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnflow.attribution import Attribution
+
 KEPT = 0.95
 BUDGET = 18_000
 FEEDERS = 4
 UNITS = 1_000_000
 
 
+def has_flow(attribution: Attribution) -> bool:
+    """Whether there is a flow to draw: edges were asked for, and something passes them."""
+    return attribution.edges is not None and float(attribution.edges[-1].sum()) > 0
+
+
 def links(edges: NDArray[np.float64]) -> dict[str, Any]:
-    """The links to draw, ready for JSON; flows are in `UNITS` to the whole flow.
+    """The links to draw of a flow that is not 0, ready for JSON; flows are in `UNITS` to the whole flow.
 
     `through[row][token]` is what passes each node, row 0 at the tokens. `layers[l]` has the
     parallel lists `query`, `key` and `flow`, largest flow first, and `total`, the layer's flow.
     """
-    value = edges[-1].sum()
-    scale = UNITS / value if value > 0 else 0.0
+    value = float(edges[-1].sum())
+    scale = UNITS / value
     through = np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
     limit = max(BUDGET // len(edges), 1)
     return {
-        "value": float(value),
+        "value": value,
         "through": np.rint(scale * through).astype(int).tolist(),
         "layers": [_layer(layer * scale, limit) for layer in edges],
     }
@@ -61,4 +68,5 @@ def _feeders(layer: NDArray[np.float64]) -> NDArray[np.intp]:
     """The few largest links into every node, so that each token has paths to follow."""
     tokens = layer.shape[1]
     strongest = np.argsort(-layer, axis=0, kind="stable")[:FEEDERS]
-    return (strongest * tokens + np.arange(tokens)).ravel()
+    feeders: NDArray[np.intp] = strongest * tokens + np.arange(tokens)
+    return feeders.ravel()

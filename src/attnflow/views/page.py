@@ -1,4 +1,4 @@
-"""The page: one HTML file that shows attributions in any browser, with nothing fetched from anywhere.
+"""The page: one HTML file that shows attributions in any browser and fetches nothing.
 
 Python writes all the words and numbers (`article`); the script in `assets` adds the switches and
 draws the flow from a block of JSON. A content security policy lets exactly this script run and
@@ -21,7 +21,7 @@ from attnflow.views.article import article
 from attnflow.views.characters import as_name, for_page
 from attnflow.views.diagnostics import percent
 from attnflow.views.heatmap import escape, fragment
-from attnflow.views.links import links
+from attnflow.views.links import has_flow, links
 from attnflow.views.pieces import pieces
 
 __all__ = ["fragment", "render", "write"]
@@ -76,10 +76,11 @@ def _json(data: Any) -> str:
 
 def _data(attribution: Attribution) -> dict[str, Any]:
     """What the script needs of one text."""
+    edges = attribution.edges if has_flow(attribution) else None
     return {
         "names": [for_page(as_name(piece.name)) for piece in pieces(attribution, "token")],
         "special": attribution.special.astype(int).tolist(),
-        "flow": None if attribution.edges is None else links(attribution.edges),
+        "flow": None if edges is None else links(edges),
     }
 
 

@@ -1,8 +1,8 @@
 """The heat map for a terminal: the text on coloured grounds, the ranking, and the certificate.
 
 Colours set both ground and letters, so they read on light and on dark terminals. Without colour
-the best pieces carry their rank in brackets. Nothing in the text can drive the terminal: control
-characters are shown, not sent.
+the best pieces carry their rank as a raised number. Nothing in the text can drive the terminal:
+control characters are shown, not sent.
 """
 
 import os
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from attnflow.attribution import Attribution
 from attnflow.errors import InputError
 from attnflow.views.characters import as_name, columns, for_terminal
-from attnflow.views.diagnostics import number, percent, summary
+from attnflow.views.diagnostics import SUPERSCRIPTS, number, percent, summary
 from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
 
 RANKED = 10
@@ -148,7 +148,7 @@ def _ordinary(segment: Segment, heat: float, place: int | None, style: _Style) -
     if segment.detached:
         shown = f"‹{shown}›"
     if style.depth == "none" and place is not None:
-        shown = f"{shown}[{place}]"
+        shown += str(place).translate(SUPERSCRIPTS)
     return _Chunk(shown, style.heat(shown, heat))
 
 
@@ -162,8 +162,7 @@ def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
             word.append(chunk)
             continue
         size = sum(columns(part.text) for part in word)
-        if used and used + size > width:
-            lines[-1] = lines[-1].rstrip(" ")
+        if word and used and used + size > width:
             lines.append("")
             used = 0
         lines[-1] += "".join(part.printed for part in word) + chunk.printed.strip("\n")
@@ -172,7 +171,7 @@ def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
         if chunk.printed == "\n":
             lines.append("")
             used = 0
-    return lines
+    return [line.rstrip(" ") for line in lines]
 
 
 def _ranking(
@@ -190,7 +189,8 @@ def _ranking(
             f"{number(piece.score):>9} {percent(piece.share):>8} {percent(entry.cumulative):>8}"
         )
     if count > len(ranked):
-        yield style.mark(f"     and {count - len(ranked)} more {granularity}s", _FAINT)
+        more = count - len(ranked)
+        yield style.mark(f"     and {more} more {granularity}{'s' * (more > 1)}", _FAINT)
 
 
 def _bar(fraction: float, length: int) -> str:
