@@ -277,9 +277,10 @@ def _header(attribution: Attribution) -> dict[str, Any]:
 
 
 def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Attribution:
-    values = dict(record)
+    values: dict[str, Any] = dict(record)
     values["certificate"] = Certificate(**record["certificate"])
     values["offsets"] = tuple((start, end) for start, end in record["offsets"])
     for name in ("tokens", "word_ids", "labels"):
         values[name] = tuple(record[name])
-    return Attribution(**values, **{name: arrays.get(f"{index}.{name}") for name in ARRAYS})
+    values |= {name: arrays.get(f"{index}.{name}") for name in ARRAYS}
+    return Attribution(**values)

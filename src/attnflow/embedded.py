@@ -53,8 +53,7 @@ def load() -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     config = AutoConfig.from_pretrained(FOLDER)
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+    model = AutoModelForSequenceClassification.from_config(config)
     state = unpack(safetensors.numpy.load_file(FOLDER / WEIGHTS))
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval(), AutoTokenizer.from_pretrained(FOLDER)

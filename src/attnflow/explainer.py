@@ -59,9 +59,35 @@ class Explainer:
         return cls(model, tokenizer, name=str(name))
 
     @overload
-    def __call__(self, texts: str, **options: Any) -> Attribution: ...
+    def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, to the checker
+        self,
+        texts: str,
+        *,
+        tensor: str = ...,
+        target: Target | Sequence[Target] = ...,
+        readout: str = ...,
+        gap: float = ...,
+        mu: float | None = ...,
+        edges: bool = ...,
+        truncate: bool = ...,
+        batch_size: int = ...,
+        progress: Callable[[int], object] | None = ...,
+    ) -> Attribution: ...
     @overload
-    def __call__(self, texts: Sequence[str], **options: Any) -> list[Attribution]: ...
+    def __call__(
+        self,
+        texts: Sequence[str],
+        *,
+        tensor: str = ...,
+        target: Target | Sequence[Target] = ...,
+        readout: str = ...,
+        gap: float = ...,
+        mu: float | None = ...,
+        edges: bool = ...,
+        truncate: bool = ...,
+        batch_size: int = ...,
+        progress: Callable[[int], object] | None = ...,
+    ) -> list[Attribution]: ...
 
     def __call__(
         self,

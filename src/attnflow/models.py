@@ -48,10 +48,9 @@ def checked_device(device: str | torch.device | None) -> torch.device:
         ) from error
     if place.type == "cpu":
         return place
-    module = getattr(torch, place.type, None)
-    available = module is not None and hasattr(module, "is_available") and module.is_available()
-    count = module.device_count() if available and hasattr(module, "device_count") else 0
-    if not available or (place.index or 0) >= count:
+    module: Any = getattr(torch, place.type, None)
+    count = int(module.device_count()) if hasattr(module, "device_count") else 0
+    if (place.index or 0) >= count:
         raise InputError(
             f"device {device!r} is not there: this machine has {count} devices of type "
             f"{place.type!r}. Use 'cpu', or a torch build that supports the device."
@@ -77,13 +76,12 @@ def _load(name: str | Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(name)
-        _check_classifier(config, name)
         with _quiet_loading():
+            _check_classifier(AutoConfig.from_pretrained(name), name)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 name, dtype=torch.float32, output_loading_info=True
             )
-        tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
@@ -115,11 +113,13 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Without transformers' report of missing weights: we refuse those ourselves."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the hub's retries and transformers' report of missing weights: our errors say it."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -267,12 +267,12 @@ def _check_values(dense: Tensor) -> None:
 def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Tensor:
     if mask is None:
         return torch.ones(batch, t, dtype=torch.bool, device=device)
-    mask = torch.as_tensor(mask, device=device)
-    if mask.dtype != torch.bool:
-        raise InputError(f"{name} must be a boolean mask, got {mask.dtype}.")
-    if mask.shape not in ((t,), (batch, t)):
+    row: Tensor = torch.as_tensor(mask, device=device)
+    if row.dtype != torch.bool:
+        raise InputError(f"{name} must be a boolean mask, got {row.dtype}.")
+    if row.shape not in ((t,), (batch, t)):
         raise InputError(
             f"{name} must have shape ({t},) or ({batch}, {t}) like a row of nodes, "
-            f"got {tuple(mask.shape)}."
+            f"got {tuple(row.shape)}."
         )
-    return mask.expand(batch, t).clone()
+    return row.expand(batch, t).clone()

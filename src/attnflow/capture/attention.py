@@ -150,7 +150,8 @@ def _is_causal(module: nn.Module, is_causal: bool | None) -> bool:
 
 def _mask(*args: Any, **options: Any) -> Tensor | None:
     """Boolean masks as for sdpa, but causal ones always written out."""
-    return sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
+    mask: Tensor | None = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
+    return mask
 
 
 def _forbidden(mask: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Factor:
     def solve(self, right: Tensor) -> Tensor:
         """The solution for right-hand sides `(batch, nodes, k)`, nodes from the bottom row up."""
         t = self.coupling[0].shape[1]
-        blocks = list(right.split([t] * len(self.coupling) + [1], dim=1))
+        blocks = list(torch.split(right, [t] * len(self.coupling) + [1], dim=1))
         for k, coupling in enumerate(self.coupling):
             blocks[k] = _lower_solve(self.lower[k], blocks[k])
             blocks[k + 1] = blocks[k + 1] + coupling.mT @ blocks[k]
@@ -87,10 +87,12 @@ def _positive(diagonal: Tensor) -> Tensor:
 def _lower_solve(lower: Tensor, right: Tensor) -> Tensor:
     if lower.ndim == 2:
         return right / lower[..., None]
-    return torch.linalg.solve_triangular(lower, right, upper=False)
+    solution: Tensor = torch.linalg.solve_triangular(lower, right, upper=False)
+    return solution
 
 
 def _upper_solve(lower: Tensor, right: Tensor) -> Tensor:
     if lower.ndim == 2:
         return right / lower[..., None]
-    return torch.linalg.solve_triangular(lower.mT, right, upper=True)
+    solution: Tensor = torch.linalg.solve_triangular(lower.mT, right, upper=True)
+    return solution

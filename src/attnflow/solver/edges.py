@@ -32,7 +32,7 @@ class Layout:
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Views: layers `(b, L, t, t)`, source `(b, t)`, sink `(b, t)`, return `(b,)`."""
         inner, t = self.layers * self.t * self.t, self.t
-        layers = x[:, :inner].unflatten(1, (self.layers, t, t))
+        layers = x[:, :inner].view(-1, self.layers, t, t)
         return layers, x[:, inner : inner + t], x[:, inner + t : inner + 2 * t], x[:, -1]
 
     def join(self, layers: Tensor, source: Tensor, sink: Tensor, back: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Layout:
 
     def rows(self, y: Tensor) -> Tensor:
         """View of flat nodes without the super-source: `(b, L + 1, t)`."""
-        return y[:, :-1].unflatten(1, (self.layers + 1, self.t))
+        return y[:, :-1].view(-1, self.layers + 1, self.t)
 
     def tension(self, y: Tensor) -> Tensor:
         """B y: potential of the head minus potential of the tail, for every edge."""

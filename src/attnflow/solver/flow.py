@@ -84,5 +84,6 @@ class Flow(Generic[Array]):
 
 def as_numpy(flow: Flow[Tensor]) -> Flow[np.ndarray[Any, Any]]:
     """The same flow in numpy arrays."""
-    values = {f.name: getattr(flow, f.name) for f in fields(flow)}
-    return Flow(**{k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in values.items()})
+    values: dict[str, Any] = {f.name: getattr(flow, f.name) for f in fields(flow)}
+    arrays = {k: v.cpu().numpy() for k, v in values.items() if isinstance(v, Tensor)}
+    return Flow(**(values | arrays))

@@ -119,12 +119,12 @@ class Newton:
         self.reduced = reduced_cost(point.potential, point.carry, layout)
         self.live_flow = point.flow * problem.live
 
-    def direction(self, target: Tensor | float, towards: Tensor | None = None) -> Point:
-        """The step to complementarity `target`, less the products `towards` of a step looked at."""
+    def direction(self, target: Tensor, ahead: Point | None = None) -> Point:
+        """The step to complementarity `target`, corrected for the products of the step `ahead`."""
         point = self.point
         low, high = target, target
-        if isinstance(towards, Corrector):
-            low, high = target - towards.lower, target + towards.upper
+        if ahead is not None:
+            low, high = target - ahead.flow * ahead.lower, target - ahead.slack * ahead.upper
         force = low / point.flow - high / point.slack - self.reduced
         right = self.layout.imbalance(self.live_flow + self.weight * force)
         potential = self.factor.solve(right[..., None])[..., 0]
@@ -134,20 +134,10 @@ class Newton:
         return Point(flow, -flow, lower, upper, potential, torch.zeros_like(potential))
 
 
-@dataclass(frozen=True)
-class Corrector:
-    """Second-order products of a direction: what the linearisation left out."""
-
-    lower: Tensor
-    upper: Tensor
-
-
 def best_corrected(newton: Newton, affine: Point, target: Tensor) -> Point:
     """The direction to `target` with the weight of the second-order term that goes furthest."""
     plain = newton.direction(target)
-    full = newton.direction(
-        target, Corrector(affine.flow * affine.lower, affine.flow * affine.upper)
-    )
+    full = newton.direction(target, affine)
     point, live = newton.point, newton.problem.live
     rates, corrected_rates = boundary_rates(point, plain, live), boundary_rates(point, full, live)
     best = torch.zeros_like(target)

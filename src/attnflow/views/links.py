@@ -26,7 +26,7 @@ def has_flow(attribution: Attribution) -> bool:
 
 
 def links(edges: NDArray[np.float64]) -> dict[str, Any]:
-    """The links to draw of a flow that is not 0, ready for JSON; flows are in `UNITS` to the whole flow.
+    """The links to draw of a flow above 0, ready for JSON, in `UNITS` to the whole flow.
 
     `through[row][token]` is what passes each node, row 0 at the tokens. `layers[l]` has the
     parallel lists `query`, `key` and `flow`, largest flow first, and `total`, the layer's flow.
