@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import REVIEW
+from example_attributions import REVIEW
 
 from attnflow.errors import InputError
 from attnflow.views.characters import columns

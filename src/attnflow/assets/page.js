@@ -14,7 +14,6 @@ const usual = shares.slice(0, 3);
 const press = (buttons, wanted) => buttons.forEach((button) => button.setAttribute("aria-pressed", String(wanted(button))));
 const article = () => articles[state.text];
 const maps = () => Array.from(article().querySelectorAll(".heat"));
-const spans = () => Array.from(article().querySelector(".heat:not([hidden])").querySelectorAll(".t"));
 const tokensOf = (span) => span.dataset.t.split(" ").map(Number);
 
 function read() {
@@ -129,7 +128,7 @@ function describe(panel, picture, chosen, found) {
   const followed = percent(Math.min(1, found.top / found.start));
   const scale = found.wider > 1.5 ? "; its paths are drawn " + found.wider.toFixed(0) + " times wider" : "";
   line.append(place + share + followed + " of that is followed up to the decision" + scale + ".");
-  add(panel, "p", chosen.row === 0 ? "Strongest paths, in parts of it:" : "Tokens it reaches, in parts of it:", "quiet");
+  add(panel, "p", chosen.row === 0 ? "Its strongest paths, each with its part of that:" : "Tokens it reaches, each with its part of that:", "quiet");
   const list = add(panel, "ol");
   if (chosen.row === 0) strongest(flow, chosen.tokens).forEach((path) => addPath(list, path, picture, found.start));
   else addReached(list, picture, found);
@@ -143,7 +142,9 @@ function addPath(list, path, picture, start) {
   add(steps, "bdi", picture.names[path.nodes[0]]);
   for (let i = 1; i <= top; i++) {
     if (path.nodes[i] === path.nodes[i - 1]) continue;
+    steps.append(" ");
     add(steps, "small", "layer " + (top - i + 1) + " →");
+    steps.append(" ");
     add(steps, "bdi", picture.names[path.nodes[i]]);
   }
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 from attnflow.solver.edges import Layout
 
 BINS = 48
-DROPS = torch.sinh(torch.linspace(-18.0, 18.0, 193, dtype=torch.float64)) * 1e-5
+GRID = torch.sinh(torch.linspace(-18.0, 18.0, 193, dtype=torch.float64)) * 1e-5
 
 
 def centred(u: Tensor, drop: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,9 +41,8 @@ def starting_potentials(u: Tensor, live: Tensor, mu: Tensor, layout: Layout) -> 
         layout: The networks' sizes.
     """
     sizes, counts = _stages(u, live, layout)
-    drops = DROPS.to(u.device)
-    shape = (-1, 1, 1, 1)
-    flow, _ = centred(sizes[:, :, None], drops[:, None], mu.view(shape))
+    drops = GRID.to(u.device) * (1 + mu * counts.sum((1, 2)))[:, None]
+    flow, _ = centred(sizes[:, :, None], drops[:, None, :, None], mu.view(-1, 1, 1, 1))
     carried = (flow * counts[:, :, None]).sum(-1)
     chosen = _balanced_drops(carried, drops, mu)
     return _potentials(chosen, layout)
@@ -73,7 +72,8 @@ def _balanced_drops(carried: Tensor, drops: Tensor, mu: Tensor) -> Tensor:
     """`(batch, L + 2)` drop of each stage at the total flow for which they add up to 1 + mu / F.
 
     Args:
-        carried: `(batch, L + 2, grid)` flow through each stage at each drop of the grid, ascending.
+        carried: `(batch, L + 2, grid)` flow through each stage at each drop, ascending.
+        drops: `(batch, grid)`.
     """
     low, high = carried[..., 0].amax(1), carried[..., -1].amin(1)
     for _ in range(60):
@@ -87,10 +87,11 @@ def _balanced_drops(carried: Tensor, drops: Tensor, mu: Tensor) -> Tensor:
 def _drops_at(carried: Tensor, drops: Tensor, flow: Tensor) -> Tensor:
     """The drop at which each stage carries `flow`, between two points of the grid."""
     wanted = flow[:, None, None].expand(-1, carried.shape[1], 1)
-    right = torch.searchsorted(carried, wanted.contiguous()).clamp(1, len(drops) - 1)
+    right = torch.searchsorted(carried, wanted.contiguous()).clamp(1, drops.shape[1] - 1)
     below, above = carried.gather(2, right - 1), carried.gather(2, right)
     part = ((wanted - below) / (above - below).clamp(min=1e-300)).clamp(0, 1)
-    return torch.lerp(drops[right - 1], drops[right], part)[..., 0]
+    grid = drops[:, None].expand_as(carried)
+    return torch.lerp(grid.gather(2, right - 1), grid.gather(2, right), part)[..., 0]
 
 
 def _potentials(drops: Tensor, layout: Layout) -> Tensor:

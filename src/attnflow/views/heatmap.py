@@ -20,7 +20,9 @@ _BOX = "border:1px solid rgba(128,128,128,.45);border-radius:8px;padding:.8em 1e
 _TEXT = (
     "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:1.15em;margin:.5em 0"
 )
-_CHIP = "font-size:.75em;opacity:.75;border:1px dotted;border-radius:3px;padding:0 .25em"
+_CHIP = (
+    "font-size:.75em;opacity:.75;border:1px dotted;border-radius:3px;padding:0 .25em;margin:0 .4em"
+)
 
 
 def escape(text: str) -> str:

@@ -37,7 +37,7 @@ def render(attributions: Sequence[Attribution]) -> str:
     """
     if not attributions:
         raise InputError("A page needs at least one attribution, got none.")
-    scripts = [_asset("flow.js"), _asset("page.js")]
+    scripts = [_asset(name) for name in ("flow.js", "picture.js", "page.js")]
     return Template(_asset("page.html")).substitute(
         title=escape(_title(attributions)),
         hashes=" ".join(map(_hash, scripts)),

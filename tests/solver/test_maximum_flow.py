@@ -1,0 +1,299 @@
+"""Properties of the barrier flow that need no second solver."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, random_capacities
+
+from attnflow import Flow, InputError, Status, UnsolvedError, layered_network, maximum_flow
+from attnflow.network import paper_gamma, paper_network
+from attnflow.solver import interior_point
+
+TOY = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]], dtype=torch.float64)
+
+
+def assert_certified(flow: Flow, capacities: torch.Tensor) -> None:
+    """Feasible, interior, central, and below its own bound."""
+    assert all(status.is_certified for status in flow.status)
+    edges, live = flow.edges, flow.edges > 0
+    assert (edges >= 0).all() and (edges[live] < capacities[live]).all()
+    above = torch.cat([edges.sum(2), flow.source[:, None]], 1)
+    below = torch.cat([flow.sink[:, None], edges.sum(3)], 1)
+    scale = flow.value.clamp(min=1e-300)
+    assert ((above - below).abs().amax((1, 2)) <= 1e-8 * scale).all()
+    assert ((flow.sink.sum(1) - flow.value).abs() <= 1e-8 * scale).all()
+    assert (flow.conservation <= 1e-8).all()
+    assert (flow.centrality <= 1e-6).all() and (flow.stationarity <= 1e-6).all()
+    assert (flow.value <= flow.upper_bound * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers, t", [(1, 1), (1, 6), (4, 1), (3, 2), (6, 9), (2, 33)])
+@pytest.mark.parametrize("gap", [0.5, 1e-2, 1e-5])
+def test_every_family_gets_a_certificate_and_the_promised_gap(family, layers, t, gap):
+    capacities = random_capacities(family, batch=3, layers=layers, t=t, seed=layers + t)
+
+    flow = maximum_flow(capacities, gap=gap)
+
+    assert_certified(flow, capacities)
+    bound = capacities.sum((2, 3)).amin(1)
+    assert (flow.upper_bound - flow.value <= gap * bound * (1 + 1e-9)).all()
+
+
+def test_a_thousand_random_networks_are_solved_within_budget():
+    """At most 60 factorisations each, 30 for nine in ten; sizes, families and gaps at random."""
+    generator = np.random.default_rng(0)
+    iterations = []
+    for seed in range(50):
+        family = generator.choice(list(FAMILIES))
+        layers, t = int(generator.integers(1, 13)), int(generator.integers(1, 25))
+        capacities = random_capacities(family, batch=20, layers=layers, t=t, seed=seed)
+        flow = maximum_flow(capacities, gap=10.0 ** -generator.uniform(0.5, 6))
+        assert_certified(flow, capacities)
+        iterations += flow.iterations.tolist()
+    assert len(iterations) == 1000
+    assert max(iterations) <= 60
+    assert np.quantile(iterations, 0.9) <= 30
+
+
+def test_toy_of_two_inputs():
+    """A top edge of 1 feeds inputs of capacity 1 and 1/2: the barrier's limit is (2/3, 1/3)."""
+    flow = maximum_flow(TOY, gap=1e-9)
+
+    assert flow.sink[0].tolist() == pytest.approx([2 / 3, 1 / 3], abs=1e-8)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 0.3, 1e12])
+def test_homogeneity(factor):
+    """x(g u, g mu) = g x(u, mu); a relative gap scales by itself."""
+    capacities = random_capacities("one live row", layers=4, t=7)
+    mu = 1e-6
+
+    absolute = maximum_flow(capacities, mu=mu)
+    scaled = maximum_flow(factor * capacities, mu=factor * mu)
+    relative = maximum_flow(factor * capacities).sink / maximum_flow(capacities).sink
+
+    torch.testing.assert_close(scaled.edges, factor * absolute.edges, rtol=1e-8, atol=0)
+    torch.testing.assert_close(relative, torch.full_like(relative, factor), rtol=1e-8, atol=0)
+
+
+def test_gamma_only_rescales_mu():
+    network = paper_network(layered_network(random_capacities("attention", layers=3, t=6)))
+    gamma = paper_gamma(network).item()
+
+    plain = maximum_flow(network, mu=1e-4)
+    scaled = maximum_flow(network.scaled(gamma), mu=gamma * 1e-4)
+
+    assert gamma * network.capacities.min().item() >= 1
+    torch.testing.assert_close(scaled.edges, gamma * plain.edges, rtol=1e-8, atol=0)
+
+
+def test_reversal_gives_the_same_flow_on_every_edge():
+    """Algorithm 2 of the paper is Algorithm 1 with every edge reversed."""
+    capacities = random_capacities("25 decades", layers=4, t=6)
+    sources, sinks = torch.arange(6) < 4, torch.arange(6) > 0
+
+    forward = maximum_flow(capacities, sources, sinks)
+    backward = maximum_flow(capacities.flip(1).mT.contiguous(), sinks, sources)
+
+    torch.testing.assert_close(backward.edges.flip(1).mT, forward.edges, rtol=1e-7, atol=1e-16)
+
+
+def test_permuting_tokens_permutes_the_flow():
+    capacities = random_capacities("attention", layers=3, t=8)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(3))
+
+    flow = maximum_flow(capacities)
+    permuted = maximum_flow(capacities[:, :, order][..., order])
+
+    torch.testing.assert_close(permuted.sink, flow.sink[:, order], rtol=1e-9, atol=0)
+
+
+def test_equal_tokens_get_equal_shares():
+    capacities = random_capacities("exponential", layers=3, t=6)
+    capacities[:, 0, :, 4] = capacities[:, 0, :, 1]
+
+    flow = maximum_flow(capacities)
+
+    assert flow.sink[0, 4].item() == pytest.approx(flow.sink[0, 1].item(), rel=1e-9)
+    assert flow.sink[0, 4].item() != pytest.approx(flow.sink[0, 0].item(), rel=1e-3)
+
+
+def test_a_token_without_incoming_capacity_gets_exactly_nothing():
+    capacities = random_capacities("uniform", layers=3, t=6)
+    capacities[:, 0, :, 2] = 0
+
+    assert maximum_flow(capacities).sink[0, 2].item() == 0
+
+
+def test_edges_that_lead_nowhere_carry_nothing_and_change_nothing():
+    capacities = random_capacities("uniform", layers=3, t=6)
+    capacities[:, 0, 3] = 0
+    without = capacities.clone()
+    without[:, 1, :, 3] = 0
+
+    flow, clean = maximum_flow(capacities), maximum_flow(without)
+
+    assert (flow.edges[:, 1, :, 3] == 0).all()
+    torch.testing.assert_close(flow.edges, clean.edges, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("start", [1.0, 1e3, 1e5])
+def test_the_optimum_does_not_depend_on_the_start(monkeypatch, start):
+    capacities = random_capacities("one live row", batch=4, layers=5, t=9)
+    usual = maximum_flow(capacities, tolerance=1e-11)
+
+    monkeypatch.setattr(interior_point, "START_CENTRED_AT", start)
+    other = maximum_flow(capacities, tolerance=1e-11)
+
+    assert (usual.iterations != other.iterations).any()
+    torch.testing.assert_close(other.edges, usual.edges, rtol=1e-8, atol=1e-18)
+
+
+def test_batch_mates_and_padding_change_nothing():
+    sizes = [1, 3, 8, 13]
+    alone = [random_capacities("attention", layers=3, t=t, seed=t) for t in sizes]
+    batch = torch.zeros(len(sizes), 3, 13, 13, dtype=torch.float64)
+    for row, capacities in enumerate(alone):
+        t = capacities.shape[-1]
+        batch[row, :, :t, :t] = capacities[0]
+
+    together = maximum_flow(batch)
+
+    for row, capacities in enumerate(alone):
+        single, t = maximum_flow(capacities), capacities.shape[-1]
+        assert single.iterations.item() == together.iterations[row].item()
+        torch.testing.assert_close(
+            together.edges[row, :, :t, :t], single.edges[0], rtol=1e-9, atol=0
+        )
+        assert together.sink[row, t:].abs().sum() == 0
+
+
+def test_a_batch_too_large_for_memory_is_solved_in_parts(monkeypatch):
+    capacities = random_capacities("uniform", batch=7, layers=2, t=4)
+    whole = maximum_flow(capacities)
+    module = __import__("sys").modules["attnflow.solver.maximum_flow"]
+
+    monkeypatch.setattr(module, "EDGES_AT_ONCE", 70)
+    parts = maximum_flow(capacities)
+
+    torch.testing.assert_close(parts.edges, whole.edges, rtol=1e-9, atol=0)
+    assert parts.status == whole.status
+
+
+def test_an_empty_network_is_zero_and_says_so():
+    capacities = random_capacities("uniform", batch=3, layers=3, t=4)
+    capacities[1] = 0
+    capacities[2, 1] = 0
+
+    flow = maximum_flow(capacities)
+
+    assert flow.status == (Status.SOLVED, Status.EMPTY, Status.EMPTY)
+    assert flow.edges[1:].abs().sum() == 0 and flow.value[1:].tolist() == [0, 0]
+    assert flow.gap[1:].tolist() == [0, 0]
+    assert "no path" in flow.status[1].value
+    flow.raise_for_status()
+
+
+def test_numpy_in_numpy_out():
+    capacities = random_capacities("uniform", layers=2, t=4)
+
+    flow = maximum_flow(capacities.float().numpy())
+
+    assert isinstance(flow.edges, np.ndarray) and flow.edges.dtype == np.float64
+    expected = maximum_flow(capacities.float()).edges
+    np.testing.assert_allclose(flow.edges, expected.numpy(), rtol=1e-12)
+
+
+def test_masks_choose_sources_and_sinks():
+    capacities = random_capacities("uniform", layers=2, t=4)
+    sources = torch.tensor([True, False, False, True])
+    sinks = torch.tensor([False, True, True, True])
+
+    flow = maximum_flow(capacities, sources, sinks)
+
+    assert (flow.source[0] > 0).tolist() == sources.tolist()
+    assert (flow.sink[0] > 0).tolist() == sinks.tolist()
+
+
+def test_running_out_of_iterations_is_a_status_not_an_exception():
+    capacities = random_capacities("one live row", batch=3, layers=5, t=8)
+    capacities[1] = 0
+
+    flow = maximum_flow(capacities, max_iterations=2)
+
+    assert flow.status == (Status.ITERATION_LIMIT, Status.EMPTY, Status.ITERATION_LIMIT)
+    assert torch.isfinite(flow.edges).all()
+    with pytest.raises(UnsolvedError, match="2 of 3 flows not solved. network 0: the iteration"):
+        flow.raise_for_status()
+
+
+def test_what_float64_cannot_resolve_is_a_status_not_a_nan():
+    """A mu hundreds of decades below the capacities."""
+    flow = maximum_flow(random_capacities("uniform", layers=3, t=5), mu=1e-250)
+
+    assert not flow.status[0].is_certified
+    assert torch.isfinite(flow.edges).all() and torch.isfinite(flow.value).all()
+    with pytest.raises(UnsolvedError):
+        flow.raise_for_status()
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-30, 1e30, 1e200])
+def test_units_do_not_matter(size):
+    capacities = random_capacities("attention", layers=3, t=5)
+
+    flow = maximum_flow(size * capacities)
+
+    assert flow.status == (Status.SOLVED,)
+    expected = maximum_flow(capacities).sink
+    torch.testing.assert_close(flow.sink / size, expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (torch.ones(2, 3, 3), r"capacities must have 4 axes .* got 3: .*capacities\[None\]"),
+        (torch.ones(1, 1, 1, 3, 3), "must have 4 axes"),
+        (torch.ones(1, 2, 3, 4), "square"),
+        (torch.ones(1, 0, 3, 3), "empty"),
+        (torch.full((1, 1, 2, 2), math.nan), "finite, got nan at"),
+        (torch.full((1, 1, 2, 2), math.inf), "finite, got inf at"),
+        (-torch.ones(1, 1, 2, 2), "must be >= 0, got -1.0 at"),
+        (torch.ones(1, 1, 2, 2, dtype=torch.complex64), "real"),
+        (np.array([[[["a"]]]]), "real numbers"),
+        ([[[[1.0]]]], "torch tensor or numpy array"),
+    ],
+)
+def test_capacities_are_checked_at_the_door(bad, message):
+    with pytest.raises(InputError, match=message):
+        maximum_flow(bad)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"gap": 0}, r"gap must lie inside \(0, 1\), got 0"),
+        ({"gap": 1.0}, "gap must lie inside"),
+        ({"gap": math.nan}, "gap must lie inside"),
+        ({"tolerance": 0.0}, "tolerance must lie inside"),
+        ({"mu": 0}, "mu must be finite and > 0, got 0"),
+        ({"mu": -1.0}, "mu must be finite"),
+        ({"mu": math.nan}, "mu must be finite"),
+        ({"mu": torch.ones(3)}, "mu must be one number"),
+        ({"max_iterations": 0}, "max_iterations must be"),
+        ({"sources": torch.ones(5, dtype=torch.bool)}, r"sources must have shape \(3,\)"),
+        ({"sinks": torch.ones(3)}, "sinks must be a boolean mask"),
+    ],
+)
+def test_options_are_checked_at_the_door(options, message):
+    with pytest.raises(InputError, match=message):
+        maximum_flow(torch.ones(1, 2, 3, 3), **options)
+
+
+def test_a_network_brings_its_own_masks():
+    network = layered_network(torch.ones(1, 1, 2, 2))
+
+    with pytest.raises(InputError, match="its own sources"):
+        maximum_flow(network, torch.ones(2, dtype=torch.bool))
