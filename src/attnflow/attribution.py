@@ -50,7 +50,7 @@ class Certificate:
     @property
     def gap(self) -> float:
         """How far `value` is at most below the true maximum flow, relative to the bound, 0 to 1."""
-        return 1 - self.value / self.upper_bound if self.upper_bound > 0 else 0.0
+        return max(0.0, 1 - self.value / self.upper_bound) if self.upper_bound > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,11 @@ class Attribution:
     edges: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.special, self.scores, self.logits, self.edges):
-            if array is not None:
-                array.flags.writeable = False
+        for name in ARRAYS:
+            if getattr(self, name) is not None:
+                own = np.array(getattr(self, name))
+                own.flags.writeable = False
+                object.__setattr__(self, name, own)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -168,9 +170,10 @@ class Attribution:
             yield tuple(group)
 
     def _word(self, tokens: tuple[int, ...]) -> Word:
-        start = min(self.offsets[i][0] for i in tokens)
-        end = max(self.offsets[i][1] for i in tokens)
-        text = self.text[start:end] if end > start else "".join(self.tokens[i] for i in tokens)
+        placed = [self.offsets[i] for i in tokens if self.offsets[i][1] > self.offsets[i][0]]
+        start = min((start for start, _ in placed), default=0)
+        end = max((end for _, end in placed), default=0)
+        text = self.text[start:end] if placed else "".join(self.tokens[i] for i in tokens)
         return Word(text, float(sum(self.scores[i] for i in tokens)), start, end, tokens)
 
     def __repr__(self) -> str:
@@ -253,20 +256,19 @@ def load(file: str | Path) -> list[Attribution]:
         with safetensors.safe_open(path, framework="numpy") as opened:
             header = json.loads((opened.metadata() or {})["attnflow"])
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}
+        if header["schema_version"] <= SCHEMA_VERSION:
+            return [_restored(record, arrays, i) for i, record in enumerate(header["attributions"])]
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error}.") from error
-    except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StorageError(
             f"{path} is no file of attributions: expected one written by Attribution.save "
             f"or --save ({error})."
         ) from error
-    version = header["schema_version"]
-    if version > SCHEMA_VERSION:
-        raise StorageError(
-            f"{path} has schema {version} and this attnflow reads up to {SCHEMA_VERSION}: "
-            "upgrade attnflow."
-        )
-    return [_restored(record, arrays, i) for i, record in enumerate(header["attributions"])]
+    raise StorageError(
+        f"{path} has schema {header['schema_version']} and this attnflow reads up to "
+        f"{SCHEMA_VERSION}: upgrade attnflow."
+    )
 
 
 def _header(attribution: Attribution) -> dict[str, Any]:
@@ -282,5 +284,5 @@ def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Att
     values["offsets"] = tuple((start, end) for start, end in record["offsets"])
     for name in ("tokens", "word_ids", "labels"):
         values[name] = tuple(record[name])
-    values |= {name: arrays.get(f"{index}.{name}") for name in ARRAYS}
-    return Attribution(**values)
+    values |= {name: arrays[f"{index}.{name}"] for name in ARRAYS if name != "edges"}
+    return Attribution(**values, edges=arrays.get(f"{index}.edges"))

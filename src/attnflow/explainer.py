@@ -8,7 +8,7 @@ The explainer holds a model and a tokenizer, and nothing that a call leaves behi
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,13 +21,29 @@ from attnflow import models
 from attnflow.attribution import Attribution, Certificate
 from attnflow.capture import TENSORS, Capture, capture
 from attnflow.embedded import EMBEDDED_MODEL
-from attnflow.errors import InputError
+from attnflow.errors import InputError, ModelError
 from attnflow.network import LayeredNetwork, layered_network
 from attnflow.solver import Flow, maximum_flow
 from attnflow.tokens import EncodedText, encode
 
 READOUTS = ("input", "throughput")
 Target = int | str | None
+
+# Families that number positions from the one after the padding token's, as RoBERTa does.
+COUNTED_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
 
 
 class Explainer:
@@ -40,7 +56,17 @@ class Explainer:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str | None = None) -> None:
-        """Take a model of transformers in evaluation mode, in float32, and its tokenizer."""
+        """Take a model of transformers in evaluation mode, in float32, and its tokenizer.
+
+        Raises:
+            InputError: One of the two is something else.
+        """
+        if not hasattr(model, "config") or not callable(tokenizer):
+            raise InputError(
+                f"Explainer takes a model of transformers and its tokenizer, got "
+                f"{type(model).__name__} and {type(tokenizer).__name__}; to load both by name, "
+                "use Explainer.from_pretrained."
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
@@ -130,12 +156,14 @@ class Explainer:
             UnsolvedError: A flow could not be certified.
         """
         alone = isinstance(texts, str)
-        many = [texts] if isinstance(texts, str) else list(texts)
-        self._check(many, tensor, readout, batch_size)
-        encoded = [self._encode(text, i, len(many), truncate) for i, text in enumerate(many)]
+        many = _listed(texts)
+        check_options(tensor, readout, batch_size)
+        encoded = self._encoded(many, truncate)
         wanted = self._targets(target, len(many))
         results: dict[int, Attribution] = {}
-        for group in _groups_of_like_length(encoded, batch_size):
+        # A decoder that knows no padding token cannot tell where a padded text ends.
+        most = batch_size if self.model.config.pad_token_id is not None else 1
+        for group in _groups_of_like_length(encoded, most):
             captured = self._capture(
                 [encoded[i] for i in group], [wanted[i] for i in group], tensor
             )
@@ -161,44 +189,41 @@ class Explainer:
         bounds = [self.tokenizer.model_max_length]
         positions = getattr(config, "max_position_embeddings", None)
         if positions:
-            # RoBERTa counts positions from the one after the padding's.
-            shifted = config.model_type in ("roberta", "xlm-roberta", "camembert")
+            shifted = config.model_type in COUNTED_AFTER_PADDING
             bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
         bound = min(bounds)
         return int(bound) if bound < 10**9 else None
 
-    def _check(self, texts: list[str], tensor: str, readout: str, batch_size: int) -> None:
-        if not texts:
-            raise InputError("texts is empty: give at least one text.")
-        if tensor not in TENSORS:
-            raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
-        if readout not in READOUTS:
-            raise InputError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
-        if readout == "throughput" and tensor != "cf":
-            raise InputError(
-                f"readout 'throughput' needs tensor 'cf', got {tensor!r}: without residual edges "
-                "a token's rows are not its own."
-            )
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
+    def _encoded(self, texts: Sequence[str], truncate: bool) -> list[EncodedText]:
+        found = []
+        for index, text in enumerate(texts):
+            try:
+                encoded = encode(self.tokenizer, text, limit=self.limit, truncate=truncate)
+            except InputError as error:
+                if len(texts) == 1:
+                    raise
+                raise InputError(f"text {index} (of {len(texts)}): {error}") from None
+            if encoded.truncated:
+                warnings.warn(
+                    f"text {index} was cut to {len(encoded.tokens)} tokens: "
+                    f"{encoded.truncated} more are not explained.",
+                    stacklevel=3,
+                )
+            self._check_vocabulary(encoded)
+            found.append(encoded)
+        return found
 
-    def _encode(self, text: str, index: int, total: int, truncate: bool) -> EncodedText:
-        try:
-            encoded = encode(self.tokenizer, text, limit=self.limit, truncate=truncate)
-        except InputError as error:
-            if total == 1:
-                raise
-            raise InputError(f"text {index} (of {total}): {error}") from None
-        if encoded.truncated:
-            warnings.warn(
-                f"text {index} was cut to {len(encoded.tokens)} tokens: its last "
-                f"{encoded.truncated} are not explained.",
-                stacklevel=3,
+    def _check_vocabulary(self, text: EncodedText) -> None:
+        known = getattr(self.model.config, "vocab_size", None)
+        highest = max(text.inputs["input_ids"])
+        if known is not None and highest >= known:
+            raise ModelError(
+                f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows the "
+                f"tokens 0 to {known - 1}: they do not belong together."
             )
-        return encoded
 
     def _targets(self, target: Target | Sequence[Target], count: int) -> list[int | None]:
-        if target is None or isinstance(target, int | str):
+        if isinstance(target, str) or not isinstance(target, Sequence | np.ndarray):
             return [self._class(target)] * count
         if len(target) != count:
             raise InputError(f"target must be one class or {count}, like texts; got {len(target)}.")
@@ -216,8 +241,9 @@ class Explainer:
                 return alike[0]
             if target.isdecimal():
                 return self._class(int(target))
-        elif isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(labels):
-            return target
+        elif isinstance(target, int | np.integer) and not isinstance(target, bool):
+            if 0 <= target < len(labels):
+                return int(target)
         raise InputError(
             f"target {target!r} is no class of this model: expected one of "
             f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
@@ -237,16 +263,16 @@ class Explainer:
     def _completed(self, inputs: dict[str, Tensor], targets: Sequence[int | None]) -> Tensor:
         """The classes asked for, and the predicted one where none was."""
         if any(t is None for t in targets):
-            with torch.no_grad():
-                predicted = self.model(**inputs).logits.argmax(-1).tolist()
+            predicted = capture(self.model, inputs, tensor="af").target.tolist()
             targets = [p if t is None else t for t, p in zip(targets, predicted, strict=True)]
         return torch.tensor(targets)
 
     def _padded(self, texts: Sequence[EncodedText]) -> dict[str, list[list[int]]]:
         """Right-padded lists; the attention mask says what is real."""
         t = max(len(text.tokens) for text in texts)
+        padding = (self.model.config.pad_token_id, self.tokenizer.pad_token_id, 0)
         fill = {
-            "input_ids": self.tokenizer.pad_token_id or 0,
+            "input_ids": next(token for token in padding if token is not None),
             "token_type_ids": getattr(self.tokenizer, "pad_token_type_id", 0),
         }
         rows = {
@@ -287,6 +313,36 @@ class Explainer:
         )
 
 
+def check_options(tensor: str, readout: str, batch_size: int) -> None:
+    """What can be told of a call without its model and texts.
+
+    Raises:
+        InputError: An option is not what `Explainer.__call__` takes, or two do not fit.
+    """
+    if tensor not in TENSORS:
+        raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
+    if readout not in READOUTS:
+        raise InputError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
+    if readout == "throughput" and tensor != "cf":
+        raise InputError(
+            f"readout 'throughput' needs tensor 'cf', got {tensor!r}: without residual edges "
+            "a token's rows are not its own."
+        )
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
+
+
+def _listed(texts: str | Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable):
+        raise InputError(f"texts must be a text or a sequence of texts, got {texts!r:.80}.")
+    many = list(texts)
+    if not many:
+        raise InputError("texts is empty: give at least one text.")
+    return many
+
+
 def _groups_of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[list[int]]:
     """Indices in batches, longest texts first, so that memory runs out at once or not at all."""
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i].tokens))
@@ -306,7 +362,7 @@ def _scores(flow: Flow[Tensor], row: int, readout: str) -> NDArray[np.float64]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.detach().cpu().to(torch.float64).numpy().copy()
+    return tensor.detach().cpu().to(torch.float64).numpy()
 
 
 def _certificate(flow: Flow[Tensor], row: int) -> Certificate:

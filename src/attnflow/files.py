@@ -11,12 +11,18 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     """Refuse a path that cannot be written to, before any work is done for it.
 
     Raises:
-        StorageError: It exists and `overwrite` is false, is a folder, or its folder is missing or
-            closed to us.
+        StorageError: It exists and `overwrite` is false, is a folder or a device, or its folder is
+            missing or closed to us.
     """
+    try:
+        exists = path.exists()
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise StorageError(f"cannot write {path}: {error.strerror}.") from error
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder; name a file.")
-    if path.exists() and not overwrite:
+    if exists and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is a device or a pipe; name a file.")
+    if exists and not overwrite:
         raise StorageError(
             f"{path} exists already: choose another name, or say to replace it "
             "(overwrite=True, --overwrite)."
@@ -36,7 +42,7 @@ def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Pa
     check_writable(path, overwrite=overwrite)
     content = data.encode("utf-8") if isinstance(data, str) else data
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".attnflow-")
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -6,15 +6,31 @@ classification head is refused: transformers would fill the head with random num
 """
 
 import logging
+import pickle
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from attnflow import embedded
 from attnflow.errors import InputError, ModelError
+
+# What transformers raises for a name that is not there, and for files that are cut short, of
+# another size than the config says, or in need of a package that is not installed.
+BROKEN = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    EOFError,
+    struct.error,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
@@ -22,15 +38,14 @@ def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple
 
     Raises:
         InputError: The device does not exist here, or the folder holds no model.
-        ModelError: The hub cannot be reached or does not know the name, or the model is no sequence
-            classifier.
+        ModelError: The hub cannot be reached or does not know the name, the files are broken, or
+            the model is no trained sequence classifier.
     """
     place = checked_device(device)
     if str(name) == embedded.EMBEDDED_MODEL:
         model, tokenizer = embedded.load()
     else:
-        _check_folder(name)
-        model, tokenizer = _load(name)
+        model, tokenizer = _load(_found(name))
     return model.to(place).eval(), tokenizer
 
 
@@ -58,31 +73,40 @@ def checked_device(device: str | torch.device | None) -> torch.device:
     return place
 
 
-def _check_folder(name: str | Path) -> None:
-    path = Path(name)
-    looks_local = isinstance(name, Path) or str(name).startswith((".", "/", "~"))
-    if not path.exists():
+def _found(name: str | Path) -> str | Path:
+    """The folder of that name, checked, or else the name as an id on the hub."""
+    looks_local = isinstance(name, Path) or name.startswith((".", "/", "~"))
+    try:
+        path = Path(name).expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:  # no such user, a name that is too long
+        raise InputError(f"model {str(name)!r:.80} is no name of a model: {error!s:.80}") from error
+    if not exists:
         if looks_local:
             raise InputError(f"model {str(name)!r} is not there: give a folder or a hub id.")
-        return
+        return name
     if not path.is_dir() or not (path / "config.json").is_file():
         raise InputError(
             f"model {str(name)!r} is no model: expected a folder with config.json, weights and "
             "tokenizer, as save_pretrained writes it."
         )
+    return path
 
 
 def _load(name: str | Path) -> tuple[Any, Any]:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    # Left open, transformers would ask on standard input whether to run the code.
+    no_code = {"trust_remote_code": False}
     try:
         with _quiet_loading():
-            _check_classifier(AutoConfig.from_pretrained(name), name)
+            _check_classifier(AutoConfig.from_pretrained(name, **no_code), name)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True
+                name, dtype=torch.float32, output_loading_info=True, **no_code
             )
-            tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(name, **no_code)
+    except (*BROKEN, StrictDataclassError) as error:
         raise ModelError(
             f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
             "network, or give a local folder as save_pretrained writes it."
@@ -92,6 +116,11 @@ def _load(name: str | Path) -> tuple[Any, Any]:
         raise ModelError(
             f"model {str(name)!r} is no trained classifier: its checkpoint lacks "
             f"{', '.join(missing[:3])}. Give a model fine-tuned for sequence classification."
+        )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(
+            f"model {str(name)!r} has no tokenizer beside its weights: every word would be "
+            "unknown. Save one into its folder with tokenizer.save_pretrained."
         )
     return model, tokenizer
 

@@ -5,8 +5,9 @@ width, out of order, or with the space in front); slow ones give none. So offset
 where they cannot be right the tokens are found again in the text, from left to right.
 
 Words come from the text and not from the tokenizer, hence are the same for every model: a run of
-letters and digits with inner apostrophes or hyphens, one ideograph, or one other visible character.
-A token that spans several words joins them into one.
+letters and digits with inner apostrophes or hyphens, one ideograph, or one other visible character,
+each with the marks (accents, vowel signs, variants of an emoji) that follow it. A token that spans
+several words joins them into one.
 """
 
 import re
@@ -17,9 +18,8 @@ from typing import Any
 
 from attnflow.errors import InputError
 
-WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['’\-][^\W_]+)*|\S", re.UNICODE
-)
+IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+WORD = re.compile("w[wmj]*(?:-w[wmj]*)*|[^ ]m*(?:j[^ ]m*)*")  # of `_kinds`, not of the text
 MARKERS = re.compile("^(?:##|Ġ|▁|Ċ)+|</w>$")
 
 
@@ -34,7 +34,7 @@ class EncodedText:
         offsets: Half-open character spans; (0, 0) where a token has none.
         special: Which tokens the tokenizer added.
         word_ids: Index of each token's word, None for special tokens.
-        truncated: Number of tokens cut off at the end.
+        truncated: Number of tokens cut off, at the end unless the tokenizer says otherwise.
     """
 
     text: str
@@ -74,7 +74,7 @@ def encode(tokenizer: Any, text: str, *, limit: int | None, truncate: bool = Fal
     if excess and not truncate:
         raise InputError(
             f"the text has {len(whole['input_ids'])} tokens and the model takes {limit}: shorten "
-            f"it, or let its last {excess} tokens be cut off (truncate=True, --truncate)."
+            f"it, or let {excess} tokens be cut off (truncate=True, --truncate)."
         )
     encoding = _tokenized(tokenizer, text, limit) if excess else whole
     tokens = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
@@ -83,7 +83,8 @@ def encode(tokenizer: Any, text: str, *, limit: int | None, truncate: bool = Fal
         raise InputError(
             f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
         )
-    offsets = _offsets(encoding.get("offset_mapping"), text, tokens, special)
+    spans = _offsets(encoding.get("offset_mapping"), text, tokens, special)
+    offsets = [(start, end) if end > start else (0, 0) for start, end in spans]
     names = [name for name in tokenizer.model_input_names if name in encoding]
     return EncodedText(
         text=text,
@@ -207,7 +208,7 @@ def _folded_with_source(text: str) -> tuple[str, list[int]]:
 def _word_ids(
     text: str, offsets: Sequence[tuple[int, int]], special: Sequence[bool]
 ) -> list[int | None]:
-    """Number the words from the left; a token without a place belongs to the token before it."""
+    """Number the words from the left; a token without a place belongs to its left neighbour."""
     at_character = _word_of_character(text)
     ids: list[int | None] = []
     word, covered = -1, -1
@@ -217,17 +218,39 @@ def _word_ids(
             continue
         if end > start:
             first, last = at_character[start], at_character[end - 1]
-            word += first > covered or word < 0
+            word += first > covered
             covered = max(covered, last)
-        word = max(word, 0)
-        ids.append(word)
+        ids.append(max(word, 0))
     return ids
 
 
 def _word_of_character(text: str) -> list[int]:
     """For each character the index of the word it is in; a space belongs to the word after it."""
     words, position = [], 0
-    for index, match in enumerate(WORD.finditer(text)):
+    for index, match in enumerate(WORD.finditer(_kinds(text))):
         words += [index] * (match.end() - position)
         position = match.end()
     return words + [words[-1] if words else 0] * (len(text) - position)
+
+
+def _kinds(text: str) -> str:
+    """The text with a letter for the kind of each character, for `WORD` to be matched against.
+
+    w is part of a word, m a mark on what precedes, j joins what follows to it, - and i are a word's
+    inner punctuation and an ideograph, s is any other visible character.
+    """
+    return "".join(map(_kind, text))
+
+
+def _kind(character: str) -> str:
+    if character.isspace():
+        return " "
+    if character in "'’-":
+        return "-"
+    if character == "\u200d":
+        return "j"
+    if unicodedata.category(character)[0] == "M" or "\U0001f3fb" <= character <= "\U0001f3ff":
+        return "m"
+    if IDEOGRAPH.match(character):
+        return "i"
+    return "w" if character.isalnum() else "s"
