@@ -8,7 +8,12 @@ development file.
     python training/finetune.py --train sst2/glue_train_phrases.tsv --dev sst2/dev.tsv \
         --labels negative positive --out runs/sst2
 
-A killed run loses its training but never its best checkpoint. `training/pack.py` reads next.
+    python training/finetune.py --encoder runs/sst2 --train sst2/train.tsv --dev sst2/dev.tsv \
+        --labels negative positive --out runs/sst2-sentences --batch-size 32 --epochs 2 \
+        --learning-rate 3e-5 --ema 0.99 --every 40
+
+The first run learns from phrases, the second goes on from there with whole sentences. A killed run
+keeps its best checkpoint so far. `training/pack.py` reads next.
 """
 
 import argparse
@@ -147,7 +152,7 @@ def train(args: argparse.Namespace) -> None:
 def save(model, tokenizer, args: argparse.Namespace, step: int, score: float) -> None:
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    record = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    record = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items()}
     record |= {"step": step, "dev_accuracy": score, "torch": torch.__version__}
     (args.out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
@@ -158,7 +163,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--labels", nargs="+", required=True, help="names, in the order of the ids")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--encoder", help="another folder or hub id to start from")
+    parser.add_argument("--encoder", type=Path, help="another folder to start from")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=64)

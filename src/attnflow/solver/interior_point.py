@@ -31,9 +31,9 @@ from attnflow.solver.block_tridiagonal import Factor, factor
 from attnflow.solver.edges import Layout
 from attnflow.solver.start import centred, starting_potentials
 
-CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
+CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1)
 TO_BOUNDARY = 0.99
-START_CENTRED_AT = 100.0
+START_CENTRED_AT = 10.0
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,15 @@ def reduced_cost(potential: Tensor, carry: Tensor, layout: Layout) -> Tensor:
 def step(point: Point, problem: Problem, layout: Layout) -> tuple[Point, Tensor]:
     """The next point, and where the factorisation failed `(batch,)` bool."""
     newton = Newton(point, problem, layout)
-    affine = newton.direction(problem.mu[:, None])
+    goal = problem.mu[:, None]
+    affine = newton.direction(goal, goal)
     primal, dual = lengths_within(boundary_rates(point, affine, problem.live), 1.0)
     now = complementarity(point, problem)
     ahead = complementarity(moved(point, affine, primal, dual), problem)
     target = torch.maximum(problem.mu, (ahead / now) ** 3 * now)
     fits = (primal >= 1) & (dual >= 1)
     target = torch.where(fits, problem.mu, target)[:, None]
-    direction = best_corrected(newton, affine, target)
+    direction = corrected(newton, affine, target)
     primal, dual = lengths_within(boundary_rates(point, direction, problem.live), TO_BOUNDARY)
     return moved(point, direction, primal, dual), newton.factor.failed
 
@@ -119,12 +120,9 @@ class Newton:
         self.reduced = reduced_cost(point.potential, point.carry, layout)
         self.live_flow = point.flow * problem.live
 
-    def direction(self, target: Tensor, ahead: Point | None = None) -> Point:
-        """The step to complementarity `target`, corrected for the products of the step `ahead`."""
+    def direction(self, low: Tensor, high: Tensor) -> Point:
+        """The step that would make every f z equal to `low` and every s v equal to `high`."""
         point = self.point
-        low, high = target, target
-        if ahead is not None:
-            low, high = target - ahead.flow * ahead.lower, target - ahead.slack * ahead.upper
         force = low / point.flow - high / point.slack - self.reduced
         right = self.layout.imbalance(self.live_flow + self.weight * force)
         potential = self.factor.solve(right[..., None])[..., 0]
@@ -134,20 +132,22 @@ class Newton:
         return Point(flow, -flow, lower, upper, potential, torch.zeros_like(potential))
 
 
-def best_corrected(newton: Newton, affine: Point, target: Tensor) -> Point:
-    """The direction to `target` with the weight of the second-order term that goes furthest."""
-    plain = newton.direction(target)
-    full = newton.direction(target, affine)
+def corrected(newton: Newton, affine: Point, target: Tensor) -> Point:
+    """To `target`, less the products that the affine step overlooked, as far as that goes further."""
+    plain = newton.direction(target, target)
+    full = newton.direction(
+        target - affine.flow * affine.lower, target - affine.slack * affine.upper
+    )
     point, live = newton.point, newton.problem.live
     rates, corrected_rates = boundary_rates(point, plain, live), boundary_rates(point, full, live)
-    best = torch.zeros_like(target)
-    longest = torch.full_like(target[:, 0], -1.0)
+    longest = torch.minimum(*lengths_within(rates, TO_BOUNDARY))
+    best = torch.zeros_like(longest)
     for weight in CORRECTOR_WEIGHTS:
         trial = [torch.lerp(*pair, weight) for pair in zip(rates, corrected_rates, strict=True)]
         length = torch.minimum(*lengths_within(trial, TO_BOUNDARY))
         best[length > longest] = weight
         longest = torch.maximum(length, longest)
-    return blended(plain, full, best)
+    return blended(plain, full, best[:, None])
 
 
 def blended(plain: Point, full: Point, weight: Tensor) -> Point:
