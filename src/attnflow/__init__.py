@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attnflow.errors import StorageError as StorageError
     from attnflow.errors import UnsolvedError as UnsolvedError
     from attnflow.explainer import Explainer as Explainer
+    from attnflow.flow_game import shapley_values as shapley_values
     from attnflow.network import LayeredNetwork as LayeredNetwork
     from attnflow.network import layered_network as layered_network
     from attnflow.network import paper_gamma as paper_gamma
@@ -47,6 +48,7 @@ _HOMES = {
         "UnsolvedError",
     ),
     "attnflow.explainer": ("Explainer",),
+    "attnflow.flow_game": ("shapley_values",),
     "attnflow.network": (
         "LayeredNetwork",
         "layered_network",

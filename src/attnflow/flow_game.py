@@ -1,8 +1,9 @@
 """The flow game on small inputs: what every set of tokens could receive, and its Shapley values.
 
 v(S) is the maximum flow when only the tokens of S drain into the super-target. Attributions by
-maximum flow lie in the core of this game (no set gets more than v(S), all together get v of all), and
-are the Shapley values of the additive game that the fixed flow induces (Ethayarajh & Jurafsky 2021).
+maximum flow lie in the core of this game (no set gets more than v(S), all together get v of all),
+and are the Shapley values of the additive game that the fixed flow induces (Ethayarajh & Jurafsky
+2021).
 They are not in general the Shapley values of v, which this file computes so that one can see the
 difference. Neither is a Shapley value of the model.
 """
@@ -55,7 +56,7 @@ def coalition_values(network: LayeredNetwork, *, gap: float = 1e-6) -> Tensor:
 
 
 def shapley_values(network: LayeredNetwork, *, gap: float = 1e-6) -> Tensor:
-    """`(t,)` float64 Shapley values of the flow game; arguments and errors as `coalition_values`."""
+    """`(t,)` float64 Shapley values of the flow game; arguments as in `coalition_values`."""
     values = coalition_values(network, gap=gap)
     t = network.capacities.shape[-1]
     sets = torch.arange(len(values), device=values.device)

@@ -133,7 +133,7 @@ class Newton:
 
 
 def corrected(newton: Newton, affine: Point, target: Tensor) -> Point:
-    """To `target`, less the products that the affine step overlooked, as far as that goes further."""
+    """To `target`, less what the affine step overlooked as far as that allows a longer step."""
     plain = newton.direction(target, target)
     full = newton.direction(
         target - affine.flow * affine.lower, target - affine.slack * affine.upper

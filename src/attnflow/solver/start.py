@@ -1,13 +1,13 @@
 """An exactly centred, dual feasible first point, nearly balanced at every node.
 
-Any potentials give a point with every barrier condition met: for a drop d along an edge, flow f and
-slack s solve d = mu (1/s - 1/f), and the multipliers are mu/f and mu/s. Only the balance of the nodes
-is off. It is mended in two steps.
+Any potentials give a point with every barrier condition met: for a drop d along an edge, flow f
+and slack s solve d = mu (1/s - 1/f), and the multipliers are mu/f and mu/s. Only the balance of
+the nodes is off. It is mended in two steps.
 
 First each row is taken for one node: the drops from row to row are chosen such that every layer
-carries the same total F and that they add up to the return edge's unit of cost. To find F without
-passing over all edges again and again, each layer's capacities are gathered in logarithmic bins, and
-its total is tabulated against d.
+carries the same total F and that they add up to the return edge's unit of cost. To find F
+without passing over all edges again and again, each layer's capacities are gathered in
+logarithmic bins, and its total is tabulated against d.
 
 Then each row of nodes in turn, upwards and downwards once, is balanced exactly against its
 neighbours, by bisection on a potential for each node. A node between edges of very different

@@ -1,0 +1,32 @@
+"""Print the tables of docs/example.md: the paper's sentence under every information tensor.
+
+python docs/example.py
+"""
+
+from attnflow import Explainer
+
+SENTENCE = "although this dog is not cute, it is very smart."
+
+
+def main() -> None:
+    explainer = Explainer.from_pretrained()
+    results = {tensor: explainer(SENTENCE, tensor=tensor) for tensor in ("af", "gf", "agf", "cf")}
+    results["cf, throughput"] = explainer(SENTENCE, readout="throughput")
+    first = results["cf"]
+    print(f"{first.label} {first.probabilities[first.target]:.1%}\n")
+    print(f"| token | {' | '.join(results)} |")
+    print(f"|---|{'---|' * len(results)}")
+    for i in range(len(first)):
+        if not first.special[i]:
+            cells = [f"{100 * a.shares[i]:.1f} ({_rank(a.shares, i)})" for a in results.values()]
+            print(f"| {first.surface(i)} | {' | '.join(cells)} |")
+    shares = [f"{100 * a.special_share:.1f}" for a in results.values()]
+    print(f"| *special tokens, of all flow* | {' | '.join(shares)} |")
+
+
+def _rank(shares, index: int) -> int:
+    return 1 + int((shares > shares[index]).sum())
+
+
+if __name__ == "__main__":
+    main()
