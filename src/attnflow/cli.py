@@ -1,8 +1,9 @@
 """The command: one subcommand for each public function.
 
-Everything that can be checked without the model is checked before it is loaded: options, texts, and
-the files to write. Results go to standard output, all else to standard error. Exit codes: 0 done, 1 an
-answer without certificate or a broken model, 2 bad input, 130 interrupted.
+Everything that can be checked without the model is checked before it is loaded: options, texts,
+and the files to write. Results go to standard output, all else to standard error. Exit codes: 0
+done, 1 an answer without certificate, 2 bad input or a model that cannot be explained, 130
+interrupted.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from attnflow import __version__
 from attnflow.errors import AttnflowError, InputError, StorageError, UnsolvedError
@@ -33,57 +34,63 @@ EPILOG = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
     try:
-        return int(args.run(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            warnings.filterwarnings("ignore" if args.quiet else "default", category=UserWarning)
+            return int(args.run(args))
     except UnsolvedError as error:
         return _fail(error, 1)
     except AttnflowError as error:
         return _fail(error, 2)
     except KeyboardInterrupt:
-        return _fail("interrupted; no file was written.", 130)
-    except BrokenPipeError:
-        # The reader (head, say) has gone: Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _fail("interrupted.", 130)
 
 
 def _explain(args: argparse.Namespace) -> int:
     texts = _texts(args)
-    outputs = [Path(name) for name in (args.json, args.html, args.save) if name]
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise InputError("--json, --html and --save must name different files.")
-    for path in outputs:
-        check_writable(path, overwrite=args.overwrite)
+    outputs = [name for name in (args.json, args.html, args.save) if name is not None]
+    named = outputs if args.file is None else [*outputs, args.file]
+    if len({os.path.realpath(name) for name in named}) < len(named):
+        raise InputError("--file, --json, --html and --save must name different files.")
+    for name in outputs:
+        check_writable(Path(name), overwrite=args.overwrite)
     attributions = _attributions(args, texts)
-    if not args.quiet:
+    if not args.quiet and sys.stdout is not None:
         _print(attributions, args)
     return _write(attributions, args)
 
 
 def _texts(args: argparse.Namespace) -> list[str]:
     """The texts of the arguments: as they are, `-` for standard input, or one a line of a file."""
-    given = [*args.texts]
-    if args.file:
-        if given:
+    if args.file is not None:
+        if args.texts:
             raise InputError("give texts or --file, not both.")
-        given = [line for line in _read(Path(args.file)).splitlines() if line.strip()]
-        if not given:
-            raise InputError(f"--file {args.file} has no text: expected one text on each line.")
-    if not given:
+        return _lines(args.file)
+    if not args.texts:
         raise InputError("no text to explain: give TEXT, - for standard input, or --file F.")
-    if given.count("-") > 1:
+    if args.texts.count("-") > 1:
         raise InputError("- (standard input) can be read only once.")
-    texts = [_standard_input() if text == "-" else text for text in given]
+    texts = [_standard_input() if text == "-" else text for text in args.texts]
     for i, text in enumerate(texts):
         if not text.strip():
             raise InputError(f"text {i} is empty: there is nothing to explain.")
     return texts
 
 
+def _lines(name: str) -> list[str]:
+    # Not splitlines: a form feed or a Unicode line separator belongs to its text.
+    texts = [line for line in _read(Path(name)).split("\n") if line.strip()]
+    if not texts:
+        raise InputError(f"--file {name} has no text: expected one text on each line.")
+    return texts
+
+
 def _standard_input() -> str:
+    if sys.stdin is None:
+        raise InputError("standard input is closed: there is no text to read from it.")
     try:
-        return sys.stdin.buffer.read().decode("utf-8").strip("\n")
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8: {error}.") from error
 
@@ -99,8 +106,9 @@ def _read(path: Path) -> str:
 
 def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attribution]":
     with _quiet_transformers():
-        from attnflow.explainer import Explainer
+        from attnflow.explainer import Explainer, check_options
 
+        check_options(args.tensor, args.readout, args.batch_size)
         explainer = Explainer.from_pretrained(args.model, device=args.device)
         with _bar(len(texts), hidden=args.quiet) as advance:
             return explainer(
@@ -110,7 +118,7 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
                 readout=args.readout,
                 gap=args.gap,
                 mu=args.mu,
-                edges=bool(args.html or args.save),
+                edges=args.html is not None or args.save is not None,
                 truncate=args.truncate,
                 batch_size=args.batch_size,
                 progress=advance,
@@ -120,23 +128,29 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
 def _print(attributions: "list[Attribution]", args: argparse.Namespace) -> None:
     from attnflow.views.terminal import render
 
-    for i, attribution in enumerate(attributions):
-        if i:
-            print()
-        print(render(attribution, granularity=args.granularity))
+    shown = "\n\n".join(render(a, granularity=args.granularity) for a in attributions)
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(shown.encode(encoding, "replace").decode(encoding), flush=True)
+    except OSError as error:
+        # The reader (head, say) has gone, or the disk is full. Python would complain once more when
+        # it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
 
 
 def _write(attributions: "list[Attribution]", args: argparse.Namespace) -> int:
     from attnflow.attribution import save
     from attnflow.views.page import write
 
-    if args.json:
+    if args.json is not None:
         records = [a.to_dict() for a in attributions]
         data = json.dumps(records, indent=1) + "\n"
         _wrote(write_whole(Path(args.json), data, overwrite=args.overwrite), args)
-    if args.save:
+    if args.save is not None:
         _wrote(save(attributions, args.save, overwrite=args.overwrite), args)
-    if args.html:
+    if args.html is not None:
         _wrote(write(attributions, Path(args.html), overwrite=args.overwrite), args)
     return 0
 
@@ -188,15 +202,31 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     _say(f"attnflow: warning: {message}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints cannot drive the terminal with what was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        from attnflow.views.characters import for_terminal
+
+        super().error(for_terminal(message))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text}") from None
+
+
 def _inside_unit(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a number inside (0, 1), got {text}")
     return value
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(
             f"expected a finite number > 0, got {text}; for a flow close to a true maximum "
@@ -206,14 +236,14 @@ def _positive(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    value = _number(text)
+    if not (value.is_integer() and value >= 1):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")
-    return value
+    return int(value)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="attnflow",
         description="Which tokens a Transformer's decision rests on, by a certified maximum flow.",
     )
@@ -232,7 +262,8 @@ def _add_explain(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     explain.set_defaults(run=_explain)
-    explain.add_argument("texts", nargs="*", metavar="TEXT", help="a text, or - for standard input")
+    explain.add_argument("texts", nargs="*", metavar="TEXT",
+        help="a text, or - for standard input (-- before texts that begin with -)")  # fmt: skip
     add = explain.add_argument_group("what to explain").add_argument
     add("--file", metavar="F", help="read texts from F, one a line (UTF-8)")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
@@ -245,7 +276,7 @@ def _add_explain(commands: Any) -> None:
     add("--tensor", choices=("af", "gf", "agf", "cf"), default="cf",
         help="information tensor: conservative (cf, default) or one of the paper's")  # fmt: skip
     add("--readout", choices=("input", "throughput"), default="input",
-        help="outflow of the input row (default), or mean flow over all rows (cf only)")  # fmt: skip
+        help="outflow of the input row (default) or mean flow over all rows (cf)")  # fmt: skip
     add("--gap", metavar="G", type=_inside_unit, default=1e-2,
         help="relative accuracy of the flow, inside (0, 1) (default: %(default)s)")  # fmt: skip
     add("--mu", metavar="M", type=_positive, help="absolute barrier weight > 0, instead of --gap")

@@ -140,7 +140,8 @@ class Explainer:
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
                 the flow; "throughput" by its mean flow over all rows, for "cf" alone, where a
                 token's rows are its own residual stream.
-            gap: Relative accuracy of the flow, inside (0, 1); see `maximum_flow`.
+            gap: Accuracy of the flow, relative to the capacity of its narrowest row, inside (0, 1);
+                see `maximum_flow`.
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
             edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
             truncate: Cut texts that are longer than the model takes, with a warning.

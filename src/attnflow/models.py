@@ -6,31 +6,15 @@ classification head is refused: transformers would fill the head with random num
 """
 
 import logging
-import pickle
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from attnflow import embedded
-from attnflow.errors import InputError, ModelError
-
-# What transformers raises for a name that is not there, and for files that are cut short, of
-# another size than the config says, or in need of a package that is not installed.
-BROKEN = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    ImportError,
-    EOFError,
-    struct.error,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
+from attnflow.errors import AttnflowError, InputError, ModelError
 
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
@@ -94,7 +78,6 @@ def _found(name: str | Path) -> str | Path:
 
 
 def _load(name: str | Path) -> tuple[Any, Any]:
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     # Left open, transformers would ask on standard input whether to run the code.
@@ -106,7 +89,9 @@ def _load(name: str | Path) -> tuple[Any, Any]:
                 name, dtype=torch.float32, output_loading_info=True, **no_code
             )
             tokenizer = AutoTokenizer.from_pretrained(name, **no_code)
-    except (*BROKEN, StrictDataclassError) as error:
+    except AttnflowError:
+        raise
+    except Exception as error:  # broken files make their parsers raise anything, KeyError included
         raise ModelError(
             f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
             "network, or give a local folder as save_pretrained writes it."
@@ -136,7 +121,9 @@ def _check_classifier(config: Any, name: str | Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error).strip().partition("\n")[0]
+    if " " not in text:
+        text = f"{type(error).__name__} {text}".strip()
     return text if text.endswith(".") else text + "."
 
 

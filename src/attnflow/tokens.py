@@ -83,8 +83,7 @@ def encode(tokenizer: Any, text: str, *, limit: int | None, truncate: bool = Fal
         raise InputError(
             f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
         )
-    spans = _offsets(encoding.get("offset_mapping"), text, tokens, special)
-    offsets = [(start, end) if end > start else (0, 0) for start, end in spans]
+    offsets = _grown(text, _offsets(encoding.get("offset_mapping"), text, tokens, special))
     names = [name for name in tokenizer.model_input_names if name in encoding]
     return EncodedText(
         text=text,
@@ -124,11 +123,19 @@ def _offsets(
 ) -> list[tuple[int, int]]:
     if given is not None:
         spans = [
-            (0, 0) if s else _trimmed(text, *span) for span, s in zip(given, special, strict=True)
+            (0, 0) if is_special else _own(text, *span, token)
+            for span, token, is_special in zip(given, tokens, special, strict=True)
         ]
         if _plausible(spans, given, text, tokens, special):
             return spans
     return _found_again(text, tokens, special)
+
+
+def _own(text: str, start: int, end: int, token: str) -> tuple[int, int]:
+    """The span without white space; empty if it is the next token's, as that of a lone "▁" is."""
+    if not MARKERS.sub("", token).strip() and text[start:end].strip() not in token:
+        end = start
+    return _trimmed(text, start, end)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -182,21 +189,33 @@ def _found_again(
             continue
         position = at + len(wanted)
         spans.append((source[at], source[position - 1] + 1))
-    return _gaps_filled(text, spans, special)
+    unseen = [s or not _visible(token) for token, s in zip(tokens, special, strict=True)]
+    return _gaps_filled(text, spans, unseen)
 
 
 def _gaps_filled(
-    text: str, spans: list[tuple[int, int]], special: Sequence[bool]
+    text: str, spans: list[tuple[int, int]], unseen: Sequence[bool]
 ) -> list[tuple[int, int]]:
     """Give tokens that were not found ([UNK], say) what stands between their neighbours."""
     filled, end = list(spans), 0
     for i, (start, stop) in enumerate(spans):
-        if special[i] or stop > start:
+        if unseen[i] or stop > start:
             end = max(end, stop)
             continue
         following = (s for s, e in spans[i + 1 :] if e > s)
         filled[i] = _trimmed(text, end, max(end, next(following, len(text))))
     return filled
+
+
+def _grown(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans with the accents that follow them and that the tokenizer dropped; else (0, 0)."""
+    taken = {i for start, end in spans for i in range(start, end)}
+    grown = []
+    for start, end in spans:
+        while start < end < len(text) and end not in taken and _kind(text[end]) == "m":
+            end += 1
+        grown.append((start, end) if end > start else (0, 0))
+    return grown
 
 
 def _folded_with_source(text: str) -> tuple[str, list[int]]:

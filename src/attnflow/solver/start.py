@@ -24,7 +24,7 @@ from torch import Tensor
 from attnflow.solver.edges import Layout
 
 BINS = 48
-BISECTIONS = 24
+BISECTIONS = 16
 GRID = torch.sinh(torch.linspace(-18.0, 18.0, 193, dtype=torch.float64)) * 1e-5
 
 

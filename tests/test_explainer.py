@@ -1,0 +1,486 @@
+"""From a text to its scores: sums, batch mates, classes, bad input, and nothing left behind."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification
+
+from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
+from attnflow.attribution import Certificate
+
+DEMO = "although this dog is not cute, it is very smart."
+TENSORS = ("af", "gf", "agf", "cf")
+WAYS = [*((tensor, "input") for tensor in TENSORS), ("cf", "throughput")]
+FAMILIES = ("Bert", "Roberta", "DistilBert", "Albert", "Electra", "DebertaV2", "ModernBert")
+
+
+def assert_sound(a, layers=None, gap=0.02):
+    t = len(a)
+    assert a.scores.shape == (t,) and a.scores.dtype == np.float64
+    assert (a.scores >= 0).all() and np.isfinite(a.scores).all()
+    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+    assert a.certificate.value <= a.certificate.upper_bound * (1 + 1e-12)
+    assert 0 <= a.certificate.gap < gap
+    assert a.certificate.conservation < 1e-8 and a.certificate.centrality < 1e-6
+    if layers is not None:
+        assert a.edges.shape == (layers, t, t) and (a.edges >= 0).all()
+
+
+def close(a, b, tolerance):
+    assert a.tokens == b.tokens and a.target == b.target
+    np.testing.assert_allclose(a.logits, b.logits, rtol=tolerance, atol=tolerance)
+    scale = a.certificate.value
+    np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=tolerance * scale)
+    if a.edges is not None:
+        np.testing.assert_allclose(a.edges, b.edges, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize(("tensor", "readout"), WAYS)
+def test_scores_are_shares_of_the_flow(explainer, texts, tensor, readout):
+    for text, a in zip(texts, explainer(texts, tensor=tensor, readout=readout), strict=True):
+        assert_sound(a)
+        assert (a.text, a.tensor, a.readout, a.model) == (text, tensor, readout, "tiny")
+        assert a.tokens[0] == "[CLS]" and a.tokens[-1] == "[SEP]" and "[PAD]" not in a.tokens
+        assert a.special.tolist() == [True, *[False] * (len(a) - 2), True]
+        assert a.certificate.status == "solved" and a.truncated == 0 and a.edges is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_explained(tiny, tokenizer, texts, family):
+    options = dict(global_attn_every_n_layers=2) if family == "ModernBert" else {}
+    explainer = Explainer(tiny(family, **options), tokenizer)
+    for a in explainer(texts, edges=True):
+        assert_sound(a, layers=2)
+
+
+@pytest.mark.parametrize(("tensor", "readout"), WAYS)
+def test_edges_conserve_and_give_the_scores(explainer, texts, tensor, readout):
+    for a in explainer(texts, tensor=tensor, readout=readout, edges=True):
+        assert_sound(a, layers=2)
+        small = 1e-8 * a.certificate.value
+        entering, leaving = a.edges.sum(1), a.edges.sum(2)
+        np.testing.assert_allclose(entering[1], leaving[0], rtol=0, atol=small)
+        assert leaving[1].sum() == pytest.approx(a.certificate.value, rel=1e-8)
+        rows = np.stack([*entering, leaving[1]])
+        expected = entering[0] if readout == "input" else rows.mean(0)
+        np.testing.assert_allclose(a.scores, expected, rtol=0, atol=small)
+
+
+def test_throughput_is_another_reading_of_the_same_flow(explainer, texts):
+    a, b = (explainer(texts[0], readout=readout, edges=True) for readout in ("input", "throughput"))
+    assert np.array_equal(a.edges, b.edges) and not np.allclose(a.scores, b.scores)
+
+
+@pytest.mark.parametrize(("tensor", "readout"), WAYS)
+def test_alone_and_in_a_batch_agree(exact, texts, tensor, readout):
+    options = dict(tensor=tensor, readout=readout, edges=True)
+    together = exact(texts, batch_size=3, **options)
+    for text, a in zip(texts, together, strict=True):
+        close(a, exact(text, **options), 1e-9)
+
+
+def test_alone_and_in_a_batch_agree_to_the_noise_of_float32(explainer, exact, texts):
+    alone = [explainer(text) for text in texts]
+    for a, b, c in zip(explainer(texts), alone, exact(texts), strict=True):
+        close(a, b, 3e-5)
+        close(a, c, 1e-3)
+
+
+def test_the_order_of_texts_does_not_matter(exact, texts):
+    turned = exact(texts[::-1])[::-1]
+    for a, b in zip(exact(texts), turned, strict=True):
+        close(a, b, 1e-9)
+    same = exact([texts[0]] * 3)
+    for a in same:
+        close(a, same[0], 1e-9)
+
+
+def test_one_text_gives_one_attribution(explainer, texts):
+    assert isinstance(explainer(texts[0]), Attribution)
+    assert [a.text for a in explainer(texts[:1])] == texts[:1]
+    assert [a.text for a in explainer(text for text in texts)] == texts
+    assert [a.text for a in explainer(np.array(texts))] == texts
+
+
+def test_a_smaller_gap_brings_more_flow(explainer, texts):
+    values = [explainer(texts[0], gap=gap).certificate for gap in (0.3, 1e-2, 1e-5)]
+    assert values[0].value < values[1].value < values[2].value
+    assert values[2].gap < 1e-4 < values[0].gap
+    fixed = explainer(texts[0], mu=values[1].mu).certificate
+    assert fixed.value == pytest.approx(values[1].value) and fixed.mu == values[1].mu
+
+
+def test_demo_ranks_smart_first(embedded):
+    for readout in ("input", "throughput"):
+        a = embedded(DEMO, readout=readout)
+        assert_sound(a)
+        assert a.label == "positive" and a.top(1)[0][0] == "smart"
+    assert embedded(DEMO).model == "attnflow/minilm-l6-sst2"
+
+
+# Classes
+
+
+def test_target_by_index_label_and_case(explainer, texts):
+    for index, names in enumerate((("negative", "NEGATIVE"), ("neutral",), ("Positive", "2"))):
+        by_index = explainer(texts[0], target=index)
+        assert (by_index.target, by_index.label) == (index, explainer.labels[index])
+        for name in (*names, np.int64(index)):
+            assert np.array_equal(explainer(texts[0], target=name).scores, by_index.scores)
+
+
+def test_targets_for_each_text(exact, texts):
+    predicted = [a.target for a in exact(texts)]
+    other = (predicted[1] + 1) % 3
+    mixed = exact(texts, target=[None, other, "neutral", None])
+    assert [a.target for a in mixed] == [predicted[0], other, 1, predicted[3]]
+    close(mixed[1], exact(texts[1], target=other), 1e-9)
+    close(mixed[0], exact(texts[0]), 1e-9)
+    with_array = exact(texts, target=np.array([0, 1, 2, 0]))
+    assert [a.target for a in with_array] == [0, 1, 2, 0]
+    assert [a.target for a in exact(texts, target="neutral")] == [1] * 4
+
+
+def test_the_class_matters(explainer, texts):
+    scores = [explainer(texts[0], target=target).scores for target in range(3)]
+    assert not np.allclose(scores[0], scores[1]) and not np.allclose(scores[1], scores[2])
+
+
+def test_labels_that_look_like_indices_are_labels(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(labels=("1", "0", "POS", "pos")), tokenizer)
+    assert explainer(texts[0], target="1").target == 0
+    assert explainer(texts[0], target=1).target == 1
+    assert explainer(texts[0], target="2").target == 2
+    assert explainer(texts[0], target="pos").target == 3
+    with pytest.raises(InputError, match="no class of this model"):
+        explainer(texts[0], target="Pos")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ("nice", "", " positive", "-1", "3", "1.0", "²", -1, 3, True, False, 1.0, {1})
+    + (torch.tensor(1), object()),
+)
+def test_what_is_no_class(explainer, texts, target):
+    with pytest.raises(InputError, match="no class of this model.*'negative'.*0 to 2"):
+        explainer(texts[0], target=target)
+    with pytest.raises(InputError, match="no class of this model"):
+        explainer(texts[:2], target=[0, target])
+
+
+@pytest.mark.parametrize("target", ([], [0], [0, 1, 2]))
+def test_targets_are_as_many_as_texts(explainer, texts, target):
+    with pytest.raises(InputError, match=f"must be one class or 2, like texts; got {len(target)}"):
+        explainer(texts[:2], target=target)
+
+
+def test_a_regression_has_one_class(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(labels=("score",)), tokenizer)
+    for a in explainer(texts):
+        assert_sound(a)
+        assert a.target == 0 and a.label == "score" and a.probabilities.tolist() == [1.0]
+    with pytest.raises(InputError, match="index from 0 to 0"):
+        explainer(texts[0], target=1)
+
+
+# Texts
+
+
+@pytest.mark.parametrize("text", ("", "  \n\t", "[SEP]", "[CLS] [SEP]"))
+def test_nothing_to_explain(explainer, text):
+    with pytest.raises(InputError, match="nothing to explain"):
+        explainer(text)
+    with pytest.raises(InputError, match=r"text 1 \(of 3\).*nothing to explain"):
+        explainer(["good", text, "bad"])
+
+
+@pytest.mark.parametrize("texts", (None, 3, object()))
+def test_no_texts_at_all(explainer, texts):
+    with pytest.raises(InputError, match="texts must be a text or a sequence of texts"):
+        explainer(texts)
+
+
+def test_an_empty_list(explainer):
+    for texts in ([], (), iter(())):
+        with pytest.raises(InputError, match="texts is empty"):
+            explainer(texts)
+
+
+def test_a_text_that_is_no_string_is_named(explainer):
+    with pytest.raises(InputError, match=r"text 2 \(of 3\): a text must be a string, got int: 7"):
+        explainer(["good", "bad", 7])
+
+
+def test_too_long_says_both_numbers(explainer):
+    assert explainer.limit == 32
+    text = "good " * 40
+    with pytest.raises(InputError, match="has 42 tokens and the model takes 32.*truncate=True"):
+        explainer(text)
+    assert len(explainer("good " * 30)) == 32  # exactly as long as it may be
+
+
+def test_truncation_warns_where_it_was_asked_for(explainer):
+    texts = ["bad", "good " * 40]
+    with pytest.warns(UserWarning, match="text 1 was cut to 32 tokens: 10 more") as caught:
+        short, long = explainer(texts, truncate=True)
+    assert caught[0].filename == __file__
+    assert (short.truncated, long.truncated, len(long)) == (0, 10, 32)
+    assert_sound(long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer(texts[0], truncate=True)
+
+
+@pytest.mark.parametrize("family", ("Bert", "Roberta", "XLMRoberta", "MPNet", "Electra", "Esm"))
+def test_the_limit_is_what_the_positions_allow(tiny, tokenizer, family):
+    options = dict(token_dropout=False, mask_token_id=4) if family == "Esm" else {}
+    model = tiny(family, pad_token_id=1, max_position_embeddings=20, **options)
+    limit = Explainer(model, tokenizer).limit
+    assert limit == (20 if family in ("Bert", "Electra") else 18)
+    ids = torch.full((1, limit + 1), 7)
+    assert model(input_ids=ids[:, :-1], attention_mask=ids[:, :-1] * 0 + 1).logits.isfinite().all()
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=ids, attention_mask=ids * 0 + 1)
+
+
+# Options
+
+
+@pytest.mark.parametrize("gap", (0, 1, -0.1, 1.5, float("nan"), float("inf"), True, "0.1", None))
+def test_gap_lies_inside_the_unit(explainer, gap):
+    with pytest.raises(InputError, match=r"gap must lie inside \(0, 1\)"):
+        explainer("good", gap=gap)
+
+
+@pytest.mark.parametrize("mu", (0, -1.0, float("nan"), float("inf")))
+def test_mu_is_positive(explainer, mu):
+    with pytest.raises(InputError, match="mu must be finite and > 0"):
+        explainer("good", mu=mu)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    (
+        (dict(tensor="xy"), "tensor must be one of af, gf, agf, cf, got 'xy'"),
+        (dict(tensor=None), "tensor must be one of"),
+        (dict(tensor="CF"), "tensor must be one of"),
+        (dict(readout="output"), "readout must be one of input, throughput"),
+        (dict(readout="throughput", tensor="agf"), "needs tensor 'cf', got 'agf'"),
+        (dict(batch_size=0), "batch_size must be an integer of at least 1, got 0"),
+        (dict(batch_size=-2), "batch_size"),
+        (dict(batch_size=1.5), "batch_size"),
+        (dict(batch_size="4"), "batch_size"),
+    ),
+)
+def test_options_are_checked(explainer, options, message):
+    with pytest.raises(InputError, match=message):
+        explainer("good", **options)
+
+
+@pytest.mark.parametrize(("model", "tokenizer"), (("bert", "bert"), (None, None)))
+def test_an_explainer_takes_a_model_and_not_its_name(model, tokenizer):
+    with pytest.raises(InputError, match="use Explainer.from_pretrained"):
+        Explainer(model, tokenizer)
+
+
+def test_progress_is_told_of_every_batch(explainer, texts):
+    done = []
+    explainer(texts * 2, batch_size=3, progress=done.append)
+    assert done == [3, 3, 2]
+
+
+def test_batches_are_never_larger_than_asked(tiny, tokenizer, texts):
+    model = tiny()
+    sizes = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    Explainer(model, tokenizer)(texts, batch_size=3)
+    assert [size[0] for size in sizes] == [3, 1]
+    assert sizes[0][1] > sizes[1][1]  # longest first
+
+
+# Models
+
+
+def test_training_mode_and_half_precision_are_refused(tiny, tokenizer):
+    for model, message in (
+        (tiny().train(), "training mode.*model.eval"),
+        (tiny().half(), "half precision.*model.float"),
+        (tiny().bfloat16(), "half precision"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            Explainer(model, tokenizer)("good")
+
+
+@pytest.mark.parametrize("target", (None, 0, [None, 0]))
+def test_weights_that_are_no_numbers(tiny, tokenizer, target):
+    for broken in (float("nan"), float("inf")):
+        model = tiny()
+        with torch.no_grad():
+            model.classifier.weight[0, 0] = broken
+        with pytest.raises(ModelError, match="not finite"):
+            Explainer(model, tokenizer)(["good film", "bad"], target=target)
+
+
+@pytest.mark.parametrize("target", (None, 1, [None, 1]))
+def test_no_classifier(tiny, tokenizer, target):
+    explainer = Explainer(tiny(head="MaskedLM"), tokenizer)
+    with pytest.raises(ModelError, match="not a sequence classifier"):
+        explainer(["good film", "bad"], target=target)
+
+
+@pytest.mark.parametrize("tensor", TENSORS)
+@pytest.mark.parametrize("target", (None, [None, 1]))
+def test_no_attention(tiny, tokenizer, tensor, target):
+    explainer = Explainer(tiny("FNet"), tokenizer)
+    with pytest.raises(ModelError, match="FNetForSequenceClassification"):
+        explainer(["good film", "bad"], tensor=tensor, target=target)
+
+
+def test_a_tokenizer_of_another_model(tiny, tokenizer):
+    explainer = Explainer(tiny(vocab_size=8), tokenizer)
+    with pytest.raises(ModelError, match="tokens 0 to 7: they do not belong together"):
+        explainer("the film is good")
+
+
+def test_a_decision_that_rests_on_nothing(tiny, tokenizer):
+    model = tiny()
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+    a = Explainer(model, tokenizer)("good film", edges=True)
+    assert not a.scores.any() and not a.edges.any()
+    assert a.certificate.status == "empty" and a.certificate.value == a.certificate.gap == 0
+
+
+@pytest.mark.parametrize("pad", (None, 50))
+def test_a_decoder_with_and_without_padding_token(tokenizer, texts, pad):
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=100,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=32,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    config.pad_token_id = pad
+    model = GPT2ForSequenceClassification(config).eval().double()
+    explainer = Explainer(model, tokenizer)
+    for text, a in zip(texts, explainer(texts, tensor="agf", edges=True), strict=True):
+        assert_sound(a, layers=2, gap=0.05)
+        assert not np.triu(a.edges[0], 1).any()  # no token sees those after it
+        close(a, explainer(text, tensor="agf", edges=True), 1e-9)
+
+
+def test_a_decisive_token_takes_the_flow(tiny, tokenizer):
+    """Attention that looks only at one token lets the flow of the attention end there."""
+    model = tiny(num_hidden_layers=1)
+    good = tokenizer.convert_tokens_to_ids("good")
+    with torch.no_grad():
+        table = model.bert.embeddings.word_embeddings.weight
+        table[:, 0], model.bert.embeddings.position_embeddings.weight[:, 0] = 0.0, 0.0
+        table[good] = 0.0
+        table[good, 0] = 50.0
+        attention = model.bert.encoder.layer[0].attention.self
+        attention.query.weight.zero_()
+        attention.query.bias.fill_(3.0)
+        attention.key.weight.zero_()
+        attention.key.weight[:, 0] = 5.0
+    for text in ("the good film", "a very very good dog", "good", "film good"):
+        a = Explainer(model, tokenizer)(text, tensor="af")
+        assert a.top(1)[0][0] == "good" and a.scores[list(a.tokens).index("good")] > 0.9 * (
+            a.certificate.value
+        )
+
+
+# Nothing is left behind
+
+
+@pytest.fixture
+def fresh(tiny, tokenizer):
+    model = tiny()
+    for parameter in model.bert.embeddings.parameters():
+        parameter.requires_grad_(False)
+    return Explainer(model, tokenizer)
+
+
+def attributes(explainer):
+    return {name: id(value) for name, value in vars(explainer).items()}
+
+
+@pytest.mark.parametrize(("tensor", "readout"), WAYS)
+def test_a_call_leaves_no_state(fresh, texts, state, tensor, readout):
+    before, held = state(fresh.model), attributes(fresh)
+    first = fresh(texts, tensor=tensor, readout=readout, edges=True)
+    assert state(fresh.model) == before and attributes(fresh) == held
+    again = fresh(texts, tensor=tensor, readout=readout, edges=True)
+    for a, b in zip(first, again, strict=True):
+        assert np.array_equal(a.scores, b.scores) and np.array_equal(a.edges, b.edges)
+
+
+def test_failed_calls_leave_no_state(fresh, state):
+    before, held = state(fresh.model), attributes(fresh)
+    for options in (dict(target="nice"), dict(gap=2), dict(mu=-1.0), dict(tensor="xy")):
+        with pytest.raises(InputError):
+            fresh(["good", "bad"], **options)
+    with pytest.raises(InputError):
+        fresh(["good", ""])
+    assert state(fresh.model) == before and attributes(fresh) == held
+
+
+@pytest.mark.parametrize(
+    ("tensor", "when"),
+    (
+        *(("agf", when) for when in ("forward", "backward")),
+        *(("cf", when) for when in ("forward", "backward", "between")),
+    ),
+)
+def test_an_interruption_passes_and_restores_the_model(fresh, texts, state, tensor, when):
+    layer = fresh.model.bert.encoder.layer[1]
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    def interrupt_backward(module, args, output):
+        found = output[0] if isinstance(output, tuple) else output
+        if found.requires_grad:
+            found.register_hook(interrupt)
+
+    held, options = attributes(fresh), {}
+    before = state(fresh.model)
+    hook = None
+    if when == "between":
+        options["progress"] = interrupt
+    else:
+        chosen = interrupt if when == "forward" else interrupt_backward
+        hook = layer.register_forward_hook(chosen)
+    with pytest.raises(KeyboardInterrupt):
+        fresh(texts, tensor=tensor, batch_size=2, **options)
+    if hook is not None:
+        hook.remove()
+    assert state(fresh.model) == before and attributes(fresh) == held
+    for a in fresh(texts, tensor=tensor):
+        assert_sound(a)
+
+
+def test_a_flow_without_certificate_is_an_error(explainer, monkeypatch):
+    from attnflow import explainer as module
+    from attnflow.solver import maximum_flow
+
+    monkeypatch.setattr(
+        module, "maximum_flow", lambda network, **options: maximum_flow(network, max_iterations=1)
+    )
+    with pytest.raises(UnsolvedError, match="1 of 1 flows not solved"):
+        explainer("the film is good")
+
+
+def test_the_certificate_is_that_of_the_flow(explainer, texts):
+    certificate = explainer(texts[0]).certificate
+    assert isinstance(certificate, Certificate)
+    for value in vars(certificate).values():
+        assert type(value) in (float, int, str)

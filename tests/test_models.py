@@ -1,0 +1,230 @@
+"""Models come in by name, in float32 and with their own head, or an error says why not."""
+
+import json
+import logging
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from attnflow import EMBEDDED_MODEL, Explainer, InputError, ModelError
+from attnflow import embedded as packing
+from attnflow.models import checked_device, load
+
+
+def edited(folder, target, **changes):
+    """A copy of a model's folder with other entries in its config."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | changes))
+    return target
+
+
+def test_packing_is_exact_to_half_a_step():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(50, 40, generator=generator) * 10.0 ** torch.arange(-20, 30)[:, None]
+    rows[3], rows[4] = 0.0, torch.eye(40)[0]
+    state = {"matrix": rows, "vector": torch.randn(7, generator=generator)}
+    packed = packing.pack(state)
+    assert packed["matrix"].dtype == np.int8 and packed["matrix"].max() == 127
+    again = packing.unpack(packed)
+    assert set(again) == set(state) and all(t.dtype == torch.float32 for t in again.values())
+    assert torch.equal(again["vector"], state["vector"])
+    step = rows.abs().amax(1, keepdim=True) / 127
+    error = (again["matrix"] - rows).abs()
+    assert (error <= step * (0.5 + 1e-4) + 1e-14).all()
+    assert (error > 0.4 * step).any()  # not more exact than a byte can be
+
+
+def test_packing_twice_changes_nothing():
+    state = {"m": torch.randn(5, 6, generator=torch.Generator().manual_seed(1))}
+    once = packing.unpack(packing.pack(state))
+    torch.testing.assert_close(packing.unpack(packing.pack(once)), once, rtol=1e-6, atol=0)
+
+
+def test_embedded_model_is_small():
+    size = sum(path.stat().st_size for path in packing.FOLDER.rglob("*"))
+    assert 1e6 < size < 25e6
+
+
+def test_embedded_model_is_an_ordinary_one_in_float32(embedded):
+    model = embedded.model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not any(module.training for module in model.modules())
+    assert embedded.labels == ("negative", "positive")
+    assert embedded.name == EMBEDDED_MODEL and embedded.limit == 512
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    (
+        ("a wonderful, moving film.", "positive"),
+        ("i loved every minute of it.", "positive"),
+        ("a dull and lifeless mess.", "negative"),
+        ("the worst film of the year.", "negative"),
+        ("not good at all.", "negative"),
+    ),
+)
+def test_embedded_model_tells_good_from_bad(embedded, text, label):
+    result = embedded(text)
+    assert result.label == label and result.probabilities[result.target] > 0.8
+
+
+@pytest.mark.parametrize("family", ("Bert", "DistilBert", "Roberta", "Electra"))
+def test_a_saved_classifier_comes_back(tiny, save_model, family):
+    model = tiny(family)
+    folder = save_model(model)
+    for name in (folder, str(folder)):
+        loaded, tokenizer = load(name)
+        assert type(loaded) is type(model) and not loaded.training
+        again = loaded.state_dict()
+        assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
+    explained = Explainer.from_pretrained(folder)("the film is not good")
+    assert explained.labels == ("negative", "neutral", "positive")
+    assert explained.model == str(folder)
+    assert explained.scores.sum() == pytest.approx(explained.certificate.value)
+
+
+def test_half_precision_in_a_folder_is_loaded_in_float32(tiny, save_model):
+    for dtype in (torch.float16, torch.bfloat16):
+        loaded, _ = load(save_model(tiny().to(dtype)))
+        assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+def test_a_home_folder_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    model, _ = load(f"~/{folder.name}")
+    assert model.config.num_labels == 3
+
+
+def test_a_base_model_has_no_trained_head(tiny, save_model, tmp_path):
+    base = save_model(tiny(head=None))
+    with pytest.raises(ModelError, match="BertModel.*expected a model for sequence classif"):
+        load(base)
+    nameless = edited(base, tmp_path / "nameless", architectures=None)
+    with pytest.raises(ModelError, match="no trained classifier.*lacks classifier.bias"):
+        load(nameless)
+    liar = edited(base, tmp_path / "liar", architectures=["BertForSequenceClassification"])
+    with pytest.raises(ModelError, match="no trained classifier"):
+        load(liar)
+
+
+def test_another_head_is_refused(tiny, save_model):
+    with pytest.raises(ModelError, match="BertForMaskedLM"):
+        load(save_model(tiny(head="MaskedLM")))
+
+
+def test_a_folder_without_tokenizer_is_refused(tiny, save_model):
+    with pytest.raises(ModelError, match="no tokenizer"):
+        load(save_model(tiny(), with_tokenizer=False))
+
+
+def test_what_is_no_model(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("file", "is no model: expected a folder with config.json"),
+        ("empty", "is no model: expected a folder with config.json"),
+        ("missing", "is not there"),
+    ):
+        for given in (tmp_path / name, str(tmp_path / name)):
+            with pytest.raises(InputError, match=message):
+                load(given)
+    for name in ("./missing", "~/missing", "~nobody-of-that-name/x", "a" * 5000):
+        with pytest.raises(InputError, match="model '"):
+            load(name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    (
+        {"model_type": "nonsense"},
+        {"model_type": "clip", "architectures": None},
+        {"hidden_size": 32},
+        {"hidden_size": "many"},
+        {"num_attention_heads": 5},
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+    ),
+)
+def test_a_config_that_does_not_fit_is_an_error_of_the_model(folder, tmp_path, changes):
+    with pytest.raises(ModelError, match="cannot load model"):
+        load(edited(folder, tmp_path / "edited", **changes))
+
+
+@pytest.mark.parametrize("content", (b"", b"junk" * 100, None))
+@pytest.mark.parametrize("weights", ("model.safetensors", "pytorch_model.bin", "config.json"))
+def test_broken_files_are_an_error_of_the_model(folder, tmp_path, weights, content):
+    broken = edited(folder, tmp_path / "broken")
+    if weights != "config.json":
+        (broken / "model.safetensors").unlink()
+    elif content is None:
+        content = b"{}"
+    if content is not None:
+        (broken / weights).write_bytes(content)
+    with pytest.raises(ModelError, match="cannot load model"):
+        load(broken)
+
+
+def test_a_name_on_the_hub_without_network_answers_at_once():
+    start = time.perf_counter()
+    for name in ("nobody/nothing-here", "nothing-here", "not a name/at all"):
+        with pytest.raises(ModelError, match=f"cannot load model '{name}'.*network"):
+            load(name)
+    assert time.perf_counter() - start < 5
+
+
+def test_loading_leaves_the_loggers_as_they_were():
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    before = [logger.level for logger in loggers]
+    with pytest.raises(ModelError):
+        load("nobody/nothing-here")
+    assert [logger.level for logger in loggers] == before
+
+
+@pytest.mark.parametrize("known", (True, False))
+def test_code_beside_a_model_is_never_run(folder, tmp_path, monkeypatch, known):
+    """Not even when standard input says yes to the question that transformers would ask."""
+    marker = tmp_path / "ran"
+    names = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
+    changes = {"auto_map": names} | ({} if known else {"model_type": "own"})
+    hostile = edited(folder, tmp_path / "hostile", **changes)
+    (hostile / "own.py").write_text(f"open({str(marker)!r}, 'w')\nclass Config: pass\n")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question="": asked.append(question) or "y")
+    if known:
+        assert type(load(hostile)[0]).__module__.startswith("transformers.models.bert")
+    else:
+        with pytest.raises(ModelError, match="cannot load model"):
+            load(hostile)
+    assert not asked and not marker.exists()
+
+
+@pytest.mark.parametrize("device", ("nonsense", "", "cuda:-1", "cpu gpu"))
+def test_no_name_of_a_device(device):
+    with pytest.raises(InputError, match="device must be a name such as"):
+        checked_device(device)
+
+
+@pytest.mark.parametrize("device", ("cuda:99", torch.device("cuda:99"), "meta", "xla"))
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(InputError, match="is not there: this machine has"):
+        checked_device(device)
+    with pytest.raises(InputError, match="is not there"):
+        Explainer.from_pretrained(device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_where_there_is_none():
+    with pytest.raises(InputError, match="has 0 devices of type 'cuda'"):
+        checked_device("cuda")
+
+
+def test_the_device_is_checked_before_the_model(tmp_path):
+    with pytest.raises(InputError, match="device"):
+        load(tmp_path / "missing", device="nonsense")
+
+
+def test_the_processor_is_the_default():
+    assert checked_device(None) == checked_device("cpu") == torch.device("cpu")
