@@ -47,8 +47,11 @@ ALLOWED = {
     "models": {"embedded", "errors"},
     "attribution": {"files", "errors"},
     "views": {"attribution", "files", "errors"},
+    "targets": {"errors"},
+    "readouts": {"solver", "attribution"},
     "explainer": {
-        *("models", "embedded", "tokens", "capture", "network", "solver", "attribution", "errors")
+        *("models", "embedded", "tokens", "targets", "capture", "network", "solver", "readouts"),
+        *("attribution", "errors"),
     },
     "cli": {"__init__", "errors", "files"},
     "__main__": {"cli"},

@@ -14,36 +14,16 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from attnflow import models
-from attnflow.attribution import Attribution, Certificate
+from attnflow import models, readouts, targets
+from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS, Capture, capture
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.errors import InputError, ModelError
 from attnflow.network import LayeredNetwork, layered_network
 from attnflow.solver import Flow, maximum_flow
 from attnflow.tokens import EncodedText, encode
-
-READOUTS = ("input", "throughput")
-Target = int | str | None
-
-# Families that number positions from the one after the padding token's, as RoBERTa does.
-COUNTED_AFTER_PADDING = (
-    "camembert",
-    "data2vec-text",
-    "esm",
-    "ibert",
-    "longformer",
-    "luke",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-)
 
 
 class Explainer:
@@ -90,7 +70,7 @@ class Explainer:
         texts: str,
         *,
         tensor: str = ...,
-        target: Target | Sequence[Target] = ...,
+        target: targets.Target | Sequence[targets.Target] = ...,
         readout: str = ...,
         gap: float = ...,
         mu: float | None = ...,
@@ -105,7 +85,7 @@ class Explainer:
         texts: Sequence[str],
         *,
         tensor: str = ...,
-        target: Target | Sequence[Target] = ...,
+        target: targets.Target | Sequence[targets.Target] = ...,
         readout: str = ...,
         gap: float = ...,
         mu: float | None = ...,
@@ -120,7 +100,7 @@ class Explainer:
         texts: str | Sequence[str],
         *,
         tensor: str = "cf",
-        target: Target | Sequence[Target] = None,
+        target: targets.Target | Sequence[targets.Target] = None,
         readout: str = "input",
         gap: float = 1e-2,
         mu: float | None = None,
@@ -160,7 +140,7 @@ class Explainer:
         many = _listed(texts)
         check_options(tensor, readout, batch_size)
         encoded = self._encoded(many, truncate)
-        wanted = self._targets(target, len(many))
+        wanted = targets.class_indices(target, self.labels, len(many))
         results: dict[int, Attribution] = {}
         # A decoder that knows no padding token cannot tell where a padded text ends.
         most = batch_size if self.model.config.pad_token_id is not None else 1
@@ -186,14 +166,7 @@ class Explainer:
     @property
     def limit(self) -> int | None:
         """Most tokens the model takes, special ones included; None where nothing bounds it."""
-        config = self.model.config
-        bounds = [self.tokenizer.model_max_length]
-        positions = getattr(config, "max_position_embeddings", None)
-        if positions:
-            shifted = config.model_type in COUNTED_AFTER_PADDING
-            bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
-        bound = min(bounds)
-        return int(bound) if bound < 10**9 else None
+        return models.token_limit(self.model.config, self.tokenizer)
 
     def _encoded(self, texts: Sequence[str], truncate: bool) -> list[EncodedText]:
         found = []
@@ -223,50 +196,23 @@ class Explainer:
                 f"tokens 0 to {known - 1}: they do not belong together."
             )
 
-    def _targets(self, target: Target | Sequence[Target], count: int) -> list[int | None]:
-        if isinstance(target, str) or not isinstance(target, Sequence | np.ndarray):
-            return [self._class(target)] * count
-        if len(target) != count:
-            raise InputError(f"target must be one class or {count}, like texts; got {len(target)}.")
-        return [self._class(one) for one in target]
-
-    def _class(self, target: Target) -> int | None:
-        labels = self.labels
-        if target is None:
-            return None
-        if isinstance(target, str):
-            alike = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
-            if target in labels:
-                return labels.index(target)
-            if len(alike) == 1:
-                return alike[0]
-            if target.isdecimal():
-                return self._class(int(target))
-        elif isinstance(target, int | np.integer) and not isinstance(target, bool):
-            if 0 <= target < len(labels):
-                return int(target)
-        raise InputError(
-            f"target {target!r} is no class of this model: expected one of "
-            f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
-        )
-
     def _capture(
-        self, texts: Sequence[EncodedText], targets: Sequence[int | None], tensor: str
+        self, texts: Sequence[EncodedText], classes: Sequence[int | None], tensor: str
     ) -> Capture:
         device = next(self.model.parameters()).device
         padded = self._padded(texts)
         inputs = {name: torch.tensor(rows, device=device) for name, rows in padded.items()}
         target = None
-        if any(t is not None for t in targets):
-            target = self._completed(inputs, targets)
+        if any(c is not None for c in classes):
+            target = self._completed(inputs, classes)
         return capture(self.model, inputs, target, tensor=tensor)
 
-    def _completed(self, inputs: dict[str, Tensor], targets: Sequence[int | None]) -> Tensor:
+    def _completed(self, inputs: dict[str, Tensor], classes: Sequence[int | None]) -> Tensor:
         """The classes asked for, and the predicted one where none was."""
-        if any(t is None for t in targets):
+        if any(c is None for c in classes):
             predicted = capture(self.model, inputs, tensor="af").target.tolist()
-            targets = [p if t is None else t for t, p in zip(targets, predicted, strict=True)]
-        return torch.tensor(targets)
+            classes = [p if c is None else c for c, p in zip(classes, predicted, strict=True)]
+        return torch.tensor(classes)
 
     def _padded(self, texts: Sequence[EncodedText]) -> dict[str, list[list[int]]]:
         """Right-padded lists; the attention mask says what is real."""
@@ -294,7 +240,7 @@ class Explainer:
         edges: bool,
     ) -> Attribution:
         t = len(text.tokens)
-        scores = _scores(flow, row, readout)[:t]
+        scores = readouts.scores(flow, row, readout)[:t]
         return Attribution(
             text=text.text,
             tokens=text.tokens,
@@ -306,11 +252,11 @@ class Explainer:
             readout=readout,
             target=int(captured.target[row]),
             labels=self.labels,
-            logits=_array(captured.logits[row]),
-            certificate=_certificate(flow, row),
+            logits=readouts.array(captured.logits[row]),
+            certificate=readouts.certificate(flow, row),
             model=self.name,
             truncated=text.truncated,
-            edges=_array(flow.edges[row, :, :t, :t]) if edges else None,
+            edges=readouts.array(flow.edges[row, :, :t, :t]) if edges else None,
         )
 
 
@@ -322,8 +268,8 @@ def check_options(tensor: str, readout: str, batch_size: int) -> None:
     """
     if tensor not in TENSORS:
         raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
-    if readout not in READOUTS:
-        raise InputError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
+    if readout not in readouts.READOUTS:
+        raise InputError(f"readout must be one of {', '.join(readouts.READOUTS)}, got {readout!r}.")
     if readout == "throughput" and tensor != "cf":
         raise InputError(
             f"readout 'throughput' needs tensor 'cf', got {tensor!r}: without residual edges "
@@ -352,27 +298,8 @@ def _groups_of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[
 
 
 def _network(captured: Capture) -> LayeredNetwork:
-    return layered_network(captured.capacities, captured.mask, captured.mask)
-
-
-def _scores(flow: Flow[Tensor], row: int, readout: str) -> NDArray[np.float64]:
-    if readout == "input":
-        return _array(flow.sink[row])
-    entering = torch.cat([flow.edges[row].sum(1), flow.source[row][None]])
-    return _array(entering.mean(0))
-
-
-def _array(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.detach().cpu().to(torch.float64).numpy()
-
-
-def _certificate(flow: Flow[Tensor], row: int) -> Certificate:
-    return Certificate(
-        value=float(flow.value[row]),
-        upper_bound=float(flow.upper_bound[row]),
-        mu=float(flow.mu[row]),
-        conservation=float(flow.conservation[row]),
-        centrality=float(torch.maximum(flow.centrality[row], flow.stationarity[row])),
-        iterations=int(flow.iterations[row]),
-        status=flow.status[row].name.lower(),
-    )
+    """All tokens may be sources and sinks: where nothing can flow the capacities say so."""
+    # The solver needs float64, which Apple's devices do not have.
+    place = "cpu" if captured.mask.device.type == "mps" else captured.mask.device
+    mask = captured.mask.to(place)
+    return layered_network(captured.capacities.to(place), mask, mask)

@@ -16,6 +16,22 @@ import torch
 from attnflow import embedded
 from attnflow.errors import AttnflowError, InputError, ModelError
 
+# Families that number positions from the one after the padding token's, as RoBERTa does.
+COUNTED_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
     """A classifier in evaluation mode on `device` (the CPU when None), and its tokenizer.
@@ -139,3 +155,14 @@ def _quiet_loading() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def token_limit(config: Any, tokenizer: Any) -> int | None:
+    """Most tokens that a model takes, special ones included; None where nothing bounds it."""
+    bounds = [tokenizer.model_max_length]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        shifted = config.model_type in COUNTED_AFTER_PADDING
+        bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
+    bound = min(bounds)
+    return int(bound) if bound < 10**9 else None

@@ -1,0 +1,44 @@
+"""Which class to explain: labels, in any case, and indices become indices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attnflow.errors import InputError
+
+Target = int | str | None
+
+
+def class_indices(
+    target: Target | Sequence[Target], labels: Sequence[str], count: int
+) -> list[int | None]:
+    """The class of each of `count` texts; None where the model's prediction is to be explained.
+
+    Raises:
+        InputError: A label or index that the model does not have, or another number of them.
+    """
+    if isinstance(target, str) or not isinstance(target, Sequence | np.ndarray):
+        return [_class(target, labels)] * count
+    if len(target) != count:
+        raise InputError(f"target must be one class or {count}, like texts; got {len(target)}.")
+    return [_class(one, labels) for one in target]
+
+
+def _class(target: Target, labels: Sequence[str]) -> int | None:
+    if target is None:
+        return None
+    if isinstance(target, str):
+        alike = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
+        if target in labels:
+            return labels.index(target)
+        if len(alike) == 1:
+            return alike[0]
+        if target.isdecimal():
+            return _class(int(target), labels)
+    elif isinstance(target, int | np.integer) and not isinstance(target, bool):
+        if 0 <= target < len(labels):
+            return int(target)
+    raise InputError(
+        f"target {target!r} is no class of this model: expected one of "
+        f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
+    )
