@@ -1,8 +1,8 @@
 """From a solved flow to the numbers of an attribution: scores of tokens, and the certificate.
 
 "input" scores a token by its outflow from the input row, as the paper does. "throughput" is its
-mean flow over all L + 1 rows: with residual edges a token's rows are its own residual stream. Either way
-all scores add up to the value of the flow.
+mean flow over all L + 1 rows: with residual edges a token's rows are its own residual stream.
+Either way all scores add up to the value of the flow.
 """
 
 from typing import Any
