@@ -561,3 +561,11 @@ def test_the_command_as_a_process(arguments, code):
     out, err = process.communicate(timeout=60)
     assert process.returncode == code and b"Traceback" not in err
     assert bool(out) == (code == 0) and bool(err) == (code != 0)
+
+
+def test_gap_and_mu_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["explain", "fine", "--gap", "0.1", "--mu", "0.1"])
+
+    assert exit.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err

@@ -475,7 +475,7 @@ def test_a_flow_without_certificate_is_an_error(explainer, monkeypatch):
     monkeypatch.setattr(
         module, "maximum_flow", lambda network, **options: maximum_flow(network, max_iterations=1)
     )
-    with pytest.raises(UnsolvedError, match="1 of 1 flows not solved"):
+    with pytest.raises(UnsolvedError, match="1 of 1 flows could not be certified"):
         explainer("the film is good")
 
 
@@ -484,3 +484,25 @@ def test_the_certificate_is_that_of_the_flow(explainer, texts):
     assert isinstance(certificate, Certificate)
     for value in vars(certificate).values():
         assert type(value) in (float, int, str)
+
+
+def test_unsolved_flows_are_named_by_text_and_kept_when_asked_for(embedded):
+    """A mu that float64 cannot resolve."""
+    texts = ["a very fine film indeed", "dull"]
+
+    with pytest.raises(UnsolvedError, match="2 of 2 flows could not be certified: text 0"):
+        embedded(texts, mu=1e-250)
+    kept = embedded(texts, mu=1e-250, keep_unsolved=True)
+
+    assert [a.certificate.is_certified for a in kept] == [False, False]
+    assert [a.text for a in kept] == texts
+
+
+def test_loading_the_embedded_model_leaves_the_random_numbers_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+
+    torch.manual_seed(1)
+    Explainer.from_pretrained()
+
+    assert torch.equal(torch.rand(3), expected)

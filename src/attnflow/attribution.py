@@ -48,6 +48,11 @@ class Certificate:
     status: str
 
     @property
+    def is_certified(self) -> bool:
+        """Whether the flow is proven: solved, or empty because no path leads to a token."""
+        return self.status in ("solved", "empty")
+
+    @property
     def gap(self) -> float:
         """How far `value` is at most below the true maximum flow, relative to the bound, 0 to 1."""
         return max(0.0, 1 - self.value / self.upper_bound) if self.upper_bound > 0 else 0.0
@@ -191,7 +196,10 @@ class Attribution:
         return fragment(self)
 
     def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the page of this attribution: one file, no network. Returns its path."""
+        """Write the page of this attribution: one file, no network. Returns its path.
+
+        The page pictures the flow where the attribution has `edges`.
+        """
         from attnflow.views.page import write
 
         return write([self], Path(file), overwrite=overwrite)
@@ -212,7 +220,7 @@ class Attribution:
         return {"schema_version": SCHEMA_VERSION} | record | derived
 
     def save(self, file: str | Path, *, overwrite: bool = False) -> Path:
-        """Write everything, edge flows included, as one safetensors file. Returns its path."""
+        """Write all of this, `edges` too where there are any, as one safetensors file."""
         return save([self], file, overwrite=overwrite)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The command: one subcommand for each public function.
+"""The command: `attnflow explain`.
 
 Everything that can be checked without the model is checked before it is loaded: options, texts,
 and the files to write. Results go to standard output, all else to standard error. Exit codes: 0
@@ -190,7 +190,11 @@ def _say(message: object) -> None:
     """A line on standard error that no text or file name can use to drive the terminal."""
     from attnflow.views.characters import for_terminal
 
-    print(for_terminal(str(message)), file=sys.stderr)
+    try:
+        print(for_terminal(str(message)), file=sys.stderr, flush=True)
+    except OSError:
+        # Nobody reads standard error any more; the files that are still to be written matter more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _fail(error: object, code: int) -> int:
@@ -277,6 +281,7 @@ def _add_explain(commands: Any) -> None:
         help="information tensor: conservative (cf, default) or one of the paper's")  # fmt: skip
     add("--readout", choices=("input", "throughput"), default="input",
         help="outflow of the input row (default) or mean flow over all rows (cf)")  # fmt: skip
+    add = explain.add_mutually_exclusive_group().add_argument
     add("--gap", metavar="G", type=_inside_unit, default=1e-2,
         help="relative accuracy of the flow, inside (0, 1) (default: %(default)s)")  # fmt: skip
     add("--mu", metavar="M", type=_positive, help="absolute barrier weight > 0, instead of --gap")

@@ -53,7 +53,8 @@ def load() -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     config = AutoConfig.from_pretrained(FOLDER)
-    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
+        model = AutoModelForSequenceClassification.from_config(config)
     state = unpack(safetensors.numpy.load_file(FOLDER / WEIGHTS))
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval(), AutoTokenizer.from_pretrained(FOLDER)

@@ -3,7 +3,7 @@
 AttnflowError
     InputError      an argument is not what it should be (also a ValueError)
     ModelError      the model cannot be explained, or gave numbers that cannot be used
-    UnsolvedError   the solver could not certify an answer; its results are still at hand
+    UnsolvedError   the solver could not certify an answer
     StorageError    a file could not be read or written (also an OSError)
     MissingExtraError   an optional package is not installed (also an ImportError)
 """

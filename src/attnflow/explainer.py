@@ -20,7 +20,7 @@ from attnflow import models, readouts, targets
 from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS, Capture, capture
 from attnflow.embedded import EMBEDDED_MODEL
-from attnflow.errors import InputError, ModelError
+from attnflow.errors import InputError, ModelError, UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
 from attnflow.solver import Flow, maximum_flow
 from attnflow.tokens import EncodedText, encode
@@ -77,6 +77,7 @@ class Explainer:
         edges: bool = ...,
         truncate: bool = ...,
         batch_size: int = ...,
+        keep_unsolved: bool = ...,
         progress: Callable[[int], object] | None = ...,
     ) -> Attribution: ...
     @overload
@@ -92,6 +93,7 @@ class Explainer:
         edges: bool = ...,
         truncate: bool = ...,
         batch_size: int = ...,
+        keep_unsolved: bool = ...,
         progress: Callable[[int], object] | None = ...,
     ) -> list[Attribution]: ...
 
@@ -107,6 +109,7 @@ class Explainer:
         edges: bool = False,
         truncate: bool = False,
         batch_size: int = 16,
+        keep_unsolved: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Attribution | list[Attribution]:
         """Explain one text, or several as a batch.
@@ -126,6 +129,7 @@ class Explainer:
             edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
             truncate: Cut texts that are longer than the model takes, with a warning.
             batch_size: Most texts in one forward pass.
+            keep_unsolved: Return flows that have no certificate too, instead of raising.
             progress: Called with the number of texts done, after each batch.
 
         Returns:
@@ -149,13 +153,17 @@ class Explainer:
                 [encoded[i] for i in group], [wanted[i] for i in group], tensor
             )
             flow = maximum_flow(_network(captured), gap=gap, mu=mu)
-            flow.raise_for_status()
             for row, i in enumerate(group):
                 results[i] = self._result(encoded[i], captured, flow, row, tensor, readout, edges)
             if progress is not None:
                 progress(len(group))
         ordered = [results[i] for i in range(len(many))]
+        if not keep_unsolved:
+            _raise_unsolved(ordered)
         return ordered[0] if alone else ordered
+
+    def __repr__(self) -> str:
+        return f"Explainer({self.name!r})"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -277,6 +285,16 @@ def check_options(tensor: str, readout: str, batch_size: int) -> None:
         )
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
+
+
+def _raise_unsolved(attributions: Sequence[Attribution]) -> None:
+    bad = [i for i, a in enumerate(attributions) if not a.certificate.is_certified]
+    if bad:
+        shown = ", ".join(f"{i} ({attributions[i].certificate.status})" for i in bad[:5])
+        raise UnsolvedError(
+            f"{len(bad)} of {len(attributions)} flows could not be certified: text {shown}. Ask "
+            "for a larger gap, or for the results as they are (keep_unsolved=True)."
+        )
 
 
 def _listed(texts: str | Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Files appear whole or not at all."""
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from attnflow.errors import StorageError
@@ -42,21 +42,14 @@ def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Pa
     check_writable(path, overwrite=overwrite)
     content = data.encode("utf-8") if isinstance(data, str) else data
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".attnflow-")
-        temporary = Path(name)
+        temporary = path.parent / f".attnflow-{secrets.token_hex(8)}"
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}.") from error
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -47,13 +47,14 @@ class LayeredNetwork:
     super_capacity: Tensor
     return_capacity: Tensor
 
-    def scaled(self, factor: float) -> "LayeredNetwork":
-        """The same networks, every capacity times `factor` > 0, super-edges included."""
+    def scaled(self, factor: float | Tensor) -> "LayeredNetwork":
+        """The same networks, every capacity times `factor` > 0, one number or `(batch,)`."""
+        each = torch.as_tensor(factor, dtype=torch.float64, device=self.capacities.device)
         return replace(
             self,
-            capacities=self.capacities * factor,
-            super_capacity=self.super_capacity * factor,
-            return_capacity=self.return_capacity * factor,
+            capacities=self.capacities * each.expand(len(self.capacities))[:, None, None, None],
+            super_capacity=self.super_capacity * each,
+            return_capacity=self.return_capacity * each,
         )
 
 
@@ -75,7 +76,7 @@ def layered_network(
     """
     dense = _real_tensor(capacities)
     _check_shape(dense)
-    dense = dense.to(torch.float64)
+    dense = dense.to(torch.float64, copy=True)
     _check_values(dense)
     batch, _, t, _ = dense.shape
     infinite = dense.new_full((batch,), math.inf)
@@ -91,12 +92,12 @@ def layered_network(
 def paper_network(network: LayeredNetwork) -> LayeredNetwork:
     """The networks with the paper's finite super-edges, for parity with its program.
 
-    Super-edges get capacity t, or more where t could bind (gradients are not bounded by 1): twice
-    the largest total capacity of a node. The return edge gets the 1-norm of all other capacities.
+    Super-edges get capacity t, or where t could bind (gradients are not bounded by 1) twice the
+    largest total capacity of a node that they meet. The return edge gets the 1-norm of all others.
     """
     u, t = network.capacities, network.capacities.shape[-1]
-    through = torch.maximum(u.sum(-1).amax((1, 2)), u.sum(-2).amax((1, 2)))
-    super_capacity = torch.maximum(torch.full_like(through, float(t)), 2 * through)
+    through = torch.maximum(u[:, -1].sum(-1).amax(1), u[:, 0].sum(-2).amax(1))
+    super_capacity = torch.where(through <= t, torch.full_like(through, float(t)), 2 * through)
     super_edges = (network.sources.sum(-1) + network.sinks.sum(-1)) * super_capacity
     return replace(
         network,
@@ -112,7 +113,7 @@ def paper_gamma(network: LayeredNetwork) -> Tensor:
     the flow of `network` with `mu`. A network without positive capacities gets 1.
     """
     smallest = network.capacities.masked_fill(network.capacities <= 0, math.inf).amin((1, 2, 3))
-    gamma = 10.0 ** -torch.floor(torch.log10(smallest))
+    gamma = 10.0 ** (-torch.floor(torch.log10(smallest))).clamp(max=300)
     return torch.where(torch.isinf(smallest), torch.ones_like(gamma), gamma)
 
 
@@ -223,11 +224,15 @@ def _real_tensor(capacities: Any) -> Tensor:
     if isinstance(capacities, Tensor):
         dense = capacities.detach()
     elif isinstance(capacities, np.ndarray) and capacities.dtype.kind in "fiub":
-        dense = torch.from_numpy(np.array(capacities))
+        dense = torch.from_numpy(np.array(capacities, dtype=np.float64))
     else:
         kind = getattr(capacities, "dtype", type(capacities).__name__)
         raise InputError(
             f"capacities must be a torch tensor or numpy array of real numbers, got {kind}."
+        )
+    if dense.device.type == "mps":
+        raise InputError(
+            "capacities must not be on an mps device, which has no float64: use .cpu()."
         )
     if dense.is_complex() or dense.is_quantized:
         raise InputError(f"capacities must be real numbers, got {dense.dtype}.")

@@ -297,3 +297,26 @@ def test_a_network_brings_its_own_masks():
 
     with pytest.raises(InputError, match="its own sources"):
         maximum_flow(network, torch.ones(2, dtype=torch.bool))
+
+
+def test_a_drifted_slack_is_no_certificate():
+    """Far below the precision of float64 next to the capacities, s is no longer u - f."""
+    flow = maximum_flow(random_capacities("uniform", batch=4, layers=3, t=6), mu=1e-16)
+
+    assert (flow.interiority > 1e-3).any()
+    for status, drift in zip(flow.status, flow.interiority.tolist(), strict=True):
+        assert not (status is Status.SOLVED and drift > 1e-3)
+
+
+def test_the_callers_tensor_is_copied():
+    capacities = torch.ones(1, 2, 2, 2, dtype=torch.float64)
+    network = layered_network(capacities)
+
+    capacities[0, 0, 0, 0] = -5
+
+    assert (network.capacities == 1).all()
+
+
+def test_any_real_dtype_is_taken():
+    for dtype in (">f8", "longdouble", "float16", "int64", "bool"):
+        assert maximum_flow(np.ones((1, 1, 2, 2), dtype=dtype)).status == (Status.SOLVED,)

@@ -77,3 +77,22 @@ def test_gamma_lifts_the_smallest_capacity_above_one():
 def test_the_export_checks_its_arguments(options):
     with pytest.raises(InputError):
         to_networkx(layered_network(torch.ones(1, 1, 2, 2)), **options)
+
+
+def test_networks_are_scaled_each_by_its_own_factor():
+    network = paper_network(layered_network(random_capacities("uniform", batch=3, layers=2, t=3)))
+    factor = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
+
+    scaled = network.scaled(factor)
+
+    for i in range(3):
+        assert torch.equal(scaled.capacities[i], network.capacities[i] * factor[i])
+    assert torch.equal(scaled.super_capacity, network.super_capacity * factor)
+
+
+def test_attention_keeps_the_papers_super_capacity():
+    """A column that draws most of the attention exceeds t / 2 and still cannot bind."""
+    attention = torch.full((1, 2, 6, 6), 0.02)
+    attention[..., 0] = 0.9
+
+    assert paper_network(layered_network(attention)).super_capacity.item() == 6

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.edges import Layout
-from attnflow.solver.interior_point import Point, Problem, reduced_cost
+from attnflow.solver.interior_point import UNBOUNDED, Point, Problem, reduced_cost
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Residuals:
     conservation: Tensor
     stationarity: Tensor
     centrality: Tensor
+    interiority: Tensor
 
     def below(self, tolerance: float) -> Tensor:
         worst = torch.stack([self.conservation, self.stationarity, self.centrality])
@@ -41,7 +42,17 @@ def residuals(point: Point, problem: Problem, layout: Layout) -> Residuals:
         conservation=imbalance / point.flow[:, -1],
         stationarity=(dual.abs() / (point.lower + point.upper) * live).amax(1),
         centrality=(off_centre * live).amax(1),
+        interiority=_drift(point, problem),
     )
+
+
+def _drift(point: Point, problem: Problem) -> Tensor:
+    """How far flow + slack is from the capacity, relative to the slack.
+
+    The slack is carried on its own, and is worth something only as far as it is u - f.
+    """
+    off = (point.flow + point.slack - problem.u).abs() / point.slack
+    return (torch.where(problem.u < UNBOUNDED, off, torch.zeros_like(off)) * problem.live).amax(1)
 
 
 def upper_bound(point: Point, problem: Problem, layout: Layout) -> Tensor:
@@ -50,4 +61,5 @@ def upper_bound(point: Point, problem: Problem, layout: Layout) -> Tensor:
     drop = -layout.tension(height)[:, :-1]
     falling = (drop > 0) & (problem.live[:, :-1] > 0)
     cut = torch.where(falling, drop * problem.u[:, :-1], torch.zeros_like(drop)).sum(1)
-    return cut.clamp(max=1)
+    proven = torch.isfinite(cut) & (point.potential[:, -1] > 0)
+    return torch.where(proven, cut.clamp(max=1), torch.ones_like(cut))

@@ -16,10 +16,13 @@ class Status(Enum):
     """How the solve of one network ended; the value is the message."""
 
     SOLVED = "solved"
-    EMPTY = "no path leads from a source to a sink, so the flow is zero"
+    EMPTY = (
+        "no path leads from a source to a sink (capacities below 1e-100 of the narrowest row count "
+        "as none), so the flow is zero"
+    )
     ITERATION_LIMIT = (
-        "the iteration limit was reached before the tolerance; raise max_iterations, or ask for a "
-        "larger gap or tolerance"
+        "the iteration limit was reached before the tolerance; ask for a larger gap, or raise "
+        "max_iterations"
     )
     NUMERICAL_LIMIT = "float64 cannot resolve this network at this mu; ask for a larger gap (or mu)"
 
@@ -44,6 +47,7 @@ class Flow(Generic[Array]):
         conservation: `(batch,)` largest imbalance of a node over `value`.
         stationarity: `(batch,)` largest error of an edge's reduced cost over its multipliers' sum.
         centrality: `(batch,)` largest |flow * multiplier / mu - 1| over edges and both bounds.
+        interiority: `(batch,)` largest error of an edge's slack as capacity - flow, over the slack.
         iterations: `(batch,)` int, factorisations used.
         status: How each solve ended.
     """
@@ -57,6 +61,7 @@ class Flow(Generic[Array]):
     conservation: Array
     stationarity: Array
     centrality: Array
+    interiority: Array
     iterations: Array
     status: tuple[Status, ...]
 
@@ -64,8 +69,13 @@ class Flow(Generic[Array]):
     def gap(self) -> Array:
         """`(batch,)` how far `value` can be below the maximum, over the bound, 0 to 1."""
         positive = self.upper_bound > 0
-        gap: Array = positive * (1 - self.value / (self.upper_bound + ~positive))
+        gap: Array = positive * (1 - self.value / (self.upper_bound + ~positive)).clip(0, 1)
         return gap
+
+    def __repr__(self) -> str:
+        batch, layers, t, _ = self.edges.shape
+        certified = sum(status.is_certified for status in self.status)
+        return f"Flow({batch} networks of {layers} layers, t = {t}; {certified} certified)"
 
     def raise_for_status(self) -> None:
         """Raise `UnsolvedError` unless every network has a certificate, saying which have none."""

@@ -33,6 +33,7 @@ from attnflow.solver.start import centred, starting_potentials
 
 CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1)
 TO_BOUNDARY = 0.99
+UNBOUNDED = 1e100  # stands for an infinite capacity, in units of the scale
 START_CENTRED_AT = 10.0
 
 

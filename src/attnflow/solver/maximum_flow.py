@@ -33,6 +33,7 @@ from attnflow.solver.interior_point import (
 from attnflow.solver.presolve import Presolved, presolve
 
 EDGES_AT_ONCE = 2**22
+MOST_DRIFT = 1e-3
 
 
 @overload
@@ -140,7 +141,9 @@ def _solve(
     stuck = torch.zeros_like(active, dtype=torch.bool)
     for iteration in range(max_iterations + 1):
         measured = residuals(point, problem, ready.layout)
-        solved = measured.below(tolerance)
+        converged = measured.below(tolerance)
+        solved = converged & (measured.interiority <= MOST_DRIFT)
+        stuck |= converged & ~solved
         leaving = solved | stuck | (iteration == max_iterations)
         if leaving.any():
             ending = _endings(solved, stuck)[leaving]
@@ -170,7 +173,7 @@ class _Report:
         self.ready = ready
         batch, edges = ready.problem.u.shape
         new = ready.problem.u.new_zeros
-        self.edge_flow, self.bound, self.residuals = new(batch, edges), new(batch), new(3, batch)
+        self.edge_flow, self.bound, self.residuals = new(batch, edges), new(batch), new(4, batch)
         self.iterations = torch.zeros(batch, dtype=torch.int64, device=ready.scale.device)
         self.ending = torch.zeros_like(self.iterations)
 
@@ -181,7 +184,12 @@ class _Report:
         self.edge_flow[at] = point.flow * problem.live
         self.bound[at] = upper_bound(point, problem, self.ready.layout)
         self.residuals[:, at] = torch.stack(
-            [measured.conservation, measured.stationarity, measured.centrality]
+            [
+                measured.conservation,
+                measured.stationarity,
+                measured.centrality,
+                measured.interiority,
+            ]
         )
         self.iterations[at] = iteration
         self.ending[at] = ending
@@ -190,7 +198,7 @@ class _Report:
         """Everything in the units of the capacities."""
         scale = self.ready.scale
         edges, source, sink, value = self.ready.layout.split(self.edge_flow * scale[:, None])
-        conservation, stationarity, centrality = self.residuals
+        conservation, stationarity, centrality, interiority = self.residuals
         return Flow(
             value=value.clone(),
             upper_bound=self.bound * scale,
@@ -201,6 +209,7 @@ class _Report:
             conservation=conservation,
             stationarity=stationarity,
             centrality=centrality,
+            interiority=interiority,
             iterations=self.iterations,
             status=tuple(ENDINGS[i] for i in self.ending.tolist()),
         )
@@ -219,6 +228,8 @@ def _check_options(gap: float, tolerance: float, max_iterations: int) -> None:
 def _barrier_weight(mu: float | Tensor | None, network: LayeredNetwork) -> Tensor | None:
     if mu is None:
         return None
+    if isinstance(mu, bool) or not isinstance(mu, int | float | Tensor):
+        raise InputError(f"mu must be a number > 0, got {mu!r}.")
     batch = len(network.capacities)
     weight = torch.as_tensor(mu, dtype=torch.float64, device=network.capacities.device)
     if weight.shape not in ((), (batch,)):

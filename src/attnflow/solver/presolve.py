@@ -15,10 +15,9 @@ from torch import Tensor
 
 from attnflow.network import LayeredNetwork, pruned, row_bound
 from attnflow.solver.edges import Layout
-from attnflow.solver.interior_point import Problem
+from attnflow.solver.interior_point import UNBOUNDED, Problem
 
 NEGLIGIBLE = 1e-100
-UNBOUNDED = 1e100
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def starting_potentials(u: Tensor, live: Tensor, mu: Tensor, layout: Layout) -> 
 
     Args:
         u: `(batch, edges)` capacities, > 0 at live edges.
-        live: `(batch, edges)` bool.
+        live: `(batch, edges)` 1 at live edges, else 0.
         mu: `(batch,)` barrier weight to start with.
         layout: The networks' sizes.
     """

@@ -18,6 +18,7 @@ from attnflow.views.diagnostics import SUPERSCRIPTS, number, percent, summary
 from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
 
 RANKED = 10
+MARKED = 3  # numbers that stand in the text itself where there is no colour
 WIDEST = 100
 FAINTEST = 0.06
 
@@ -113,7 +114,7 @@ def _chunks(
 ) -> Iterator[_Chunk]:
     """The heat map in pieces that are each words, blanks, or a line break."""
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
-    places = {r.piece.tokens: r.rank for r in ranked[:RANKED] if r.piece.score > 0}
+    places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
     first = True
     for segment in lay_out(text, found):
         piece = segment.piece
