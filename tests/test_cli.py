@@ -502,6 +502,7 @@ def test_an_answer_without_certificate(run, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_sigint_while_explaining_many_texts(folder, tmp_path):
     texts, scores = tmp_path / "texts", tmp_path / "a.json"
     texts.write_text(f"{TEXT}\n" * 20000)

@@ -42,6 +42,7 @@ def test_every_family_gets_a_certificate_and_the_promised_gap(family, layers, t,
     assert (flow.upper_bound - flow.value <= gap * bound * (1 + 1e-9)).all()
 
 
+@pytest.mark.slow
 def test_a_thousand_random_networks_are_solved_within_budget():
     """At most 30 factorisations each, 15 for nine in ten; sizes, families and gaps at random."""
     generator = np.random.default_rng(0)

@@ -23,7 +23,7 @@ def captured(explainer: Explainer, t: int, tensor: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("tensor", TENSORS)
-@pytest.mark.parametrize("t", [1, 2, 3, 16, 64, 128])
+@pytest.mark.parametrize("t", [1, 2, 3, 16, 64, pytest.param(128, marks=pytest.mark.slow)])
 def test_at_most_forty_factorisations_and_the_promised_gap(embedded, tensor, t):
     capacities = captured(embedded, t, tensor).double()
     network = layered_network(capacities)

@@ -9,7 +9,12 @@ from reference import Program, clarabel, exact_maximum, newton
 from attnflow import layered_network, maximum_flow, paper_network
 from attnflow.flow_game import coalition_values, shapley_values
 
-SMALL = [("uniform", 1, 4), ("attention", 3, 3), ("one live row, mild", 2, 4), ("residual", 3, 3)]
+SMALL = [
+    ("uniform", 1, 4),
+    ("attention", 3, 3),
+    pytest.param("one live row, mild", 2, 4, marks=pytest.mark.slow),
+    ("residual", 3, 3),
+]
 
 
 @pytest.mark.parametrize("family, layers, t", SMALL)
