@@ -2,65 +2,78 @@
 
 import pytest
 import torch
-from families import random_capacities
 
-from attnflow.solver.block_tridiagonal import factor
-from attnflow.solver.edges import Layout
+from attnflow.solver import block_tridiagonal
+from attnflow.solver.chain import Chain
 
-
-def dense_laplacian(layout: Layout, weights: torch.Tensor) -> torch.Tensor:
-    """B' W B column by column, from the maps between edges and nodes."""
-    unit = torch.eye(layout.nodes, dtype=torch.float64)
-    return torch.stack([layout.imbalance(weights * layout.tension(y[None]))[0] for y in unit], 1)
+compiled_elimination = pytest.importorskip("attnflow.solver.compiled_elimination")
+FACTORS = [block_tridiagonal.factor, compiled_elimination.factor]
 
 
-@pytest.mark.parametrize("layers, t", [(1, 1), (1, 4), (3, 1), (4, 5)])
-def test_solves_as_a_dense_solver_does(layers, t):
-    layout = Layout(layers, t)
+def incidence(chain: Chain) -> torch.Tensor:
+    """`(edges, nodes)`: 1 at the head of each edge, -1 at its tail."""
+    rows = []
+    for block, (tails, heads) in enumerate(chain.shapes):
+        head, tail = chain.node_starts[block], chain.node_starts[block + 1]
+        for i in range(tails):
+            for j in range(heads):
+                row = torch.zeros(chain.nodes, dtype=torch.float64)
+                row[head + j], row[tail + i] = 1, -1
+                rows.append(row)
+    return torch.stack(rows)
+
+
+def factored(factor, chain: Chain, weights: torch.Tensor):
+    b = incidence(chain)
+    inward, outward = weights @ b.clamp(min=0), weights @ (-b).clamp(min=0)
+    return factor(weights, inward, outward, chain)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("tokens", [(1, 1), (4, 4), (5, 2, 7, 1), (3, 30, 3), (20, 60, 1)])
+def test_solves_as_a_dense_solver_does(factor, tokens):
+    chain = Chain((1, *tokens, 1, 1))
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(1, layout.edges, generator=generator, dtype=torch.float64) + 0.1
-    right = torch.randn(1, layout.nodes, 2, generator=generator, dtype=torch.float64)
+    weights = torch.rand(2, chain.edges, generator=generator, dtype=torch.float64) + 0.1
+    right = torch.randn(2, chain.nodes, 2, generator=generator, dtype=torch.float64)
 
-    solution = factor(*layout.split(weights)).solve(right)
+    solution = factored(factor, chain, weights).solve(right)
 
-    expected = torch.linalg.solve(dense_laplacian(layout, weights), right[0])
-    torch.testing.assert_close(solution[0], expected, rtol=1e-10, atol=1e-12)
+    b = incidence(chain)[:, 1:-1]
+    for problem in range(2):
+        laplacian = b.T @ (weights[problem][:, None] * b)
+        expected = torch.linalg.solve(laplacian, right[problem, 1:-1])
+        torch.testing.assert_close(solution[problem, 1:-1], expected, rtol=1e-10, atol=1e-12)
+    assert (solution[:, [0, -1]] == 0).all()
 
 
-def test_every_node_is_accurate_relative_to_its_own_weight():
+@pytest.mark.parametrize("factor", FACTORS)
+def test_every_node_is_accurate_relative_to_its_own_weight(factor):
     """Weights over fifty decades: the residual is small at each node, not only overall."""
-    layout = Layout(4, 6)
-    weights = random_capacities("uniform", layers=1, t=13).flatten()[: layout.edges][None]
-    weights = 10 ** (-50 * weights)
+    chain = Chain((1, 6, 6, 4, 6, 6, 1, 1))
+    generator = torch.Generator().manual_seed(0)
+    decades = torch.rand(1, chain.edges, generator=generator, dtype=torch.float64)
+    weights, b = 10 ** (-50 * decades), incidence(chain)[:, 1:-1]
+    right = torch.zeros(1, chain.nodes, dtype=torch.float64)
+    right[:, 1:-1] = (weights * 0.3) @ b
 
-    factored = factor(*layout.split(weights))
-    right = layout.imbalance(weights * 0.3)
-    solution = factored.solve(right[..., None])[..., 0]
+    solved = factored(factor, chain, weights)
+    solution = solved.solve(right[..., None])[:, 1:-1, 0]
 
-    residual = right - layout.imbalance(weights * layout.tension(solution))
-    throughput = layout.imbalance(weights * 0).new_zeros(right.shape)
-    layers, source, sink, back = layout.split(weights)
-    throughput = torch.cat(
-        [
-            torch.cat([layers.sum(2), source[:, None]], 1).flatten(1)
-            + torch.cat([sink[:, None], layers.sum(3)], 1).flatten(1),
-            (source.sum(1) + back)[:, None],
-        ],
-        1,
-    )
-    size = throughput * solution.abs().amax()
-    assert not factored.failed.any()
-    assert (residual.abs() / size).max() < 1e-12
+    residual = right[:, 1:-1] - (weights * (solution @ b.T)) @ b
+    throughput = weights @ b.abs()
+    assert not solved.failed.any()
+    assert (residual.abs() / (throughput * solution.abs().amax())).max() < 1e-12
 
 
-def test_tension_and_imbalance_are_transposes():
-    layout = Layout(3, 4)
-    generator = torch.Generator().manual_seed(1)
-    edges = torch.randn(2, layout.edges, generator=generator, dtype=torch.float64)
-    nodes = torch.randn(2, layout.nodes, generator=generator, dtype=torch.float64)
+@pytest.mark.parametrize("factor", FACTORS)
+def test_what_cannot_be_factored_is_said_and_harms_no_other(factor):
+    chain = Chain((1, 3, 3, 1, 1))
+    weights = torch.ones(2, chain.edges, dtype=torch.float64)
+    weights[1, 5] = torch.nan
 
-    left = (layout.tension(nodes) * edges).sum(1)
-    right = (nodes * layout.imbalance(edges)).sum(1)
+    solved = factored(factor, chain, weights)
 
-    torch.testing.assert_close(left, right)
-    assert not torch.allclose(left, torch.zeros_like(left))
+    assert solved.failed.tolist() == [False, True]
+    right = torch.ones(2, chain.nodes, 1, dtype=torch.float64)
+    assert torch.isfinite(solved.solve(right)[0]).all()

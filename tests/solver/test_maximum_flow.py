@@ -177,7 +177,7 @@ def test_a_batch_too_large_for_memory_is_solved_in_parts(monkeypatch):
     whole = maximum_flow(capacities)
     module = __import__("sys").modules["attnflow.solver.maximum_flow"]
 
-    monkeypatch.setattr(module, "EDGES_AT_ONCE", 70)
+    monkeypatch.setattr(module, "EDGES_AT_ONCE", 100)
     parts = maximum_flow(capacities)
 
     torch.testing.assert_close(parts.edges, whole.edges, rtol=1e-9, atol=0)

@@ -1,10 +1,10 @@
 """Cholesky factorisation of the weighted Laplacian of layered networks.
 
 Ordered by rows of nodes the matrix is block tridiagonal: the diagonal blocks D_k are diagonal, and
-row k meets row k + 1 only through -W_k, the weights of one layer of edges. Eliminating from the
-bottom,
+row k meets row k + 1 only through -W_k, the weights of the block of edges between them. The two
+end rows of the chain are grounded. Eliminating from the bottom,
 
-    S_0 = D_0,    S_{k+1} = D_{k+1} - W_k S_k^{-1} W_k',
+    S_1 = D_1,    S_{k+1} = D_{k+1} - W_k S_k^{-1} W_k',
 
 takes three dense calls a layer, O(L t^3) in all. Each S_k is the Laplacian of a smaller network
 with a conductance e_k from every node to ground, so its diagonal is computed as a sum of what is
@@ -19,57 +19,57 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attnflow.solver.chain import Chain
+
 
 @dataclass(frozen=True)
 class Factor:
     """`lower[k]` is the Cholesky factor of S_k, and `coupling[k]` its inverse times W_k'."""
 
+    chain: Chain
     lower: list[Tensor]
     coupling: list[Tensor]
     failed: Tensor
 
     def solve(self, right: Tensor) -> Tensor:
-        """The solution for right-hand sides `(batch, nodes, k)`, nodes from the bottom row up."""
-        t = self.coupling[0].shape[1]
-        blocks = list(torch.split(right, [t] * len(self.coupling) + [1], dim=1))
-        for k, coupling in enumerate(self.coupling):
-            blocks[k] = _lower_solve(self.lower[k], blocks[k])
-            blocks[k + 1] = blocks[k + 1] + coupling.mT @ blocks[k]
-        blocks[-1] = blocks[-1] / self.lower[-1] ** 2
-        for k in reversed(range(len(self.coupling))):
-            above = blocks[k] + self.coupling[k] @ blocks[k + 1]
-            blocks[k] = _upper_solve(self.lower[k], above)
-        return torch.cat(blocks, 1)
+        """The solution for `(batch, nodes, k)` right-hand sides; 0 at the grounded ends."""
+        below, *inner, above = torch.split(right, list(self.chain.widths), dim=1)
+        for k, lower in enumerate(self.lower):
+            inner[k] = _lower_solve(lower, inner[k])
+            if k + 1 < len(inner):
+                inner[k + 1] = torch.baddbmm(inner[k + 1], self.coupling[k].mT, inner[k])
+        for k in reversed(range(len(inner))):
+            if k + 1 < len(inner):
+                inner[k] = torch.baddbmm(inner[k], self.coupling[k], inner[k + 1])
+            inner[k] = _upper_solve(self.lower[k], inner[k])
+        return torch.cat([torch.zeros_like(below), *inner, torch.zeros_like(above)], 1)
 
 
-def factor(layers: Tensor, source: Tensor, sink: Tensor, back: Tensor) -> Factor:
+def factor(weight: Tensor, inward: Tensor, outward: Tensor, chain: Chain) -> Factor:
     """Factor the grounded Laplacian of edge weights.
 
     Args:
-        layers: `(batch, L, t, t)` weights >= 0; query, then key.
-        source, sink: `(batch, t)` weights of the super-edges.
-        back: `(batch,)` weight of the return edge, from the super-source to ground.
+        weight: `(batch, edges)` >= 0.
+        inward, outward: `(batch, nodes)` total weight of the edges that enter and leave a node.
+        chain: The networks' sizes.
 
     Returns:
         The factor; `failed` is true where a block was not positive definite to float64. Nodes
         without edges get a unit diagonal, and so a zero solution for a zero right-hand side.
     """
-    above = [*(w.sum(1) for w in layers.unbind(1)), source]
-    upward = [*layers.unbind(1), source[:, None, :]]
-    ground = sink[..., None]
-    lower = [_positive(ground[..., 0] + above[0]).sqrt()]
-    failed = torch.zeros_like(back, dtype=torch.bool)
+    weights, entering = chain.blocks(weight), chain.rows(inward)
+    ground = chain.rows(outward)[1][..., None]
+    lower = [_positive(ground[..., 0] + entering[1]).sqrt()]
+    failed = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
     coupling = []
-    for k, weights in enumerate(upward):
-        coupling.append(_lower_solve(lower[k], weights.mT))
-        ground = coupling[k].mT @ _lower_solve(lower[k], ground)
-        if k + 1 < len(upward):
-            block = _schur(coupling[k], ground[..., 0] + above[k + 1])
-            cholesky, info = torch.linalg.cholesky_ex(block)
-            lower.append(cholesky)
-            failed = failed | (info > 0)
-    lower.append((ground + back[:, None, None]).sqrt())
-    return Factor(lower, coupling, failed)
+    for k in range(1, len(weights) - 1):
+        coupling.append(_lower_solve(lower[-1], weights[k].mT))
+        ground = coupling[-1].mT @ _lower_solve(lower[-1], ground)
+        block = _schur(coupling[-1], ground[..., 0] + entering[k + 1])
+        cholesky, info = torch.linalg.cholesky_ex(block)
+        lower.append(cholesky)
+        failed |= info > 0
+    return Factor(chain, lower, coupling, failed)
 
 
 def _schur(coupling: Tensor, outward: Tensor) -> Tensor:
@@ -77,7 +77,8 @@ def _schur(coupling: Tensor, outward: Tensor) -> Tensor:
     inward = (coupling.mT @ coupling).clamp_(min=0)
     inward.diagonal(dim1=1, dim2=2).zero_()
     diagonal = _positive(inward.sum(2) + outward)
-    return torch.diag_embed(diagonal) - inward
+    inward.neg_().diagonal(dim1=1, dim2=2).copy_(diagonal)
+    return inward
 
 
 def _positive(diagonal: Tensor) -> Tensor:

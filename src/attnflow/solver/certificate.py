@@ -5,6 +5,8 @@ which is unique. The bound says how far that is from the true maximum flow: for 
 1 at the source to 0 at the target, no flow exceeds sum_e u_e max(0, p_tail - p_head), the
 capacity of the cut {p > c} averaged over c. Any potentials prove a bound; those of the optimum
 prove a tight one.
+
+Measured in plain float64, whatever computed the flow.
 """
 
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attnflow.solver.edges import Layout
-from attnflow.solver.interior_point import UNBOUNDED, Point, Problem, reduced_cost
+from attnflow.solver.chain import Chain
+from attnflow.solver.interior_point import UNBOUNDED, Problem
+from attnflow.solver.passes import Linearised, Point
 
 
 @dataclass(frozen=True)
@@ -26,40 +29,49 @@ class Residuals:
     interiority: Tensor
 
     def below(self, tolerance: float) -> Tensor:
+        """`(batch,)` bool, true where all but interiority are."""
         worst = torch.stack([self.conservation, self.stationarity, self.centrality])
         return worst.amax(0) <= tolerance
 
 
-def residuals(point: Point, problem: Problem, layout: Layout) -> Residuals:
+def below(here: Linearised, point: Point, tolerance: float) -> Tensor:
+    """The same of what a pass found on its way, without measuring anew."""
+    conservation = here.balance[:, 1:-1].abs().amax(1) / point.flow[:, -1]
+    return torch.stack([conservation, here.stationarity, here.centrality]).amax(0) <= tolerance
+
+
+def residuals(point: Point, problem: Problem, chain: Chain) -> Residuals:
     """How far a point is from the barrier's optimum."""
-    live, mu = problem.live, problem.mu[:, None]
-    imbalance = layout.imbalance(point.flow * live).abs().amax(1)
-    dual = point.lower - point.upper - reduced_cost(point.potential, point.carry, layout)
-    off_centre = torch.maximum(
-        (point.flow * point.lower / mu - 1).abs(), (point.slack * point.upper / mu - 1).abs()
-    )
+    balance = chain.new_nodes(point.potential)
+    worst = problem.mu.new_zeros(3, len(problem.mu))
+    arrays = (problem.u, point.flow, point.slack, point.lower, point.upper)
+    drops = (chain.drops(point.potential), chain.drops(point.carry))
+    for k, block in enumerate(zip(*map(chain.blocks, arrays), *drops, strict=True)):
+        u, flow, slack, lower, upper, drop, carry = block
+        chain.rows(balance)[k].add_(flow.sum(1))
+        chain.rows(balance)[k + 1].sub_(flow.sum(2))
+        dead, mu = u <= 0, problem.mu[:, None, None]
+        dual = ((drop + carry).add_(lower).sub_(upper)).abs_().div_(lower + upper)
+        centre = torch.maximum((flow * lower - mu).abs_(), (slack * upper - mu).abs_())
+        # The slack is carried on its own, and is worth something only as far as it is u - f.
+        drift = (flow + slack).sub_(u).abs_().div_(slack).masked_fill_(u >= UNBOUNDED, 0)
+        for at, error in enumerate((dual, centre, drift)):
+            largest = error.masked_fill_(dead, 0).amax((1, 2))
+            worst[at] = torch.maximum(worst[at], largest)
     return Residuals(
-        conservation=imbalance / point.flow[:, -1],
-        stationarity=(dual.abs() / (point.lower + point.upper) * live).amax(1),
-        centrality=(off_centre * live).amax(1),
-        interiority=_drift(point, problem),
+        conservation=balance[:, 1:-1].abs().amax(1) / point.flow[:, -1],
+        stationarity=worst[0],
+        centrality=worst[1] / problem.mu,
+        interiority=worst[2],
     )
 
 
-def _drift(point: Point, problem: Problem) -> Tensor:
-    """How far flow + slack is from the capacity, relative to the slack.
-
-    The slack is carried on its own, and is worth something only as far as it is u - f.
-    """
-    off = (point.flow + point.slack - problem.u).abs() / point.slack
-    return (torch.where(problem.u < UNBOUNDED, off, torch.zeros_like(off)) * problem.live).amax(1)
-
-
-def upper_bound(point: Point, problem: Problem, layout: Layout) -> Tensor:
+def upper_bound(point: Point, problem: Problem, chain: Chain) -> Tensor:
     """`(batch,)` bound on the maximum flow of the scaled problems, at most their row bound 1."""
-    height = (point.potential / point.potential[:, -1:]).clamp(0, 1)
-    drop = -layout.tension(height)[:, :-1]
-    falling = (drop > 0) & (problem.live[:, :-1] > 0)
-    cut = torch.where(falling, drop * problem.u[:, :-1], torch.zeros_like(drop)).sum(1)
-    proven = torch.isfinite(cut) & (point.potential[:, -1] > 0)
+    source = point.potential[:, -2:-1]
+    height = (point.potential / source).clamp(0, 1)
+    cut = torch.zeros_like(problem.mu)
+    for u, drop in zip(chain.blocks(problem.u)[:-1], chain.drops(height)[:-1], strict=True):
+        cut += torch.where((drop > 0) & (u > 0), drop * u, 0.0).sum((1, 2))
+    proven = torch.isfinite(cut) & (source[:, 0] > 0)
     return torch.where(proven, cut.clamp(max=1), torch.ones_like(cut))

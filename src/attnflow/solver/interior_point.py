@@ -4,21 +4,23 @@ Solves, for fixed mu,
 
     minimise  c'f - mu sum_e [log f_e + log(u_e - f_e)]   subject to  B'f = 0,
 
-c being -1 on the return edge. With slack s = u - f, potentials y, and multipliers z = `lower` of
-f >= 0 and v = `upper` of f <= u, its optimality conditions are
+c being -1 on the return edge. With slack s = u - f, potentials y, the drop d of y along an edge
+(plus 1 along the return edge), and multipliers z of f >= 0 and v of f <= u, its optimality
+conditions are
 
-    z - v = c + B y,    B'f = 0,    f z = mu,    s v = mu.
+    z - v + d = 0,    B'f = 0,    f z = mu,    s v = mu.
 
 Newton's method on these, eliminated to one unknown per node, needs the weights w = 1/(z/f + v/s):
 
-    B'w B dy = B'(f + w r),    df = w (r - B dy),    r = target/f - target/s - (c + B y).
+    B'w B dy = B'(f + w r),    df = w (r + dd),    r = target/f - target/s + d.
 
 Each iteration factors once, looks ahead along the affine direction, chooses a target between the
 current complementarity and mu by Mehrotra's cube, and adds his second-order term weighted by
-whichever of a few weights allows the longest step (unweighted it can stall).
+whichever of a few weights allows the longest step (unweighted it can stall). The right-hand side is
+affine in the target, so two back-solves serve every target, and a third the second-order term.
 
 Source: Mehrotra (1992); Nocedal & Wright, "Numerical Optimization", Algorithm 14.3; Colombo &
-Gondzio (2008) for weighted correctors. Read next: `block_tridiagonal`, `start`, `certificate`.
+Gondzio (2008) for weighted correctors. Read next: `passes`, `block_tridiagonal`, `start`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -27,11 +29,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from attnflow.solver.block_tridiagonal import Factor, factor
-from attnflow.solver.edges import Layout
-from attnflow.solver.start import centred, starting_potentials
+from attnflow.solver.chain import Chain
+from attnflow.solver.kernels import Kernels
+from attnflow.solver.passes import Ahead, Linearised, Point, Step, centred
+from attnflow.solver.start import starting_potentials
 
-CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1)
+CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
 TO_BOUNDARY = 0.99
 UNBOUNDED = 1e100  # stands for an infinite capacity, in units of the scale
 START_CENTRED_AT = 10.0
@@ -39,170 +42,90 @@ START_CENTRED_AT = 10.0
 
 @dataclass(frozen=True)
 class Problem:
-    """Scaled: `u` and `live` (0 or 1) `(batch, edges)`, final `mu` and number of live edges `m`."""
+    """Scaled capacities `u` `(batch, edges)`, 0 where there is no edge; final `mu` `(batch,)`; and
+    the number of edges `m` `(batch,)`."""
 
     u: Tensor
-    live: Tensor
     mu: Tensor
     m: Tensor
 
 
-@dataclass(frozen=True)
-class Point:
-    """An iterate, or a direction from one: `(batch, edges)`, and the potentials `(batch, nodes)`.
-
-    `carry` holds what is lost when `potential` is rounded. Slack edges live on differences of
-    potentials many decades below 1; without it gaps under 1e-3 end in rounding noise.
-    """
-
-    flow: Tensor
-    slack: Tensor
-    lower: Tensor
-    upper: Tensor
-    potential: Tensor
-    carry: Tensor
-
-
-Part = TypeVar("Part", Problem, Point)
+Part = TypeVar("Part", Problem, Point, Linearised)
 
 
 def select(part: Part, keep: Tensor) -> Part:
-    """The given problems of a batch, or their points."""
+    """The given problems of a batch, or what belongs to them."""
     return replace(part, **{f.name: getattr(part, f.name)[keep] for f in fields(part)})
 
 
-def is_sound(point: Point) -> Tensor:
-    """`(batch,)` bool, true where every number of the point is finite."""
-    parts = [torch.isfinite(getattr(point, f.name)).all(1) for f in fields(Point)]
-    return torch.stack(parts).all(0)
-
-
-def first_point(problem: Problem, layout: Layout) -> Point:
+def first_point(problem: Problem, chain: Chain, kernels: Kernels) -> Point:
     """The centred start of `start`, at a larger mu than the final one."""
     mu = torch.maximum(problem.mu, START_CENTRED_AT / (2 * problem.m))
-    potential = starting_potentials(problem.u, problem.live, mu, layout)
-    carry = torch.zeros_like(potential)
-    drop = -reduced_cost(potential, carry, layout)
-    flow, slack = centred(problem.u, drop, mu[:, None])
-    return Point(flow, slack, mu[:, None] / flow, mu[:, None] / slack, potential, carry)
+    potential = starting_potentials(problem.u, mu, chain, kernels)
+    flow, slack, lower, upper = (torch.zeros_like(problem.u) for _ in range(4))
+    point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
+    arrays = (problem.u, point.flow, point.slack, point.lower, point.upper)
+    blocks = zip(*map(chain.blocks, arrays), chain.drops(potential), strict=True)
+    for u, flow, slack, lower, upper, drop in blocks:
+        for x, multiplier, near in zip(
+            (flow, slack), (lower, upper), centred(u, drop, mu), strict=True
+        ):
+            x.copy_(near)
+            multiplier.copy_(torch.where(u > 0, mu[:, None, None] / near, 0.0))
+    return point
 
 
-def reduced_cost(potential: Tensor, carry: Tensor, layout: Layout) -> Tensor:
-    """c + B y."""
-    tension = layout.tension(potential)
-    tension[:, -1] -= 1
-    return tension + layout.tension(carry)
+def step(
+    point: Point, here: Linearised, problem: Problem, chain: Chain, kernels: Kernels
+) -> tuple[Linearised, Tensor]:
+    """Move the point, in place. What `linearise` says there, and which problems could not move."""
+    mu = problem.mu
+    newton = kernels.factor(here.weight, here.inward, here.outward, chain)
+    pull, push = newton.solve(torch.stack([here.balance + here.pull, here.push], 2)).unbind(2)
+    affine = pull + mu[:, None] * push
+    ahead = kernels.look_ahead(point, affine, mu, chain)
+    target = _target(here, ahead, problem)
+    correction = newton.solve(ahead.correction[..., None])[..., 0]
+    none = torch.zeros_like(mu)
+    plan = Step(mu, affine, pull + target[:, None] * push, target, none, none, none)
+    weights = torch.tensor(CORRECTOR_WEIGHTS, dtype=mu.dtype, device=mu.device)
+    used = kernels.try_corrections(point, plan, correction, weights, chain)
+    primal, dual = (TO_BOUNDARY / rates.clamp(min=TO_BOUNDARY) for rates in used)
+    best = torch.minimum(primal, dual).argmax(1, keepdim=True)
+    theta = weights[best[:, 0]]
+    direction = plan.direction + theta[:, None] * correction
+    plan = Step(mu, affine, direction, target, theta, _at(primal, best), _at(dual, best))
+    stuck = newton.failed | ~_is_sound(plan)
+    return kernels.advance(point, _standing_still(plan, stuck), chain), stuck
 
 
-def step(point: Point, problem: Problem, layout: Layout) -> tuple[Point, Tensor]:
-    """The next point, and where the factorisation failed `(batch,)` bool."""
-    newton = Newton(point, problem, layout)
-    goal = problem.mu[:, None]
-    affine = newton.direction(goal, goal)
-    primal, dual = lengths_within(boundary_rates(point, affine, problem.live), 1.0)
-    now = complementarity(point, problem)
-    ahead = complementarity(moved(point, affine, primal, dual), problem)
-    target = torch.maximum(problem.mu, (ahead / now) ** 3 * now)
-    fits = (primal >= 1) & (dual >= 1)
-    target = torch.where(fits, problem.mu, target)[:, None]
-    direction = corrected(newton, affine, target)
-    primal, dual = lengths_within(boundary_rates(point, direction, problem.live), TO_BOUNDARY)
-    return moved(point, direction, primal, dual), newton.factor.failed
+def _target(here: Linearised, ahead: Ahead, problem: Problem) -> Tensor:
+    """What every product shall become: mu at once where the affine step fits, else Mehrotra's."""
+    primal, dual = 1 / ahead.primal.clamp(min=1), 1 / ahead.dual.clamp(min=1)
+    reached = here.products + primal * ahead.primal_slope + dual * ahead.dual_slope
+    reached = (reached + primal * dual * ahead.bend).clamp(min=0)
+    mean = here.products / (2 * problem.m)
+    target = torch.maximum(problem.mu, (reached / here.products) ** 3 * mean)
+    fits = (ahead.primal <= 1) & (ahead.dual <= 1)
+    return torch.where(fits, problem.mu, target)
 
 
-class Newton:
-    """The linearised conditions at a point, factored once, for any number of right-hand sides."""
-
-    def __init__(self, point: Point, problem: Problem, layout: Layout) -> None:
-        self.point, self.problem, self.layout = point, problem, layout
-        stiffness = point.lower / point.flow + point.upper / point.slack
-        self.weight = problem.live / stiffness
-        self.factor: Factor = factor(*layout.split(self.weight))
-        self.reduced = reduced_cost(point.potential, point.carry, layout)
-        self.live_flow = point.flow * problem.live
-
-    def direction(self, low: Tensor, high: Tensor) -> Point:
-        """The step that would make every f z equal to `low` and every s v equal to `high`."""
-        point = self.point
-        force = low / point.flow - high / point.slack - self.reduced
-        right = self.layout.imbalance(self.live_flow + self.weight * force)
-        potential = self.factor.solve(right[..., None])[..., 0]
-        flow = self.weight * (force - self.layout.tension(potential))
-        lower = (low - point.lower * flow) / point.flow - point.lower
-        upper = (high + point.upper * flow) / point.slack - point.upper
-        return Point(flow, -flow, lower, upper, potential, torch.zeros_like(potential))
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(1, index)[:, 0]
 
 
-def corrected(newton: Newton, affine: Point, target: Tensor) -> Point:
-    """To `target`, less what the affine step overlooked as far as that allows a longer step."""
-    plain = newton.direction(target, target)
-    full = newton.direction(
-        target - affine.flow * affine.lower, target - affine.slack * affine.upper
-    )
-    point, live = newton.point, newton.problem.live
-    rates, corrected_rates = boundary_rates(point, plain, live), boundary_rates(point, full, live)
-    longest = torch.minimum(*lengths_within(rates, TO_BOUNDARY))
-    best = torch.zeros_like(longest)
-    for weight in CORRECTOR_WEIGHTS:
-        trial = [torch.lerp(*pair, weight) for pair in zip(rates, corrected_rates, strict=True)]
-        length = torch.minimum(*lengths_within(trial, TO_BOUNDARY))
-        best[length > longest] = weight
-        longest = torch.maximum(length, longest)
-    return blended(plain, full, best[:, None])
+def _is_sound(step: Step) -> Tensor:
+    """`(batch,)` bool, true where every number of the step is finite."""
+    nodes = torch.stack([step.affine, step.direction], 2).flatten(1)
+    lengths = torch.stack([step.target, step.primal, step.dual], 1)
+    return torch.isfinite(torch.cat([nodes, lengths], 1)).all(1)
 
 
-def blended(plain: Point, full: Point, weight: Tensor) -> Point:
-    pairs = {f.name: (getattr(plain, f.name), getattr(full, f.name)) for f in fields(Point)}
-    return Point(**{name: torch.lerp(*pair, weight) for name, pair in pairs.items()})
-
-
-def chosen(where: Tensor, one: Point, other: Point) -> Point:
-    return Point(
-        **{
-            f.name: torch.where(where[:, None], getattr(one, f.name), getattr(other, f.name))
-            for f in fields(Point)
-        }
-    )
-
-
-def complementarity(point: Point, problem: Problem) -> Tensor:
-    products = point.flow * point.lower + point.slack * point.upper
-    return (products * problem.live).sum(1) / (2 * problem.m)
-
-
-def boundary_rates(point: Point, direction: Point, live: Tensor) -> list[Tensor]:
-    """For each bound, the part of the distance to it that a full step of the direction uses up."""
-    used = -live
-    return [
-        used * direction.flow / point.flow,
-        used * direction.slack / point.slack,
-        used * direction.lower / point.lower,
-        used * direction.upper / point.upper,
-    ]
-
-
-def lengths_within(rates: list[Tensor], fraction: float) -> tuple[Tensor, Tensor]:
-    """Longest primal and dual steps `(batch,)`, at most 1, that use up at most `fraction`."""
-    flow, slack, lower, upper = (rate.amax(1) for rate in rates)
-    primal, dual = torch.maximum(flow, slack), torch.maximum(lower, upper)
-    return fraction / primal.clamp(min=fraction), fraction / dual.clamp(min=fraction)
-
-
-def moved(point: Point, direction: Point, primal: Tensor, dual: Tensor) -> Point:
-    primal, dual = primal[:, None], dual[:, None]
-    potential, lost = exact_sum(point.potential, dual * direction.potential)
-    return Point(
-        point.flow + primal * direction.flow,
-        point.slack + primal * direction.slack,
-        point.lower + dual * direction.lower,
-        point.upper + dual * direction.upper,
-        potential,
-        point.carry + lost,
-    )
-
-
-def exact_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The rounded sum and its rounding error (Knuth's two-sum)."""
-    total = a + b
-    seen = total - a
-    return total, (a - (total - seen)) + (b - seen)
+def _standing_still(step: Step, where: Tensor) -> Step:
+    """The step with zeros for the problems that cannot move."""
+    zeroed = {
+        f.name: torch.where(where.view(-1, *[1] * (x.ndim - 1)), 0.0, x)
+        for f in fields(Step)
+        if f.name != "mu" and (x := getattr(step, f.name)) is not None
+    }
+    return replace(step, **zeroed)

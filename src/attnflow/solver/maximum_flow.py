@@ -20,20 +20,18 @@ from torch import Tensor
 
 from attnflow.errors import InputError
 from attnflow.network import LayeredNetwork, layered_network
-from attnflow.solver.certificate import Residuals, residuals, upper_bound
+from attnflow.solver.certificate import below, residuals, upper_bound
+from attnflow.solver.chain import Chain
 from attnflow.solver.flow import Array, Flow, Status, as_numpy
-from attnflow.solver.interior_point import (
-    Point,
-    chosen,
-    first_point,
-    is_sound,
-    select,
-    step,
-)
-from attnflow.solver.presolve import Presolved, presolve
+from attnflow.solver.interior_point import Problem, first_point, select, step
+from attnflow.solver.kernels import kernels_for
+from attnflow.solver.passes import Point
+from attnflow.solver.presolve import Presolved, live_nodes, presolve, without_negligible
 
-EDGES_AT_ONCE = 2**22
+EDGES_AT_ONCE = 2**24
+PADDING_WORTH_A_GROUP = 2**15
 MOST_DRIFT = 1e-3
+CLEARLY = 0.99  # leaves room for the rounding between the loop's sums and the certificate's
 
 
 @overload
@@ -99,113 +97,140 @@ def maximum_flow(
         network = layered_network(capacities, sources, sinks)
     _check_options(gap, tolerance, max_iterations)
     weight = _barrier_weight(mu, network)
-    parts = [
-        _solve(
-            _part(network, at),
-            gap,
-            None if weight is None else weight[at],
-            tolerance,
-            max_iterations,
-        )
-        for at in _groups(network)
-    ]
-    flow = parts[0] if len(parts) == 1 else _joined(parts)
+    network = without_negligible(network)
+    live = live_nodes(network)
+    report = _Report(network, gap, weight)
+    for at in _groups(live):
+        part = None if weight is None else weight[at]
+        ready = presolve(_part(network, at), live[at], gap=gap, mu=part)
+        _solve(ready, at, report, tolerance, max_iterations)
+    flow = report.flow()
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow
 
 
-def _groups(network: LayeredNetwork) -> list[slice]:
-    """Runs of the batch whose edges fit into memory together."""
-    batch, layers, t, _ = network.capacities.shape
-    size = max(1, EDGES_AT_ONCE // (layers * t * t))
-    return [slice(start, start + size) for start in range(0, batch, size)]
+def _groups(live: Tensor) -> list[Tensor]:
+    """Indices of networks to solve together: alike in size, together small enough for memory.
+
+    A group is padded to its largest rows, and costs some calls for each iteration. Networks join
+    while that costs more than their padding. Those without a path are in no group.
+    """
+    widths = live.sum(2).cpu()
+    edges = (widths[:, 1:] * widths[:, :-1]).sum(1)
+    groups: list[Tensor] = []
+    members: list[int] = []
+    for index in edges.argsort(descending=True, stable=True).tolist():
+        if edges[index] == 0:
+            continue
+        padded = _edges_of(widths[[*members, index]])
+        padding = (len(members) + 1) * padded - int(edges[[*members, index]].sum())
+        crowded = (len(members) + 1) * padded > EDGES_AT_ONCE
+        if members and (crowded or padding > PADDING_WORTH_A_GROUP):
+            groups.append(torch.tensor(members, device=live.device))
+            members = []
+        members.append(index)
+    return [*groups, torch.tensor(members, device=live.device)] if members else groups
 
 
-def _part(network: LayeredNetwork, at: slice) -> LayeredNetwork:
+def _edges_of(widths: Tensor) -> int:
+    widest = widths.amax(0)
+    return int((widest[1:] * widest[:-1]).sum())
+
+
+def _part(network: LayeredNetwork, at: Tensor) -> LayeredNetwork:
+    if len(at) == len(network.capacities) and (at == torch.arange(len(at), device=at.device)).all():
+        return network
     return LayeredNetwork(*(getattr(network, f.name)[at] for f in fields(network)))
 
 
-def _joined(parts: list[Flow[Tensor]]) -> Flow[Tensor]:
-    names = [f.name for f in fields(Flow) if f.name != "status"]
-    arrays = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return Flow(**arrays, status=tuple(status for part in parts for status in part.status))
-
-
 def _solve(
-    network: LayeredNetwork, gap: float, mu: Tensor | None, tolerance: float, max_iterations: int
-) -> Flow[Tensor]:
-    ready = presolve(network, gap=gap, mu=mu)
-    report = _Report(ready)
-    active = (~ready.empty).nonzero()[:, 0]
-    problem = select(ready.problem, active)
-    point = first_point(problem, ready.layout)
+    ready: Presolved, active: Tensor, report: "_Report", tolerance: float, max_iterations: int
+) -> None:
+    """Solve the networks of a group, which are the networks `active` of the report."""
+    problem, chain = ready.problem, ready.chain
+    places = torch.arange(len(active), device=active.device)
+    kernels = kernels_for(active.device)
+    point = first_point(problem, chain, kernels)
+    here = kernels.linearise(point, problem.mu, chain)
     stuck = torch.zeros_like(active, dtype=torch.bool)
     for iteration in range(max_iterations + 1):
-        measured = residuals(point, problem, ready.layout)
-        converged = measured.below(tolerance)
-        solved = converged & (measured.interiority <= MOST_DRIFT)
-        stuck |= converged & ~solved
-        leaving = solved | stuck | (iteration == max_iterations)
+        converged = below(here, point, CLEARLY * tolerance)
+        leaving = converged | stuck | (iteration == max_iterations)
         if leaving.any():
-            ending = _endings(solved, stuck)[leaving]
-            report.record(active[leaving], select(point, leaving), ending, iteration)
-            active, stuck = active[~leaving], stuck[~leaving]
+            ended = _Ended(select(point, leaving), select(problem, leaving), chain, tolerance)
+            given_up = (stuck | converged)[leaving]
+            report.record(
+                active[places[leaving]], ready, places[leaving], ended, given_up, iteration
+            )
+            places = places[~leaving]
+            if not len(places):
+                return
             problem, point = select(problem, ~leaving), select(point, ~leaving)
-        if not len(active):
-            break
-        following, failed = step(point, problem, ready.layout)
-        stuck = failed | ~is_sound(following)
-        point = chosen(~stuck, following, point)
-    return report.flow()
+            here = select(here, ~leaving)
+        here, stuck = step(point, here, problem, chain, kernels)
+
+
+class _Ended:
+    """Points that leave the loop, and their certificates."""
+
+    def __init__(self, point: Point, problem: Problem, chain: Chain, tolerance: float) -> None:
+        self.point = point
+        self.bound = upper_bound(point, problem, chain)
+        self.residuals = residuals(point, problem, chain)
+        certified = self.residuals.below(tolerance)
+        self.solved = certified & (self.residuals.interiority <= MOST_DRIFT)
 
 
 ENDINGS = (Status.EMPTY, Status.SOLVED, Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT)
 
 
-def _endings(solved: Tensor, stuck: Tensor) -> Tensor:
-    """Index into `ENDINGS` of each problem that leaves."""
-    return torch.where(solved, 1, torch.where(stuck, 2, 3))
-
-
 class _Report:
-    """What the problems of a batch left behind, each as it ended."""
+    """What the networks of a batch left behind, each as it ended, in units of the capacities."""
 
-    def __init__(self, ready: Presolved) -> None:
-        self.ready = ready
-        batch, edges = ready.problem.u.shape
-        new = ready.problem.u.new_zeros
-        self.edge_flow, self.bound, self.residuals = new(batch, edges), new(batch), new(4, batch)
-        self.iterations = torch.zeros(batch, dtype=torch.int64, device=ready.scale.device)
+    def __init__(self, network: LayeredNetwork, gap: float, mu: Tensor | None) -> None:
+        u = network.capacities
+        batch, _, t, _ = u.shape
+        self.edges = torch.zeros_like(u)
+        self.source, self.sink = u.new_zeros(batch, t), u.new_zeros(batch, t)
+        self.value, self.bound, self.residuals = *u.new_zeros(2, batch), u.new_zeros(4, batch)
+        self.mu = u.new_full((batch,), gap / 2) if mu is None else mu.clone()
+        self.iterations = torch.zeros(batch, dtype=torch.int64, device=u.device)
         self.ending = torch.zeros_like(self.iterations)
 
-    def record(self, at: Tensor, point: Point, ending: Tensor, iteration: int) -> None:
-        """Keep the points of the problems `at`."""
-        problem = select(self.ready.problem, at)
-        measured: Residuals = residuals(point, problem, self.ready.layout)
-        self.edge_flow[at] = point.flow * problem.live
-        self.bound[at] = upper_bound(point, problem, self.ready.layout)
-        self.residuals[:, at] = torch.stack(
-            [
-                measured.conservation,
-                measured.stationarity,
-                measured.centrality,
-                measured.interiority,
-            ]
-        )
+    def record(
+        self,
+        at: Tensor,
+        ready: Presolved,
+        places: Tensor,
+        ended: _Ended,
+        given_up: Tensor,
+        iteration: int,
+    ) -> None:
+        """Keep the networks `at`, which are the problems `places` of their group."""
+        scale, nodes = ready.scale[places], [row[places] for row in ready.nodes]
+        sink, *layers, source, back = ready.chain.blocks(ended.point.flow)
+        for k, layer in enumerate(layers):
+            tails, heads = nodes[k + 1][:, :, None], nodes[k][:, None, :]
+            self.edges[at[:, None, None], k, tails, heads] = layer * scale[:, None, None]
+        self.source[at[:, None], nodes[-1]] = source[:, 0] * scale[:, None]
+        self.sink[at[:, None], nodes[0]] = sink[..., 0] * scale[:, None]
+        self.value[at] = back[:, 0, 0] * scale
+        self.bound[at] = ended.bound * scale
+        self.mu[at] = ready.problem.mu[places] * scale
+        measured = ended.residuals
+        self.residuals[:, at] = torch.stack([getattr(measured, f.name) for f in fields(measured)])
         self.iterations[at] = iteration
-        self.ending[at] = ending
+        self.ending[at] = torch.where(ended.solved, 1, torch.where(given_up, 2, 3))
 
     def flow(self) -> Flow[Tensor]:
-        """Everything in the units of the capacities."""
-        scale = self.ready.scale
-        edges, source, sink, value = self.ready.layout.split(self.edge_flow * scale[:, None])
+        """The result."""
         conservation, stationarity, centrality, interiority = self.residuals
         return Flow(
-            value=value.clone(),
-            upper_bound=self.bound * scale,
-            edges=edges,
-            source=source,
-            sink=sink,
-            mu=self.ready.problem.mu * scale,
+            value=self.value,
+            upper_bound=self.bound,
+            edges=self.edges,
+            source=self.source,
+            sink=self.sink,
+            mu=self.mu,
             conservation=conservation,
             stationarity=stationarity,
             centrality=centrality,

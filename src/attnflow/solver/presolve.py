@@ -1,9 +1,10 @@
 """From networks to scaled problems for the interior point, and the way back.
 
 Each network is pruned to the edges on a path from source to target and divided by U, the smallest
-total capacity of a row of edges, so that flow values are at most 1. The barrier's weight is
-absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept edges, which keeps
-the flow's value within gap * U of the true maximum.
+total capacity of a row of edges, so that flow values are at most 1. Nodes that no path uses are
+left out: the top row of a classifier has one node, whatever the length of the text. The barrier's
+weight is absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept edges,
+which keeps the flow's value within gap * U of the true maximum.
 
 Edges below `NEGLIGIBLE` of U count as absent: float64 could not square them.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attnflow.network import LayeredNetwork, pruned, row_bound
-from attnflow.solver.edges import Layout
+from attnflow.solver.chain import Chain
 from attnflow.solver.interior_point import UNBOUNDED, Problem
 
 NEGLIGIBLE = 1e-100
@@ -22,36 +23,77 @@ NEGLIGIBLE = 1e-100
 
 @dataclass(frozen=True)
 class Presolved:
-    """`problem` is scaled by `scale` U `(batch,)`; `empty` `(batch,)` has no path at all."""
+    """Networks of like size. `problem` is scaled by `scale` U `(batch,)`.
+
+    `nodes[k]` `(batch, n)` are the tokens that stand in the k-th row of tokens of `chain`.
+    """
 
     problem: Problem
-    layout: Layout
+    chain: Chain
+    nodes: list[Tensor]
     scale: Tensor
-    empty: Tensor
 
 
-def presolve(network: LayeredNetwork, *, gap: float, mu: Tensor | None) -> Presolved:
-    """Prune, scale and flatten; `mu` `(batch,)` in units of the capacities overrides `gap`."""
+def without_negligible(network: LayeredNetwork) -> LayeredNetwork:
+    """The networks with only the edges that matter: on a path, and not vanishingly small."""
     network = pruned(network)
-    network = pruned(_without_negligible(network))
+    least = (NEGLIGIBLE * row_bound(network)).view(-1, 1, 1, 1)
+    small = network.capacities < least
+    if not (small & (network.capacities > 0)).any():
+        return network
+    return pruned(replace(network, capacities=network.capacities.masked_fill(small, 0)))
+
+
+def live_nodes(network: LayeredNetwork) -> Tensor:
+    """`(batch, L + 1, t)` bool, the nodes of a pruned network that are on a path."""
+    live = network.capacities > 0
+    return torch.cat([live.any(2), network.sources[:, None]], 1)
+
+
+def presolve(network: LayeredNetwork, live: Tensor, *, gap: float, mu: Tensor | None) -> Presolved:
+    """Gather the live nodes, scale and flatten.
+
+    Args:
+        network: Pruned networks, each with a path.
+        live: `(batch, L + 1, t)`, their `live_nodes`.
+        gap: Relative gap.
+        mu: `(batch,)` in units of the capacities, instead of `gap`.
+    """
+    widths = live.sum(2).amax(0).tolist()
+    nodes = [_live_first(row, width) for row, width in zip(live.unbind(1), widths, strict=True)]
+    chain = Chain((1, *widths, 1, 1))
     scale = row_bound(network)
-    empty = scale <= 0
-    scale = torch.where(empty, torch.ones_like(scale), scale)
-    layout = Layout(network.capacities.shape[1], network.capacities.shape[-1])
-    live = layout.join(network.capacities > 0, network.sources, network.sinks, ~empty)
-    u = _flat_capacities(network, layout) / scale[:, None]
-    u = torch.where(live, u.clamp(max=UNBOUNDED), torch.full_like(u, 2.0))
-    m = live.sum(1).clamp(min=1).to(u.dtype)
+    u = _flat_capacities(network, live, nodes, chain)
+    u.div_(scale[:, None]).clamp_(max=UNBOUNDED)
+    m = (u > 0).sum(1).to(u.dtype)
     weight = gap / (2 * m) if mu is None else mu / scale
-    return Presolved(Problem(u, live.to(u.dtype), weight, m), layout, scale, empty)
+    return Presolved(Problem(u, weight, m), chain, nodes, scale)
 
 
-def _without_negligible(network: LayeredNetwork) -> LayeredNetwork:
-    least = NEGLIGIBLE * row_bound(network).view(-1, 1, 1, 1)
-    u = network.capacities
-    return replace(network, capacities=torch.where(u < least, torch.zeros_like(u), u))
+def _live_first(live: Tensor, width: int) -> Tensor:
+    """`(batch, width)` nodes of a row, those that are live before others; all in their order."""
+    batch, t = live.shape
+    if width == t:
+        return torch.arange(t, device=live.device).expand(batch, t)
+    return torch.argsort(live, dim=1, descending=True, stable=True)[:, :width]
 
 
-def _flat_capacities(network: LayeredNetwork, layout: Layout) -> Tensor:
-    above = network.super_capacity[:, None].expand(-1, layout.t)
-    return layout.join(network.capacities, above, above, network.return_capacity)
+def _flat_capacities(
+    network: LayeredNetwork, live: Tensor, nodes: list[Tensor], chain: Chain
+) -> Tensor:
+    u = network.capacities.new_empty(len(live), chain.edges)
+    sink, *layers, source, back = chain.blocks(u)
+    above = network.super_capacity.clamp(max=torch.finfo(u.dtype).max)[:, None]
+    sink.copy_((live[:, 0].gather(1, nodes[0]) * above)[:, :, None])
+    source.copy_((live[:, -1].gather(1, nodes[-1]) * above)[:, None, :])
+    back.copy_(network.return_capacity[:, None, None])
+    for k, layer in enumerate(layers):
+        layer.copy_(_gathered(network.capacities[:, k], nodes[k + 1], nodes[k]))
+    return u
+
+
+def _gathered(block: Tensor, tails: Tensor, heads: Tensor) -> Tensor:
+    if tails.shape[1] == heads.shape[1] == block.shape[1]:
+        return block
+    each = torch.arange(len(block), device=block.device)[:, None, None]
+    return block[each, tails[:, :, None], heads[:, None, :]]

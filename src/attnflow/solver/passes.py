@@ -1,0 +1,322 @@
+"""The passes over the edges that the solver makes, block by block, in plain torch.
+
+Nothing of a direction is stored. Every step of an edge follows from the step dy of the potentials:
+
+    df   = w (low/f - high/s + d + dd),    w = 1 / (z/f + v/s),    s = u - f
+    dz   = (low - z df)/f - z,             dv = (high + v df)/s - v,
+
+d and dd being the drops of y and dy along the edge, and `low`, `high` what f z and s v shall
+become: mu for the affine direction, `target` for the plain one, and for the corrected one
+`target` less `theta` times the products of the affine steps. So each pass recomputes what it needs
+from f, s, z, v and the potentials, and keeps one block at a time in the cache.
+
+Edges that do not exist hold 0 in all four arrays and take no part.
+
+`balance` is the pass of the start. `compiled` has the same five functions in fused form; the two
+are tested against each other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attnflow.solver.block_tridiagonal import factor as factor
+from attnflow.solver.chain import Chain
+
+FINEST = 1e-9  # finest change of a potential that `balance` resolves by halving
+REACH = 70.0  # its bracket, FINEST * sinh(+-REACH)
+
+
+@dataclass
+class Point:
+    """An iterate. Edges `(batch, edges)`; potentials `(batch, nodes)`.
+
+    `lower` and `upper` are the multipliers z of flow >= 0 and v of slack >= 0. `carry` holds what
+    is lost when `potential` is rounded: slack edges live on differences of potentials many decades
+    below 1, and without it gaps under 1e-3 end in rounding noise.
+    """
+
+    flow: Tensor
+    slack: Tensor
+    lower: Tensor
+    upper: Tensor
+    potential: Tensor
+    carry: Tensor
+
+
+@dataclass
+class Step:
+    """Where to go from a point. `(batch, nodes)` steps of the potentials, `(batch,)` the rest.
+
+    `affine` aims at `mu`, `direction` at `target` less `theta` times the affine step's products.
+    """
+
+    mu: Tensor
+    affine: Tensor
+    direction: Tensor
+    target: Tensor
+    theta: Tensor
+    primal: Tensor
+    dual: Tensor
+
+
+@dataclass
+class Linearised:
+    """What Newton's equations need at a point, and how far that is from the optimum.
+
+    `weight` `(batch, edges)`. Of nodes, `(batch, nodes)`: what enters minus what leaves of the
+    flow (`balance`), of w d (`pull`) and of w (1/f - 1/s) (`push`); and the weight that enters and
+    leaves (`inward`, `outward`). Of problems, `(batch,)`: the sum of f z + s v, and the two largest
+    residuals.
+    """
+
+    weight: Tensor
+    balance: Tensor
+    pull: Tensor
+    push: Tensor
+    inward: Tensor
+    outward: Tensor
+    products: Tensor
+    centrality: Tensor
+    stationarity: Tensor
+
+
+@dataclass
+class Ahead:
+    """The full affine step seen from a point, `(batch,)` each; `correction` `(batch, nodes)`.
+
+    `primal` and `dual` are the largest parts of a distance to a bound that it would use up. After
+    steps a and b the sum of products is `products + b dual_slope + a primal_slope + a b bend`.
+    `correction` is the imbalance of the second-order terms.
+    """
+
+    primal: Tensor
+    dual: Tensor
+    primal_slope: Tensor
+    dual_slope: Tensor
+    bend: Tensor
+    correction: Tensor
+
+
+@dataclass
+class _Block:
+    """One block of edges at a point: f, s, z, v, their shared reciprocals, and the drop."""
+
+    live: Tensor
+    flow: Tensor
+    slack: Tensor
+    lower: Tensor
+    upper: Tensor
+    drop: Tensor
+    per_flow: Tensor
+    per_slack: Tensor
+    weight: Tensor
+
+    def flow_step(self, low: Tensor, high: Tensor, step_drop: Tensor) -> Tensor:
+        """df of the direction towards f z = low and s v = high."""
+        force = low * self.per_flow - high * self.per_slack + self.drop + step_drop
+        return self.weight * force
+
+    def lower_step(self, low: Tensor, flow_step: Tensor) -> Tensor:
+        return (low - self.lower * flow_step) * self.per_flow - self.lower
+
+    def upper_step(self, high: Tensor, flow_step: Tensor) -> Tensor:
+        return (high + self.upper * flow_step) * self.per_slack - self.upper
+
+    def rates(self, flow: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts of the distances to the bounds that steps use up, of flows and of multipliers."""
+        primal = torch.stack([-flow * self.per_flow, flow * self.per_slack])
+        dual = torch.stack([-lower / self.lower, -upper / self.upper])
+        return primal * self.live, dual * self.live
+
+
+def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
+    """Weights, sums at the nodes and residuals at a point, for the barrier weight `(batch,)` mu."""
+    found = _new_linearised(point, mu, chain)
+    for k, block in enumerate(_blocks(point, chain)):
+        lower, upper = block.flow * block.lower, block.slack * block.upper
+        off = torch.maximum((lower - _each(mu)).abs(), (upper - _each(mu)).abs()) * block.live
+        dual = block.lower - block.upper + block.drop
+        relative = dual.abs() / (block.lower + block.upper) * block.live
+        found.centrality = torch.maximum(found.centrality, off.amax((1, 2)) / mu)
+        found.stationarity = torch.maximum(found.stationarity, relative.amax((1, 2)))
+        found.products += ((lower + upper) * block.live).sum((1, 2))
+        chain.blocks(found.weight)[k].copy_(block.weight)
+        _add(found.balance, block.flow * block.live, k, chain)
+        _add(found.pull, block.weight * block.drop, k, chain)
+        _add(found.push, block.weight * (block.per_flow - block.per_slack), k, chain)
+        chain.rows(found.inward)[k] += block.weight.sum(1)
+        chain.rows(found.outward)[k + 1] += block.weight.sum(2)
+    return found
+
+
+def look_ahead(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Ahead:
+    """What the full affine step, towards mu, would do."""
+    none = torch.zeros_like(mu)
+    ahead = Ahead(none, none, none, none, none, chain.new_nodes(point.potential))
+    steps = chain.drops(affine)
+    for k, block in enumerate(_blocks(point, chain)):
+        flow, lower, upper = _affine(block, _each(mu), steps[k])
+        primal, dual = block.rates(flow, lower, upper)
+        ahead.primal = torch.maximum(ahead.primal, primal.amax((0, 2, 3)))
+        ahead.dual = torch.maximum(ahead.dual, dual.amax((0, 2, 3)))
+        along = (block.flow * lower + block.slack * upper) * block.live
+        ahead.dual_slope = ahead.dual_slope + along.sum((1, 2))
+        ahead.primal_slope = ahead.primal_slope + (flow * (block.lower - block.upper)).sum((1, 2))
+        ahead.bend = ahead.bend + (flow * (lower - upper)).sum((1, 2))
+        _add(ahead.correction, block.weight * _correction(block, flow, lower, upper), k, chain)
+    return ahead
+
+
+def try_corrections(
+    point: Point, step: Step, correction: Tensor, thetas: Tensor, chain: Chain
+) -> tuple[Tensor, Tensor]:
+    """Largest parts used up by full steps with each weight of the second-order term.
+
+    Args:
+        point: Where the step starts.
+        step: Its `direction` is the plain one, to `target`; `theta` and the lengths are not used.
+        correction: `(batch, nodes)` step of the potentials for the second-order terms.
+        thetas: `(k,)` weights to try.
+        chain: The networks' sizes.
+
+    Returns:
+        `(batch, k)` of flows and slacks, and of multipliers.
+    """
+    mu, target = _each(step.mu), _each(step.target)
+    largest = point.flow.new_zeros(2, len(thetas), len(point.flow))
+    drops = [chain.drops(y) for y in (step.affine, step.direction, correction)]
+    for block, affine, plain, corrected in zip(_blocks(point, chain), *drops, strict=True):
+        flow, lower, upper = _affine(block, mu, affine)
+        extra = block.weight * (_correction(block, flow, lower, upper) + corrected)
+        first = block.flow_step(target, target, plain)
+        base = block.rates(first, block.lower_step(target, first), block.upper_step(target, first))
+        slope = block.rates(
+            extra,
+            -(flow * lower + block.lower * extra) * block.per_flow,
+            (flow * upper + block.upper * extra) * block.per_slack,
+        )
+        for at, theta in enumerate(thetas.tolist()):
+            for kind in (0, 1):
+                used = (base[kind] + theta * slope[kind]).amax((0, 2, 3))
+                largest[kind, at] = torch.maximum(largest[kind, at], used)
+    return largest[0].T, largest[1].T
+
+
+def advance(point: Point, step: Step, chain: Chain) -> Linearised:
+    """Move the point, in place, and linearise there."""
+    mu, target, theta = _each(step.mu), _each(step.target), _each(step.theta)
+    arrays = (point.flow, point.slack, point.lower, point.upper)
+    kept = zip(*(chain.blocks(x) for x in arrays), strict=True)
+    drops = zip(chain.drops(step.affine), chain.drops(step.direction), strict=True)
+    for block, here, (affine, drop) in zip(_blocks(point, chain), kept, drops, strict=True):
+        flow, lower, upper = _affine(block, mu, affine)
+        low, high = target - theta * flow * lower, target + theta * flow * upper
+        flow_step = block.flow_step(low, high, drop)
+        lower_step, upper_step = block.lower_step(low, flow_step), block.upper_step(high, flow_step)
+        lengths = (step.primal, -step.primal, step.dual, step.dual)
+        moves = (flow_step, flow_step, lower_step, upper_step)
+        for array, length, move in zip(here, lengths, moves, strict=True):
+            array += _each(length) * move * block.live
+    move_potentials(point, step)
+    return linearise(point, step.mu, chain)
+
+
+def balance(
+    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int
+) -> None:
+    """Move a row of the potentials, in place, until as much enters as leaves each of its nodes.
+
+    Edges carry the flow that is centred for their drop (`centred`); the neighbouring rows stay.
+    Each node is a problem of its own with one unknown, found by halving a bracket that is scaled
+    to reach over thirty decades.
+
+    Args:
+        u: `(batch, edges)` capacities, 0 where there is no edge.
+        chain: The networks' sizes.
+        row: An inner row.
+        potential: `(batch, nodes)`.
+        mu: `(batch,)` barrier weight.
+        halvings: How often to look at the edges.
+    """
+    below, here, above = chain.rows(potential)[row - 1 : row + 2]
+    out, into = (chain.blocks(u)[k] for k in (row - 1, row))
+    middle, width = torch.zeros_like(here), REACH
+    for _ in range(halvings):
+        trial = here + FINEST * torch.sinh(middle)
+        leaving = centred(out, trial[:, :, None] - below[:, None, :], mu)[0].sum(2)
+        entering = centred(into, above[:, :, None] - trial[:, None, :], mu)[0].sum(1)
+        width /= 2
+        middle += torch.where(leaving > entering, -width, width)
+    here += torch.where(leaving > 0, FINEST * torch.sinh(middle), 0.0)
+
+
+def centred(u: Tensor, drop: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Flow and slack with f + s = u and drop = mu (1/s - 1/f), without cancellation.
+
+    Args:
+        u: `(batch, ...)` capacities, 0 where there is no edge.
+        drop: As `u`.
+        mu: `(batch,)`.
+    """
+    twice = 2 * mu.view(-1, *[1] * (u.ndim - 1))
+    along = (drop * u).abs()
+    far = along + torch.sqrt(along * along + twice * twice)
+    larger, smaller = u * far / (far + twice), u * twice / (far + twice)
+    return torch.where(drop > 0, larger, smaller), torch.where(drop > 0, smaller, larger)
+
+
+def move_potentials(point: Point, step: Step) -> None:
+    """Move the potentials of a point in place, keeping what rounding loses."""
+    total, lost = exact_sum(point.potential, step.dual[:, None] * step.direction)
+    point.potential, point.carry = total, point.carry + lost
+
+
+def exact_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The rounded sum and its rounding error (Knuth's two-sum)."""
+    total = a + b
+    seen = total - a
+    return total, (a - (total - seen)) + (b - seen)
+
+
+def _blocks(point: Point, chain: Chain) -> Iterator[_Block]:
+    arrays = (point.flow, point.slack, point.lower, point.upper)
+    drops = (chain.drops(point.potential), chain.drops(point.carry))
+    for *edges, drop, carry in zip(*map(chain.blocks, arrays), *drops, strict=True):
+        live = edges[0] > 0
+        flow, slack, lower, upper = (torch.where(live, x, 1.0) for x in edges)
+        per_flow, per_slack = 1 / flow, 1 / slack
+        weight = live / (lower * per_flow + upper * per_slack)
+        drop = drop + carry
+        yield _Block(live, flow, slack, lower, upper, drop, per_flow, per_slack, weight)
+
+
+def _affine(block: _Block, mu: Tensor, drop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Affine steps of flow and multipliers."""
+    flow = block.flow_step(mu, mu, drop)
+    return flow, block.lower_step(mu, flow), block.upper_step(mu, flow)
+
+
+def _correction(block: _Block, flow: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """The force of the second-order terms that the affine step overlooks."""
+    return -flow * (lower * block.per_flow + upper * block.per_slack)
+
+
+def _add(nodes: Tensor, edges: Tensor, k: int, chain: Chain) -> None:
+    """Add what enters and subtract what leaves, of block k."""
+    rows = chain.rows(nodes)
+    rows[k] += edges.sum(1)
+    rows[k + 1] -= edges.sum(2)
+
+
+def _each(x: Tensor) -> Tensor:
+    """One number a problem, ready to meet blocks."""
+    return x[:, None, None]
+
+
+def _new_linearised(point: Point, mu: Tensor, chain: Chain) -> Linearised:
+    nodes = [chain.new_nodes(point.potential) for _ in range(5)]
+    sums = [torch.zeros_like(mu) for _ in range(3)]
+    return Linearised(torch.empty_like(point.flow), *nodes, *sums)

@@ -1,0 +1,139 @@
+"""The compiled passes against the plain ones, which are written as the formulas are."""
+
+import copy
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnflow.solver import passes
+from attnflow.solver.chain import Chain
+from attnflow.solver.passes import Point, Step
+
+compiled = pytest.importorskip("attnflow.solver.compiled")
+
+CHAINS = [
+    Chain((1, 5, 3, 4, 1, 1, 1)),
+    Chain((1, 1, 1, 1, 1)),
+    Chain((1, 70, 130, 2, 1, 1)),
+]
+THETAS = torch.tensor([1, 0.5, 0.25, 0.1, 0], dtype=torch.float64)
+
+
+def random(shape, seed, decades=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 10 ** (-decades * torch.rand(shape, generator=generator, dtype=torch.float64))
+
+
+def random_point(chain: Chain, batch: int = 3) -> Point:
+    """Numbers over six decades, and a third of the edges missing."""
+    shape = (batch, chain.edges)
+    live = torch.rand(shape, generator=torch.Generator().manual_seed(9)) > 1 / 3
+    edges = [random(shape, seed, 6) * live for seed in range(4)]
+    nodes = (batch, chain.nodes)
+    return Point(*edges, random(nodes, 4, 3), 1e-17 * random(nodes, 5, 3))
+
+
+def random_step(chain: Chain, batch: int = 3) -> Step:
+    """Lengths so short that no flow turns negative."""
+    nodes = [1e-3 * random((batch, chain.nodes), seed, 2) for seed in (6, 7)]
+    mu, target, theta = (random(batch, seed, 2) for seed in (10, 11, 12))
+    return Step(
+        1e-3 * mu, *nodes, 2e-3 * target, theta, *(1e-13 * random(batch, s) for s in (1, 2))
+    )
+
+
+def assert_same(one, other):
+    for field in fields(one):
+        assert_close(getattr(one, field.name), getattr(other, field.name))
+
+
+def assert_close(one: Tensor, other: Tensor):
+    """To rounding, relative to the largest number of the problem."""
+    scale = one.abs().flatten(1).amax(1) if one.ndim > 1 else one.abs()
+    error = (one - other).abs()
+    worst = error.flatten(1).amax(1) if one.ndim > 1 else error
+    assert (worst <= 1e-12 * scale).all()
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_linearise(chain):
+    point, mu = random_point(chain), random(3, 0, 2)
+
+    assert_same(passes.linearise(point, mu, chain), compiled.linearise(point, mu, chain))
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_look_ahead(chain):
+    point, step = random_point(chain), random_step(chain)
+
+    plain = passes.look_ahead(point, step.affine, step.mu, chain)
+
+    assert_same(plain, compiled.look_ahead(point, step.affine, step.mu, chain))
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_try_corrections(chain):
+    point, step = random_point(chain), random_step(chain)
+    correction = 1e-3 * random((3, chain.nodes), 8, 2)
+
+    plain = passes.try_corrections(point, step, correction, THETAS, chain)
+
+    for one, other in zip(
+        plain, compiled.try_corrections(point, step, correction, THETAS, chain), strict=True
+    ):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_advance(chain):
+    point, step = random_point(chain), random_step(chain)
+    twin, start = copy.deepcopy(point), copy.deepcopy(point)
+
+    plain = passes.advance(point, step, chain)
+
+    assert_same(plain, compiled.advance(twin, step, chain))
+    assert_same(point, twin)
+    assert not torch.equal(point.lower, start.lower)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_balance(chain):
+    u = random_point(chain).flow
+    potential, mu = random((3, chain.nodes), 3, 1), 1e-3 * random(3, 4, 2)
+    row = 1
+    plain, fused = potential.clone(), potential.clone()
+
+    passes.balance(u, chain, row, plain, mu, 30)
+    compiled.balance(u, chain, row, fused, mu, 30)
+
+    torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
+    assert not torch.equal(plain, potential)
+
+
+def test_missing_edges_take_no_part():
+    """Their weight is 0, and they stay at 0 in a step."""
+    chain = CHAINS[0]
+    point, step = random_point(chain), random_step(chain)
+    dead = point.flow == 0
+
+    for module in (passes, compiled):
+        moved = copy.deepcopy(point)
+        assert (module.advance(moved, step, chain).weight[dead] == 0).all()
+        assert (moved.flow[dead] == 0).all() and (moved.upper[dead] == 0).all()
+    assert dead.any()
+
+
+def test_a_carried_part_of_the_potentials_counts():
+    """The drop is that of both parts, though their sum would round the second away."""
+    chain = Chain((1, 2, 1, 1))
+    point, mu = random_point(chain, 1), torch.ones(1, dtype=torch.float64)
+    point.potential.fill_(1.0)
+
+    for module in (passes, compiled):
+        point.carry.fill_(0)
+        without = module.linearise(point, mu, chain).pull.clone()
+        point.carry[:, 1] = 1e-20
+        assert (without == 0).all()
+        assert (module.linearise(point, mu, chain).pull != 0).any()
