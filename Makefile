@@ -1,12 +1,14 @@
 # make demo    install into .venv and explain a sentence with the embedded model
 # make test    install what the tests need and run all of them
 # make help    the rest
+#
+# Benchmark on real texts: make reliability DATA=folder
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast lint types check format help clean
+.PHONY: demo test test-fast lint types check format reliability help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
@@ -29,6 +31,9 @@ check: lint types test ## all that CI runs
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reliability: .venv/test ## solve thirteen thousand networks, real ones from DATA=folder among them
+	$(BIN)/python benchmarks/reliability.py $(if $(DATA),--data "$(DATA)")
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
