@@ -2,13 +2,13 @@
 # make test    install what the tests need and run all of them
 # make help    the rest
 #
-# Benchmark on real texts: make reliability DATA=folder
+# Benchmarks on real texts: make reliability DATA=folder, make sensitivity DATA=folder
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast lint types check format reliability help clean
+.PHONY: demo test test-fast lint types check format reliability sensitivity help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
@@ -34,6 +34,9 @@ format: .venv/dev ## mend style
 
 reliability: .venv/test ## solve thirteen thousand networks, real ones from DATA=folder among them
 	$(BIN)/python benchmarks/reliability.py $(if $(DATA),--data "$(DATA)")
+
+sensitivity: .venv/dev ## how much the barrier's weight matters, on texts from DATA=folder
+	$(BIN)/python benchmarks/sensitivity.py --data "$(DATA)"
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -3,20 +3,24 @@
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import reliability
+import sensitivity
 import texts
 import torch
+from families import random_capacities
 from journal import Journal
 from networks import KINDS, random_network
 
-from attnflow import maximum_flow
+from attnflow import layered_network, maximum_flow
+from attnflow.capture import TENSORS
 
 
 @pytest.fixture(scope="module")
 def solved():
     """Two networks and their flows, at a gap of 1e-2."""
-    network = random_network("attention", 2, seed=3)
+    network = layered_network(random_capacities("attention", batch=2, t=6))
     return network, maximum_flow(network)
 
 
@@ -107,3 +111,61 @@ def test_texts_are_drawn_by_length_and_padding_is_not_ordinary(explainer, tmp_pa
     assert short.ordinary.tolist() == [[False, True, False]]
     with pytest.raises(SystemExit, match="--data"):
         texts.read(tmp_path, "imdb")
+
+
+def test_rank_correlation_and_top_token_of_settings():
+    unsolved = [float("nan")] * 4
+    scores = np.array([[1, 2, 3, 4], [1, 20, 30, 31], [4, 3, 2, 1], [5, 5, 5, 5], unsolved]).T
+
+    found = sensitivity.correlations(scores)
+
+    expected = np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    np.testing.assert_allclose(found[:3, :3], expected, atol=1e-12)
+    assert np.isnan(found[3:]).all() and np.isnan(found[:, 3:]).all()
+    assert sensitivity.highest(scores).tolist() == [3, 3, 0, 0, -1]
+    assert np.isnan(sensitivity.correlations(scores[:, 3:])).all()
+
+
+def test_the_share_that_moved():
+    scores = np.ones((2, len(sensitivity.NAMES)))
+    scores[:, 0], scores[:, 1] = [5, 0], [0, 0]
+
+    assert sensitivity.moved(scores)[:3].tolist() == pytest.approx([0.5, np.nan, 0], nan_ok=True)
+
+
+def test_a_bootstrap_interval_surrounds_the_mean_of_what_is_known():
+    values = np.random.default_rng(1).normal(3, 1, size=400)
+
+    middle, low, high = sensitivity.interval(np.append(values, np.nan))
+
+    assert middle == pytest.approx(values.mean())
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert np.isnan(sensitivity.interval(np.array([np.nan]))).all()
+
+
+@pytest.fixture(scope="module")
+def measured(solved):
+    """What sensitivity.py measures of the two networks, twice."""
+    network, _ = solved
+    ordinary = torch.ones(network.capacities.shape[::2], dtype=torch.bool)
+    record = sensitivity.measure(network, ordinary) | {"tensor": "af", "set": "sst2"}
+    return sensitivity.collected([record, record])
+
+
+def test_sensitivity_measures_every_setting(measured):
+    settings = len(sensitivity.NAMES)
+
+    assert measured.correlations.shape == (4, settings, settings)
+    assert measured.solved.all() and (measured.same_top[:, sensitivity.REFERENCE] == 1).all()
+    assert (np.diff(measured.mu[:, : sensitivity.REFERENCE]) < 0).all()
+    assert len(sensitivity.table(measured).splitlines()) == 2 + settings
+    assert len(sensitivity.matrix(measured).splitlines()) == 2 + settings
+
+
+def test_the_plot_names_every_tensor(measured, tmp_path):
+    pytest.importorskip("matplotlib")
+
+    sensitivity.plot(dict.fromkeys(TENSORS, measured), tmp_path / "plot.svg")
+
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert all(f"<!-- {tensor} -->" in drawn for tensor in TENSORS)
