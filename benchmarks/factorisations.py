@@ -12,14 +12,8 @@ import time
 import torch
 
 from attnflow import Explainer, maximum_flow
+from attnflow.bench.tensors import TEXT
 from attnflow.capture import TENSORS, capture
-
-TEXT = (
-    "I went in expecting very little, and for the first twenty minutes the film seemed happy to "
-    "prove me right: the jokes are tired, the lighting is flat, and nobody can act. Then something "
-    "odd happens. The story slows down, a clumsy comedy becomes a tender portrait of two brothers "
-    "who never learned to talk, and the last shot is not easily forgotten. "
-)
 
 
 def main() -> None:

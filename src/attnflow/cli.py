@@ -1,4 +1,4 @@
-"""The command: `attnflow explain`.
+"""The command: `attnflow explain`, and `attnflow bench` for what it costs.
 
 Everything that can be checked without the model is checked before it is loaded: options, texts,
 and the files to write. Results go to standard output, all else to standard error. Exit codes: 0
@@ -14,10 +14,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from attnflow import __version__
+from attnflow.bench import SECTIONS
 from attnflow.errors import AttnflowError, InputError, StorageError, UnsolvedError
 from attnflow.files import check_writable, write_whole
 
@@ -128,16 +130,22 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
 def _print(attributions: "list[Attribution]", args: argparse.Namespace) -> None:
     from attnflow.views.terminal import render
 
-    shown = "\n\n".join(render(a, granularity=args.granularity) for a in attributions)
+    _show("\n\n".join(render(a, granularity=args.granularity) for a in attributions))
+
+
+def _show(text: str) -> bool:
+    """Print on standard output what its encoding can say, and tell whether anyone still reads."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(shown.encode(encoding, "replace").decode(encoding), flush=True)
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
     except OSError as error:
         # The reader (head, say) has gone, or the disk is full. Python would complain once more when
         # it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
+        return False
+    return True
 
 
 def _write(attributions: "list[Attribution]", args: argparse.Namespace) -> int:
@@ -158,6 +166,19 @@ def _write(attributions: "list[Attribution]", args: argparse.Namespace) -> int:
 def _wrote(path: Path, args: argparse.Namespace) -> None:
     if not args.quiet:
         _say(f"wrote {path}")
+
+
+def _bench_solver(args: argparse.Namespace) -> int:
+    """Print tables of what the solver costs on this machine, each row once it is measured."""
+    with _quiet_transformers():
+        from attnflow.bench.section import Settings
+        from attnflow.bench.solver import lines
+
+        settings = {field.name: getattr(args, field.name) for field in fields(Settings)}
+        for line in lines(Settings(**settings)):
+            if not _show(line):
+                break
+    return 0
 
 
 @contextmanager
@@ -239,6 +260,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected seconds > 0, got {text}")
+    return value
+
+
 def _count(text: str) -> int:
     value = _number(text)
     if not (value.is_integer() and value >= 1):
@@ -254,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"attnflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_explain(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -292,3 +321,29 @@ def _add_explain(commands: Any) -> None:
     add("--save", metavar="F", help="write everything for attnflow.load (safetensors)")
     add("--overwrite", action="store_true", help="replace existing files")
     add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_bench(commands: Any) -> None:
+    about = "measure on this machine what things cost"
+    bench = commands.add_parser("bench", help=about, description=about)
+    subjects = bench.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
+    solver = subjects.add_parser(
+        "solver",
+        help="the maximum flow, beside CVXPY with Clarabel, igraph, and the model itself",
+        description="Print Markdown tables of what the maximum flow costs on this machine. Without "
+        "options it takes long; begin with --quick. Competitors: pip install 'attnflow[bench]'.",
+    )
+    solver.set_defaults(run=_bench_solver, quiet=False)
+    add = solver.add_argument
+    add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="S",
+        help="which of %(choices)s (default: all)")  # fmt: skip
+    add("--lengths", nargs="+", type=_count, metavar="T",
+        help="tokens of a text, instead of each section's own")  # fmt: skip
+    add("--quick", action="store_true", help="small sizes only, in about a minute")
+    add("--repeat", type=_count, default=3, metavar="N",
+        help="most runs, of which the fastest counts (default: %(default)s)")  # fmt: skip
+    add("--threads", type=_count, metavar="N", help="threads of attnflow (default: torch's)")
+    add("--tensor", choices=("af", "gf", "agf", "cf"), default="cf",
+        help="information tensor of the sections with a model (default: %(default)s)")  # fmt: skip
+    add("--time-limit", type=_seconds, default=120.0, metavar="S",
+        help="seconds for a competitor and a network (default: %(default)g)")  # fmt: skip
