@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from attnflow.solver import block_tridiagonal
+from attnflow.solver import passes
 from attnflow.solver.chain import Chain
 
 compiled_elimination = pytest.importorskip("attnflow.solver.compiled_elimination")
-FACTORS = [block_tridiagonal.factor, compiled_elimination.factor]
+FACTORS = [passes.factor, compiled_elimination.factor]
 
 
 def incidence(chain: Chain) -> torch.Tensor:

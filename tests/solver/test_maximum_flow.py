@@ -9,7 +9,8 @@ from families import FAMILIES, random_capacities
 
 from attnflow import Flow, InputError, Status, UnsolvedError, layered_network, maximum_flow
 from attnflow.network import paper_gamma, paper_network
-from attnflow.solver import interior_point
+from attnflow.solver import groups, interior_point, memory, passes
+from attnflow.solver.flow import Method
 
 TOY = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]], dtype=torch.float64)
 
@@ -175,13 +176,66 @@ def test_batch_mates_and_padding_change_nothing():
 def test_a_batch_too_large_for_memory_is_solved_in_parts(monkeypatch):
     capacities = random_capacities("uniform", batch=7, layers=2, t=4)
     whole = maximum_flow(capacities)
-    module = __import__("sys").modules["attnflow.solver.maximum_flow"]
 
-    monkeypatch.setattr(module, "EDGES_AT_ONCE", 100)
+    monkeypatch.setattr(groups, "EDGES_AT_ONCE", 100)
     parts = maximum_flow(capacities)
 
     torch.testing.assert_close(parts.edges, whole.edges, rtol=1e-9, atol=0)
     assert parts.status == whole.status
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_dual_method_gives_the_same_flow_in_less_memory(family):
+    capacities = random_capacities(family, batch=2, layers=4, t=9)
+
+    for gap in (1e-1, 1e-2, 1e-5):
+        usual = maximum_flow(capacities, gap=gap, tolerance=1e-11)
+        lean = maximum_flow(capacities, gap=gap, tolerance=1e-11, max_memory=1)
+
+        assert_certified(lean, capacities)
+        torch.testing.assert_close(lean.sink, usual.sink, rtol=1e-7, atol=1e-15)
+        assert set(lean.method) == {Method.DUAL}
+        assert set(usual.method) == {Method.PRIMAL_DUAL}
+
+
+def test_a_group_that_does_not_fit_is_split_before_the_method_changes():
+    capacities = random_capacities("uniform", batch=4, layers=3, t=8)
+    room = 1.5 * memory.primal_dual_bytes(3 * 8 * 8 + 17)
+
+    assert maximum_flow(capacities, max_memory=room).method == (Method.PRIMAL_DUAL,) * 4
+
+
+def test_the_dual_method_says_when_it_runs_out_of_iterations():
+    capacities = random_capacities("one live row", layers=5, t=8)
+
+    flow = maximum_flow(capacities, max_memory=1, max_iterations=3)
+
+    assert flow.status == (Status.ITERATION_LIMIT,)
+    assert torch.isfinite(flow.edges).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plain_and_compiled_passes_give_the_same_flow(monkeypatch, family):
+    pytest.importorskip("numba")
+    capacities = random_capacities(family, batch=2, layers=4, t=9)
+    fused = maximum_flow(capacities)
+    module = __import__("sys").modules["attnflow.solver.maximum_flow"]
+
+    monkeypatch.setattr(module, "kernels_for", lambda device: passes)
+    plain = maximum_flow(capacities)
+
+    assert_certified(plain, capacities)
+    torch.testing.assert_close(plain.edges, fused.edges, rtol=1e-8, atol=1e-18)
+
+
+def test_networks_of_unlike_size_are_solved_apart():
+    live = torch.zeros(5, 4, 300, dtype=torch.bool)
+    for index, t in enumerate((8, 300, 0, 10, 290)):
+        live[index, :, :t] = True
+
+    found = [sorted(members.tolist()) for members in groups.groups(live, math.inf)]
+
+    assert found == [[1, 4], [0, 3]]
 
 
 def test_an_empty_network_is_zero_and_says_so():
@@ -284,6 +338,7 @@ def test_capacities_are_checked_at_the_door(bad, message):
         ({"mu": math.nan}, "mu must be finite"),
         ({"mu": torch.ones(3)}, "mu must be one number"),
         ({"max_iterations": 0}, "max_iterations must be"),
+        ({"max_memory": 0}, "max_memory must be a number of bytes"),
         ({"sources": torch.ones(5, dtype=torch.bool)}, r"sources must have shape \(3,\)"),
         ({"sinks": torch.ones(3)}, "sinks must be a boolean mask"),
     ],

@@ -91,9 +91,9 @@ def test_advance(chain):
     point, step = random_point(chain), random_step(chain)
     twin, start = copy.deepcopy(point), copy.deepcopy(point)
 
-    plain = passes.advance(point, step, chain)
+    plain = passes.advance(point, step, chain, torch.empty_like(point.flow))
 
-    assert_same(plain, compiled.advance(twin, step, chain))
+    assert_same(plain, compiled.advance(twin, step, chain, torch.empty_like(point.flow)))
     assert_same(point, twin)
     assert not torch.equal(point.lower, start.lower)
 
@@ -120,7 +120,9 @@ def test_missing_edges_take_no_part():
 
     for module in (passes, compiled):
         moved = copy.deepcopy(point)
-        assert (module.advance(moved, step, chain).weight[dead] == 0).all()
+        assert (
+            module.advance(moved, step, chain, torch.empty_like(moved.flow)).weight[dead] == 0
+        ).all()
         assert (moved.flow[dead] == 0).all() and (moved.upper[dead] == 0).all()
     assert dead.any()
 

@@ -14,7 +14,9 @@ relative to its own weight, however many decades the weights span.
 Knows nothing of flows.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -45,11 +47,11 @@ class Factor:
         return torch.cat([torch.zeros_like(below), *inner, torch.zeros_like(above)], 1)
 
 
-def factor(weight: Tensor, inward: Tensor, outward: Tensor, chain: Chain) -> Factor:
+def factor(weights: Iterable[Tensor], inward: Tensor, outward: Tensor, chain: Chain) -> Factor:
     """Factor the grounded Laplacian of edge weights.
 
     Args:
-        weight: `(batch, edges)` >= 0.
+        weights: `(batch, tails, heads)` >= 0 of each block, from the bottom; looked at once.
         inward, outward: `(batch, nodes)` total weight of the edges that enter and leave a node.
         chain: The networks' sizes.
 
@@ -57,13 +59,13 @@ def factor(weight: Tensor, inward: Tensor, outward: Tensor, chain: Chain) -> Fac
         The factor; `failed` is true where a block was not positive definite to float64. Nodes
         without edges get a unit diagonal, and so a zero solution for a zero right-hand side.
     """
-    weights, entering = chain.blocks(weight), chain.rows(inward)
+    entering = chain.rows(inward)
     ground = chain.rows(outward)[1][..., None]
     lower = [_positive(ground[..., 0] + entering[1]).sqrt()]
-    failed = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
+    failed = torch.zeros(len(inward), dtype=torch.bool, device=inward.device)
     coupling = []
-    for k in range(1, len(weights) - 1):
-        coupling.append(_lower_solve(lower[-1], weights[k].mT))
+    for k, weight in enumerate(islice(weights, 1, len(chain.shapes) - 1), 1):
+        coupling.append(_lower_solve(lower[-1], weight.mT))
         ground = coupling[-1].mT @ _lower_solve(lower[-1], ground)
         block = _schur(coupling[-1], ground[..., 0] + entering[k + 1])
         cholesky, info = torch.linalg.cholesky_ex(block)

@@ -9,7 +9,9 @@ prove a tight one.
 Measured in plain float64, whatever computed the flow.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +19,15 @@ from torch import Tensor
 from attnflow.solver.chain import Chain
 from attnflow.solver.interior_point import UNBOUNDED, Problem
 from attnflow.solver.passes import Linearised, Point
+
+
+class Edges(Protocol):
+    """A point, however it keeps its edges."""
+
+    potential: Tensor
+    carry: Tensor
+
+    def blocks(self, chain: Chain) -> Iterator[tuple[Tensor, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -40,14 +51,13 @@ def below(here: Linearised, point: Point, tolerance: float) -> Tensor:
     return torch.stack([conservation, here.stationarity, here.centrality]).amax(0) <= tolerance
 
 
-def residuals(point: Point, problem: Problem, chain: Chain) -> Residuals:
+def residuals(point: Edges, problem: Problem, chain: Chain) -> Residuals:
     """How far a point is from the barrier's optimum."""
     balance = chain.new_nodes(point.potential)
     worst = problem.mu.new_zeros(3, len(problem.mu))
-    arrays = (problem.u, point.flow, point.slack, point.lower, point.upper)
     drops = (chain.drops(point.potential), chain.drops(point.carry))
-    for k, block in enumerate(zip(*map(chain.blocks, arrays), *drops, strict=True)):
-        u, flow, slack, lower, upper, drop, carry = block
+    blocks = zip(chain.blocks(problem.u), point.blocks(chain), *drops, strict=True)
+    for k, (u, (flow, slack, lower, upper), drop, carry) in enumerate(blocks):
         chain.rows(balance)[k].add_(flow.sum(1))
         chain.rows(balance)[k + 1].sub_(flow.sum(2))
         dead, mu = u <= 0, problem.mu[:, None, None]
@@ -59,14 +69,14 @@ def residuals(point: Point, problem: Problem, chain: Chain) -> Residuals:
             largest = error.masked_fill_(dead, 0).amax((1, 2))
             worst[at] = torch.maximum(worst[at], largest)
     return Residuals(
-        conservation=balance[:, 1:-1].abs().amax(1) / point.flow[:, -1],
+        conservation=balance[:, 1:-1].abs().amax(1) / -balance[:, -1],
         stationarity=worst[0],
         centrality=worst[1] / problem.mu,
         interiority=worst[2],
     )
 
 
-def upper_bound(point: Point, problem: Problem, chain: Chain) -> Tensor:
+def upper_bound(point: Edges, problem: Problem, chain: Chain) -> Tensor:
     """`(batch,)` bound on the maximum flow of the scaled problems, at most their row bound 1."""
     source = point.potential[:, -2:-1]
     height = (point.potential / source).clamp(0, 1)

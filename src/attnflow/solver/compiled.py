@@ -53,16 +53,16 @@ def use_threads(number: int) -> None:
 def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
     nodes = chain.new_nodes(point.potential)
     none = torch.zeros_like(mu)
-    return _advance(point, Step(mu, nodes, nodes, mu, none, none, none), chain, False)
+    step = Step(mu, nodes, nodes, mu, none, none, none)
+    return _advance(point, step, chain, torch.empty_like(point.flow), moving=False)
 
 
-def advance(point: Point, step: Step, chain: Chain) -> Linearised:
-    return _advance(point, step, chain, True)
+def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearised:
+    return _advance(point, step, chain, weight, moving=True)
 
 
-def _advance(point: Point, step: Step, chain: Chain, moving: bool) -> Linearised:
+def _advance(point: Point, step: Step, chain: Chain, weight: Tensor, *, moving: bool) -> Linearised:
     work = _Work(point, chain)
-    weight = torch.empty_like(point.flow)
     sums, enter, leave = work.sums(3), work.heads(4), work.tails(4)
     before = work.nodes(point.potential, point.carry, step.affine, step.direction)
     if moving:
@@ -173,12 +173,16 @@ def _pieces(chain: Chain) -> Any:
 
 @_edge
 def _opened(flow, slack, lower, upper):
-    """An edge's numbers with 1 for those of an edge that does not exist, and what follows."""
+    """An edge's numbers with 1 for those of an edge that does not exist, and what follows.
+
+    One division serves 1/f, 1/s and w: divisions are what the passes wait for.
+    """
     live = flow > 0
     f, s = flow if live else 1.0, slack if live else 1.0
     z, v = lower if live else 1.0, upper if live else 1.0
-    per_f, per_s = 1 / f, 1 / s
-    w = 1 / (z * per_f + v * per_s)
+    room, stiffness = f * s, z * s + v * f
+    inverse = 1 / (room * stiffness)
+    per_f, per_s, w = s * stiffness * inverse, f * stiffness * inverse, room * room * inverse
     return 1.0 if live else 0.0, f, s, z, v, per_f, per_s, w if live else 0.0
 
 
@@ -305,7 +309,8 @@ def _look_ahead_row(row, tail, head, mu, enter, n):
         drop = _drop(tail[0], potential[j], tail[1], carry[j])
         df, dz, dv = _newton(mu, mu, z, v, per_f, per_s, w, drop, tail[2] - affine[j])
         primal = _max(primal, _max(-df * per_f, df * per_s))
-        dual = _max(dual, live * _max(-dz / z, -dv / v))
+        inverse = -live / (z * v)
+        dual = _max(dual, _max(dz * v * inverse, dv * z * inverse))
         primal_slope += df * (z - v)
         dual_slope += live * (f * dz + s * dv)
         bend += df * (dz - dv)
@@ -356,11 +361,12 @@ def _try_row(row, tail, head, mu, target, thetas, n):
         low, high = -df * dz, df * dv
         base = w * (target * (per_f - per_s) + drop + (tail[3] - direction[j]))
         more = w * (low * per_f - high * per_s + (tail[4] - corrected[j]))
-        per_z, per_v = live / z, live / v
-        z0 = live - (target - z * base) * per_f * per_z
-        z1 = -(low - z * more) * per_f * per_z
-        v0 = live - (target + v * base) * per_s * per_v
-        v1 = -(high + v * more) * per_s * per_v
+        inverse = live / (z * v)
+        per_fz, per_sv = per_f * v * inverse, per_s * z * inverse
+        z0 = live - (target - z * base) * per_fz
+        z1 = -(low - z * more) * per_fz
+        v0 = live - (target + v * base) * per_sv
+        v1 = -(high + v * more) * per_sv
         f0, f1, s0, s1 = -base * per_f, -more * per_f, base * per_s, more * per_s
         p0, d0 = (
             _max(p0, _max(f0 + t0 * f1, s0 + t0 * s1)),

@@ -50,7 +50,7 @@ def factor(
 ) -> NarrowFactor | block_tridiagonal.Factor:
     """As `block_tridiagonal.factor`."""
     if max(chain.widths) > NARROW:
-        return block_tridiagonal.factor(weight, inward, outward, chain)
+        return block_tridiagonal.factor(chain.blocks(weight), inward, outward, chain)
     lower = np.zeros((len(weight), sum(width * width for width in chain.widths[1:-1])))
     coupling = np.empty((len(weight), chain.edges))
     failed = np.zeros(len(weight), dtype=np.bool_)

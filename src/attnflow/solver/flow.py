@@ -31,6 +31,14 @@ class Status(Enum):
         return self in (Status.SOLVED, Status.EMPTY)
 
 
+class Method(Enum):
+    """How a network was solved."""
+
+    NONE = "not at all: it is empty"
+    PRIMAL_DUAL = "primal-dual"
+    DUAL = "dual, because the primal-dual method did not fit in memory"
+
+
 @dataclass(frozen=True, eq=False)
 class Flow(Generic[Array]):
     """The barrier maximum flow of each network, and why it can be believed.
@@ -50,6 +58,7 @@ class Flow(Generic[Array]):
         interiority: `(batch,)` largest error of an edge's slack as capacity - flow, over the slack.
         iterations: `(batch,)` int, factorisations used.
         status: How each solve ended.
+        method: How each network was solved.
     """
 
     value: Array
@@ -64,6 +73,7 @@ class Flow(Generic[Array]):
     interiority: Array
     iterations: Array
     status: tuple[Status, ...]
+    method: tuple[Method, ...]
 
     @property
     def gap(self) -> Array:

@@ -54,13 +54,20 @@ Part = TypeVar("Part", Problem, Point, Linearised)
 
 
 def select(part: Part, keep: Tensor) -> Part:
-    """The given problems of a batch, or what belongs to them."""
+    """The given problems of a batch, or what belongs to them; no copy where those are all."""
+    if keep.dtype == torch.bool and keep.all():
+        return part
     return replace(part, **{f.name: getattr(part, f.name)[keep] for f in fields(part)})
+
+
+def starting_mu(problem: Problem) -> Tensor:
+    """`(batch,)` the larger mu at which the first point is centred."""
+    return torch.maximum(problem.mu, START_CENTRED_AT / (2 * problem.m))
 
 
 def first_point(problem: Problem, chain: Chain, kernels: Kernels) -> Point:
     """The centred start of `start`, at a larger mu than the final one."""
-    mu = torch.maximum(problem.mu, START_CENTRED_AT / (2 * problem.m))
+    mu = starting_mu(problem)
     potential = starting_potentials(problem.u, mu, chain, kernels)
     flow, slack, lower, upper = (torch.zeros_like(problem.u) for _ in range(4))
     point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
@@ -96,7 +103,7 @@ def step(
     direction = plan.direction + theta[:, None] * correction
     plan = Step(mu, affine, direction, target, theta, _at(primal, best), _at(dual, best))
     stuck = newton.failed | ~_is_sound(plan)
-    return kernels.advance(point, _standing_still(plan, stuck), chain), stuck
+    return kernels.advance(point, _standing_still(plan, stuck), chain, here.weight), stuck
 
 
 def _target(here: Linearised, ahead: Ahead, problem: Problem) -> Tensor:

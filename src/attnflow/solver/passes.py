@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attnflow.solver.block_tridiagonal import factor as factor
+from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
 
 FINEST = 1e-9  # finest change of a potential that `balance` resolves by halving
@@ -44,6 +44,11 @@ class Point:
     upper: Tensor
     potential: Tensor
     carry: Tensor
+
+    def blocks(self, chain: Chain) -> Iterator[tuple[Tensor, ...]]:
+        """Flow, slack, lower and upper of each block."""
+        arrays = (self.flow, self.slack, self.lower, self.upper)
+        return zip(*map(chain.blocks, arrays), strict=True)
 
 
 @dataclass
@@ -132,9 +137,21 @@ class _Block:
         return primal * self.live, dual * self.live
 
 
+def factor(
+    weight: Tensor, inward: Tensor, outward: Tensor, chain: Chain
+) -> block_tridiagonal.Factor:
+    """As `block_tridiagonal.factor`, of flat weights."""
+    return block_tridiagonal.factor(chain.blocks(weight), inward, outward, chain)
+
+
 def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
     """Weights, sums at the nodes and residuals at a point, for the barrier weight `(batch,)` mu."""
-    found = _new_linearised(point, mu, chain)
+    return _linearised(point, mu, chain, torch.empty_like(point.flow))
+
+
+def _linearised(point: Point, mu: Tensor, chain: Chain, weight: Tensor) -> Linearised:
+    nodes = [chain.new_nodes(point.potential) for _ in range(5)]
+    found = Linearised(weight, *nodes, *(torch.zeros_like(mu) for _ in range(3)))
     for k, block in enumerate(_blocks(point, chain)):
         lower, upper = block.flow * block.lower, block.slack * block.upper
         off = torch.maximum((lower - _each(mu)).abs(), (upper - _each(mu)).abs()) * block.live
@@ -205,12 +222,11 @@ def try_corrections(
     return largest[0].T, largest[1].T
 
 
-def advance(point: Point, step: Step, chain: Chain) -> Linearised:
-    """Move the point, in place, and linearise there."""
+def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearised:
+    """Move the point, in place, and linearise there. The old `weight` is overwritten."""
     mu, target, theta = _each(step.mu), _each(step.target), _each(step.theta)
-    arrays = (point.flow, point.slack, point.lower, point.upper)
-    kept = zip(*(chain.blocks(x) for x in arrays), strict=True)
     drops = zip(chain.drops(step.affine), chain.drops(step.direction), strict=True)
+    kept = point.blocks(chain)
     for block, here, (affine, drop) in zip(_blocks(point, chain), kept, drops, strict=True):
         flow, lower, upper = _affine(block, mu, affine)
         low, high = target - theta * flow * lower, target + theta * flow * upper
@@ -221,7 +237,7 @@ def advance(point: Point, step: Step, chain: Chain) -> Linearised:
         for array, length, move in zip(here, lengths, moves, strict=True):
             array += _each(length) * move * block.live
     move_potentials(point, step)
-    return linearise(point, step.mu, chain)
+    return _linearised(point, step.mu, chain, weight)
 
 
 def balance(
@@ -282,9 +298,8 @@ def exact_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(point: Point, chain: Chain) -> Iterator[_Block]:
-    arrays = (point.flow, point.slack, point.lower, point.upper)
     drops = (chain.drops(point.potential), chain.drops(point.carry))
-    for *edges, drop, carry in zip(*map(chain.blocks, arrays), *drops, strict=True):
+    for edges, drop, carry in zip(point.blocks(chain), *drops, strict=True):
         live = edges[0] > 0
         flow, slack, lower, upper = (torch.where(live, x, 1.0) for x in edges)
         per_flow, per_slack = 1 / flow, 1 / slack
@@ -314,9 +329,3 @@ def _add(nodes: Tensor, edges: Tensor, k: int, chain: Chain) -> None:
 def _each(x: Tensor) -> Tensor:
     """One number a problem, ready to meet blocks."""
     return x[:, None, None]
-
-
-def _new_linearised(point: Point, mu: Tensor, chain: Chain) -> Linearised:
-    nodes = [chain.new_nodes(point.potential) for _ in range(5)]
-    sums = [torch.zeros_like(mu) for _ in range(3)]
-    return Linearised(torch.empty_like(point.flow), *nodes, *sums)

@@ -1,0 +1,171 @@
+"""The barrier flow by its dual alone: for networks whose primal-dual iterates do not fit in memory.
+
+The unknowns are the potentials y. For any y each edge carries the flow that is centred for its drop
+(`passes.centred`), so every optimality condition holds but conservation, B'f(y) = 0, which is the
+gradient of a smooth convex function. Newton's method minimises it, with a line search, first for a
+larger mu and then for smaller ones; from one mu to the next it follows the tangent of the path,
+which costs a second right-hand side only. Flows, multipliers and weights are computed block by
+block when needed. Beside the capacities only the factor is kept: a third of the memory, for two to
+four times the factorisations.
+
+Works on one network at a time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attnflow.solver.block_tridiagonal import factor
+from attnflow.solver.chain import Chain
+from attnflow.solver.interior_point import TO_BOUNDARY, UNBOUNDED, Problem, starting_mu
+from attnflow.solver.kernels import Kernels
+from attnflow.solver.passes import centred, exact_sum
+from attnflow.solver.start import starting_potentials
+
+REDUCTION = 0.1  # from one mu to the next
+CENTRED = 0.1  # Newton decrement, squared, from which mu is reduced
+TRIALS = 40  # of a line search
+
+
+@dataclass
+class CentredPoint:
+    """Potentials, and the flows and multipliers that are centred for them. A batch of one."""
+
+    problem: Problem
+    mu: Tensor
+    potential: Tensor
+    carry: Tensor
+
+    def blocks(self, chain: Chain) -> Iterator[tuple[Tensor, ...]]:
+        """Flow, slack, lower and upper of each block."""
+        for u, drop in zip(chain.blocks(self.problem.u), self.drops(chain), strict=True):
+            flow, slack = centred(u, drop, self.mu)
+            lower, upper = (torch.where(u > 0, self.mu / x, 0.0) for x in (flow, slack))
+            yield flow, slack, lower, upper
+
+    def drops(self, chain: Chain) -> Iterator[Tensor]:
+        for drop, carry in zip(chain.drops(self.potential), chain.drops(self.carry), strict=True):
+            yield drop + carry
+
+    def weights(self, chain: Chain) -> Iterator[Tensor]:
+        """Derivative of the flow by the drop."""
+        for flow, slack, lower, upper in self.blocks(chain):
+            w = 1 / (lower / flow + upper / slack)
+            yield torch.where(flow > 0, w, 0.0)
+
+    def moved(self, step: Tensor) -> "CentredPoint":
+        potential, lost = exact_sum(self.potential, step)
+        return CentredPoint(self.problem, self.mu, potential, self.carry + lost)
+
+
+@dataclass
+class _Sums:
+    """Of nodes: what enters minus what leaves of the flow and of w d; the weights that do."""
+
+    balance: Tensor
+    pull: Tensor
+    inward: Tensor
+    outward: Tensor
+    value: Tensor
+
+
+def solve(
+    problem: Problem, chain: Chain, kernels: Kernels, tolerance: float, max_iterations: int
+) -> tuple[CentredPoint, int, bool]:
+    """The optimum, the factorisations used, and whether float64 could go no further."""
+    mu = starting_mu(problem)
+    potential = starting_potentials(problem.u, mu, chain, kernels)
+    point = CentredPoint(problem, mu, potential, torch.zeros_like(potential))
+    for iteration in range(max_iterations + 1):
+        sums = _sums(point, chain)
+        final = bool(point.mu == problem.mu)
+        if final and _conservation(sums) <= tolerance:
+            return point, iteration, False
+        if iteration == max_iterations:
+            break
+        newton = factor(point.weights(chain), sums.inward, sums.outward, chain)
+        right = torch.stack([sums.balance, sums.pull], 2)
+        step, along = newton.solve(right).unbind(2)
+        slope = (sums.balance * step).sum()
+        if newton.failed.any() or not torch.isfinite(slope):
+            return point, iteration, True
+        if not final and slope < CENTRED * point.mu:
+            point = _followed(point, step, along, chain)
+            continue
+        following = _searched(point, step, slope, chain)
+        if following is None:
+            return point, iteration, True
+        point = following
+    return point, max_iterations, False
+
+
+def _conservation(sums: _Sums) -> float:
+    return float(sums.balance.abs().max() / sums.value)
+
+
+def _sums(point: CentredPoint, chain: Chain) -> _Sums:
+    balance, pull, inward, outward = (chain.new_nodes(point.potential) for _ in range(4))
+    flows = (flow for flow, *_ in point.blocks(chain))
+    blocks = zip(flows, point.weights(chain), point.drops(chain), strict=True)
+    for k, (flow, weight, drop) in enumerate(blocks):
+        for nodes, edges in ((balance, flow), (pull, weight * drop)):
+            chain.rows(nodes)[k].add_(edges.sum(1))
+            chain.rows(nodes)[k + 1].sub_(edges.sum(2))
+        chain.rows(inward)[k].add_(weight.sum(1))
+        chain.rows(outward)[k + 1].add_(weight.sum(2))
+    value = -balance[:, -1]
+    for nodes in (balance, pull):
+        nodes[:, [0, -1]] = 0
+    return _Sums(balance, pull, inward, outward, value)
+
+
+def _followed(point: CentredPoint, step: Tensor, along: Tensor, chain: Chain) -> CentredPoint:
+    """On towards a smaller mu along the tangent of the path, as far as that is dual feasible."""
+    mu = torch.maximum(point.problem.mu, REDUCTION * point.mu)
+    tangent = step - along * (mu / point.mu - 1)
+    length = _longest(point, tangent, chain)
+    following = point.moved(length * tangent)
+    following.mu = mu if length == 1 else torch.lerp(point.mu, mu, length)
+    return following
+
+
+def _longest(point: CentredPoint, step: Tensor, chain: Chain) -> float:
+    """Longest step, at most 1, that keeps the drops along edges of infinite capacity negative."""
+    longest = 1.0
+    ends = (0, -2, -1)
+    u, drops = chain.blocks(point.problem.u), list(point.drops(chain))
+    steps = chain.drops(step)
+    for k in ends:
+        used = torch.where(u[k] >= UNBOUNDED, steps[k] / -drops[k], 0.0).max()
+        longest = min(longest, TO_BOUNDARY / max(float(used), TO_BOUNDARY))
+    return longest
+
+
+def _searched(
+    point: CentredPoint, step: Tensor, slope: Tensor, chain: Chain
+) -> CentredPoint | None:
+    """A step so long that the slope along it has halved at least, and has not turned steeper.
+
+    The slope falls all along a line, since the function is convex.
+    """
+    low = 0.0
+    high = length = longest = _longest(point, step, chain)
+    for _ in range(TRIALS):
+        trial = point.moved(length * step)
+        here = (_balance(trial, chain) * step).sum()
+        if abs(here) <= slope / 2 or (length == longest and 0 <= here <= slope):
+            return trial
+        low, high = (length, high) if here > 0 else (low, length)
+        length = (low + high) / 2
+    return None
+
+
+def _balance(point: CentredPoint, chain: Chain) -> Tensor:
+    balance = chain.new_nodes(point.potential)
+    for k, (flow, *_) in enumerate(point.blocks(chain)):
+        chain.rows(balance)[k].add_(flow.sum(1))
+        chain.rows(balance)[k + 1].sub_(flow.sum(2))
+    balance[:, [0, -1]] = 0
+    return balance
