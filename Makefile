@@ -32,7 +32,7 @@ format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reliability: .venv/test ## solve thirteen thousand networks, real ones from DATA=folder among them
+reliability: .venv/test ## solve twelve thousand networks, real ones from DATA=folder among them
 	$(BIN)/python benchmarks/reliability.py $(if $(DATA),--data "$(DATA)")
 
 sensitivity: .venv/dev ## how much the barrier's weight matters, on texts from DATA=folder

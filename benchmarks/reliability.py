@@ -1,4 +1,4 @@
-"""Solve thirteen thousand networks, easy, hard and real, and see that each has its certificate.
+"""Solve twelve thousand networks, easy, hard and real, and see that each has its certificate.
 
     .venv/bin/python benchmarks/reliability.py [--data FOLDER] [--out runs/reliability.jsonl]
 
@@ -30,7 +30,7 @@ from attnflow.capture import TENSORS, capture
 from attnflow.network import LayeredNetwork, layered_network, live_edges, row_bound
 
 BATCHES, NETWORKS_IN_BATCH = 100, 5
-TEXTS, TEXTS_IN_BATCH = 80, 8
+TEXTS, TEXTS_IN_BATCH = 50, 8
 SEEDS_OF_A_KIND = 100_000
 MANY_FACTORISATIONS = 30
 LIMITS = {"conservation": 1e-8, "stationarity": 1e-6, "centrality": 1e-6, "shortfall": 1 + 1e-9}
