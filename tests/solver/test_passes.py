@@ -1,6 +1,8 @@
 """The compiled passes against the plain ones, which are written as the formulas are."""
 
 import copy
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -139,3 +141,28 @@ def test_a_carried_part_of_the_potentials_counts():
         point.carry[:, 1] = 1e-20
         assert (without == 0).all()
         assert (module.linearise(point, mu, chain).pull != 0).any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_is_the_callers(threads):
+    """In a fresh process: numba, when it starts its threads, may change those of torch."""
+    code = f"""
+import torch, attnflow
+torch.set_num_threads({threads})
+attnflow.maximum_flow(torch.ones(1, 2, 3, 3))
+assert torch.get_num_threads() == {threads}, torch.get_num_threads()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    chain = CHAINS[2]
+    point, mu, before = random_point(chain), random(3, 0, 2), torch.get_num_threads()
+    compiled.use_threads(1)
+    one = compiled.linearise(point, mu, chain)
+    compiled.use_threads(2)
+    two = compiled.linearise(point, mu, chain)
+    compiled.use_threads(before)
+
+    for field in fields(one):
+        assert torch.equal(getattr(one, field.name), getattr(two, field.name))

@@ -48,6 +48,8 @@ def _max(_typing: Any, a: Any, b: Any) -> Any:
 def use_threads(number: int) -> None:
     """Share the rows among so many threads, or as many as there are."""
     numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != number:  # numba starts its own, and may share a pool with torch
+        torch.set_num_threads(number)
 
 
 def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
