@@ -166,3 +166,15 @@ def test_the_number_of_threads_changes_no_bit():
 
     for field in fields(one):
         assert torch.equal(getattr(one, field.name), getattr(two, field.name))
+
+
+def test_the_plain_passes_do_not_depend_on_how_edges_are_cut(monkeypatch):
+    chain = CHAINS[0]
+    point, step = random_point(chain), random_step(chain)
+    together = passes.look_ahead(point, step.affine, step.mu, chain)
+
+    monkeypatch.setattr(passes, "EDGES_IN_CACHE", 1)
+
+    assert [len(span) for span in chain.spans(1)] == [1] * len(chain.shapes)
+    assert chain.spans(10**9) == [range(len(chain.shapes))]
+    assert_same(together, passes.look_ahead(point, step.affine, step.mu, chain))

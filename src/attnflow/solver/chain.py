@@ -49,9 +49,7 @@ class Chain:
 
     def blocks(self, x: Tensor) -> list[Tensor]:
         """Views `(batch, tails, heads)` of flat edges."""
-        sizes = [tails * heads for tails, heads in self.shapes]
-        parts = torch.split(x, sizes, dim=1)
-        return [p.view(-1, *shape) for p, shape in zip(parts, self.shapes, strict=True)]
+        return self.blocks_of(x, range(len(self.shapes)))
 
     def rows(self, y: Tensor) -> list[Tensor]:
         """Views `(batch, width)` of flat nodes."""
@@ -60,6 +58,33 @@ class Chain:
     def drops(self, y: Tensor) -> list[Tensor]:
         """Potential of the tail minus that of the head, for each block."""
         return [tail[:, :, None] - head[:, None, :] for head, tail in pairwise(self.rows(y))]
+
+    def spans(self, most: int) -> list[range]:
+        """Runs of blocks with at most so many edges together, or of one block with more."""
+        found: list[range] = []
+        for k in range(len(self.shapes)):
+            first = found[-1].start if found else 0
+            if found and self.edge_starts[k + 1] - self.edge_starts[first] <= most:
+                found[-1] = range(first, k + 1)
+            else:
+                found.append(range(k, k + 1))
+        return found
+
+    def edges_of(self, span: range) -> slice:
+        """Where the edges of a run of blocks lie."""
+        return slice(self.edge_starts[span.start], self.edge_starts[span.stop])
+
+    def blocks_of(self, x: Tensor, span: range) -> list[Tensor]:
+        """Views `(batch, tails, heads)` of the flat edges of a run of blocks."""
+        shapes = self.shapes[span.start : span.stop]
+        parts = torch.split(x, [tails * heads for tails, heads in shapes], dim=1)
+        return [p.view(-1, *shape) for p, shape in zip(parts, shapes, strict=True)]
+
+    def drops_of(self, y: Tensor, span: range) -> Tensor:
+        """Potential of the tail minus that of the head, flat, for a run of blocks."""
+        rows = self.rows(y)
+        drops = [rows[k + 1][:, :, None] - rows[k][:, None, :] for k in span]
+        return torch.cat([drop.flatten(1) for drop in drops], 1)
 
     def new_nodes(self, like: Tensor) -> Tensor:
         """Zeros, one for each node."""

@@ -1,4 +1,4 @@
-"""The passes over the edges that the solver makes, block by block, in plain torch.
+"""The passes over the edges that the solver makes, in plain torch.
 
 Nothing of a direction is stored. Every step of an edge follows from the step dy of the potentials:
 
@@ -8,7 +8,7 @@ Nothing of a direction is stored. Every step of an edge follows from the step dy
 d and dd being the drops of y and dy along the edge, and `low`, `high` what f z and s v shall
 become: mu for the affine direction, `target` for the plain one, and for the corrected one
 `target` less `theta` times the products of the affine steps. So each pass recomputes what it needs
-from f, s, z, v and the potentials, and keeps one block at a time in the cache.
+from f, s, z, v and the potentials, for a run of blocks at a time, few enough for the cache.
 
 Edges that do not exist hold 0 in all four arrays and take no part.
 
@@ -25,6 +25,7 @@ from torch import Tensor
 from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
 
+EDGES_IN_CACHE = 2**16
 FINEST = 1e-9  # finest change of a potential that `balance` resolves by halving
 REACH = 70.0  # its bracket, FINEST * sinh(+-REACH)
 
@@ -106,8 +107,8 @@ class Ahead:
 
 
 @dataclass
-class _Block:
-    """One block of edges at a point: f, s, z, v, their shared reciprocals, and the drop."""
+class _Edges:
+    """The edges of a run of blocks at a point, flat: f, s, z, v, reciprocals, and the drop."""
 
     live: Tensor
     flow: Tensor
@@ -152,20 +153,21 @@ def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
 def _linearised(point: Point, mu: Tensor, chain: Chain, weight: Tensor) -> Linearised:
     nodes = [chain.new_nodes(point.potential) for _ in range(5)]
     found = Linearised(weight, *nodes, *(torch.zeros_like(mu) for _ in range(3)))
-    for k, block in enumerate(_blocks(point, chain)):
+    for span, block in _spans(point, chain):
         lower, upper = block.flow * block.lower, block.slack * block.upper
         off = torch.maximum((lower - _each(mu)).abs(), (upper - _each(mu)).abs()) * block.live
         dual = block.lower - block.upper + block.drop
         relative = dual.abs() / (block.lower + block.upper) * block.live
-        found.centrality = torch.maximum(found.centrality, off.amax((1, 2)) / mu)
-        found.stationarity = torch.maximum(found.stationarity, relative.amax((1, 2)))
-        found.products += ((lower + upper) * block.live).sum((1, 2))
-        chain.blocks(found.weight)[k].copy_(block.weight)
-        _add(found.balance, block.flow * block.live, k, chain)
-        _add(found.pull, block.weight * block.drop, k, chain)
-        _add(found.push, block.weight * (block.per_flow - block.per_slack), k, chain)
-        chain.rows(found.inward)[k] += block.weight.sum(1)
-        chain.rows(found.outward)[k + 1] += block.weight.sum(2)
+        found.centrality = torch.maximum(found.centrality, off.amax(1) / mu)
+        found.stationarity = torch.maximum(found.stationarity, relative.amax(1))
+        found.products += ((lower + upper) * block.live).sum(1)
+        weight[:, chain.edges_of(span)] = block.weight
+        _add(found.balance, block.flow * block.live, span, chain)
+        _add(found.pull, block.weight * block.drop, span, chain)
+        _add(found.push, block.weight * (block.per_flow - block.per_slack), span, chain)
+        for k, w in zip(span, chain.blocks_of(block.weight, span), strict=True):
+            chain.rows(found.inward)[k] += w.sum(1)
+            chain.rows(found.outward)[k + 1] += w.sum(2)
     return found
 
 
@@ -173,17 +175,16 @@ def look_ahead(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Ahead:
     """What the full affine step, towards mu, would do."""
     none = torch.zeros_like(mu)
     ahead = Ahead(none, none, none, none, none, chain.new_nodes(point.potential))
-    steps = chain.drops(affine)
-    for k, block in enumerate(_blocks(point, chain)):
-        flow, lower, upper = _affine(block, _each(mu), steps[k])
+    for span, block in _spans(point, chain):
+        flow, lower, upper = _affine(block, _each(mu), chain.drops_of(affine, span))
         primal, dual = block.rates(flow, lower, upper)
-        ahead.primal = torch.maximum(ahead.primal, primal.amax((0, 2, 3)))
-        ahead.dual = torch.maximum(ahead.dual, dual.amax((0, 2, 3)))
+        ahead.primal = torch.maximum(ahead.primal, primal.amax((0, 2)))
+        ahead.dual = torch.maximum(ahead.dual, dual.amax((0, 2)))
         along = (block.flow * lower + block.slack * upper) * block.live
-        ahead.dual_slope = ahead.dual_slope + along.sum((1, 2))
-        ahead.primal_slope = ahead.primal_slope + (flow * (block.lower - block.upper)).sum((1, 2))
-        ahead.bend = ahead.bend + (flow * (lower - upper)).sum((1, 2))
-        _add(ahead.correction, block.weight * _correction(block, flow, lower, upper), k, chain)
+        ahead.dual_slope = ahead.dual_slope + along.sum(1)
+        ahead.primal_slope = ahead.primal_slope + (flow * (block.lower - block.upper)).sum(1)
+        ahead.bend = ahead.bend + (flow * (lower - upper)).sum(1)
+        _add(ahead.correction, block.weight * _correction(block, flow, lower, upper), span, chain)
     return ahead
 
 
@@ -204,8 +205,9 @@ def try_corrections(
     """
     mu, target = _each(step.mu), _each(step.target)
     largest = point.flow.new_zeros(2, len(thetas), len(point.flow))
-    drops = [chain.drops(y) for y in (step.affine, step.direction, correction)]
-    for block, affine, plain, corrected in zip(_blocks(point, chain), *drops, strict=True):
+    for span, block in _spans(point, chain):
+        nodes = (step.affine, step.direction, correction)
+        affine, plain, corrected = (chain.drops_of(y, span) for y in nodes)
         flow, lower, upper = _affine(block, mu, affine)
         extra = block.weight * (_correction(block, flow, lower, upper) + corrected)
         first = block.flow_step(target, target, plain)
@@ -217,7 +219,7 @@ def try_corrections(
         )
         for at, theta in enumerate(thetas.tolist()):
             for kind in (0, 1):
-                used = (base[kind] + theta * slope[kind]).amax((0, 2, 3))
+                used = (base[kind] + theta * slope[kind]).amax((0, 2))
                 largest[kind, at] = torch.maximum(largest[kind, at], used)
     return largest[0].T, largest[1].T
 
@@ -225,17 +227,17 @@ def try_corrections(
 def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearised:
     """Move the point, in place, and linearise there. The old `weight` is overwritten."""
     mu, target, theta = _each(step.mu), _each(step.target), _each(step.theta)
-    drops = zip(chain.drops(step.affine), chain.drops(step.direction), strict=True)
-    kept = point.blocks(chain)
-    for block, here, (affine, drop) in zip(_blocks(point, chain), kept, drops, strict=True):
+    arrays = (point.flow, point.slack, point.lower, point.upper)
+    for span, block in _spans(point, chain):
+        affine, drop = (chain.drops_of(y, span) for y in (step.affine, step.direction))
         flow, lower, upper = _affine(block, mu, affine)
         low, high = target - theta * flow * lower, target + theta * flow * upper
         flow_step = block.flow_step(low, high, drop)
         lower_step, upper_step = block.lower_step(low, flow_step), block.upper_step(high, flow_step)
         lengths = (step.primal, -step.primal, step.dual, step.dual)
         moves = (flow_step, flow_step, lower_step, upper_step)
-        for array, length, move in zip(here, lengths, moves, strict=True):
-            array += _each(length) * move * block.live
+        for array, length, move in zip(arrays, lengths, moves, strict=True):
+            array[:, chain.edges_of(span)] += _each(length) * move * block.live
     move_potentials(point, step)
     return _linearised(point, step.mu, chain, weight)
 
@@ -297,35 +299,37 @@ def exact_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return total, (a - (total - seen)) + (b - seen)
 
 
-def _blocks(point: Point, chain: Chain) -> Iterator[_Block]:
-    drops = (chain.drops(point.potential), chain.drops(point.carry))
-    for edges, drop, carry in zip(point.blocks(chain), *drops, strict=True):
+def _spans(point: Point, chain: Chain) -> Iterator[tuple[range, _Edges]]:
+    arrays = (point.flow, point.slack, point.lower, point.upper)
+    for span in chain.spans(EDGES_IN_CACHE // len(point.flow)):
+        edges = [array[:, chain.edges_of(span)] for array in arrays]
         live = edges[0] > 0
         flow, slack, lower, upper = (torch.where(live, x, 1.0) for x in edges)
         per_flow, per_slack = 1 / flow, 1 / slack
         weight = live / (lower * per_flow + upper * per_slack)
-        drop = drop + carry
-        yield _Block(live, flow, slack, lower, upper, drop, per_flow, per_slack, weight)
+        drop = chain.drops_of(point.potential, span) + chain.drops_of(point.carry, span)
+        yield span, _Edges(live, flow, slack, lower, upper, drop, per_flow, per_slack, weight)
 
 
-def _affine(block: _Block, mu: Tensor, drop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _affine(block: _Edges, mu: Tensor, drop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Affine steps of flow and multipliers."""
     flow = block.flow_step(mu, mu, drop)
     return flow, block.lower_step(mu, flow), block.upper_step(mu, flow)
 
 
-def _correction(block: _Block, flow: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+def _correction(block: _Edges, flow: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """The force of the second-order terms that the affine step overlooks."""
     return -flow * (lower * block.per_flow + upper * block.per_slack)
 
 
-def _add(nodes: Tensor, edges: Tensor, k: int, chain: Chain) -> None:
-    """Add what enters and subtract what leaves, of block k."""
+def _add(nodes: Tensor, edges: Tensor, span: range, chain: Chain) -> None:
+    """Add what enters and subtract what leaves, of a run of blocks."""
     rows = chain.rows(nodes)
-    rows[k] += edges.sum(1)
-    rows[k + 1] -= edges.sum(2)
+    for k, block in zip(span, chain.blocks_of(edges, span), strict=True):
+        rows[k] += block.sum(1)
+        rows[k + 1] -= block.sum(2)
 
 
 def _each(x: Tensor) -> Tensor:
-    """One number a problem, ready to meet blocks."""
-    return x[:, None, None]
+    """One number a problem, ready to meet flat edges."""
+    return x[:, None]
