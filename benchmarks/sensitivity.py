@@ -263,7 +263,8 @@ def plot(by_tensor: dict[str, Measured], path: Path) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    matplotlib.rcParams.update({"font.size": 10, "svg.hashsalt": "attnflow"})
+    style = {"font.size": 10, "svg.hashsalt": "attnflow", "svg.fonttype": "none"}
+    matplotlib.rcParams.update(style)
     figure, axes = plt.subplots(3, 2, figsize=(9, 8), sharex="col", sharey="row")
     for column, (key, label) in zip(
         axes.T, [("gap", "relative gap"), ("mu", "mu, in units of the capacities")], strict=True
@@ -281,6 +282,7 @@ def plot(by_tensor: dict[str, Measured], path: Path) -> None:
     axes[2, 0].set_ylabel("factorisations, median")
     axes[0, 0].legend(title="tensor", frameon=False, loc="lower left")
     for axis in axes.flat:
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
