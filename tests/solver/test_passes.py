@@ -178,3 +178,30 @@ def test_the_plain_passes_do_not_depend_on_how_edges_are_cut(monkeypatch):
     assert [len(span) for span in chain.spans(1)] == [1] * len(chain.shapes)
     assert chain.spans(10**9) == [range(len(chain.shapes))]
     assert_same(together, passes.look_ahead(point, step.affine, step.mu, chain))
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_centre(chain):
+    u, mu = random_point(chain).flow, 1e-3 * random(3, 4, 2)
+    potential = random((3, chain.nodes), 3, 1)
+
+    plain = passes.centre(u, potential, mu, chain)
+
+    assert_same(plain, compiled.centre(u, potential, mu, chain))
+    live = u > 0
+    assert (((plain.flow * plain.lower / mu[:, None])[live] - 1).abs() < 1e-14).all()
+    assert ((plain.flow + plain.slack - u).abs() <= 1e-15 * u).all()
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_gather_bins(chain):
+    u = random_point(chain).flow
+
+    totals, counts = passes.gather_bins(u, chain, 8)
+    others = compiled.gather_bins(u, chain, 8)
+
+    assert_close(totals, others[0])
+    assert torch.equal(counts, others[1])
+    for k, block in enumerate(chain.blocks(u)[:-1]):
+        assert torch.equal(counts[:, k].sum(1), (block > 0).sum((1, 2)).double())
+        torch.testing.assert_close(totals[:, k].sum(1), block.sum((1, 2)))

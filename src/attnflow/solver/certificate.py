@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from attnflow.solver import passes
 from attnflow.solver.chain import Chain
 from attnflow.solver.interior_point import UNBOUNDED, Problem
 from attnflow.solver.passes import Linearised, Point
@@ -27,7 +28,7 @@ class Edges(Protocol):
     potential: Tensor
     carry: Tensor
 
-    def blocks(self, chain: Chain) -> Iterator[tuple[Tensor, ...]]: ...
+    def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]: ...
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,17 @@ def residuals(point: Edges, problem: Problem, chain: Chain) -> Residuals:
     """How far a point is from the barrier's optimum."""
     balance = chain.new_nodes(point.potential)
     worst = problem.mu.new_zeros(3, len(problem.mu))
-    drops = (chain.drops(point.potential), chain.drops(point.carry))
-    blocks = zip(chain.blocks(problem.u), point.blocks(chain), *drops, strict=True)
-    for k, (u, (flow, slack, lower, upper), drop, carry) in enumerate(blocks):
-        chain.rows(balance)[k].add_(flow.sum(1))
-        chain.rows(balance)[k + 1].sub_(flow.sum(2))
-        dead, mu = u <= 0, problem.mu[:, None, None]
-        dual = ((drop + carry).add_(lower).sub_(upper)).abs_().div_(lower + upper)
+    mu = problem.mu[:, None]
+    for span, (flow, slack, lower, upper) in point.spans(chain):
+        passes.add(balance, flow, span, chain)
+        u = problem.u[:, chain.edges_of(span)]
+        drop = chain.drops_of(point.potential, span).add_(chain.drops_of(point.carry, span))
+        dual = drop.add_(lower).sub_(upper).abs_().div_(lower + upper)
         centre = torch.maximum((flow * lower - mu).abs_(), (slack * upper - mu).abs_())
         # The slack is carried on its own, and is worth something only as far as it is u - f.
         drift = (flow + slack).sub_(u).abs_().div_(slack).masked_fill_(u >= UNBOUNDED, 0)
         for at, error in enumerate((dual, centre, drift)):
-            largest = error.masked_fill_(dead, 0).amax((1, 2))
-            worst[at] = torch.maximum(worst[at], largest)
+            worst[at] = torch.maximum(worst[at], error.masked_fill_(u <= 0, 0).amax(1))
     return Residuals(
         conservation=balance[:, 1:-1].abs().amax(1) / -balance[:, -1],
         stationarity=worst[0],
@@ -81,7 +80,11 @@ def upper_bound(point: Edges, problem: Problem, chain: Chain) -> Tensor:
     source = point.potential[:, -2:-1]
     height = (point.potential / source).clamp(0, 1)
     cut = torch.zeros_like(problem.mu)
-    for u, drop in zip(chain.blocks(problem.u)[:-1], chain.drops(height)[:-1], strict=True):
-        cut += torch.where((drop > 0) & (u > 0), drop * u, 0.0).sum((1, 2))
+    below_return = len(chain.shapes) - 1
+    for span in chain.spans(passes.EDGES_IN_CACHE // len(cut)):
+        inner = range(span.start, min(span.stop, below_return))
+        if inner:
+            u, drop = problem.u[:, chain.edges_of(inner)], chain.drops_of(height, inner)
+            cut += torch.where((drop > 0) & (u > 0), drop * u, 0.0).sum(1)
     proven = torch.isfinite(cut) & (source[:, 0] > 0)
     return torch.where(proven, cut.clamp(max=1), torch.ones_like(cut))

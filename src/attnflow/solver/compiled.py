@@ -1,6 +1,6 @@
 """The passes over the edges in fused form, compiled for the processor at hand by numba.
 
-Same four functions as `passes`, which says what they compute; here an edge is read once a pass, and
+Same functions as `passes`, which says what they compute; here an edge is read once a pass, and
 everything that needs it is done while it is in a register. That is some twenty times faster, and
 less easy to read, which is why nothing else in the solver is written this way.
 
@@ -121,6 +121,21 @@ def balance(
     _balance_nodes(out, into, below, here, above, mu.numpy(), halvings)
 
 
+def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
+    flow, slack, lower, upper = (torch.empty_like(u) for _ in range(4))
+    point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
+    work = _Work(point, chain)
+    _centre_rows(work.pieces, u.numpy(), potential.numpy(), mu.numpy(), work.edges)
+    return point
+
+
+def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
+    totals, counts = np.zeros((2, len(u), len(chain.shapes) - 1, bins))
+    limits = 10 ** (-np.arange(1, bins) / 2)
+    _gather_bins(np.array(chain.edge_starts), u.numpy(), limits, totals, counts)
+    return torch.from_numpy(totals), torch.from_numpy(counts)
+
+
 class _Work:
     """Arrays of a point for the compiled loops, and room for what the pieces find.
 
@@ -211,17 +226,12 @@ def _advance_rows(moving, pieces, edges, weight, before, after, numbers, sums, e
         old_heads = (old[0, h], old[1, h], old[2, h], old[3, h])
         new_heads = (new[0, h], new[1, h])
         for i in range(first, last):
-            e = start + i * n
-            row = (
-                flow[b, e : e + n],
-                slack[b, e : e + n],
-                lower[b, e : e + n],
-                upper[b, e : e + n],
-            )
+            e = slice(start + i * n, start + i * n + n)
+            row = (flow[b, e], slack[b, e], lower[b, e], upper[b, e])
             if moving:
                 _move_row(row, old[:, tail + i], old_heads, numbers[b], n)
             centrality, stationarity, products, balance, pull, push, total = _linearise_row(
-                row, weight[b, e : e + n], new[:, tail + i], new_heads, numbers[b, 0],
+                row, weight[b, e], new[:, tail + i], new_heads, numbers[b, 0],
                 enter[b, piece], n,
             )  # fmt: skip
             found = sums[b, piece]
@@ -282,13 +292,8 @@ def _look_ahead_rows(pieces, edges, nodes, mu, sums, enter, leave):
         h = slice(head, head + n)
         heads = (nodes[b, 0, h], nodes[b, 1, h], nodes[b, 2, h])
         for i in range(first, last):
-            e = start + i * n
-            row = (
-                flow[b, e : e + n],
-                slack[b, e : e + n],
-                lower[b, e : e + n],
-                upper[b, e : e + n],
-            )
+            e = slice(start + i * n, start + i * n + n)
+            row = (flow[b, e], slack[b, e], lower[b, e], upper[b, e])
             primal, dual, primal_slope, dual_slope, bend, leaving = _look_ahead_row(
                 row, nodes[b, :, tail + i], heads, mu[b],
                 enter[b, piece, 0], n,
@@ -335,13 +340,8 @@ def _try_rows(pieces, edges, nodes, numbers, thetas, sums):
             nodes[b, 0, h], nodes[b, 1, h], nodes[b, 2, h], nodes[b, 3, h], nodes[b, 4, h]
         )  # fmt: skip
         for i in range(first, last):
-            e = start + i * n
-            row = (
-                flow[b, e : e + n],
-                slack[b, e : e + n],
-                lower[b, e : e + n],
-                upper[b, e : e + n],
-            )
+            e = slice(start + i * n, start + i * n + n)
+            row = (flow[b, e], slack[b, e], lower[b, e], upper[b, e])
             used = _try_row(
                 row, nodes[b, :, tail + i], heads,
                 numbers[b, 0], numbers[b, 1], thetas, n,
@@ -454,3 +454,47 @@ def _leaving(u, tail, head, mu):
 def _enter(u, tail, head, mu, entering):
     for j in range(len(u)):
         entering[j] += _centred_flow(u[j], tail - head[j], mu)
+
+
+@_over_rows
+def _centre_rows(pieces, u, potential, mu, edges):
+    flow, slack, lower, upper = edges
+    for at in numba.prange(len(u) * len(pieces)):
+        b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
+        start, first, last, head, tail, n = pieces[piece]
+        for i in range(first, last):
+            e = slice(start + i * n, start + i * n + n)
+            row = (flow[b, e], slack[b, e], lower[b, e], upper[b, e])
+            heads = potential[b, head : head + n]
+            _centre_row(u[b, e], potential[b, tail + i], heads, mu[b], row)
+
+
+@_row
+def _centre_row(u, tail, head, mu, row):
+    flow, slack, lower, upper = row
+    for j in range(len(u)):
+        drop = tail - head[j]
+        along = abs(drop * u[j])
+        far = along + np.sqrt(along * along + 4 * mu * mu)
+        larger, smaller = u[j] * far / (far + 2 * mu), u[j] * (2 * mu) / (far + 2 * mu)
+        f, s = (larger, smaller) if drop > 0 else (smaller, larger)
+        flow[j], slack[j] = f, s
+        lower[j], upper[j] = mu / f if u[j] > 0 else 0.0, mu / s if u[j] > 0 else 0.0
+
+
+@_over_rows
+def _gather_bins(starts, u, limits, totals, counts):
+    blocks = totals.shape[1]
+    for at in numba.prange(len(u) * blocks):
+        b, k = np.int64(at) // blocks, np.int64(at) % blocks
+        block = u[b, starts[k] : starts[k + 1]]
+        largest = 0.0
+        for j in range(len(block)):
+            largest = max(largest, block[j])
+        for j in range(len(block)):
+            if block[j] > 0:
+                index = 0
+                for c in range(len(limits)):
+                    index += block[j] <= largest * limits[c]
+                totals[b, k, index] += block[j]
+                counts[b, k, index] += 1

@@ -21,7 +21,7 @@ from attnflow.solver.block_tridiagonal import factor
 from attnflow.solver.chain import Chain
 from attnflow.solver.interior_point import TO_BOUNDARY, UNBOUNDED, Problem, starting_mu
 from attnflow.solver.kernels import Kernels
-from attnflow.solver.passes import centred, exact_sum
+from attnflow.solver.passes import add, centred, exact_sum
 from attnflow.solver.start import starting_potentials
 
 REDUCTION = 0.1  # from one mu to the next
@@ -44,6 +44,11 @@ class CentredPoint:
             flow, slack = centred(u, drop, self.mu)
             lower, upper = (torch.where(u > 0, self.mu / x, 0.0) for x in (flow, slack))
             yield flow, slack, lower, upper
+
+    def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
+        """The same, flat, each a run of one block."""
+        for k, block in enumerate(self.blocks(chain)):
+            yield range(k, k + 1), tuple(x.flatten(1) for x in block)
 
     def drops(self, chain: Chain) -> Iterator[Tensor]:
         for drop, carry in zip(chain.drops(self.potential), chain.drops(self.carry), strict=True):
@@ -110,9 +115,8 @@ def _sums(point: CentredPoint, chain: Chain) -> _Sums:
     flows = (flow for flow, *_ in point.blocks(chain))
     blocks = zip(flows, point.weights(chain), point.drops(chain), strict=True)
     for k, (flow, weight, drop) in enumerate(blocks):
-        for nodes, edges in ((balance, flow), (pull, weight * drop)):
-            chain.rows(nodes)[k].add_(edges.sum(1))
-            chain.rows(nodes)[k + 1].sub_(edges.sum(2))
+        add(balance, flow.flatten(1), range(k, k + 1), chain)
+        add(pull, (weight * drop).flatten(1), range(k, k + 1), chain)
         chain.rows(inward)[k].add_(weight.sum(1))
         chain.rows(outward)[k + 1].add_(weight.sum(2))
     value = -balance[:, -1]
@@ -164,8 +168,7 @@ def _searched(
 
 def _balance(point: CentredPoint, chain: Chain) -> Tensor:
     balance = chain.new_nodes(point.potential)
-    for k, (flow, *_) in enumerate(point.blocks(chain)):
-        chain.rows(balance)[k].add_(flow.sum(1))
-        chain.rows(balance)[k + 1].sub_(flow.sum(2))
+    for span, (flow, *_) in point.spans(chain):
+        add(balance, flow, span, chain)
     balance[:, [0, -1]] = 0
     return balance

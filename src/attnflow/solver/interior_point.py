@@ -31,7 +31,7 @@ from torch import Tensor
 
 from attnflow.solver.chain import Chain
 from attnflow.solver.kernels import Kernels
-from attnflow.solver.passes import Ahead, Linearised, Point, Step, centred
+from attnflow.solver.passes import Ahead, Linearised, Point, Step
 from attnflow.solver.start import starting_potentials
 
 CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
@@ -69,17 +69,7 @@ def first_point(problem: Problem, chain: Chain, kernels: Kernels) -> Point:
     """The centred start of `start`, at a larger mu than the final one."""
     mu = starting_mu(problem)
     potential = starting_potentials(problem.u, mu, chain, kernels)
-    flow, slack, lower, upper = (torch.zeros_like(problem.u) for _ in range(4))
-    point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
-    arrays = (problem.u, point.flow, point.slack, point.lower, point.upper)
-    blocks = zip(*map(chain.blocks, arrays), chain.drops(potential), strict=True)
-    for u, flow, slack, lower, upper, drop in blocks:
-        for x, multiplier, near in zip(
-            (flow, slack), (lower, upper), centred(u, drop, mu), strict=True
-        ):
-            x.copy_(near)
-            multiplier.copy_(torch.where(u > 0, mu[:, None, None] / near, 0.0))
-    return point
+    return kernels.centre(problem.u, potential, mu, chain)
 
 
 def step(

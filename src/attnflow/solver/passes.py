@@ -12,8 +12,8 @@ from f, s, z, v and the potentials, for a run of blocks at a time, few enough fo
 
 Edges that do not exist hold 0 in all four arrays and take no part.
 
-`balance` is the pass of the start. `compiled` has the same five functions in fused form; the two
-are tested against each other.
+`gather_bins`, `balance` and `centre` are the passes of the start. `compiled` has the same functions
+in fused form; the two are tested against each other.
 """
 
 from collections.abc import Iterator
@@ -46,10 +46,11 @@ class Point:
     potential: Tensor
     carry: Tensor
 
-    def blocks(self, chain: Chain) -> Iterator[tuple[Tensor, ...]]:
-        """Flow, slack, lower and upper of each block."""
+    def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
+        """Views of flow, slack, lower and upper, flat, for one run of blocks after the other."""
         arrays = (self.flow, self.slack, self.lower, self.upper)
-        return zip(*map(chain.blocks, arrays), strict=True)
+        for span in chain.spans(EDGES_IN_CACHE // len(self.flow)):
+            yield span, tuple(array[:, chain.edges_of(span)] for array in arrays)
 
 
 @dataclass
@@ -162,9 +163,9 @@ def _linearised(point: Point, mu: Tensor, chain: Chain, weight: Tensor) -> Linea
         found.stationarity = torch.maximum(found.stationarity, relative.amax(1))
         found.products += ((lower + upper) * block.live).sum(1)
         weight[:, chain.edges_of(span)] = block.weight
-        _add(found.balance, block.flow * block.live, span, chain)
-        _add(found.pull, block.weight * block.drop, span, chain)
-        _add(found.push, block.weight * (block.per_flow - block.per_slack), span, chain)
+        add(found.balance, block.flow * block.live, span, chain)
+        add(found.pull, block.weight * block.drop, span, chain)
+        add(found.push, block.weight * (block.per_flow - block.per_slack), span, chain)
         for k, w in zip(span, chain.blocks_of(block.weight, span), strict=True):
             chain.rows(found.inward)[k] += w.sum(1)
             chain.rows(found.outward)[k + 1] += w.sum(2)
@@ -184,7 +185,7 @@ def look_ahead(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Ahead:
         ahead.dual_slope = ahead.dual_slope + along.sum(1)
         ahead.primal_slope = ahead.primal_slope + (flow * (block.lower - block.upper)).sum(1)
         ahead.bend = ahead.bend + (flow * (lower - upper)).sum(1)
-        _add(ahead.correction, block.weight * _correction(block, flow, lower, upper), span, chain)
+        add(ahead.correction, block.weight * _correction(block, flow, lower, upper), span, chain)
     return ahead
 
 
@@ -271,6 +272,40 @@ def balance(
     here += torch.where(leaving > 0, FINEST * torch.sinh(middle), 0.0)
 
 
+def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
+    """The point whose flows and multipliers are centred for the potentials, `(batch,)` mu."""
+    flow, slack, lower, upper = (torch.empty_like(u) for _ in range(4))
+    point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
+    for span, edges in point.spans(chain):
+        here = u[:, chain.edges_of(span)]
+        near = centred(here, chain.drops_of(potential, span), mu)
+        for x, found in zip(edges, near, strict=False):
+            x.copy_(found)
+        for x, found in zip(edges[2:], near, strict=True):
+            x.copy_(torch.where(here > 0, _each(mu) / found, 0.0))
+    return point
+
+
+def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
+    """Edges of each block but the last by capacity, `(batch, blocks - 1, bins)` both.
+
+    A bin is half a decade wide, from the largest capacity of the block down; the last takes all
+    that is smaller.
+
+    Returns:
+        The sum of the capacities in each bin, and the number of the edges.
+    """
+    limits = 10 ** (-torch.arange(1, bins, dtype=u.dtype, device=u.device) / 2)
+    totals, counts = [], []
+    for block in chain.blocks(u)[:-1]:
+        flat = block.flatten(1)
+        index = (flat[..., None] <= flat.amax(1, keepdim=True)[..., None] * limits).sum(2)
+        zeros = u.new_zeros(len(u), bins)
+        totals.append(zeros.scatter_add(1, index, flat))
+        counts.append(zeros.scatter_add(1, index, (flat > 0).to(u.dtype)))
+    return torch.stack(totals, 1), torch.stack(counts, 1)
+
+
 def centred(u: Tensor, drop: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Flow and slack with f + s = u and drop = mu (1/s - 1/f), without cancellation.
 
@@ -300,9 +335,7 @@ def exact_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spans(point: Point, chain: Chain) -> Iterator[tuple[range, _Edges]]:
-    arrays = (point.flow, point.slack, point.lower, point.upper)
-    for span in chain.spans(EDGES_IN_CACHE // len(point.flow)):
-        edges = [array[:, chain.edges_of(span)] for array in arrays]
+    for span, edges in point.spans(chain):
         live = edges[0] > 0
         flow, slack, lower, upper = (torch.where(live, x, 1.0) for x in edges)
         per_flow, per_slack = 1 / flow, 1 / slack
@@ -322,8 +355,8 @@ def _correction(block: _Edges, flow: Tensor, lower: Tensor, upper: Tensor) -> Te
     return -flow * (lower * block.per_flow + upper * block.per_slack)
 
 
-def _add(nodes: Tensor, edges: Tensor, span: range, chain: Chain) -> None:
-    """Add what enters and subtract what leaves, of a run of blocks."""
+def add(nodes: Tensor, edges: Tensor, span: range, chain: Chain) -> None:
+    """Add to nodes what enters and subtract what leaves, of the flat edges of a run of blocks."""
     rows = chain.rows(nodes)
     for k, block in zip(span, chain.blocks_of(edges, span), strict=True):
         rows[k] += block.sum(1)

@@ -56,8 +56,10 @@ class Report:
     ) -> None:
         """Keep the networks `at`, which are the problems `places` of their group."""
         scale, nodes = ready.scale[places], [row[places] for row in ready.nodes]
-        for k, (flow, *_) in enumerate(ended.point.blocks(ready.chain)):
-            self._keep(at, k, flow * scale[:, None, None], nodes)
+        for span, (flow, *_) in ended.point.spans(ready.chain):
+            flows = ready.chain.blocks_of(flow * scale[:, None], span)
+            for k, block in zip(span, flows, strict=True):
+                self._keep(at, k, block, nodes)
         self.bound[at] = ended.bound * scale
         self.mu[at] = ready.problem.mu[places] * scale
         measured = ended.residuals

@@ -40,8 +40,8 @@ def starting_potentials(u: Tensor, mu: Tensor, chain: Chain, kernels: Kernels) -
         chain: The networks' sizes.
         kernels: The passes to use.
     """
-    binned = [_binned(block) for block in chain.blocks(u)[:-1]]
-    sizes, counts = (torch.stack(parts, 1) for parts in zip(*binned, strict=True))
+    totals, counts = kernels.gather_bins(u, chain, BINS)
+    sizes = totals / counts.clamp(min=1)
     drops = GRID.to(u.device) * (1 + mu * counts.sum((1, 2)))[:, None]
     flow, _ = centred(sizes[:, :, None], drops[:, None, :, None], mu)
     carried = (flow * counts[:, :, None]).sum(-1)
@@ -50,28 +50,6 @@ def starting_potentials(u: Tensor, mu: Tensor, chain: Chain, kernels: Kernels) -
     for row in (*reversed(inner), *inner[1:]):
         kernels.balance(u, chain, row, potential, mu, HALVINGS)
     return potential
-
-
-def _binned(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean capacity (0 where empty) and number of the edges `(batch, tails, heads)` in each bin.
-
-    The bins are half a decade wide, and the last takes all that is smaller.
-    """
-    largest = u.amax((1, 2), keepdim=True)
-    above, total = [(u > 0).sum((1, 2))], [u.sum((1, 2))]
-    for k in range(1, BINS):
-        inside = u > largest * 10 ** (-k / 2)
-        above.append(inside.sum((1, 2)))
-        total.append((u * inside).sum((1, 2)))
-    counts = _between(above).to(u.dtype)
-    return _between(total) / counts.clamp(min=1), counts
-
-
-def _between(cumulated: list[Tensor]) -> Tensor:
-    """`(batch, bins)` from what lies above each limit, the lowest limit first in the list."""
-    everything, *above = cumulated
-    limits = torch.stack([torch.zeros_like(everything), *above, everything], 1)
-    return limits.diff(dim=1).clamp(min=0)
 
 
 def _balanced_drops(carried: Tensor, drops: Tensor, mu: Tensor) -> Tensor:
