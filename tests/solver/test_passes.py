@@ -100,15 +100,16 @@ def test_advance(chain):
     assert not torch.equal(point.lower, start.lower)
 
 
+@pytest.mark.parametrize("end", [-1, 0, 1])
 @pytest.mark.parametrize("chain", CHAINS)
-def test_balance(chain):
+def test_balance(chain, end):
     u = random_point(chain).flow
     potential, mu = random((3, chain.nodes), 3, 1), 1e-3 * random(3, 4, 2)
     row = 1
     plain, fused = potential.clone(), potential.clone()
 
-    passes.balance(u, chain, row, plain, mu, 30)
-    compiled.balance(u, chain, row, fused, mu, 30)
+    passes.balance(u, chain, row, plain, mu, 30, end)
+    compiled.balance(u, chain, row, fused, mu, 30, end)
 
     torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
     assert not torch.equal(plain, potential)

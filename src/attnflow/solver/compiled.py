@@ -114,11 +114,11 @@ def try_corrections(
 
 
 def balance(
-    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int
+    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
 ) -> None:
     out, into = (chain.blocks(u)[k].numpy() for k in (row - 1, row))
     below, here, above = (y.numpy() for y in chain.rows(potential)[row - 1 : row + 2])
-    _balance_nodes(out, into, below, here, above, mu.numpy(), halvings)
+    _balance_nodes(out, into, below, here, above, mu.numpy(), halvings, end)
 
 
 def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
@@ -404,7 +404,7 @@ def _gather(pieces, heads, out):
 
 
 @_over_rows
-def _balance_nodes(out, into, below, here, above, mu, halvings):
+def _balance_nodes(out, into, below, here, above, mu, halvings, end):
     batch, n = here.shape
     pieces = (n + NODES_AT_ONCE - 1) // NODES_AT_ONCE
     for at in numba.prange(batch * pieces):
@@ -412,12 +412,12 @@ def _balance_nodes(out, into, below, here, above, mu, halvings):
         last = min(first + NODES_AT_ONCE, n)
         _balance_piece(
             out[b, first:last], into[b, :, first:last], below[b], here[b, first:last], above[b],
-            mu[b], halvings,
+            mu[b], halvings, end,
         )  # fmt: skip
 
 
 @_row
-def _balance_piece(out, into, below, here, above, mu, halvings):
+def _balance_piece(out, into, below, here, above, mu, halvings, end):
     n, width = len(here), REACH
     middle, trial = np.zeros(n), np.empty(n)
     leaving, entering = np.empty(n), np.empty(n)
@@ -432,7 +432,7 @@ def _balance_piece(out, into, below, here, above, mu, halvings):
             middle[i] += -width if leaving[i] > entering[i] else width
     for i in range(n):
         if leaving[i] > 0:
-            here[i] += FINEST * np.sinh(middle[i])
+            here[i] += FINEST * np.sinh(middle[i] + end * width)
 
 
 @_edge

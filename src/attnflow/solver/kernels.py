@@ -34,7 +34,14 @@ class Kernels(Protocol):
     def centre(self, u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point: ...
     def gather_bins(self, u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]: ...
     def balance(
-        self, u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int
+        self,
+        u: Tensor,
+        chain: Chain,
+        row: int,
+        potential: Tensor,
+        mu: Tensor,
+        halvings: int,
+        end: int,
     ) -> None: ...
 
 

@@ -244,7 +244,7 @@ def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearise
 
 
 def balance(
-    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int
+    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
 ) -> None:
     """Move a row of the potentials, in place, until as much enters as leaves each of its nodes.
 
@@ -259,6 +259,8 @@ def balance(
         potential: `(batch, nodes)`.
         mu: `(batch,)` barrier weight.
         halvings: How often to look at the edges.
+        end: Of the last bracket take the middle (0), the lower end (-1), where not more leaves than
+            enters, or the upper (1), where not more enters.
     """
     below, here, above = chain.rows(potential)[row - 1 : row + 2]
     out, into = (chain.blocks(u)[k] for k in (row - 1, row))
@@ -269,7 +271,7 @@ def balance(
         entering = centred(into, above[:, :, None] - trial[:, None, :], mu)[0].sum(1)
         width /= 2
         middle += torch.where(leaving > entering, -width, width)
-    here += torch.where(leaving > 0, FINEST * torch.sinh(middle), 0.0)
+    here += torch.where(leaving > 0, FINEST * torch.sinh(middle + end * width), 0.0)
 
 
 def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:

@@ -48,8 +48,16 @@ def starting_potentials(u: Tensor, mu: Tensor, chain: Chain, kernels: Kernels) -
     potential = _potentials(_balanced_drops(carried, drops, mu), chain)
     inner = range(1, len(chain.widths) - 2)
     for row in (*reversed(inner), *inner[1:]):
-        kernels.balance(u, chain, row, potential, mu, HALVINGS)
+        kernels.balance(u, chain, row, potential, mu, HALVINGS, _end(row, inner))
     return potential
+
+
+def _end(row: int, inner: range) -> int:
+    """The end of a node's bracket at which its uncapacitated edge does not carry without bound.
+
+    In the lowest row of tokens that edge leaves the node, in the highest it enters.
+    """
+    return {inner[0]: -1, inner[-1]: 1}.get(row, 0)
 
 
 def _balanced_drops(carried: Tensor, drops: Tensor, mu: Tensor) -> Tensor:
