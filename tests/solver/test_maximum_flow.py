@@ -60,6 +60,16 @@ def test_a_thousand_random_networks_are_solved_within_budget():
     assert np.quantile(iterations, 0.9) <= 15
 
 
+def test_the_start_keeps_uncapacitated_edges_finite():
+    """Many decades meet the sinks at once where there is but one layer."""
+    capacities = random_capacities("one live row", batch=50, layers=1, t=40, seed=1)
+
+    flow = maximum_flow(capacities, gap=0.1)
+
+    assert_certified(flow, capacities)
+    assert flow.iterations.max() <= 15
+
+
 def test_toy_of_two_inputs():
     """A top edge of 1 feeds inputs of capacity 1 and 1/2: the barrier's limit is (2/3, 1/3)."""
     flow = maximum_flow(TOY, gap=1e-9)
