@@ -23,6 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     explainer = Explainer.from_pretrained()
+    maximum_flow(torch.ones(1, 2, 2, 2))  # loads or compiles what is compiled
     print(f"{platform.machine()}, torch {torch.__version__}, one thread\n")
     print("| t | tensor | gap | factorisations | stationarity | centrality | seconds |")
     print("|---|---|---|---|---|---|---|")
