@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnflow.solver import passes
+from attnflow.solver import iterate, passes
 from attnflow.solver.chain import Chain
-from attnflow.solver.passes import Point, Step
+from attnflow.solver.iterate import Point, Step
 
 compiled = pytest.importorskip("attnflow.solver.compiled")
 
@@ -174,7 +174,7 @@ def test_the_plain_passes_do_not_depend_on_how_edges_are_cut(monkeypatch):
     point, step = random_point(chain), random_step(chain)
     together = passes.look_ahead(point, step.affine, step.mu, chain)
 
-    monkeypatch.setattr(passes, "EDGES_IN_CACHE", 1)
+    monkeypatch.setattr(iterate, "EDGES_IN_CACHE", 1)
 
     assert [len(span) for span in chain.spans(1)] == [1] * len(chain.shapes)
     assert chain.spans(10**9) == [range(len(chain.shapes))]

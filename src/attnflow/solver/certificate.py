@@ -19,7 +19,7 @@ from torch import Tensor
 from attnflow.solver import passes
 from attnflow.solver.chain import Chain
 from attnflow.solver.interior_point import UNBOUNDED, Problem
-from attnflow.solver.passes import Linearised, Point
+from attnflow.solver.iterate import EDGES_IN_CACHE, Linearised, Point
 
 
 class Edges(Protocol):
@@ -81,7 +81,7 @@ def upper_bound(point: Edges, problem: Problem, chain: Chain) -> Tensor:
     height = (point.potential / source).clamp(0, 1)
     cut = torch.zeros_like(problem.mu)
     below_return = len(chain.shapes) - 1
-    for span in chain.spans(passes.EDGES_IN_CACHE // len(cut)):
+    for span in chain.spans(EDGES_IN_CACHE // len(cut)):
         inner = range(span.start, min(span.stop, below_return))
         if inner:
             u, drop = problem.u[:, chain.edges_of(inner)], chain.drops_of(height, inner)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from attnflow.solver.chain import Chain
 from attnflow.solver.compiled_elimination import factor as factor
-from attnflow.solver.passes import FINEST, REACH, Ahead, Linearised, Point, Step, move_potentials
+from attnflow.solver.iterate import Ahead, Linearised, Point, Step
+from attnflow.solver.passes import FINEST, REACH, move_potentials
 
 ROWS_AT_ONCE = 64
 NODES_AT_ONCE = 16

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
+from attnflow.solver.iterate import Ahead, Linearised, Point, Step
 from attnflow.solver.kernels import Kernels
-from attnflow.solver.passes import Ahead, Linearised, Point, Step
 from attnflow.solver.start import starting_potentials
 
 CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)

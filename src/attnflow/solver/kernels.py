@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attnflow.solver import passes
 from attnflow.solver.chain import Chain
-from attnflow.solver.passes import Ahead, Linearised, Point, Step
+from attnflow.solver.iterate import Ahead, Linearised, Point, Step
 
 
 class Factored(Protocol):

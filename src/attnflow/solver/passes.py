@@ -24,87 +24,10 @@ from torch import Tensor
 
 from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
+from attnflow.solver.iterate import Ahead, Linearised, Point, Step
 
-EDGES_IN_CACHE = 2**16
 FINEST = 1e-9  # finest change of a potential that `balance` resolves by halving
 REACH = 70.0  # its bracket, FINEST * sinh(+-REACH)
-
-
-@dataclass
-class Point:
-    """An iterate. Edges `(batch, edges)`; potentials `(batch, nodes)`.
-
-    `lower` and `upper` are the multipliers z of flow >= 0 and v of slack >= 0. `carry` holds what
-    is lost when `potential` is rounded: slack edges live on differences of potentials many decades
-    below 1, and without it gaps under 1e-3 end in rounding noise.
-    """
-
-    flow: Tensor
-    slack: Tensor
-    lower: Tensor
-    upper: Tensor
-    potential: Tensor
-    carry: Tensor
-
-    def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
-        """Views of flow, slack, lower and upper, flat, for one run of blocks after the other."""
-        arrays = (self.flow, self.slack, self.lower, self.upper)
-        for span in chain.spans(EDGES_IN_CACHE // len(self.flow)):
-            yield span, tuple(array[:, chain.edges_of(span)] for array in arrays)
-
-
-@dataclass
-class Step:
-    """Where to go from a point. `(batch, nodes)` steps of the potentials, `(batch,)` the rest.
-
-    `affine` aims at `mu`, `direction` at `target` less `theta` times the affine step's products.
-    """
-
-    mu: Tensor
-    affine: Tensor
-    direction: Tensor
-    target: Tensor
-    theta: Tensor
-    primal: Tensor
-    dual: Tensor
-
-
-@dataclass
-class Linearised:
-    """What Newton's equations need at a point, and how far that is from the optimum.
-
-    `weight` `(batch, edges)`. Of nodes, `(batch, nodes)`: what enters minus what leaves of the
-    flow (`balance`), of w d (`pull`) and of w (1/f - 1/s) (`push`); and the weight that enters and
-    leaves (`inward`, `outward`). Of problems, `(batch,)`: the sum of f z + s v, and the two largest
-    residuals.
-    """
-
-    weight: Tensor
-    balance: Tensor
-    pull: Tensor
-    push: Tensor
-    inward: Tensor
-    outward: Tensor
-    products: Tensor
-    centrality: Tensor
-    stationarity: Tensor
-
-
-@dataclass
-class Ahead:
-    """The full affine step seen from a point, `(batch,)` each; `correction` `(batch, nodes)`.
-
-    `primal` and `dual` are the largest parts of a distance to a bound that it would use up. After
-    steps a and b the sum of products is `products + b dual_slope + a primal_slope + a b bend`.
-    `correction` is the imbalance of the second-order terms.
-    """
-
-    primal: Tensor
-    dual: Tensor
-    primal_slope: Tensor
-    dual_slope: Tensor
-    bend: Tensor
-    correction: Tensor
 
 
 @dataclass
