@@ -55,10 +55,6 @@ class Chain:
         """Views `(batch, width)` of flat nodes."""
         return list(torch.split(y, list(self.widths), dim=1))
 
-    def drops(self, y: Tensor) -> list[Tensor]:
-        """Potential of the tail minus that of the head, for each block."""
-        return [tail[:, :, None] - head[:, None, :] for head, tail in pairwise(self.rows(y))]
-
     def spans(self, most: int) -> list[range]:
         """Runs of blocks with at most so many edges together, or of one block with more."""
         found: list[range] = []

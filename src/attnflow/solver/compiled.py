@@ -67,11 +67,11 @@ def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearise
 def _advance(point: Point, step: Step, chain: Chain, weight: Tensor, *, moving: bool) -> Linearised:
     work = _Work(point, chain)
     sums, enter, leave = work.sums(3), work.heads(4), work.tails(4)
-    before = work.nodes(point.potential, point.carry, step.affine, step.direction)
+    before = _stacked(point.potential, point.carry, step.affine, step.direction)
     if moving:
         move_potentials(point, step)
-    after = work.nodes(point.potential, point.carry)
-    numbers = work.numbers(step.mu, step.target, step.theta, step.primal, step.dual)
+    after = _stacked(point.potential, point.carry)
+    numbers = _stacked(step.mu, step.target, step.theta, step.primal, step.dual)
     _advance_rows(
         moving, work.pieces, work.edges, weight.numpy(), before, after, numbers, sums, enter, leave
     )
@@ -94,7 +94,7 @@ def _advance(point: Point, step: Step, chain: Chain, weight: Tensor, *, moving: 
 def look_ahead(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Ahead:
     work = _Work(point, chain)
     sums, enter, leave = work.sums(5), work.heads(1), work.tails(1)
-    nodes = work.nodes(point.potential, point.carry, affine)
+    nodes = _stacked(point.potential, point.carry, affine)
     _look_ahead_rows(work.pieces, work.edges, nodes, mu.numpy(), sums, enter, leave)
     correction = (work.gather(enter) - torch.from_numpy(leave))[:, 0]
     primal, dual = work.largest(sums[..., :2]).unbind(1)
@@ -105,10 +105,11 @@ def look_ahead(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Ahead:
 def try_corrections(
     point: Point, step: Step, correction: Tensor, thetas: Tensor, chain: Chain
 ) -> tuple[Tensor, Tensor]:
+    """As `passes.try_corrections`."""
     work = _Work(point, chain)
     sums = work.sums(2 * len(thetas))
-    nodes = work.nodes(point.potential, point.carry, step.affine, step.direction, correction)
-    numbers = work.numbers(step.mu, step.target)
+    nodes = _stacked(point.potential, point.carry, step.affine, step.direction, correction)
+    numbers = _stacked(step.mu, step.target)
     _try_rows(work.pieces, work.edges, nodes, numbers, tuple(thetas.tolist()), sums)
     largest = work.largest(sums)
     return largest[:, : len(thetas)], largest[:, len(thetas) :]
@@ -117,6 +118,7 @@ def try_corrections(
 def balance(
     u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
 ) -> None:
+    """As `passes.balance`."""
     out, into = (chain.blocks(u)[k].numpy() for k in (row - 1, row))
     below, here, above = (y.numpy() for y in chain.rows(potential)[row - 1 : row + 2])
     _balance_nodes(out, into, below, here, above, mu.numpy(), halvings, end)
@@ -149,14 +151,6 @@ class _Work:
         self.edges = tuple(x.numpy() for x in arrays)
         self.pieces, self.chain, self.batch = _pieces(chain), chain, len(point.flow)
 
-    def nodes(self, *arrays: Tensor) -> Any:
-        """`(batch, k, nodes)`."""
-        return torch.stack(arrays, 1).numpy()
-
-    def numbers(self, *arrays: Tensor) -> Any:
-        """`(batch, k)`."""
-        return torch.stack(arrays, 1).numpy()
-
     def sums(self, kinds: int) -> Any:
         return np.zeros((self.batch, len(self.pieces), kinds))
 
@@ -177,6 +171,11 @@ class _Work:
 
     def total(self, found: Any) -> Tensor:
         return torch.from_numpy(found.sum(1))
+
+
+def _stacked(*arrays: Tensor) -> Any:
+    """`(batch, k, nodes)` of arrays of nodes, `(batch, k)` of one number a problem."""
+    return torch.stack(arrays, 1).numpy()
 
 
 def _pieces(chain: Chain) -> Any:

@@ -38,27 +38,23 @@ class CentredPoint:
     potential: Tensor
     carry: Tensor
 
-    def blocks(self, chain: Chain) -> Iterator[tuple[Tensor, ...]]:
-        """Flow, slack, lower and upper of each block."""
-        for u, drop in zip(chain.blocks(self.problem.u), self.drops(chain), strict=True):
-            flow, slack = centred(u, drop, self.mu)
-            lower, upper = (torch.where(u > 0, self.mu / x, 0.0) for x in (flow, slack))
-            yield flow, slack, lower, upper
-
     def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
-        """The same, flat, each a run of one block."""
-        for k, block in enumerate(self.blocks(chain)):
-            yield range(k, k + 1), tuple(x.flatten(1) for x in block)
+        """Flow, slack, lower and upper, flat, of one block after the other."""
+        for k in range(len(chain.shapes)):
+            span = range(k, k + 1)
+            u = self.problem.u[:, chain.edges_of(span)]
+            flow, slack = centred(u, self.drop(span, chain), self.mu)
+            lower, upper = (torch.where(u > 0, self.mu / x, 0.0) for x in (flow, slack))
+            yield span, (flow, slack, lower, upper)
 
-    def drops(self, chain: Chain) -> Iterator[Tensor]:
-        for drop, carry in zip(chain.drops(self.potential), chain.drops(self.carry), strict=True):
-            yield drop + carry
+    def drop(self, span: range, chain: Chain) -> Tensor:
+        """Drops of both parts of the potentials, flat, of a run of blocks."""
+        return chain.drops_of(self.potential, span) + chain.drops_of(self.carry, span)
 
     def weights(self, chain: Chain) -> Iterator[Tensor]:
-        """Derivative of the flow by the drop."""
-        for flow, slack, lower, upper in self.blocks(chain):
-            w = 1 / (lower / flow + upper / slack)
-            yield torch.where(flow > 0, w, 0.0)
+        """Derivative of the flow by the drop, `(1, tails, heads)` of each block."""
+        for span, edges in self.spans(chain):
+            yield chain.blocks_of(_weight(*edges), span)[0]
 
     def moved(self, step: Tensor) -> "CentredPoint":
         potential, lost = exact_sum(self.potential, step)
@@ -112,17 +108,21 @@ def _conservation(sums: _Sums) -> float:
 
 def _sums(point: CentredPoint, chain: Chain) -> _Sums:
     balance, pull, inward, outward = (chain.new_nodes(point.potential) for _ in range(4))
-    flows = (flow for flow, *_ in point.blocks(chain))
-    blocks = zip(flows, point.weights(chain), point.drops(chain), strict=True)
-    for k, (flow, weight, drop) in enumerate(blocks):
-        add(balance, flow.flatten(1), range(k, k + 1), chain)
-        add(pull, (weight * drop).flatten(1), range(k, k + 1), chain)
-        chain.rows(inward)[k].add_(weight.sum(1))
-        chain.rows(outward)[k + 1].add_(weight.sum(2))
+    for span, edges in point.spans(chain):
+        weight = _weight(*edges)
+        add(balance, edges[0], span, chain)
+        add(pull, weight * point.drop(span, chain), span, chain)
+        chain.rows(inward)[span.start].add_(chain.blocks_of(weight, span)[0].sum(1))
+        chain.rows(outward)[span.stop].add_(chain.blocks_of(weight, span)[0].sum(2))
     value = -balance[:, -1]
     for nodes in (balance, pull):
         nodes[:, [0, -1]] = 0
     return _Sums(balance, pull, inward, outward, value)
+
+
+def _weight(flow: Tensor, slack: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Derivative of the flow by the drop; 0 where there is no edge."""
+    return torch.where(flow > 0, 1 / (lower / flow + upper / slack), 0.0)
 
 
 def _followed(point: CentredPoint, step: Tensor, along: Tensor, chain: Chain) -> CentredPoint:
@@ -138,11 +138,12 @@ def _followed(point: CentredPoint, step: Tensor, along: Tensor, chain: Chain) ->
 def _longest(point: CentredPoint, step: Tensor, chain: Chain) -> float:
     """Longest step, at most 1, that keeps the drops along edges of infinite capacity negative."""
     longest = 1.0
-    ends = (0, -2, -1)
-    u, drops = chain.blocks(point.problem.u), list(point.drops(chain))
-    steps = chain.drops(step)
-    for k in ends:
-        used = torch.where(u[k] >= UNBOUNDED, steps[k] / -drops[k], 0.0).max()
+    last = len(chain.shapes) - 1
+    for k in (0, last - 1, last):
+        span = range(k, k + 1)
+        unbounded = point.problem.u[:, chain.edges_of(span)] >= UNBOUNDED
+        part = chain.drops_of(step, span) / -point.drop(span, chain)
+        used = torch.where(unbounded, part, 0.0).max()
         longest = min(longest, TO_BOUNDARY / max(float(used), TO_BOUNDARY))
     return longest
 
