@@ -54,6 +54,7 @@ def use_threads(number: int) -> None:
 
 
 def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
+    """As `passes.linearise`."""
     nodes = chain.new_nodes(point.potential)
     none = torch.zeros_like(mu)
     step = Step(mu, nodes, nodes, mu, none, none, none)
@@ -61,6 +62,7 @@ def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:
 
 
 def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearised:
+    """As `passes.advance`."""
     return _advance(point, step, chain, weight, moving=True)
 
 
@@ -92,6 +94,7 @@ def _advance(point: Point, step: Step, chain: Chain, weight: Tensor, *, moving: 
 
 
 def look_ahead(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Ahead:
+    """As `passes.look_ahead`."""
     work = _Work(point, chain)
     sums, enter, leave = work.sums(5), work.heads(1), work.tails(1)
     nodes = _stacked(point.potential, point.carry, affine)
@@ -125,6 +128,7 @@ def balance(
 
 
 def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
+    """As `passes.centre`."""
     flow, slack, lower, upper = (torch.empty_like(u) for _ in range(4))
     point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
     work = _Work(point, chain)
@@ -133,6 +137,7 @@ def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
 
 
 def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
+    """As `passes.gather_bins`."""
     totals, counts = np.zeros((2, len(u), len(chain.shapes) - 1, bins))
     limits = 10 ** (-np.arange(1, bins) / 2)
     _gather_bins(np.array(chain.edge_starts), u.numpy(), limits, totals, counts)
