@@ -1,13 +1,17 @@
 """The block factorisation against a dense solve, and its accuracy over many decades."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from attnflow.solver import passes
 from attnflow.solver.chain import Chain
 
-compiled_elimination = pytest.importorskip("attnflow.solver.compiled_elimination")
-FACTORS = [passes.factor, compiled_elimination.factor]
+compiled = pytest.importorskip("attnflow.solver.compiled")
+FACTORS = [passes.factor, compiled.factor]
 
 
 def incidence(chain: Chain) -> torch.Tensor:
@@ -30,7 +34,9 @@ def factored(factor, chain: Chain, weights: torch.Tensor):
 
 
 @pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("tokens", [(1, 1), (4, 4), (5, 2, 7, 1), (3, 30, 3), (20, 60, 1)])
+@pytest.mark.parametrize(
+    "tokens", [(1, 1), (4, 4), (5, 2, 7, 1), (3, 30, 3), (20, 60, 1), (9, 150, 8), (2, 321, 1)]
+)
 def test_solves_as_a_dense_solver_does(factor, tokens):
     chain = Chain((1, *tokens, 1, 1))
     generator = torch.Generator().manual_seed(0)
@@ -77,3 +83,32 @@ def test_what_cannot_be_factored_is_said_and_harms_no_other(factor):
     assert solved.failed.tolist() == [False, True]
     right = torch.ones(2, chain.nodes, 1, dtype=torch.float64)
     assert torch.isfinite(solved.solve(right)[0]).all()
+
+
+@pytest.mark.slow
+def test_processors_with_shorter_registers_find_the_same(tmp_path):
+    """Half as many rows are then eliminated at a time."""
+    script = """
+import torch
+from llvmlite import binding
+class Shorter(type(binding.get_host_cpu_features())):
+    def get(self, name, default=None):
+        return False if name == "avx512f" else super().get(name, default)
+asked = binding.get_host_cpu_features
+binding.get_host_cpu_features = lambda: Shorter(asked())
+from attnflow.solver import compiled, passes
+from attnflow.solver.chain import Chain
+from attnflow.solver.compiled import elimination
+assert elimination.HEIGHT == 4
+chain = Chain((1, 9, 150, 12, 1, 1))
+generator = torch.Generator().manual_seed(0)
+weights = torch.rand(2, chain.edges, generator=generator, dtype=torch.float64)
+right = torch.randn(2, chain.nodes, 2, generator=generator, dtype=torch.float64)
+blocks = chain.blocks(weights)
+inward = torch.cat([*(w.sum(1) for w in blocks), torch.zeros(2, 1)], 1)
+outward = torch.cat([torch.zeros(2, 1), *(w.sum(2) for w in blocks)], 1)
+both = [k.factor(weights, inward, outward, chain).solve(right) for k in (passes, compiled)]
+torch.testing.assert_close(*both, rtol=1e-10, atol=1e-12)
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)

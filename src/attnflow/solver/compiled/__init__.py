@@ -1,0 +1,27 @@
+"""The solver's heavy parts, compiled for the processor at hand by numba: twins of the plain ones.
+
+Same functions as `passes` and `block_tridiagonal`, which say what they compute and which they are
+tested against. Here an edge is read once a pass, and all that needs it is done while it is in a
+register; that is some twenty times faster, and less easy to read, which is why nothing else in the
+solver is written this way.
+
+`edges` holds what the passes share, `iteration` and `start` the passes, `elimination` the
+factorisation.
+"""
+
+from attnflow.solver.compiled.edges import use_threads
+from attnflow.solver.compiled.elimination import factor
+from attnflow.solver.compiled.iteration import advance, linearise, look_ahead, try_corrections
+from attnflow.solver.compiled.start import balance, centre, gather_bins
+
+__all__ = [
+    "advance",
+    "balance",
+    "centre",
+    "factor",
+    "gather_bins",
+    "linearise",
+    "look_ahead",
+    "try_corrections",
+    "use_threads",
+]

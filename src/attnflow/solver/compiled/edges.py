@@ -1,0 +1,116 @@
+"""What the compiled passes share: how they are compiled, and how edges are cut into pieces.
+
+A piece is a run of rows of a block, a row being the edges that leave one node. The threads share
+the pieces; the cut depends on the networks' sizes alone, so that an answer depends neither on the
+number of threads nor on its batch mates.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.extending import intrinsic
+from torch import Tensor
+
+from attnflow.solver.chain import Chain
+from attnflow.solver.iterate import Point
+
+ROWS_AT_ONCE = 64
+# No NaN is looked for (`interior_point` looks at what comes out), and sums over edges may be
+# reordered, but nothing inside an edge: differences of potentials must be taken as they stand.
+LOOSE = {"contract", "nsz", "nnan"}
+per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
+per_piece = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
+over_pieces = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
+
+
+def use_threads(number: int) -> None:
+    """Share the pieces among so many threads, or as many as there are."""
+    numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != number:  # numba starts its own, and may share a pool with torch
+        torch.set_num_threads(number)
+
+
+@intrinsic
+def larger(_typing: Any, a: Any, b: Any) -> Any:
+    """The larger number, in the form that the compiler can do for several lanes at once."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        double = ir.DoubleType()
+        kind = ir.FunctionType(double, [double, double])
+        function = builder.module.declare_intrinsic("llvm.maxnum", (double,), kind)
+        return builder.call(function, args, fastmath=("nnan", "nsz"))
+
+    return numba.types.float64(numba.types.float64, numba.types.float64), generate
+
+
+@per_edge
+def edge(first, j):
+    """Index of an edge, of a kind that the compiler knows not to be negative."""
+    return np.uint64(first) + np.uint64(j)
+
+
+class Work:
+    """Arrays of a point for the compiled loops, and room for what the pieces find.
+
+    A row of `pieces` is: the first edge, the number of rows and of heads, and the first node of the
+    tails and of the heads.
+    """
+
+    def __init__(self, point: Point, chain: Chain) -> None:
+        arrays = (point.flow, point.slack, point.lower, point.upper)
+        self.edges = tuple(x.numpy() for x in arrays)
+        self.pieces, self.chain, self.batch = _pieces(chain), chain, len(point.flow)
+
+    def sums(self, kinds: int) -> Any:
+        return np.zeros((self.batch, len(self.pieces), kinds))
+
+    def heads(self, kinds: int) -> Any:
+        return np.zeros((self.batch, len(self.pieces), kinds, max(self.chain.widths)))
+
+    def tails(self, kinds: int) -> Any:
+        return np.zeros((self.batch, kinds, self.chain.nodes))
+
+    def gather(self, heads: Any) -> Tensor:
+        """What all pieces sent to each node, `(batch, k, nodes)`."""
+        out = self.tails(heads.shape[2])
+        _gather(self.pieces, heads, out)
+        return torch.from_numpy(out)
+
+    def largest(self, found: Any) -> Tensor:
+        return torch.from_numpy(found.max(1))
+
+    def total(self, found: Any) -> Tensor:
+        return torch.from_numpy(found.sum(1))
+
+
+def stacked(*arrays: Tensor) -> Any:
+    """`(batch, k, nodes)` of arrays of nodes, `(batch, k)` of one number a problem."""
+    return torch.stack(arrays, 1).numpy()
+
+
+def _pieces(chain: Chain) -> Any:
+    found = [
+        (
+            chain.edge_starts[k] + row * heads,
+            min(ROWS_AT_ONCE, tails - row),
+            heads,
+            chain.node_starts[k + 1] + row,
+            chain.node_starts[k],
+        )
+        for k, (tails, heads) in enumerate(chain.shapes)
+        for row in range(0, tails, ROWS_AT_ONCE)
+    ]
+    return np.array(found, dtype=np.int64)
+
+
+@per_piece
+def _gather(pieces, heads, out):
+    for b in range(len(heads)):
+        for piece in range(len(pieces)):
+            _, _, n, _, head = pieces[piece]
+            for kind in range(heads.shape[2]):
+                for j in range(n):
+                    out[b, kind, head + j] += heads[b, piece, kind, j]

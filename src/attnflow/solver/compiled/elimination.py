@@ -1,0 +1,373 @@
+"""The factorisation of `block_tridiagonal`, compiled, for rows of up to `WIDEST` nodes.
+
+The Laplacian is a network of conductances. Eliminating a node of total conductance d leaves
+c_i c_j / d between any two of its neighbours i and j: its star becomes a mesh. What is left is
+again a network of conductances, so everything here is a sum of what is not negative: no difference
+is taken, and nothing can fail but by leaving the range of float64. A row of Cholesky's factor is
+c / sqrt(d). The ground counts as a neighbour that is never eliminated.
+
+Of each row of nodes the *front* holds its conductances, and later its part of the factor, against
+three kinds of columns: the row itself, the row above, and the ground. It lies in memory as panels
+of `PANEL` columns, so that `_add_products`, which does nearly all of the arithmetic, reads in one
+piece.
+
+LAPACK's Cholesky factorisation of a few hundred columns runs at a tenth of the speed of its
+products of matrices; from `WIDEST` on it is faster than this, and wider chains are passed on.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import binding, ir
+from numba.extending import intrinsic
+from torch import Tensor
+
+from attnflow.solver import block_tridiagonal
+from attnflow.solver.chain import Chain
+
+WIDEST = 320
+PANEL = 8
+HEIGHT = 8 if binding.get_host_cpu_features().get("avx512f") else 4  # rows that fit the registers
+BLOCK = 128  # rows eliminated before the others hear of it; what the second-level cache holds
+TILE = PANEL * PANEL
+
+_loop = numba.njit(
+    fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", nogil=True, cache=True
+)
+_over_problems = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
+
+
+@dataclass(frozen=True)
+class FrontalFactor:
+    """As `block_tridiagonal.Factor`: the `fronts` of all rows, and of each node 1 / sqrt(d)."""
+
+    rows: Any
+    fronts: Any
+    pivots: Any
+
+    @property
+    def failed(self) -> Tensor:
+        """`(batch,)` bool, true where numbers left the range of float64."""
+        return torch.from_numpy(~((self.pivots > 0) & np.isfinite(self.pivots)).all(1))
+
+    def solve(self, right: Tensor) -> Tensor:
+        """The solution for `(batch, nodes, k)` right-hand sides; 0 at the grounded ends."""
+        solution = right.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        _solve_all(self.rows, self.fronts, self.pivots, solution.numpy())
+        return solution.transpose(1, 2)
+
+
+def factor(
+    weight: Tensor, inward: Tensor, outward: Tensor, chain: Chain
+) -> FrontalFactor | block_tridiagonal.Factor:
+    """As `block_tridiagonal.factor`."""
+    if max(chain.widths) > WIDEST:
+        return block_tridiagonal.factor(chain.blocks(weight), inward, outward, chain)
+    rows, size = _layout(chain)
+    fronts = np.empty((len(weight), size + 2 * TILE))
+    pivots = np.ones((len(weight), chain.nodes))
+    _factor_all(rows, weight.numpy(), inward.numpy(), outward.numpy(), fronts, pivots)
+    return FrontalFactor(rows, fronts, pivots)
+
+
+def _layout(chain: Chain) -> tuple[Any, int]:
+    """Where each inner row lies, and the size of all fronts.
+
+    Of each row: its nodes, their number filled up to whole panels, the panels of its front, the
+    start of the front, the first node, and the first edge of the block that enters the row.
+    """
+    rows, start = [], 0
+    for k, width in enumerate(chain.widths[1:-1], 1):
+        height = -(-width // PANEL) * PANEL
+        above = -(-chain.widths[k + 1] // PANEL) if k < len(chain.widths) - 2 else 0
+        panels = height // PANEL + above + 1
+        rows.append((width, height, panels, start, chain.node_starts[k], chain.edge_starts[k]))
+        start += panels * height * PANEL
+    return np.array(rows, dtype=np.int64), start
+
+
+@intrinsic
+def _add_products(typing_context, array, left, right, to, count):
+    """array[to + r PANEL + c] += sum_k array[left + k PANEL + r] array[right + k PANEL + c].
+
+    For r < HEIGHT and c < PANEL, kept in registers over all k < count. Written out, since no
+    compiler does that by itself.
+    """
+    vector, integer = ir.VectorType(ir.DoubleType(), PANEL), ir.IntType(64)
+    contract = ("contract",)
+
+    def generate(context, builder, signature, arguments):
+        array, left, right, to, count = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+
+        def at(*terms):
+            index = terms[0]
+            for term in terms[1:]:
+                index = builder.add(index, term)
+            return builder.gep(data, [index])
+
+        def load(pointer):
+            value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
+            value.align = 8
+            return value
+
+        def spread(pointer):
+            one = builder.insert_element(
+                ir.Constant(vector, ir.Undefined), builder.load(pointer), ir.IntType(32)(0)
+            )
+            everywhere = ir.Constant(ir.VectorType(ir.IntType(32), PANEL), [0] * PANEL)
+            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
+
+        goals = [at(to, integer(r * PANEL)) for r in range(HEIGHT)]
+        before = [load(goal) for goal in goals]
+        entry, body = builder.block, builder.append_basic_block("products")
+        end = builder.append_basic_block("products.end")
+        builder.cbranch(builder.icmp_signed(">", count, integer(0)), body, end)
+
+        builder.position_at_end(body)
+        k = builder.phi(integer)
+        sums = [builder.phi(vector) for _ in goals]
+        row = builder.mul(k, integer(PANEL))
+        factor = load(at(right, row))
+        after = [
+            builder.fadd(
+                total,
+                builder.fmul(spread(at(left, row, integer(r))), factor, flags=contract),
+                flags=contract,
+            )
+            for r, total in enumerate(sums)
+        ]
+        following = builder.add(k, integer(1))
+        k.add_incoming(integer(0), entry)
+        k.add_incoming(following, body)
+        for total, first, then in zip(sums, before, after, strict=True):
+            total.add_incoming(first, entry)
+            total.add_incoming(then, body)
+        builder.cbranch(builder.icmp_signed("<", following, count), body, end)
+
+        builder.position_at_end(end)
+        found = [builder.phi(vector) for _ in goals]
+        for total, first, then in zip(found, before, after, strict=True):
+            total.add_incoming(first, entry)
+            total.add_incoming(then, body)
+        for total, goal in zip(found, goals, strict=True):
+            builder.store(total, builder.bitcast(goal, vector.as_pointer())).align = 8
+        return context.get_dummy_value()
+
+    index = numba.types.int64
+    return numba.types.void(array, index, index, index, index), generate
+
+
+@_over_problems
+def _factor_all(rows, weight, inward, outward, fronts, pivots):
+    for b in numba.prange(len(weight)):
+        _factor(rows, weight[b], inward[b], outward[b], fronts[b], pivots[b])
+
+
+@_loop
+def _factor(rows, weight, inward, outward, front, pivots):
+    last = len(rows) - 1
+    for k in range(len(rows)):
+        width, height, panels, start, node, edge = rows[k]
+        ground = start + (panels - 1) * height * PANEL
+        front[start : start + panels * height * PANEL] = 0.0
+        for i in range(width):
+            if k == 0:
+                front[ground + i * PANEL] += outward[node + i]
+            if k == last:
+                front[ground + i * PANEL] += inward[node + i]
+        if k < last:
+            above = rows[k + 1, 0]
+            for j in range(0, above, PANEL):
+                to = start + (height + j) * height
+                _transpose(weight[edge + j * width :], front[to:], width, min(PANEL, above - j))
+        if k > 0:
+            _mesh(front, rows[k - 1], start, height, ground)
+        _eliminate(front, start, height, panels, pivots[node : node + width])
+
+
+@_loop
+def _transpose(rows, panel, width, count):
+    if count == PANEL:
+        for i in range(width):
+            for c in range(PANEL):
+                panel[i * PANEL + c] = rows[c * width + i]
+    else:
+        for i in range(width):
+            for c in range(count):
+                panel[i * PANEL + c] = rows[c * width + i]
+
+
+@_loop
+def _mesh(front, below, start, height, ground):
+    """What the elimination of the row below leaves among this row's nodes and the ground."""
+    _, lower_height, lower_panels, lower_start, _, _ = below
+    left = lower_start + lower_height * lower_height
+    from_ground = lower_start + (lower_panels - 1) * lower_height * PANEL
+    for block in range(0, lower_height, BLOCK):
+        count, skip = min(BLOCK, lower_height - block), block * PANEL
+        for row in range(0, height, HEIGHT):
+            own = row // PANEL
+            here = left + own * lower_height * PANEL + skip + row % PANEL
+            for p in range(own, height // PANEL):
+                there = left + p * lower_height * PANEL + skip
+                _add_products(front, here, there, start + (p * height + row) * PANEL, count)
+            _add_products(front, here, from_ground + skip, ground + row * PANEL, count)
+
+
+@_loop
+def _eliminate(front, start, height, panels, pivots):
+    """Eliminate a row of nodes, `HEIGHT` at a time."""
+    for block in range(0, height, BLOCK):
+        stop = min(block + BLOCK, height)
+        for row in range(block, height, HEIGHT):
+            first = start + ((row // PANEL) * height + block) * PANEL + row % PANEL
+            count = min(row, stop) - block
+            for p in range(row // PANEL, panels):
+                there = start + (p * height + block) * PANEL
+                _add_products(front, first, there, start + (p * height + row) * PANEL, count)
+            if row < stop:
+                _eliminate_strip(front, start, height, panels, row, pivots)
+
+
+@_loop
+def _eliminate_strip(front, start, height, panels, row, pivots):
+    """Eliminate the nodes row .. row + HEIGHT, of which all before know already."""
+    own, inside = row // PANEL, row % PANEL
+    here = start + (own * height + row) * PANEL
+    spare = len(front) - TILE
+    later = _sums_beyond(front, start, height, panels, row)
+    change = front[spare - TILE : spare]
+    change[:] = 0.0
+    for r in range(HEIGHT):
+        at = here + r * PANEL + inside
+        total = later[r]
+        for c in range(r + 1, HEIGHT):
+            total += front[at + c]
+        pivot = 1.0 if total == 0.0 else 1 / np.sqrt(total)
+        if row + r < len(pivots):
+            pivots[row + r] = pivot
+        later[r] *= pivot
+        front[at : at + r + 1] = 0.0
+        for c in range(r + 1, HEIGHT):
+            front[at + c] *= pivot
+        for k in range(r):
+            change[k * PANEL + r] *= pivot
+        change[r * PANEL + r] = pivot
+        for below in range(r + 1, HEIGHT):
+            share = front[at + below]
+            later[below] += share * later[r]
+            for k in range(r + 1):
+                change[k * PANEL + below] += share * change[k * PANEL + r]
+            for c in range(below + 1, HEIGHT):
+                front[here + below * PANEL + inside + c] += share * front[at + c]
+    for p in range(own + (inside + HEIGHT == PANEL), panels):
+        first = inside + HEIGHT if p == own else 0
+        to = start + (p * height + row) * PANEL
+        for r in range(HEIGHT):
+            for c in range(PANEL):
+                front[spare + r * PANEL + c] = front[to + r * PANEL + c] if c >= first else 0.0
+                front[to + r * PANEL + c] *= c < first
+        _add_products(front, spare - TILE, spare, to, HEIGHT)
+
+
+@_loop
+def _sums_beyond(front, start, height, panels, row):
+    """Of each node of a strip, what goes to the nodes after the strip and to the ground."""
+    own = row // PANEL
+    tile, sums = np.zeros((HEIGHT, PANEL)), np.zeros(HEIGHT)
+    for p in range(own + 1, panels):
+        at = start + (p * height + row) * PANEL
+        for r in range(HEIGHT):
+            for c in range(PANEL):
+                tile[r, c] += front[at + r * PANEL + c]
+    here = start + (own * height + row) * PANEL
+    for r in range(HEIGHT):
+        for c in range(PANEL):
+            sums[r] += tile[r, c]
+        for c in range(row % PANEL + HEIGHT, PANEL):
+            sums[r] += front[here + r * PANEL + c]
+    return sums
+
+
+@_over_problems
+def _solve_all(rows, fronts, pivots, right):
+    kinds = right.shape[1]
+    for at in numba.prange(len(right) * kinds):
+        b = np.int64(at) // kinds
+        _solve(rows, fronts[b], pivots[b], right[b, np.int64(at) % kinds])
+
+
+@_loop
+def _solve(rows, front, pivots, x):
+    """Forwards through the rows, what a node has being shared among those after it; and back."""
+    x[0] = x[-1] = 0.0
+    widest = rows[:, 1].max()
+    sent = np.zeros((len(rows) + 1, widest))
+    for k in range(len(rows)):
+        width, height, panels, start, node, _ = rows[k]
+        here, above = sent[k], sent[k + 1]
+        here[:width] += x[node : node + width]
+        for p in range(panels - 1):
+            first, at = p * PANEL, start + p * height * PANEL
+            count = min(first, height)
+            to = here[first:] if first < height else above[first - height :]
+            _share(front[at : at + count * PANEL], here[:count], to)
+            if first < height:
+                _forward(front[at + first * PANEL :], here[first:], pivots[node + first :])
+    for k in range(len(rows) - 1, -1, -1):
+        width, height, panels, start, node, _ = rows[k]
+        here, above = sent[k], sent[k + 1]
+        for p in range(panels - 2, -1, -1):
+            first, at = p * PANEL, start + p * height * PANEL
+            if first < height:
+                _backward(front[at + first * PANEL :], here[first:], pivots[node + first :])
+            source = here[first:] if first < height else above[first - height :]
+            _collect(front[at : at + min(first, height) * PANEL], source, here)
+        x[node : node + width] = here[:width]
+
+
+@_loop
+def _share(panel, values, to):
+    """to[c] += sum_i panel[i, c] values[i]."""
+    t0, t1, t2, t3, t4, t5, t6, t7 = to[0], to[1], to[2], to[3], to[4], to[5], to[6], to[7]
+    for i in range(len(values)):
+        x, at = values[i], i * PANEL
+        t0 += panel[at] * x
+        t1 += panel[at + 1] * x
+        t2 += panel[at + 2] * x
+        t3 += panel[at + 3] * x
+        t4 += panel[at + 4] * x
+        t5 += panel[at + 5] * x
+        t6 += panel[at + 6] * x
+        t7 += panel[at + 7] * x
+    to[0], to[1], to[2], to[3], to[4], to[5], to[6], to[7] = t0, t1, t2, t3, t4, t5, t6, t7
+
+
+@_loop
+def _collect(panel, values, to):
+    """to[i] += sum_c panel[i, c] values[c]."""
+    for i in range(len(panel) // PANEL):
+        total = 0.0
+        for c in range(PANEL):
+            total += panel[i * PANEL + c] * values[c]
+        to[i] += total
+
+
+@_loop
+def _forward(tile, values, pivots):
+    for r in range(min(PANEL, len(pivots))):
+        values[r] *= pivots[r]
+        for c in range(r + 1, PANEL):
+            values[c] += tile[r * PANEL + c] * values[r]
+
+
+@_loop
+def _backward(tile, values, pivots):
+    for r in range(min(PANEL, len(pivots)) - 1, -1, -1):
+        for c in range(r + 1, PANEL):
+            values[r] += tile[r * PANEL + c] * values[c]
+        values[r] *= pivots[r]

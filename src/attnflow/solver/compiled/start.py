@@ -1,0 +1,147 @@
+"""The passes of the start, compiled: see `passes` for what they compute."""
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnflow.solver.chain import Chain
+from attnflow.solver.compiled.edges import Work, edge, over_pieces, per_edge, per_piece
+from attnflow.solver.iterate import Point
+from attnflow.solver.passes import FINEST, REACH
+
+NODES_AT_ONCE = 16
+
+
+def balance(
+    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
+) -> None:
+    """As `passes.balance`."""
+    out, into = (u[:, chain.edges_of(range(k, k + 1))].numpy() for k in (row - 1, row))
+    below, here, above = (y.numpy() for y in chain.rows(potential)[row - 1 : row + 2])
+    _balance_nodes(out, into, below, here, above, mu.numpy(), halvings, end)
+
+
+def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
+    """As `passes.centre`."""
+    flow, slack, lower, upper = (torch.empty_like(u) for _ in range(4))
+    point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
+    work = Work(point, chain)
+    _centre_pieces(work.pieces, u.numpy(), potential.numpy(), mu.numpy(), work.edges)
+    return point
+
+
+def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
+    """As `passes.gather_bins`."""
+    totals, counts = np.zeros((2, len(u), len(chain.shapes) - 1, bins))
+    limits = 10 ** (-np.arange(1, bins) / 2)
+    _gather_bins(np.array(chain.edge_starts), u.numpy(), limits, totals, counts)
+    return torch.from_numpy(totals), torch.from_numpy(counts)
+
+
+@per_edge
+def _centred_flow(u, drop, mu):
+    along = abs(drop * u)
+    far = along + np.sqrt(along * along + 4 * mu * mu)
+    return u * (far if drop > 0 else 2 * mu) / (far + 2 * mu)
+
+
+@over_pieces
+def _balance_nodes(out, into, below, here, above, mu, halvings, end):
+    batch, n = here.shape
+    pieces = (n + NODES_AT_ONCE - 1) // NODES_AT_ONCE
+    for at in numba.prange(batch * pieces):
+        b, first = np.int64(at) // pieces, np.int64(at) % pieces * NODES_AT_ONCE
+        last, heads = min(first + NODES_AT_ONCE, n), below.shape[1]
+        _balance_piece(
+            out[b, first * heads : last * heads], into[b, first:], n,
+            below[b], here[b, first:last], above[b], mu[b], halvings, end,
+        )  # fmt: skip
+
+
+@per_piece
+def _balance_piece(out, into, stride, below, here, above, mu, halvings, end):
+    """The edges that enter these nodes from one tail lie `stride` after those from another."""
+    n, width = len(here), REACH
+    middle, trial = np.zeros(n), np.empty(n)
+    leaving, entering = np.empty(n), np.empty(n)
+    for _ in range(halvings):
+        for i in range(n):
+            trial[i] = here[i] + FINEST * np.sinh(middle[i])
+        _sum_leaving(out, trial, below, mu, leaving)
+        _sum_entering(into, stride, above, trial, mu, entering)
+        width /= 2
+        for i in range(n):
+            middle[i] += -width if leaving[i] > entering[i] else width
+    for i in range(n):
+        if leaving[i] > 0:
+            here[i] += FINEST * np.sinh(middle[i] + end * width)
+
+
+@per_piece
+def _sum_leaving(u, tails, heads, mu, leaving):
+    n = len(heads)
+    for i in range(len(tails)):
+        tail, total = tails[i], 0.0
+        for j in range(n):
+            total += _centred_flow(u[edge(i * n, j)], tail - heads[j], mu)
+        leaving[i] = total
+
+
+@per_piece
+def _sum_entering(u, stride, tails, heads, mu, entering):
+    entering[:] = 0.0
+    for i in range(len(tails)):
+        tail = tails[i]
+        for j in range(len(heads)):
+            entering[j] += _centred_flow(u[edge(i * stride, j)], tail - heads[j], mu)
+
+
+@over_pieces
+def _centre_pieces(pieces, u, potential, mu, edges):
+    flow, slack, lower, upper = edges
+    for at in numba.prange(len(u) * len(pieces)):
+        b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
+        start, rows, n, tail, head = pieces[piece]
+        e = slice(start, start + rows * n)
+        _centre_piece(
+            u[b, e], potential[b, tail : tail + rows], potential[b, head : head + n], mu[b],
+            (flow[b, e], slack[b, e], lower[b, e], upper[b, e]),
+        )  # fmt: skip
+
+
+@per_piece
+def _centre_piece(u, tails, heads, mu, edges):
+    flow, slack, lower, upper = edges
+    n = len(heads)
+    for i in range(len(tails)):
+        tail = tails[i]
+        for j in range(n):
+            e = edge(i * n, j)
+            capacity, drop = u[e], tail - heads[j]
+            along = abs(drop * capacity)
+            far = along + np.sqrt(along * along + 4 * mu * mu)
+            more = capacity * far / (far + 2 * mu)
+            less = capacity * (2 * mu) / (far + 2 * mu)
+            f, s = (more, less) if drop > 0 else (less, more)
+            flow[e], slack[e] = f, s
+            lower[e] = mu / f if capacity > 0 else 0.0
+            upper[e] = mu / s if capacity > 0 else 0.0
+
+
+@over_pieces
+def _gather_bins(starts, u, limits, totals, counts):
+    blocks = totals.shape[1]
+    for at in numba.prange(len(u) * blocks):
+        b, k = np.int64(at) // blocks, np.int64(at) % blocks
+        block = u[b, starts[k] : starts[k + 1]]
+        largest = 0.0
+        for j in range(len(block)):
+            largest = max(largest, block[j])
+        for j in range(len(block)):
+            if block[j] > 0:
+                index = 0
+                for c in range(len(limits)):
+                    index += block[j] <= largest * limits[c]
+                totals[b, k, index] += block[j]
+                counts[b, k, index] += 1
