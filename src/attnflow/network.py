@@ -137,11 +137,12 @@ def live_edges(network: LayeredNetwork) -> Tensor:
 
 
 def pruned(network: LayeredNetwork) -> LayeredNetwork:
-    """The networks without the edges, sources and sinks that no path uses."""
+    """The networks without the edges, sources and sinks that no path uses; no copy of full ones."""
     live = live_edges(network)
+    full = live.sum() == network.capacities.count_nonzero()
     return replace(
         network,
-        capacities=network.capacities * live,
+        capacities=network.capacities if full else network.capacities * live,
         sources=live[:, -1].any(2),
         sinks=live[:, 0].any(1),
     )
