@@ -9,7 +9,7 @@ from families import FAMILIES, random_capacities
 
 from attnflow import Flow, InputError, Status, UnsolvedError, layered_network, maximum_flow
 from attnflow.network import paper_gamma, paper_network
-from attnflow.solver import groups, interior_point, memory, passes
+from attnflow.solver import groups, memory, passes, primal_dual
 from attnflow.solver.flow import Method
 
 TOY = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]], dtype=torch.float64)
@@ -157,7 +157,7 @@ def test_the_optimum_does_not_depend_on_the_start(monkeypatch, start):
     capacities = random_capacities("one live row", batch=4, layers=5, t=9)
     usual = maximum_flow(capacities, tolerance=1e-11)
 
-    monkeypatch.setattr(interior_point, "START_CENTRED_AT", start)
+    monkeypatch.setattr(primal_dual, "NEAR", start)
     other = maximum_flow(capacities, tolerance=1e-11)
 
     assert (usual.iterations != other.iterations).any()
@@ -208,11 +208,28 @@ def test_the_dual_method_gives_the_same_flow_in_less_memory(family):
         assert set(usual.method) == {Method.PRIMAL_DUAL}
 
 
-def test_a_group_that_does_not_fit_is_split_before_the_method_changes():
-    capacities = random_capacities("uniform", batch=4, layers=3, t=8)
-    room = 1.5 * memory.primal_dual_bytes(3 * 8 * 8 + 17)
+@pytest.mark.parametrize("networks", [1, 1.5, 3, 9.2])
+def test_a_group_that_does_not_fit_is_split_before_the_method_changes(networks):
+    capacities = random_capacities("uniform", batch=10, layers=3, t=8)
+    room = networks * memory.primal_dual_bytes(3 * 8 * 8 + 17)
 
-    assert maximum_flow(capacities, max_memory=room).method == (Method.PRIMAL_DUAL,) * 4
+    assert maximum_flow(capacities, max_memory=room).method == (Method.PRIMAL_DUAL,) * 10
+
+
+def test_what_is_blocked_near_the_optimum_starts_anew(monkeypatch):
+    """The same flow, and every factorisation is counted."""
+    capacities = random_capacities("25 decades", batch=3, layers=4, t=9)
+    usual = maximum_flow(capacities)
+    monkeypatch.setattr(primal_dual, "BLOCKED", 2.0)
+    monkeypatch.setattr(primal_dual, "TRIAL", 1)
+
+    anew = maximum_flow(capacities)
+
+    assert_certified(anew, capacities)
+    torch.testing.assert_close(anew.edges, usual.edges, rtol=1e-7, atol=1e-12)
+    monkeypatch.setattr(primal_dual, "NEAR", primal_dual.ROOMY)
+    monkeypatch.setattr(primal_dual, "TRIAL", 0)
+    assert (maximum_flow(capacities).iterations + 1 == anew.iterations).all()
 
 
 def test_the_dual_method_says_when_it_runs_out_of_iterations():
@@ -229,12 +246,12 @@ def test_plain_and_compiled_passes_give_the_same_flow(monkeypatch, family):
     pytest.importorskip("numba")
     capacities = random_capacities(family, batch=2, layers=4, t=9)
     fused = maximum_flow(capacities)
-    module = __import__("sys").modules["attnflow.solver.maximum_flow"]
 
-    monkeypatch.setattr(module, "kernels_for", lambda device: passes)
+    monkeypatch.setattr(primal_dual, "kernels_for", lambda device: passes)
     plain = maximum_flow(capacities)
 
     assert_certified(plain, capacities)
+    assert (plain.iterations == fused.iterations).all()
     torch.testing.assert_close(plain.edges, fused.edges, rtol=1e-8, atol=1e-18)
 
 

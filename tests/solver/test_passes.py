@@ -105,14 +105,14 @@ def test_advance(chain):
 def test_balance(chain, end):
     u = random_point(chain).flow
     potential, mu = random((3, chain.nodes), 3, 1), 1e-3 * random(3, 4, 2)
-    row = 1
-    plain, fused = potential.clone(), potential.clone()
+    for row in range(1, len(chain.widths) - 2):
+        plain, fused = potential.clone(), potential.clone()
 
-    passes.balance(u, chain, row, plain, mu, 30, end)
-    compiled.balance(u, chain, row, fused, mu, 30, end)
+        passes.balance(u, chain, row, plain, mu, 30, end)
+        compiled.balance(u, chain, row, fused, mu, 30, end)
 
-    torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
-    assert not torch.equal(plain, potential)
+        torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
+        assert not torch.equal(plain, potential)
 
 
 def test_missing_edges_take_no_part():
@@ -159,14 +159,21 @@ assert torch.get_num_threads() == {threads}, torch.get_num_threads()
 def test_the_number_of_threads_changes_no_bit():
     chain = CHAINS[2]
     point, mu, before = random_point(chain), random(3, 0, 2), torch.get_num_threads()
-    compiled.use_threads(1)
-    one = compiled.linearise(point, mu, chain)
-    compiled.use_threads(2)
-    two = compiled.linearise(point, mu, chain)
-    compiled.use_threads(before)
+    found = []
+    try:
+        for threads in (1, 2):
+            compiled.use_threads(threads)
+            here = compiled.linearise(point, mu, chain)
+            potential = point.potential.clone()
+            compiled.balance(point.flow, chain, 2, potential, mu, 10, 0)
+            newton = compiled.factor(here.weight, here.inward, here.outward, chain)
+            solution = newton.solve(torch.stack([here.balance, here.push], 2))
+            found.append([*vars(here).values(), potential, solution])
+    finally:
+        compiled.use_threads(before)
 
-    for field in fields(one):
-        assert torch.equal(getattr(one, field.name), getattr(two, field.name))
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)
 
 
 def test_the_plain_passes_do_not_depend_on_how_edges_are_cut(monkeypatch):

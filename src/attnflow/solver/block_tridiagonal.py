@@ -62,7 +62,7 @@ def factor(weights: Iterable[Tensor], inward: Tensor, outward: Tensor, chain: Ch
     entering = chain.rows(inward)
     ground = chain.rows(outward)[1][..., None]
     lower = [_positive(ground[..., 0] + entering[1]).sqrt()]
-    failed = torch.zeros(len(inward), dtype=torch.bool, device=inward.device)
+    failed = ~torch.isfinite(lower[0]).all(1)
     coupling = []
     for k, weight in enumerate(islice(weights, 1, len(chain.shapes) - 1), 1):
         coupling.append(_lower_solve(lower[-1], weight.mT))
@@ -70,7 +70,7 @@ def factor(weights: Iterable[Tensor], inward: Tensor, outward: Tensor, chain: Ch
         block = _schur(coupling[-1], ground[..., 0] + entering[k + 1])
         cholesky, info = torch.linalg.cholesky_ex(block)
         lower.append(cholesky)
-        failed |= info > 0
+        failed |= (info > 0) | ~torch.isfinite(cholesky.diagonal(dim1=1, dim2=2)).all(1)
     return Factor(chain, lower, coupling, failed)
 
 
@@ -84,7 +84,7 @@ def _schur(coupling: Tensor, outward: Tensor) -> Tensor:
 
 
 def _positive(diagonal: Tensor) -> Tensor:
-    return torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal))
+    return torch.where(diagonal == 0, 1.0, diagonal)
 
 
 def _lower_solve(lower: Tensor, right: Tensor) -> Tensor:

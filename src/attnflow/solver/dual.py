@@ -24,6 +24,7 @@ from attnflow.solver.kernels import Kernels
 from attnflow.solver.passes import add, centred, exact_sum
 from attnflow.solver.start import starting_potentials
 
+STARTING_BARRIER = 10.0  # 2 m mu at the first point, in units of the scale
 REDUCTION = 0.1  # from one mu to the next
 CENTRED = 0.1  # Newton decrement, squared, from which mu is reduced
 TRIALS = 40  # of a line search
@@ -76,7 +77,7 @@ def solve(
     problem: Problem, chain: Chain, kernels: Kernels, tolerance: float, max_iterations: int
 ) -> tuple[CentredPoint, int, bool]:
     """The optimum, the factorisations used, and whether float64 could go no further."""
-    mu = starting_mu(problem)
+    mu = starting_mu(problem, STARTING_BARRIER)
     potential = starting_potentials(problem.u, mu, chain, kernels)
     point = CentredPoint(problem, mu, potential, torch.zeros_like(potential))
     for iteration in range(max_iterations + 1):

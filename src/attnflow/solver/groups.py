@@ -37,5 +37,7 @@ def groups(live: Tensor, most_edges: float) -> list[Tensor]:
 
 
 def _edges(widths: Tensor) -> Tensor:
-    """Edges between rows of these widths `(..., L + 1)`."""
-    return (widths[..., 1:] * widths[..., :-1]).sum(-1)
+    """Edges of chains whose rows of tokens have these widths `(..., L + 1)`; 0 without a path."""
+    inner = (widths[..., 1:] * widths[..., :-1]).sum(-1)
+    whole = inner + widths[..., 0] + widths[..., -1] + 1
+    return torch.where(widths[..., 0] > 0, whole, 0)

@@ -37,7 +37,6 @@ from attnflow.solver.start import starting_potentials
 CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
 TO_BOUNDARY = 0.99
 UNBOUNDED = 1e100  # stands for an infinite capacity, in units of the scale
-START_CENTRED_AT = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,27 @@ def select(part: Part, keep: Tensor) -> Part:
     return replace(part, **{f.name: getattr(part, f.name)[keep] for f in fields(part)})
 
 
-def starting_mu(problem: Problem) -> Tensor:
-    """`(batch,)` the larger mu at which the first point is centred."""
-    return torch.maximum(problem.mu, START_CENTRED_AT / (2 * problem.m))
+def starting_mu(problem: Problem, barrier: float) -> Tensor:
+    """`(batch,)` the mu at which the first point is centred, such that 2 m mu is `barrier`."""
+    return torch.maximum(problem.mu, barrier / (2 * problem.m))
 
 
-def first_point(problem: Problem, chain: Chain, kernels: Kernels) -> Point:
+def first_point(problem: Problem, chain: Chain, kernels: Kernels, barrier: float) -> Point:
     """The centred start of `start`, at a larger mu than the final one."""
-    mu = starting_mu(problem)
+    mu = starting_mu(problem, barrier)
     potential = starting_potentials(problem.u, mu, chain, kernels)
     return kernels.centre(problem.u, potential, mu, chain)
 
 
 def step(
     point: Point, here: Linearised, problem: Problem, chain: Chain, kernels: Kernels
-) -> tuple[Linearised, Tensor]:
-    """Move the point, in place. What `linearise` says there, and which problems could not move."""
+) -> tuple[Linearised, Tensor, Tensor]:
+    """Move the point, in place.
+
+    Returns:
+        What `linearise` says there; `(batch,)` the length of the step, of flows or of multipliers,
+        whichever is shorter, at most 1; and which problems could not move at all.
+    """
     mu = problem.mu
     newton = kernels.factor(here.weight, here.inward, here.outward, chain)
     pull, push = newton.solve(torch.stack([here.balance + here.pull, here.push], 2)).unbind(2)
@@ -93,7 +97,9 @@ def step(
     direction = plan.direction + theta[:, None] * correction
     plan = Step(mu, affine, direction, target, theta, _at(primal, best), _at(dual, best))
     stuck = newton.failed | ~_is_sound(plan)
-    return kernels.advance(point, _standing_still(plan, stuck), chain, here.weight), stuck
+    plan = _standing_still(plan, stuck)
+    length = torch.minimum(plan.primal, plan.dual)
+    return kernels.advance(point, plan, chain, here.weight), length, stuck
 
 
 def _target(here: Linearised, ahead: Ahead, problem: Problem) -> Tensor:
@@ -120,9 +126,8 @@ def _is_sound(step: Step) -> Tensor:
 
 def _standing_still(step: Step, where: Tensor) -> Step:
     """The step with zeros for the problems that cannot move."""
+    moved = {f.name: getattr(step, f.name) for f in fields(Step) if f.name != "mu"}
     zeroed = {
-        f.name: torch.where(where.view(-1, *[1] * (x.ndim - 1)), 0.0, x)
-        for f in fields(Step)
-        if f.name != "mu" and (x := getattr(step, f.name)) is not None
+        name: torch.where(where.view(-1, *[1] * (x.ndim - 1)), 0.0, x) for name, x in moved.items()
     }
     return replace(step, **zeroed)

@@ -4,10 +4,9 @@ A maximum flow is seldom unique, and which one is returned defines an attributio
 picks one: the flow that maximises value + mu * sum of log distances to the bounds of every edge. As
 mu shrinks it tends to the analytic centre of all maximum flows.
 
-`presolve` prunes and scales, `groups` says which networks to solve together, `interior_point`
-solves, `certificate` measures. The loop here only steps until each problem has its certificate, and
-drops it from the batch then, so that no answer depends on its batch mates. Networks that do not fit
-in memory that way are solved by `dual`.
+`presolve` prunes and scales, `groups` says which networks to solve together, `primal_dual` solves
+them, `certificate` measures. Networks that do not fit in memory that way are solved by `dual`, one
+after the other.
 
 Source: Azarkhalili & Libbrecht (2025), equation 12.
 """
@@ -21,17 +20,14 @@ from torch import Tensor
 
 from attnflow.errors import InputError
 from attnflow.network import LayeredNetwork, layered_network
-from attnflow.solver import dual
-from attnflow.solver.certificate import below
+from attnflow.solver import dual, primal_dual
 from attnflow.solver.flow import Array, Flow, Method, as_numpy
 from attnflow.solver.groups import groups
-from attnflow.solver.interior_point import first_point, select, step
 from attnflow.solver.kernels import kernels_for
-from attnflow.solver.memory import free_bytes, primal_dual_bytes
+from attnflow.solver.memory import free_bytes, most_edges, primal_dual_bytes
 from attnflow.solver.presolve import Presolved, live_nodes, presolve, without_negligible
+from attnflow.solver.primal_dual import CLEARLY, Limits
 from attnflow.solver.report import Ended, Report
-
-CLEARLY = 0.99  # leaves room for the rounding between the loop's sums and the certificate's
 
 
 @overload
@@ -107,12 +103,13 @@ def maximum_flow(
     live = live_nodes(network)
     report = Report(network, gap, weight)
     room = free_bytes(live.device) if max_memory is None else max_memory
-    for at in groups(live, most_edges=room / primal_dual_bytes(1)):
+    limits = Limits(tolerance, max_iterations)
+    for at in groups(live, most_edges(room)):
         part = None if weight is None else weight[at]
         ready = presolve(_part(network, at), live[at], gap=gap, mu=part)
-        fits = primal_dual_bytes(ready.problem.u.numel()) <= room
-        solve = _solve_together if fits else _solve_one_by_one
-        solve(ready, at, report, tolerance, max_iterations)
+        fits = len(at) > 1 or primal_dual_bytes(ready.chain.edges) <= room
+        solve = primal_dual.solve if fits else _solve_by_dual
+        solve(ready, at, report, limits)
     flow = report.flow()
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow
 
@@ -123,51 +120,16 @@ def _part(network: LayeredNetwork, at: Tensor) -> LayeredNetwork:
     return LayeredNetwork(*(getattr(network, f.name)[at] for f in fields(network)))
 
 
-def _solve_one_by_one(
-    ready: Presolved, members: Tensor, report: Report, tolerance: float, max_iterations: int
-) -> None:
-    """Solve a group, the networks `members` of the report, by the dual method."""
-    kernels = kernels_for(members.device)
-    for index in range(len(members)):
-        place = torch.tensor([index], device=members.device)
-        problem = select(ready.problem, place)
-        point, iterations, given_up = dual.solve(
-            problem, ready.chain, kernels, CLEARLY * tolerance, max_iterations
-        )
-        gave_up = torch.tensor([given_up], device=members.device)
-        ended = Ended(point, problem, ready.chain, tolerance, gave_up)
-        report.record(members[place], ready, place, ended, iterations, Method.DUAL)
-
-
-def _solve_together(
-    ready: Presolved, active: Tensor, report: Report, tolerance: float, max_iterations: int
-) -> None:
-    """Solve a group, the networks `active` of the report, by the primal-dual method."""
-    problem, chain = ready.problem, ready.chain
-    places = torch.arange(len(active), device=active.device)
-    kernels = kernels_for(active.device)
-    point = first_point(problem, chain, kernels)
-    here = kernels.linearise(point, problem.mu, chain)
-    stuck = torch.zeros_like(active, dtype=torch.bool)
-    for iteration in range(max_iterations + 1):
-        converged = below(here, point, CLEARLY * tolerance)
-        leaving = converged | stuck | (iteration == max_iterations)
-        if leaving.any():
-            ended = Ended(
-                select(point, leaving),
-                select(problem, leaving),
-                chain,
-                tolerance,
-                given_up=(stuck | converged)[leaving],
-            )
-            at = places[leaving]
-            report.record(active[at], ready, at, ended, iteration, Method.PRIMAL_DUAL)
-            places = places[~leaving]
-            if not len(places):
-                return
-            problem, point = select(problem, ~leaving), select(point, ~leaving)
-            here = select(here, ~leaving)
-        here, stuck = step(point, here, problem, chain, kernels)
+def _solve_by_dual(ready: Presolved, member: Tensor, report: Report, limits: Limits) -> None:
+    """Solve a group of one network by the dual method."""
+    kernels = kernels_for(member.device)
+    point, iterations, given_up = dual.solve(
+        ready.problem, ready.chain, kernels, CLEARLY * limits.tolerance, limits.max_iterations
+    )
+    gave_up = torch.tensor([given_up], device=member.device)
+    ended = Ended(point, ready.problem, ready.chain, limits.tolerance, gave_up)
+    used = torch.tensor([iterations], device=member.device)
+    report.record(member, ready, torch.zeros_like(member), ended, used, Method.DUAL)
 
 
 def _check_options(

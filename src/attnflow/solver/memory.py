@@ -6,23 +6,43 @@ from pathlib import Path
 import torch
 
 # Arrays of the size of a chain's edges that the primal-dual method keeps at its largest: the
-# capacities, four of its iterate, the weights, and two of the factor.
-PRIMAL_DUAL_ARRAYS = 8
+# capacities, four of its iterate, the weights, and two of the factor. A group that goes on without
+# those that are solved copies the first six.
+ARRAYS, ARRAYS_OF_A_GROUP = 8, 14
 BYTES = 8
+MEMORY = Path("/proc/meminfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def primal_dual_bytes(edges: int) -> int:
-    """What the primal-dual method needs for so many edges, beside its input and its result."""
-    return PRIMAL_DUAL_ARRAYS * BYTES * edges
+    """What the primal-dual method needs for one network, beside its input and its result."""
+    return ARRAYS * BYTES * edges
+
+
+def most_edges(room: float) -> float:
+    """Edges of all networks of a group together that fit into so many bytes."""
+    return room / (ARRAYS_OF_A_GROUP * BYTES)
 
 
 def free_bytes(device: torch.device) -> float:
     """Memory that is free on a device; infinite where the system does not say."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return min(_free_in_machine(), _free_in_container())
+
+
+def _free_in_machine() -> float:
+    if not MEMORY.exists():
         return math.inf
-    kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return 1024.0 * int(kilobytes)
+    lines = MEMORY.read_text(encoding="ascii").splitlines()
+    free = [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return free[0] if free else math.inf
+
+
+def _free_in_container() -> float:
+    """What a control group (version 2) leaves; pages of files count as used there."""
+    most, used = CONTROL_GROUP / "memory.max", CONTROL_GROUP / "memory.current"
+    if not most.exists() or most.read_text(encoding="ascii").strip() == "max":
+        return math.inf
+    return max(0.0, float(most.read_text(encoding="ascii")) - float(used.read_text("ascii")))

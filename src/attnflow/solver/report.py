@@ -51,7 +51,7 @@ class Report:
         ready: Presolved,
         places: Tensor,
         ended: Ended,
-        iteration: int,
+        iterations: Tensor,
         method: Method,
     ) -> None:
         """Keep the networks `at`, which are the problems `places` of their group."""
@@ -64,7 +64,7 @@ class Report:
         self.mu[at] = ready.problem.mu[places] * scale
         measured = ended.residuals
         self.residuals[:, at] = torch.stack([getattr(measured, f.name) for f in fields(measured)])
-        self.iterations[at] = iteration
+        self.iterations[at] = iterations
         self.ending[at] = torch.where(ended.solved, 1, torch.where(ended.given_up, 2, 3))
         for network in at.tolist():
             self.method[network] = method

@@ -9,7 +9,7 @@ carries the same total F and that they add up to the return edge's unit of rewar
 without passing over all edges again and again, each block's capacities are gathered in
 logarithmic bins, and its total is tabulated against d.
 
-Then each row of nodes in turn, downwards and upwards once, is balanced against its neighbours,
+Then each row of nodes in turn, downwards and upwards twice, is balanced against its neighbours,
 with a potential for each node (`passes.balance`). A node between edges of very different capacity
 needs a potential many decades away from its row's, which Newton steps of the whole network, held
 back by the smallest flow, would take a dozen iterations to reach.
@@ -27,6 +27,7 @@ from attnflow.solver.passes import centred
 
 BINS = 8
 HALVINGS = 10
+SWEEPS = 2
 CANDIDATES = 32
 GRID = torch.sinh(torch.linspace(-18.0, 18.0, 33, dtype=torch.float64)) * 1e-5
 
@@ -47,7 +48,7 @@ def starting_potentials(u: Tensor, mu: Tensor, chain: Chain, kernels: Kernels) -
     carried = (flow * counts[:, :, None]).sum(-1)
     potential = _potentials(_balanced_drops(carried, drops, mu), chain)
     inner = range(1, len(chain.widths) - 2)
-    for row in (*reversed(inner), *inner[1:]):
+    for row in (*inner[-1:], *SWEEPS * (*reversed(inner[:-1]), *inner[1:])):
         kernels.balance(u, chain, row, potential, mu, HALVINGS, _end(row, inner))
     return potential
 

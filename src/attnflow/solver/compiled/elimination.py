@@ -8,7 +8,7 @@ c / sqrt(d). The ground counts as a neighbour that is never eliminated.
 
 Of each row of nodes the *front* holds its conductances, and later its part of the factor, against
 three kinds of columns: the row itself, the row above, and the ground. It lies in memory as panels
-of `PANEL` columns, so that `_add_products`, which does nearly all of the arithmetic, reads in one
+of `PANEL` columns, so that `add_products`, which does nearly all of the arithmetic, reads in one
 piece.
 
 LAPACK's Cholesky factorisation of a few hundred columns runs at a tenth of the speed of its
@@ -21,16 +21,13 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from llvmlite import binding, ir
-from numba.extending import intrinsic
 from torch import Tensor
 
 from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
+from attnflow.solver.compiled.products import HEIGHT, PANEL, add_products
 
 WIDEST = 320
-PANEL = 8
-HEIGHT = 8 if binding.get_host_cpu_features().get("avx512f") else 4  # rows that fit the registers
 BLOCK = 128  # rows eliminated before the others hear of it; what the second-level cache holds
 TILE = PANEL * PANEL
 
@@ -69,7 +66,8 @@ def factor(
     rows, size = _layout(chain)
     fronts = np.empty((len(weight), size + 2 * TILE))
     pivots = np.ones((len(weight), chain.nodes))
-    _factor_all(rows, weight.numpy(), inward.numpy(), outward.numpy(), fronts, pivots)
+    entering, leaving = inward.contiguous().numpy(), outward.contiguous().numpy()
+    _factor_all(rows, weight.numpy(), entering, leaving, fronts, pivots)
     return FrontalFactor(rows, fronts, pivots)
 
 
@@ -87,78 +85,6 @@ def _layout(chain: Chain) -> tuple[Any, int]:
         rows.append((width, height, panels, start, chain.node_starts[k], chain.edge_starts[k]))
         start += panels * height * PANEL
     return np.array(rows, dtype=np.int64), start
-
-
-@intrinsic
-def _add_products(typing_context, array, left, right, to, count):
-    """array[to + r PANEL + c] += sum_k array[left + k PANEL + r] array[right + k PANEL + c].
-
-    For r < HEIGHT and c < PANEL, kept in registers over all k < count. Written out, since no
-    compiler does that by itself.
-    """
-    vector, integer = ir.VectorType(ir.DoubleType(), PANEL), ir.IntType(64)
-    contract = ("contract",)
-
-    def generate(context, builder, signature, arguments):
-        array, left, right, to, count = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-
-        def at(*terms):
-            index = terms[0]
-            for term in terms[1:]:
-                index = builder.add(index, term)
-            return builder.gep(data, [index])
-
-        def load(pointer):
-            value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
-            value.align = 8
-            return value
-
-        def spread(pointer):
-            one = builder.insert_element(
-                ir.Constant(vector, ir.Undefined), builder.load(pointer), ir.IntType(32)(0)
-            )
-            everywhere = ir.Constant(ir.VectorType(ir.IntType(32), PANEL), [0] * PANEL)
-            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
-
-        goals = [at(to, integer(r * PANEL)) for r in range(HEIGHT)]
-        before = [load(goal) for goal in goals]
-        entry, body = builder.block, builder.append_basic_block("products")
-        end = builder.append_basic_block("products.end")
-        builder.cbranch(builder.icmp_signed(">", count, integer(0)), body, end)
-
-        builder.position_at_end(body)
-        k = builder.phi(integer)
-        sums = [builder.phi(vector) for _ in goals]
-        row = builder.mul(k, integer(PANEL))
-        factor = load(at(right, row))
-        after = [
-            builder.fadd(
-                total,
-                builder.fmul(spread(at(left, row, integer(r))), factor, flags=contract),
-                flags=contract,
-            )
-            for r, total in enumerate(sums)
-        ]
-        following = builder.add(k, integer(1))
-        k.add_incoming(integer(0), entry)
-        k.add_incoming(following, body)
-        for total, first, then in zip(sums, before, after, strict=True):
-            total.add_incoming(first, entry)
-            total.add_incoming(then, body)
-        builder.cbranch(builder.icmp_signed("<", following, count), body, end)
-
-        builder.position_at_end(end)
-        found = [builder.phi(vector) for _ in goals]
-        for total, first, then in zip(found, before, after, strict=True):
-            total.add_incoming(first, entry)
-            total.add_incoming(then, body)
-        for total, goal in zip(found, goals, strict=True):
-            builder.store(total, builder.bitcast(goal, vector.as_pointer())).align = 8
-        return context.get_dummy_value()
-
-    index = numba.types.int64
-    return numba.types.void(array, index, index, index, index), generate
 
 
 @_over_problems
@@ -214,8 +140,8 @@ def _mesh(front, below, start, height, ground):
             here = left + own * lower_height * PANEL + skip + row % PANEL
             for p in range(own, height // PANEL):
                 there = left + p * lower_height * PANEL + skip
-                _add_products(front, here, there, start + (p * height + row) * PANEL, count)
-            _add_products(front, here, from_ground + skip, ground + row * PANEL, count)
+                add_products(front, here, there, start + (p * height + row) * PANEL, count)
+            add_products(front, here, from_ground + skip, ground + row * PANEL, count)
 
 
 @_loop
@@ -228,7 +154,7 @@ def _eliminate(front, start, height, panels, pivots):
             count = min(row, stop) - block
             for p in range(row // PANEL, panels):
                 there = start + (p * height + block) * PANEL
-                _add_products(front, first, there, start + (p * height + row) * PANEL, count)
+                add_products(front, first, there, start + (p * height + row) * PANEL, count)
             if row < stop:
                 _eliminate_strip(front, start, height, panels, row, pivots)
 
@@ -271,7 +197,7 @@ def _eliminate_strip(front, start, height, panels, row, pivots):
             for c in range(PANEL):
                 front[spare + r * PANEL + c] = front[to + r * PANEL + c] if c >= first else 0.0
                 front[to + r * PANEL + c] *= c < first
-        _add_products(front, spare - TILE, spare, to, HEIGHT)
+        add_products(front, spare - TILE, spare, to, HEIGHT)
 
 
 @_loop

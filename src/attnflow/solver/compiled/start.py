@@ -17,9 +17,11 @@ def balance(
     u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
 ) -> None:
     """As `passes.balance`."""
-    out, into = (u[:, chain.edges_of(range(k, k + 1))].numpy() for k in (row - 1, row))
-    below, here, above = (y.numpy() for y in chain.rows(potential)[row - 1 : row + 2])
-    _balance_nodes(out, into, below, here, above, mu.numpy(), halvings, end)
+    sizes = np.array(
+        [(chain.widths[k], chain.node_starts[k], chain.edge_starts[k]) for k in (row - 1, row)]
+        + [(chain.widths[row + 1], chain.node_starts[row + 1], 0)]
+    )
+    _balance_nodes(u.numpy(), sizes, potential.numpy(), mu.numpy(), halvings, end)
 
 
 def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
@@ -40,22 +42,31 @@ def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
 
 
 @per_edge
-def _centred_flow(u, drop, mu):
+def _centred(u, drop, mu):
+    """As `passes.centred`: flow and slack."""
     along = abs(drop * u)
     far = along + np.sqrt(along * along + 4 * mu * mu)
-    return u * (far if drop > 0 else 2 * mu) / (far + 2 * mu)
+    larger, smaller = u * far / (far + 2 * mu), u * (2 * mu) / (far + 2 * mu)
+    return (larger, smaller) if drop > 0 else (smaller, larger)
 
 
 @over_pieces
-def _balance_nodes(out, into, below, here, above, mu, halvings, end):
-    batch, n = here.shape
+def _balance_nodes(u, sizes, potential, mu, halvings, end):
+    """`sizes`: of the row below, the row itself and the one above, the number of nodes, the first
+    node, and the first edge of the block that enters it."""
+    heads, head, out = sizes[0]
+    n, node, into = sizes[1]
+    tails, tail, _ = sizes[2]
     pieces = (n + NODES_AT_ONCE - 1) // NODES_AT_ONCE
-    for at in numba.prange(batch * pieces):
+    for at in numba.prange(len(u) * pieces):
         b, first = np.int64(at) // pieces, np.int64(at) % pieces * NODES_AT_ONCE
-        last, heads = min(first + NODES_AT_ONCE, n), below.shape[1]
+        last = min(first + NODES_AT_ONCE, n)
+        y = potential[b]
         _balance_piece(
-            out[b, first * heads : last * heads], into[b, first:], n,
-            below[b], here[b, first:last], above[b], mu[b], halvings, end,
+            u[b, out + first * heads : out + last * heads],
+            u[b, into + first : into + n * tails], n,
+            y[head : head + heads], y[node + first : node + last], y[tail : tail + tails],
+            mu[b], halvings, end,
         )  # fmt: skip
 
 
@@ -84,7 +95,7 @@ def _sum_leaving(u, tails, heads, mu, leaving):
     for i in range(len(tails)):
         tail, total = tails[i], 0.0
         for j in range(n):
-            total += _centred_flow(u[edge(i * n, j)], tail - heads[j], mu)
+            total += _centred(u[edge(i * n, j)], tail - heads[j], mu)[0]
         leaving[i] = total
 
 
@@ -94,7 +105,7 @@ def _sum_entering(u, stride, tails, heads, mu, entering):
     for i in range(len(tails)):
         tail = tails[i]
         for j in range(len(heads)):
-            entering[j] += _centred_flow(u[edge(i * stride, j)], tail - heads[j], mu)
+            entering[j] += _centred(u[edge(i * stride, j)], tail - heads[j], mu)[0]
 
 
 @over_pieces
@@ -118,12 +129,8 @@ def _centre_piece(u, tails, heads, mu, edges):
         tail = tails[i]
         for j in range(n):
             e = edge(i * n, j)
-            capacity, drop = u[e], tail - heads[j]
-            along = abs(drop * capacity)
-            far = along + np.sqrt(along * along + 4 * mu * mu)
-            more = capacity * far / (far + 2 * mu)
-            less = capacity * (2 * mu) / (far + 2 * mu)
-            f, s = (more, less) if drop > 0 else (less, more)
+            capacity = u[e]
+            f, s = _centred(capacity, tail - heads[j], mu)
             flow[e], slack[e] = f, s
             lower[e] = mu / f if capacity > 0 else 0.0
             upper[e] = mu / s if capacity > 0 else 0.0

@@ -1,0 +1,87 @@
+"""A product of two panels kept in registers: nearly all the arithmetic of `elimination`.
+
+A panel is an array of `PANEL` columns, row by row in one piece. No compiler keeps a tile of sums in
+registers by itself, so this one function is written out for LLVM, as vectors of `PANEL` numbers,
+which it cuts into the registers that there are.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+PANEL = 8  # columns; `elimination` writes some sums out for eight
+_FEATURES = numba.config.CPU_FEATURES or get_host_cpu_features()
+HEIGHT = 8 if "+avx512f" in _FEATURES else 4  # rows of sums at once; a divisor of PANEL
+
+VECTOR, INTEGER, LANE = ir.VectorType(ir.DoubleType(), PANEL), ir.IntType(64), ir.IntType(32)
+EMPTY = ir.Constant(VECTOR, ir.Undefined)
+FIRST_EVERYWHERE = ir.Constant(ir.VectorType(LANE, PANEL), [0] * PANEL)
+CONTRACT = ("contract",)
+
+
+@intrinsic
+def add_products(_typing: Any, array: Any, left: Any, right: Any, to: Any, count: Any) -> Any:
+    """array[to + r PANEL + c] += sum_k array[left + k PANEL + r] array[right + k PANEL + c].
+
+    For all r < HEIGHT and c < PANEL; the sum over k < count. The array is one-dimensional.
+    """
+    index = numba.types.int64
+    return numba.types.void(array, index, index, index, index), _generate
+
+
+def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    array, left, right, to, count = arguments
+    data = context.make_array(signature.args[0])(context, builder, array).data
+
+    def at(start: Any, offset: Any) -> Any:
+        return builder.gep(data, [builder.add(start, offset)])
+
+    goals = [at(to, INTEGER(r * PANEL)) for r in range(HEIGHT)]
+    before = [_load(builder, goal) for goal in goals]
+    entry, body = builder.block, builder.append_basic_block("products")
+    end = builder.append_basic_block("products.end")
+    builder.cbranch(builder.icmp_signed(">", count, INTEGER(0)), body, end)
+
+    builder.position_at_end(body)
+    k = builder.phi(INTEGER)
+    sums = [builder.phi(VECTOR) for _ in goals]
+    row = builder.mul(k, INTEGER(PANEL))
+    factor = _load(builder, at(right, row))
+    after = []
+    for r, total in enumerate(sums):
+        spread = _spread(builder, at(builder.add(left, row), INTEGER(r)))
+        product = builder.fmul(spread, factor, flags=CONTRACT)
+        after.append(builder.fadd(total, product, flags=CONTRACT))
+    following = builder.add(k, INTEGER(1))
+    _arrive([k], [INTEGER(0)], entry, [following], body)
+    _arrive(sums, before, entry, after, body)
+    builder.cbranch(builder.icmp_signed("<", following, count), body, end)
+
+    builder.position_at_end(end)
+    found = [builder.phi(VECTOR) for _ in goals]
+    _arrive(found, before, entry, after, body)
+    for total, goal in zip(found, goals, strict=True):
+        builder.store(total, builder.bitcast(goal, VECTOR.as_pointer())).align = 8
+    return context.get_dummy_value()
+
+
+def _load(builder: Any, pointer: Any) -> Any:
+    value = builder.load(builder.bitcast(pointer, VECTOR.as_pointer()))
+    value.align = 8
+    return value
+
+
+def _spread(builder: Any, pointer: Any) -> Any:
+    """The number there in every lane."""
+    one = builder.insert_element(EMPTY, builder.load(pointer), LANE(0))
+    return builder.shuffle_vector(one, EMPTY, FIRST_EVERYWHERE)
+
+
+def _arrive(phis: Any, first: Any, entry: Any, then: Any, body: Any) -> None:
+    """What each has when coming from `entry`, and when coming from `body`."""
+    for phi, one, other in zip(phis, first, then, strict=True):
+        phi.add_incoming(one, entry)
+        phi.add_incoming(other, body)
