@@ -40,7 +40,7 @@ def batch(settings: Settings, models: Models) -> Section:
 
 def _batch(settings: Settings, models: Models, t: int) -> Sequence[object]:
     lengths = np.linspace(min(5, t), t, TEXTS).round().astype(int).tolist()
-    capacities = models.capacities(6, lengths, settings.tensor)
+    capacities = models.capacities(LAYERS, lengths, settings.tensor)
     own = [capacities[i : i + 1, :, :n, :n] for i, n in enumerate(lengths)]
     _, alone = timed(lambda: [maximum_flow(text) for text in own], settings.repeat)
     flow, together = timed(lambda: maximum_flow(capacities), settings.repeat)
