@@ -101,6 +101,13 @@ def test_zero_scores_and_truncation(short):
     assert "nan" not in shown and "last 3 tokens" in shown
 
 
+def test_an_empty_flow_says_what_that_means(short):
+    proof = dataclasses.replace(short.certificate, status="empty")
+    empty = dataclasses.replace(short, scores=np.zeros(14), edges=None, certificate=proof)
+    assert "every score is 0" in render(empty, color=False)
+    assert "every score is 0" not in render(short, color=False)
+
+
 def test_wrong_arguments_are_refused(short):
     with pytest.raises(InputError, match="granularity"):
         render(short, granularity="letter")

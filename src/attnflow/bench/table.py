@@ -61,7 +61,7 @@ def at_most(value: float, goal: float | None, unit: str = "x") -> str:
 def machine() -> str:
     """The machine, the versions, the threads and the kernels, as a list."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    kernels = getattr(kernels_for(torch.device("cpu")), "__name__", "unknown")
+    kernels = getattr(kernels_for(torch.device("cpu"), 0), "__name__", "unknown")
     return (
         f"- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}; CUDA device: "
         f"{gpu}\n- Python {platform.python_version()}, {', '.join(map(_library, LIBRARIES))}\n"

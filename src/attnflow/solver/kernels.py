@@ -10,6 +10,8 @@ from attnflow.solver import passes
 from attnflow.solver.chain import Chain
 from attnflow.solver.iterate import Ahead, Linearised, Point, Step
 
+EDGES_FOR_A_THREAD = 2**16
+
 
 class Factored(Protocol):
     """A factored Laplacian, as `block_tridiagonal.Factor`."""
@@ -45,11 +47,19 @@ class Kernels(Protocol):
     ) -> None: ...
 
 
-def kernels_for(device: torch.device) -> Kernels:
-    """The compiled passes on a processor with numba, the plain ones elsewhere."""
+def kernels_for(device: torch.device, edges: int) -> Kernels:
+    """The compiled passes on a processor with numba, the plain ones elsewhere.
+
+    Threads wait for each other by spinning, which gains nothing for small networks and loses much
+    where another program needs the processor: each must have work worth waiting for.
+
+    Args:
+        device: Where the networks lie.
+        edges: Of all of them together.
+    """
     if device.type != "cpu" or importlib.util.find_spec("numba") is None:
         return passes
     from attnflow.solver import compiled
 
-    compiled.use_threads(torch.get_num_threads())
+    compiled.use_threads(max(1, min(torch.get_num_threads(), edges // EDGES_FOR_A_THREAD)))
     return compiled

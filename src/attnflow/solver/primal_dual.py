@@ -37,13 +37,14 @@ class Limits:
 
 @dataclass
 class Running:
-    """The problems still in the batch: which of the group, where they are, factorisations used."""
+    """The problems still in the batch: which of the group, factorisations used, where they are."""
 
     places: Tensor
     spent: Tensor
     problem: Problem
     point: Point
     here: Linearised
+    kernels: Kernels
 
     def keep(self, which: Tensor) -> None:
         """Drop the others."""
@@ -56,23 +57,24 @@ class Running:
 
 def solve(ready: Presolved, members: Tensor, report: Report, limits: Limits) -> None:
     """Solve a group, the networks `members` of the report."""
-    places = torch.arange(len(members), device=members.device)
-    unspent = torch.zeros_like(places)
-    kernels = kernels_for(members.device)
-    running = _started(ready, places, unspent, kernels, NEAR)
-    places, spent = _iterate(running, ready, members, report, limits, trial=TRIAL)
-    if len(places):
-        running = _started(ready, places, spent, kernels, ROOMY)
+    everyone = torch.arange(len(members), device=members.device)
+    unspent = torch.zeros_like(everyone)
+    running = _started(ready.problem, ready.chain, everyone, unspent, NEAR)
+    blocked, spent = _iterate(running, ready, members, report, limits, trial=TRIAL)
+    if len(blocked):
+        blocked, order = blocked.sort()
+        problem = select(ready.problem, torch.isin(everyone, blocked))
+        running = _started(problem, ready.chain, blocked, spent[order], ROOMY)
         _iterate(running, ready, members, report, limits, trial=0)
 
 
 def _started(
-    ready: Presolved, places: Tensor, spent: Tensor, kernels: Kernels, barrier: float
+    problem: Problem, chain: Chain, places: Tensor, spent: Tensor, barrier: float
 ) -> Running:
-    problem = select(ready.problem, places)
-    point = first_point(problem, ready.chain, kernels, barrier)
-    here = kernels.linearise(point, problem.mu, ready.chain)
-    return Running(places, spent, problem, point, here)
+    kernels = kernels_for(places.device, problem.u.numel())
+    point = first_point(problem, chain, kernels, barrier)
+    here = kernels.linearise(point, problem.mu, chain)
+    return Running(places, spent, problem, point, here, kernels)
 
 
 def _iterate(
@@ -85,7 +87,7 @@ def _iterate(
     trial: int,
 ) -> tuple[Tensor, Tensor]:
     """Step until all have left. The places of those blocked in the trial, and what they spent."""
-    chain, kernels = ready.chain, kernels_for(members.device)
+    chain = ready.chain
     stuck = torch.zeros_like(running.places, dtype=torch.bool)
     places, spent = [running.places[:0]], [running.spent[:0]]
     while True:
@@ -100,7 +102,7 @@ def _iterate(
         if not len(running.places):
             return torch.cat(places), torch.cat(spent)
         running.here, length, stuck = step(
-            running.point, running.here, running.problem, chain, kernels
+            running.point, running.here, running.problem, chain, running.kernels
         )
         running.spent = running.spent + 1
         blocked = (length < BLOCKED) & (running.spent <= trial)

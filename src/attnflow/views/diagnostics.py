@@ -111,10 +111,20 @@ def diagnostics(attribution: Attribution) -> list[Diagnostic]:
 def summary(attribution: Attribution) -> list[str]:
     """The certificate in a few short lines."""
     proof = attribution.certificate
-    cut = [f"the last {attribution.truncated} tokens were cut off"] * (attribution.truncated > 0)
-    return cut + [
+    lines = []
+    if attribution.truncated:
+        lines.append(f"the last {attribution.truncated} tokens were cut off")
+    if proof.status == "empty":
+        lines.append(
+            f"nothing in the tensor {attribution.tensor} speaks for this class: no path leads from "
+            "the decision to a token, and every score is 0"
+        )
+    lines.append(
         f"certificate: flow {number(proof.value)}, at most {bound(proof.gap)} below the maximum; "
-        f"{proof.status} in {proof.iterations} iterations",
+        f"{proof.status} in {proof.iterations} iterations"
+    )
+    lines.append(
         f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
-        f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}",
-    ]
+        f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}"
+    )
+    return lines

@@ -3,6 +3,9 @@
 A piece is a run of rows of a block, a row being the edges that leave one node. The threads share
 the pieces; the cut depends on the networks' sizes alone, so that an answer depends neither on the
 number of threads nor on its batch mates.
+
+numba keeps machine code beside the file of a function, and makes it anew when that file changes,
+not when another does: after a change here, touch the files that use it.
 """
 
 from typing import Any
@@ -27,10 +30,11 @@ over_pieces = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=T
 
 
 def use_threads(number: int) -> None:
-    """Share the pieces among so many threads, or as many as there are."""
+    """Share the pieces among so many threads, or as many as there are; torch keeps its own."""
+    before = torch.get_num_threads()
     numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != number:  # numba starts its own, and may share a pool with torch
-        torch.set_num_threads(number)
+    if torch.get_num_threads() != before:  # numba starts its own, and may share a pool with torch
+        torch.set_num_threads(before)
 
 
 @intrinsic
