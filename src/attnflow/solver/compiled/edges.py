@@ -21,9 +21,9 @@ from attnflow.solver.chain import Chain
 from attnflow.solver.iterate import Point
 
 ROWS_AT_ONCE = 64
-# No NaN is looked for (`interior_point` looks at what comes out), and sums over edges may be
-# reordered, but nothing inside an edge: differences of potentials must be taken as they stand.
-LOOSE = {"contract", "nsz", "nnan"}
+# Sums over edges may be reordered, but nothing inside an edge: differences of potentials must be
+# taken as they stand.
+LOOSE = {"contract", "nsz"}
 per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
 per_piece = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
 over_pieces = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)

@@ -166,7 +166,8 @@ def _advance_piece(edges, weight, tails, heads, numbers, sums, enter, leave):
             slack[e] = live * (s - primal * df)
             lower[e] = live * (z + dual * dl)
             upper[e] = live * (v + dual * du)
-
+        for j in range(n):  # a loop of its own: both together do not fit the registers
+            e = edge(i * n, j)
             live, f, s, z, v, per_f, per_s, w = _opened(flow[e], slack[e], lower[e], upper[e])
             drop = _drop(new_y, new_potential[j], new_c, new_carry[j])
             off = larger(abs(f * z - mu), abs(s * v - mu))
