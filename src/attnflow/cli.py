@@ -26,6 +26,7 @@ from attnflow.files import check_writable, write_whole
 if TYPE_CHECKING:
     from attnflow.attribution import Attribution
 
+TENSORS = ("af", "gf", "agf", "cf")  # named here, so that --help need not wait for torch
 EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
   attnflow explain --file reviews.txt --tensor agf --target negative --json scores.json
@@ -306,7 +307,7 @@ def _add_explain(commands: Any) -> None:
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add("--batch-size", metavar="N", type=_count, default=16, help="texts at a time (%(default)s)")
     add = explain.add_argument_group("how").add_argument
-    add("--tensor", choices=("af", "gf", "agf", "cf"), default="cf",
+    add("--tensor", choices=TENSORS, default="cf",
         help="information tensor: conservative (cf, default) or one of the paper's")  # fmt: skip
     add("--readout", choices=("input", "throughput"), default="input",
         help="outflow of the input row (default) or mean flow over all rows (cf)")  # fmt: skip
@@ -343,7 +344,7 @@ def _add_bench(commands: Any) -> None:
     add("--repeat", type=_count, default=3, metavar="N",
         help="most runs, of which the fastest counts (default: %(default)s)")  # fmt: skip
     add("--threads", type=_count, metavar="N", help="threads of attnflow (default: torch's)")
-    add("--tensor", choices=("af", "gf", "agf", "cf"), default="cf",
+    add("--tensor", choices=TENSORS, default="cf",
         help="information tensor of the sections with a model (default: %(default)s)")  # fmt: skip
     add("--time-limit", type=_seconds, default=120.0, metavar="S",
         help="seconds for a competitor and a network (default: %(default)g)")  # fmt: skip

@@ -26,7 +26,7 @@ from attnflow.solver.groups import groups
 from attnflow.solver.kernels import kernels_for
 from attnflow.solver.memory import free_bytes, most_edges, primal_dual_bytes
 from attnflow.solver.presolve import Presolved, live_nodes, presolve, without_negligible
-from attnflow.solver.primal_dual import CLEARLY, Limits
+from attnflow.solver.primal_dual import Limits
 from attnflow.solver.report import Ended, Report
 
 
@@ -124,7 +124,7 @@ def _solve_by_dual(ready: Presolved, member: Tensor, report: Report, limits: Lim
     """Solve a group of one network by the dual method."""
     kernels = kernels_for(member.device, ready.chain.edges)
     point, iterations, given_up = dual.solve(
-        ready.problem, ready.chain, kernels, CLEARLY * limits.tolerance, limits.max_iterations
+        ready.problem, ready.chain, kernels, limits.aim, limits.max_iterations
     )
     gave_up = torch.tensor([given_up], device=member.device)
     ended = Ended(point, ready.problem, ready.chain, limits.tolerance, gave_up)

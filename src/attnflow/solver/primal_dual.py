@@ -21,7 +21,7 @@ from attnflow.solver.kernels import Kernels, kernels_for
 from attnflow.solver.presolve import Presolved
 from attnflow.solver.report import Ended, Report
 
-CLEARLY = 0.99  # leaves room for the rounding between the loop's sums and the certificate's
+CLEARLY = 0.99
 NEAR, ROOMY = 0.1, 10.0  # 2 m mu at the first point, in units of the scale
 BLOCKED = 0.05  # a step shorter than that
 TRIAL = 4  # so many first steps may be found blocked
@@ -33,6 +33,11 @@ class Limits:
 
     tolerance: float
     max_iterations: int
+
+    @property
+    def aim(self) -> float:
+        """The tolerance with room for rounding between the loops' sums and the certificate's."""
+        return CLEARLY * self.tolerance
 
 
 @dataclass
@@ -91,7 +96,7 @@ def _iterate(
     stuck = torch.zeros_like(running.places, dtype=torch.bool)
     places, spent = [running.places[:0]], [running.spent[:0]]
     while True:
-        converged = below(running.here, running.point, CLEARLY * limits.tolerance)
+        converged = below(running.here, running.point, limits.aim)
         leaving = converged | stuck | (running.spent >= limits.max_iterations)
         if leaving.any():
             ended = _ended(running, leaving, chain, limits.tolerance, stuck | converged)

@@ -5,7 +5,7 @@ tested against. Here an edge is read once a pass, and all that needs it is done 
 register; that is some twenty times faster, and less easy to read, which is why nothing else in the
 solver is written this way.
 
-`edges` holds what the passes share, `iteration` and `start` the passes; `elimination` factors, by
+`edges` holds what they share, `iteration` and `start` the passes; `elimination` factors, by
 the `products` of panels.
 """
 

@@ -25,8 +25,8 @@ ROWS_AT_ONCE = 64
 # taken as they stand.
 LOOSE = {"contract", "nsz"}
 per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
-per_piece = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
-over_pieces = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
+serial = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
+parallel = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
 
 
 def use_threads(number: int) -> None:
@@ -110,7 +110,7 @@ def _pieces(chain: Chain) -> Any:
     return np.array(found, dtype=np.int64)
 
 
-@per_piece
+@serial
 def _gather(pieces, heads, out):
     for b in range(len(heads)):
         for piece in range(len(pieces)):

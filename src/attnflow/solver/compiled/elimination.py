@@ -25,16 +25,12 @@ from torch import Tensor
 
 from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
+from attnflow.solver.compiled.edges import parallel, serial
 from attnflow.solver.compiled.products import HEIGHT, PANEL, add_products
 
 WIDEST = 320
 BLOCK = 128  # rows eliminated before the others hear of it; what the second-level cache holds
 TILE = PANEL * PANEL
-
-_loop = numba.njit(
-    fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", nogil=True, cache=True
-)
-_over_problems = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
 
 
 @dataclass(frozen=True)
@@ -87,13 +83,13 @@ def _layout(chain: Chain) -> tuple[Any, int]:
     return np.array(rows, dtype=np.int64), start
 
 
-@_over_problems
+@parallel
 def _factor_all(rows, weight, inward, outward, fronts, pivots):
     for b in numba.prange(len(weight)):
         _factor(rows, weight[b], inward[b], outward[b], fronts[b], pivots[b])
 
 
-@_loop
+@serial
 def _factor(rows, weight, inward, outward, front, pivots):
     last = len(rows) - 1
     for k in range(len(rows)):
@@ -115,7 +111,7 @@ def _factor(rows, weight, inward, outward, front, pivots):
         _eliminate(front, start, height, panels, pivots[node : node + width])
 
 
-@_loop
+@serial
 def _transpose(rows, panel, width, count):
     if count == PANEL:
         for i in range(width):
@@ -127,7 +123,7 @@ def _transpose(rows, panel, width, count):
                 panel[i * PANEL + c] = rows[c * width + i]
 
 
-@_loop
+@serial
 def _mesh(front, below, start, height, ground):
     """What the elimination of the row below leaves among this row's nodes and the ground."""
     _, lower_height, lower_panels, lower_start, _, _ = below
@@ -144,7 +140,7 @@ def _mesh(front, below, start, height, ground):
             add_products(front, here, from_ground + skip, ground + row * PANEL, count)
 
 
-@_loop
+@serial
 def _eliminate(front, start, height, panels, pivots):
     """Eliminate a row of nodes, `HEIGHT` at a time."""
     for block in range(0, height, BLOCK):
@@ -159,7 +155,7 @@ def _eliminate(front, start, height, panels, pivots):
                 _eliminate_strip(front, start, height, panels, row, pivots)
 
 
-@_loop
+@serial
 def _eliminate_strip(front, start, height, panels, row, pivots):
     """Eliminate the nodes row .. row + HEIGHT, of which all before know already."""
     own, inside = row // PANEL, row % PANEL
@@ -200,7 +196,7 @@ def _eliminate_strip(front, start, height, panels, row, pivots):
         add_products(front, spare - TILE, spare, to, HEIGHT)
 
 
-@_loop
+@serial
 def _sums_beyond(front, start, height, panels, row):
     """Of each node of a strip, what goes to the nodes after the strip and to the ground."""
     own = row // PANEL
@@ -219,7 +215,7 @@ def _sums_beyond(front, start, height, panels, row):
     return sums
 
 
-@_over_problems
+@parallel
 def _solve_all(rows, fronts, pivots, right):
     kinds = right.shape[1]
     for at in numba.prange(len(right) * kinds):
@@ -227,7 +223,7 @@ def _solve_all(rows, fronts, pivots, right):
         _solve(rows, fronts[b], pivots[b], right[b, np.int64(at) % kinds])
 
 
-@_loop
+@serial
 def _solve(rows, front, pivots, x):
     """Forwards through the rows, what a node has being shared among those after it; and back."""
     x[0] = x[-1] = 0.0
@@ -256,7 +252,7 @@ def _solve(rows, front, pivots, x):
         x[node : node + width] = here[:width]
 
 
-@_loop
+@serial
 def _share(panel, values, to):
     """to[c] += sum_i panel[i, c] values[i]."""
     t0, t1, t2, t3, t4, t5, t6, t7 = to[0], to[1], to[2], to[3], to[4], to[5], to[6], to[7]
@@ -273,7 +269,7 @@ def _share(panel, values, to):
     to[0], to[1], to[2], to[3], to[4], to[5], to[6], to[7] = t0, t1, t2, t3, t4, t5, t6, t7
 
 
-@_loop
+@serial
 def _collect(panel, values, to):
     """to[i] += sum_c panel[i, c] values[c]."""
     for i in range(len(panel) // PANEL):
@@ -283,7 +279,7 @@ def _collect(panel, values, to):
         to[i] += total
 
 
-@_loop
+@serial
 def _forward(tile, values, pivots):
     for r in range(min(PANEL, len(pivots))):
         values[r] *= pivots[r]
@@ -291,7 +287,7 @@ def _forward(tile, values, pivots):
             values[c] += tile[r * PANEL + c] * values[r]
 
 
-@_loop
+@serial
 def _backward(tile, values, pivots):
     for r in range(min(PANEL, len(pivots)) - 1, -1, -1):
         for c in range(r + 1, PANEL):

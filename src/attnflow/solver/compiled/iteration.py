@@ -17,9 +17,9 @@ from attnflow.solver.compiled.edges import (
     Work,
     edge,
     larger,
-    over_pieces,
+    parallel,
     per_edge,
-    per_piece,
+    serial,
     stacked,
 )
 from attnflow.solver.iterate import Ahead, Linearised, Point, Step
@@ -118,7 +118,7 @@ def _newton(low, high, z, v, per_f, per_s, w, drop, step_drop):
     return df, (low - z * df) * per_f - z, (high + v * df) * per_s - v
 
 
-@over_pieces
+@parallel
 def _advance_pieces(pieces, edges, weight, before, after, numbers, sums, enter, leave):
     flow, slack, lower, upper = edges
     for at in numba.prange(len(flow) * len(pieces)):
@@ -136,7 +136,7 @@ def _advance_pieces(pieces, edges, weight, before, after, numbers, sums, enter, 
         )  # fmt: skip
 
 
-@per_piece
+@serial
 def _advance_piece(edges, weight, tails, heads, numbers, sums, enter, leave):
     flow, slack, lower, upper = edges
     tail_0, tail_1, tail_2, tail_3, tail_4, tail_5 = tails
@@ -188,7 +188,7 @@ def _advance_piece(edges, weight, tails, heads, numbers, sums, enter, leave):
     sums[0], sums[1], sums[2] = centrality, stationarity, products
 
 
-@over_pieces
+@parallel
 def _look_ahead_pieces(pieces, edges, nodes, mu, sums, enter, leave):
     flow, slack, lower, upper = edges
     for at in numba.prange(len(flow) * len(pieces)):
@@ -203,7 +203,7 @@ def _look_ahead_pieces(pieces, edges, nodes, mu, sums, enter, leave):
         )  # fmt: skip
 
 
-@per_piece
+@serial
 def _look_ahead_piece(edges, tails, heads, mu, sums, enter, leave):
     flow, slack, lower, upper = edges
     tail_0, tail_1, tail_2 = tails
@@ -230,7 +230,7 @@ def _look_ahead_piece(edges, tails, heads, mu, sums, enter, leave):
     sums[0], sums[1], sums[2], sums[3], sums[4] = primal, dual, primal_slope, dual_slope, bend
 
 
-@over_pieces
+@parallel
 def _try_pieces(pieces, edges, nodes, numbers, thetas, sums):
     flow, slack, lower, upper = edges
     for at in numba.prange(len(flow) * len(pieces)):
@@ -246,7 +246,7 @@ def _try_pieces(pieces, edges, nodes, numbers, thetas, sums):
         )  # fmt: skip
 
 
-@per_piece
+@serial
 def _try_piece(edges, tails, heads, mu, target, thetas, sums):
     flow, slack, lower, upper = edges
     tail_0, tail_1, tail_2, tail_3, tail_4 = tails

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import Work, edge, over_pieces, per_edge, per_piece
+from attnflow.solver.compiled.edges import Work, edge, parallel, per_edge, serial
 from attnflow.solver.iterate import Point
 from attnflow.solver.passes import FINEST, REACH
 
@@ -50,7 +50,7 @@ def _centred(u, drop, mu):
     return (larger, smaller) if drop > 0 else (smaller, larger)
 
 
-@over_pieces
+@parallel
 def _balance_nodes(u, sizes, potential, mu, halvings, end):
     """`sizes`: of the row below, the row itself and the one above, the number of nodes, the first
     node, and the first edge of the block that enters it."""
@@ -70,7 +70,7 @@ def _balance_nodes(u, sizes, potential, mu, halvings, end):
         )  # fmt: skip
 
 
-@per_piece
+@serial
 def _balance_piece(out, into, stride, below, here, above, mu, halvings, end):
     """The edges that enter these nodes from one tail lie `stride` after those from another."""
     n, width = len(here), REACH
@@ -89,7 +89,7 @@ def _balance_piece(out, into, stride, below, here, above, mu, halvings, end):
             here[i] += FINEST * np.sinh(middle[i] + end * width)
 
 
-@per_piece
+@serial
 def _sum_leaving(u, tails, heads, mu, leaving):
     n = len(heads)
     for i in range(len(tails)):
@@ -99,7 +99,7 @@ def _sum_leaving(u, tails, heads, mu, leaving):
         leaving[i] = total
 
 
-@per_piece
+@serial
 def _sum_entering(u, stride, tails, heads, mu, entering):
     entering[:] = 0.0
     for i in range(len(tails)):
@@ -108,7 +108,7 @@ def _sum_entering(u, stride, tails, heads, mu, entering):
             entering[j] += _centred(u[edge(i * stride, j)], tail - heads[j], mu)[0]
 
 
-@over_pieces
+@parallel
 def _centre_pieces(pieces, u, potential, mu, edges):
     flow, slack, lower, upper = edges
     for at in numba.prange(len(u) * len(pieces)):
@@ -121,7 +121,7 @@ def _centre_pieces(pieces, u, potential, mu, edges):
         )  # fmt: skip
 
 
-@per_piece
+@serial
 def _centre_piece(u, tails, heads, mu, edges):
     flow, slack, lower, upper = edges
     n = len(heads)
@@ -136,7 +136,7 @@ def _centre_piece(u, tails, heads, mu, edges):
             upper[e] = mu / s if capacity > 0 else 0.0
 
 
-@over_pieces
+@parallel
 def _gather_bins(starts, u, limits, totals, counts):
     blocks = totals.shape[1]
     for at in numba.prange(len(u) * blocks):
