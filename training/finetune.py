@@ -12,8 +12,10 @@ development file.
         --labels negative positive --out runs/sst2-sentences --batch-size 32 --epochs 2 \
         --learning-rate 3e-5 --ema 0.99 --every 40
 
-The first run learns from phrases, the second goes on from there with whole sentences. A killed run
-keeps its best checkpoint so far. `training/pack.py` reads next.
+The first run learns from phrases, the second goes on from there with whole sentences. Without
+--dev the development rows are held out of the training file; --test says how good the best
+checkpoint is on texts that chose nothing. A killed run keeps its best checkpoint so far.
+`pack.py` reads next; `classifiers.py` has the settings of other data sets.
 """
 
 import argparse
@@ -108,7 +110,7 @@ def train(args: argparse.Namespace) -> None:
     model.config.label2id = {label: i for i, label in enumerate(args.labels)}
     averaged = copy.deepcopy(model).requires_grad_(False)
 
-    train_rows, dev_rows = read_tsv(args.train), read_tsv(args.dev)
+    train_rows, dev_rows = training_and_development(args)
     lengths = [len(text) for text, _ in train_rows]
     steps = args.epochs * math.ceil(len(train_rows) / args.batch_size)
     optimiser, schedule = optimiser_and_schedule(model, args.learning_rate, steps)
@@ -148,19 +150,53 @@ def train(args: argparse.Namespace) -> None:
                     best = score
                     save(averaged, tokenizer, args, step, score)
 
+    report_test(args)
+
+
+def training_and_development(args: argparse.Namespace) -> tuple[list, list]:
+    """The rows to learn from, at most --limit of them, and those to choose a checkpoint by."""
+    rows = [row for path in args.train for row in read_tsv(path)]
+    random.Random(args.seed).shuffle(rows)
+    if args.dev is not None:
+        return rows[: args.limit], read_tsv(args.dev)
+    return rows[args.held_out :][: args.limit], rows[: args.held_out]
+
+
+def report_test(args: argparse.Namespace) -> None:
+    """Measure the best checkpoint on --test, and add that to its record."""
+    if args.test is None:
+        return
+    model = AutoModelForSequenceClassification.from_pretrained(args.out)
+    rows = read_tsv(args.test)
+    score = accuracy(model, AutoTokenizer.from_pretrained(args.out), rows, args.max_length)
+    print(f"test {score:.2f} % of {len(rows)} texts", flush=True)
+    path = args.out / "training.json"
+    record = json.loads(path.read_text()) | {"test_accuracy": score, "test_examples": len(rows)}
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
 
 def save(model, tokenizer, args: argparse.Namespace, step: int, score: float) -> None:
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    record = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items()}
+    record = {k: named(v) for k, v in vars(args).items()}
     record |= {"step": step, "dev_accuracy": score, "torch": torch.__version__}
     (args.out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
+def named(value):
+    """Paths by their last part alone, so that a record does not depend on a machine."""
+    if isinstance(value, list):
+        return [named(part) for part in value]
+    return value.name if isinstance(value, Path) else value
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--dev", type=Path, required=True)
+    parser.add_argument("--train", type=Path, nargs="+", required=True)
+    parser.add_argument("--dev", type=Path, help="held out of the training rows when not given")
+    parser.add_argument("--held-out", type=int, default=500, help="so many rows")
+    parser.add_argument("--test", type=Path)
+    parser.add_argument("--limit", type=int, help="learn from so many rows only")
     parser.add_argument("--labels", nargs="+", required=True, help="names, in the order of the ids")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, help="another folder to start from")

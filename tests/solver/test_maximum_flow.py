@@ -247,12 +247,45 @@ def test_plain_and_compiled_passes_give_the_same_flow(monkeypatch, family):
     capacities = random_capacities(family, batch=2, layers=4, t=9)
     fused = maximum_flow(capacities)
 
-    monkeypatch.setattr(primal_dual, "kernels_for", lambda device, edges: passes)
+    monkeypatch.setattr(primal_dual, "kernels_for", lambda device, batch, chain: (passes, None))
     plain = maximum_flow(capacities)
 
     assert_certified(plain, capacities)
     assert (plain.iterations == fused.iterations).all()
     torch.testing.assert_close(plain.edges, fused.edges, rtol=1e-8, atol=1e-18)
+
+
+def test_networks_step_alike_each_by_a_thread_and_all_together(monkeypatch):
+    """With a loop for each network or a pass over all of them, however a loop ends."""
+    pytest.importorskip("numba")
+    from attnflow.solver import compiled
+
+    capacities = torch.cat([random_capacities(f, batch=4, layers=4, t=9) for f in FAMILIES])
+    for settings in ({}, {"max_iterations": 3}, {"gap": 1e-5}):
+        each = maximum_flow(capacities, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(primal_dual, "kernels_for", lambda *_: (compiled, None))
+            together = maximum_flow(capacities, **settings)
+
+        assert each.status == together.status
+        assert (each.iterations == together.iterations).all()
+        torch.testing.assert_close(each.edges, together.edges, rtol=1e-7, atol=1e-18)
+
+
+@pytest.mark.parametrize("t", [9, 70])
+def test_threads_and_batch_mates_change_no_bit(t):
+    capacities = random_capacities("uniform", batch=5, layers=4, t=t)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(maximum_flow(capacities).edges)
+            found.append(torch.cat([maximum_flow(one[None]).edges for one in capacities]))
+    finally:
+        torch.set_num_threads(before)
+
+    for other in found[1:]:
+        assert torch.equal(found[0], other)
 
 
 def test_networks_of_unlike_size_are_solved_apart():

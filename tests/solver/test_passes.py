@@ -108,8 +108,8 @@ def test_balance(chain, end):
     for row in range(1, len(chain.widths) - 2):
         plain, fused = potential.clone(), potential.clone()
 
-        passes.balance(u, chain, row, plain, mu, 30, end)
-        compiled.balance(u, chain, row, fused, mu, 30, end)
+        passes.balance(u, chain, plain, mu, [(row, end)], 30)
+        compiled.balance(u, chain, fused, mu, [(row, end)], 30)
 
         torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
         assert not torch.equal(plain, potential)
@@ -165,7 +165,7 @@ def test_the_number_of_threads_changes_no_bit():
             compiled.use_threads(threads)
             here = compiled.linearise(point, mu, chain)
             potential = point.potential.clone()
-            compiled.balance(point.flow, chain, 2, potential, mu, 10, 0)
+            compiled.balance(point.flow, chain, potential, mu, [(2, 0)], 10)
             newton = compiled.factor(here.weight, here.inward, here.outward, chain)
             solution = newton.solve(torch.stack([here.balance, here.push], 2))
             found.append([*vars(here).values(), potential, solution])

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from attnflow.bench.section import Section
-from attnflow.solver.kernels import kernels_for
+from attnflow.solver.kernels import can_compile
 
 LIBRARIES = (
     *("attnflow", "torch", "transformers", "numpy", "numba"),
@@ -61,7 +61,7 @@ def at_most(value: float, goal: float | None, unit: str = "x") -> str:
 def machine() -> str:
     """The machine, the versions, the threads and the kernels, as a list."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    kernels = getattr(kernels_for(torch.device("cpu"), 0), "__name__", "unknown")
+    kernels = "compiled" if can_compile(torch.device("cpu")) else "plain"
     return (
         f"- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}; CUDA device: "
         f"{gpu}\n- Python {platform.python_version()}, {', '.join(map(_library, LIBRARIES))}\n"

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from attnflow.solver import passes
 from attnflow.solver.chain import Chain
-from attnflow.solver.interior_point import UNBOUNDED, Problem
-from attnflow.solver.iterate import EDGES_IN_CACHE, Linearised, Point
+from attnflow.solver.iterate import EDGES_IN_CACHE, UNBOUNDED, Linearised, Point, Problem
 
 
 class Edges(Protocol):

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from attnflow.solver.block_tridiagonal import factor
 from attnflow.solver.chain import Chain
-from attnflow.solver.interior_point import TO_BOUNDARY, UNBOUNDED, Problem, starting_mu
+from attnflow.solver.interior_point import starting_mu
+from attnflow.solver.iterate import TO_BOUNDARY, UNBOUNDED, Problem
 from attnflow.solver.kernels import Kernels
 from attnflow.solver.passes import add, centred, exact_sum
 from attnflow.solver.start import starting_potentials

@@ -23,31 +23,24 @@ Source: Mehrotra (1992); Nocedal & Wright, "Numerical Optimization", Algorithm 1
 Gondzio (2008) for weighted correctors. Read next: `passes`, `block_tridiagonal`, `start`.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import Ahead, Linearised, Point, Step
+from attnflow.solver.iterate import (
+    CORRECTOR_WEIGHTS,
+    TO_BOUNDARY,
+    Ahead,
+    Linearised,
+    Point,
+    Problem,
+    Step,
+)
 from attnflow.solver.kernels import Kernels
 from attnflow.solver.start import starting_potentials
-
-CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
-TO_BOUNDARY = 0.99
-UNBOUNDED = 1e100  # stands for an infinite capacity, in units of the scale
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Scaled capacities `u` `(batch, edges)`, 0 where there is no edge; final `mu` `(batch,)`; and
-    the number of edges `m` `(batch,)`."""
-
-    u: Tensor
-    mu: Tensor
-    m: Tensor
-
 
 Part = TypeVar("Part", Problem, Point, Linearised)
 

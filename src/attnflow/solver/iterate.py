@@ -1,16 +1,30 @@
-"""What the solver's iterations hand to each other: a point, a step, and what passes find.
+"""What the solver's iterations hand to each other: a problem, a point, a step, what passes find.
 
 Read next: `passes`, which computes them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
 
 EDGES_IN_CACHE = 2**16  # edges that plain passes look at together
+UNBOUNDED = 1e100  # stands for an infinite capacity, in units of the scale
+TO_BOUNDARY = 0.99  # of the way to the nearest bound, at most
+CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Scaled capacities `u` `(batch, edges)`, 0 where there is no edge; final `mu` `(batch,)`; and
+    the number of edges `m` `(batch,)`."""
+
+    u: Tensor
+    mu: Tensor
+    m: Tensor
 
 
 @dataclass
@@ -88,3 +102,12 @@ class Ahead:
     dual_slope: Tensor
     bend: Tensor
     correction: Tensor
+
+
+class Outcome(IntEnum):
+    """Why a problem's loop ended."""
+
+    CONVERGED = 0
+    LIMIT = 1
+    STUCK = 2
+    BLOCKED = 3

@@ -1,4 +1,4 @@
-"""Which implementation of the passes to use on a device."""
+"""Which implementation of the passes, and of the loop around them, to use on a device."""
 
 import importlib.util
 from typing import Protocol
@@ -8,9 +8,10 @@ from torch import Tensor
 
 from attnflow.solver import passes
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import Ahead, Linearised, Point, Step
+from attnflow.solver.iterate import Ahead, Linearised, Point, Problem, Step
 
-EDGES_FOR_A_THREAD = 2**16
+EDGES_FOR_A_THREAD = 2**16  # where threads meet after every pass
+EDGES_FOR_A_LOOP = 2**12  # where they meet once
 
 
 class Factored(Protocol):
@@ -39,27 +40,52 @@ class Kernels(Protocol):
         self,
         u: Tensor,
         chain: Chain,
-        row: int,
         potential: Tensor,
         mu: Tensor,
+        turns: passes.Turns,
         halvings: int,
-        end: int,
     ) -> None: ...
 
 
-def kernels_for(device: torch.device, edges: int) -> Kernels:
-    """The compiled passes on a processor with numba, the plain ones elsewhere.
+class Loop(Protocol):
+    """As `compiled.iterate`, which says what it takes and returns."""
+
+    def __call__(
+        self,
+        point: Point,
+        problem: Problem,
+        chain: Chain,
+        spent: Tensor,
+        *,
+        aim: float,
+        most: int,
+        blocked: float,
+        trial: int,
+    ) -> Tensor: ...
+
+
+def kernels_for(device: torch.device, batch: int, chain: Chain) -> tuple[Kernels, Loop | None]:
+    """The passes to use for so many networks, and the loop, if a compiled one is the faster way.
+
+    The passes are compiled on a processor with numba, and plain elsewhere. The compiled loop gives
+    each network one thread: it is for networks too small to be shared by threads, and for at least
+    as many as there are threads.
 
     Threads wait for each other by spinning, which gains nothing for small networks and loses much
     where another program needs the processor: each must have work worth waiting for.
-
-    Args:
-        device: Where the networks lie.
-        edges: Of all of them together.
     """
-    if device.type != "cpu" or importlib.util.find_spec("numba") is None:
-        return passes
+    if not can_compile(device):
+        return passes, None
     from attnflow.solver import compiled
 
-    compiled.use_threads(max(1, min(torch.get_num_threads(), edges // EDGES_FOR_A_THREAD)))
-    return compiled
+    threads, edges = torch.get_num_threads(), batch * chain.edges
+    if batch < threads and chain.edges >= 2 * EDGES_FOR_A_THREAD:
+        compiled.use_threads(max(1, min(threads, edges // EDGES_FOR_A_THREAD)))
+        return compiled, None
+    compiled.use_threads(max(1, min(threads, batch, edges // EDGES_FOR_A_LOOP)))
+    return compiled, compiled.iterate
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there are compiled passes for a device: a processor, with numba."""
+    return device.type == "cpu" and importlib.util.find_spec("numba") is not None

@@ -122,7 +122,7 @@ def _part(network: LayeredNetwork, at: Tensor) -> LayeredNetwork:
 
 def _solve_by_dual(ready: Presolved, member: Tensor, report: Report, limits: Limits) -> None:
     """Solve a group of one network by the dual method."""
-    kernels = kernels_for(member.device, ready.chain.edges)
+    kernels, _ = kernels_for(member.device, 1, ready.chain)
     point, iterations, given_up = dual.solve(
         ready.problem, ready.chain, kernels, limits.aim, limits.max_iterations
     )

@@ -16,7 +16,7 @@ Edges that do not exist hold 0 in all four arrays and take no part.
 in fused form; the two are tested against each other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,7 @@ from attnflow.solver.iterate import Ahead, Linearised, Point, Step
 
 FINEST = 1e-9  # finest change of a potential that `balance` resolves by halving
 REACH = 70.0  # its bracket, FINEST * sinh(+-REACH)
+Turns = Sequence[tuple[int, int]]
 
 
 @dataclass
@@ -167,9 +168,9 @@ def advance(point: Point, step: Step, chain: Chain, weight: Tensor) -> Linearise
 
 
 def balance(
-    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
+    u: Tensor, chain: Chain, potential: Tensor, mu: Tensor, turns: Turns, halvings: int
 ) -> None:
-    """Move a row of the potentials, in place, until as much enters as leaves each of its nodes.
+    """Move rows of the potentials, in place, until as much enters as leaves each of their nodes.
 
     Edges carry the flow that is centred for their drop (`centred`); the neighbouring rows stay.
     Each node is a problem of its own with one unknown, found by halving a bracket that is scaled
@@ -178,23 +179,24 @@ def balance(
     Args:
         u: `(batch, edges)` capacities, 0 where there is no edge.
         chain: The networks' sizes.
-        row: An inner row.
         potential: `(batch, nodes)`.
         mu: `(batch,)` barrier weight.
+        turns: Inner rows, one after the other, and of the last bracket of each what to take: the
+            middle (0), the lower end (-1), where not more leaves than enters, or the upper (1),
+            where not more enters.
         halvings: How often to look at the edges.
-        end: Of the last bracket take the middle (0), the lower end (-1), where not more leaves than
-            enters, or the upper (1), where not more enters.
     """
-    below, here, above = chain.rows(potential)[row - 1 : row + 2]
-    out, into = (chain.blocks(u)[k] for k in (row - 1, row))
-    middle, width = torch.zeros_like(here), REACH
-    for _ in range(halvings):
-        trial = here + FINEST * torch.sinh(middle)
-        leaving = centred(out, trial[:, :, None] - below[:, None, :], mu)[0].sum(2)
-        entering = centred(into, above[:, :, None] - trial[:, None, :], mu)[0].sum(1)
-        width /= 2
-        middle += torch.where(leaving > entering, -width, width)
-    here += torch.where(leaving > 0, FINEST * torch.sinh(middle + end * width), 0.0)
+    for row, end in turns:
+        below, here, above = chain.rows(potential)[row - 1 : row + 2]
+        out, into = (chain.blocks(u)[k] for k in (row - 1, row))
+        middle, width = torch.zeros_like(here), REACH
+        for _ in range(halvings):
+            trial = here + FINEST * torch.sinh(middle)
+            leaving = centred(out, trial[:, :, None] - below[:, None, :], mu)[0].sum(2)
+            entering = centred(into, above[:, :, None] - trial[:, None, :], mu)[0].sum(1)
+            width /= 2
+            middle += torch.where(leaving > entering, -width, width)
+        here += torch.where(leaving > 0, FINEST * torch.sinh(middle + end * width), 0.0)
 
 
 def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attnflow.network import LayeredNetwork, pruned, row_bound
 from attnflow.solver.chain import Chain
-from attnflow.solver.interior_point import UNBOUNDED, Problem
+from attnflow.solver.iterate import UNBOUNDED, Problem
 
 NEGLIGIBLE = 1e-100
 

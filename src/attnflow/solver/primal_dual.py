@@ -2,6 +2,10 @@
 
 A problem leaves the batch as soon as it is solved, so that no answer depends on its batch mates.
 
+Short texts, and batches with work for every thread, are given one thread a network, compiled from
+the first point to the last (`compiled.primal_dual`); others step together, a pass over all of them
+after the other.
+
 All start close to the optimum. Where steps from there turn out to be blocked, which a few networks
 do whose capacities have little in common with a flow, the problem starts anew with more room.
 Read next: `interior_point`, for a step; `start`, for the first point.
@@ -13,11 +17,10 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.certificate import below
-from attnflow.solver.chain import Chain
 from attnflow.solver.flow import Method
-from attnflow.solver.interior_point import Problem, first_point, select, step
-from attnflow.solver.iterate import Linearised, Point
-from attnflow.solver.kernels import Kernels, kernels_for
+from attnflow.solver.interior_point import first_point, select, step
+from attnflow.solver.iterate import Outcome, Point, Problem
+from attnflow.solver.kernels import Kernels, Loop, kernels_for
 from attnflow.solver.presolve import Presolved
 from attnflow.solver.report import Ended, Report
 
@@ -48,8 +51,6 @@ class Running:
     spent: Tensor
     problem: Problem
     point: Point
-    here: Linearised
-    kernels: Kernels
 
     def keep(self, which: Tensor) -> None:
         """Drop the others."""
@@ -57,69 +58,93 @@ class Running:
             self.places, self.spent = self.places[which], self.spent[which]
             self.problem = select(self.problem, which)
             self.point = select(self.point, which)
-            self.here = select(self.here, which)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks of like size: the `members` of the report."""
+
+    ready: Presolved
+    members: Tensor
+    report: Report
+    limits: Limits
+
+    def record(self, running: Running, leaving: Tensor, given_up: Tensor) -> None:
+        """Keep those that leave, as they are."""
+        point, problem = select(running.point, leaving), select(running.problem, leaving)
+        ended = Ended(point, problem, self.ready.chain, self.limits.tolerance, given_up[leaving])
+        at, used = running.places[leaving], running.spent[leaving]
+        self.report.record(self.members[at], self.ready, at, ended, used, Method.PRIMAL_DUAL)
 
 
 def solve(ready: Presolved, members: Tensor, report: Report, limits: Limits) -> None:
     """Solve a group, the networks `members` of the report."""
+    group = Group(ready, members, report, limits)
     everyone = torch.arange(len(members), device=members.device)
-    unspent = torch.zeros_like(everyone)
-    running = _started(ready.problem, ready.chain, everyone, unspent, NEAR)
-    blocked, spent = _iterate(running, ready, members, report, limits, trial=TRIAL)
-    if len(blocked):
-        blocked, order = blocked.sort()
-        problem = select(ready.problem, torch.isin(everyone, blocked))
-        running = _started(problem, ready.chain, blocked, spent[order], ROOMY)
-        _iterate(running, ready, members, report, limits, trial=0)
+    blocked = _attempt(group, everyone, torch.zeros_like(everyone), NEAR, trial=TRIAL)
+    if len(blocked.places):
+        places, order = blocked.places.sort()
+        _attempt(group, places, blocked.spent[order], ROOMY, trial=0)
 
 
-def _started(
-    problem: Problem, chain: Chain, places: Tensor, spent: Tensor, barrier: float
-) -> Running:
-    kernels = kernels_for(places.device, problem.u.numel())
-    point = first_point(problem, chain, kernels, barrier)
-    here = kernels.linearise(point, problem.mu, chain)
-    return Running(places, spent, problem, point, here, kernels)
+@dataclass(frozen=True)
+class Blocked:
+    """Which problems of a group were blocked in the trial, and what factorisations they spent."""
+
+    places: Tensor
+    spent: Tensor
 
 
-def _iterate(
-    running: Running,
-    ready: Presolved,
-    members: Tensor,
-    report: Report,
-    limits: Limits,
-    *,
-    trial: int,
-) -> tuple[Tensor, Tensor]:
-    """Step until all have left. The places of those blocked in the trial, and what they spent."""
-    chain = ready.chain
+def _attempt(group: Group, places: Tensor, spent: Tensor, barrier: float, trial: int) -> Blocked:
+    """Solve these problems of the group from first points at this barrier."""
+    ready = group.ready
+    chosen = torch.zeros_like(group.members, dtype=torch.bool).index_fill(0, places, True)
+    problem = select(ready.problem, chosen)
+    kernels, loop = kernels_for(places.device, len(places), ready.chain)
+    point = first_point(problem, ready.chain, kernels, barrier)
+    running = Running(places, spent, problem, point)
+    if loop is None:
+        return _step_together(running, group, kernels, trial)
+    return _step_each(running, group, loop, trial)
+
+
+def _step_each(running: Running, group: Group, loop: Loop, trial: int) -> Blocked:
+    limits = group.limits
+    outcome = loop(
+        running.point,
+        running.problem,
+        group.ready.chain,
+        running.spent,
+        aim=limits.aim,
+        most=limits.max_iterations,
+        blocked=BLOCKED,
+        trial=trial,
+    )
+    blocked = outcome == Outcome.BLOCKED
+    if not blocked.all():
+        group.record(running, ~blocked, outcome != Outcome.LIMIT)
+    return Blocked(running.places[blocked], running.spent[blocked])
+
+
+def _step_together(running: Running, group: Group, kernels: Kernels, trial: int) -> Blocked:
+    chain, limits = group.ready.chain, group.limits
+    here = kernels.linearise(running.point, running.problem.mu, chain)
     stuck = torch.zeros_like(running.places, dtype=torch.bool)
     places, spent = [running.places[:0]], [running.spent[:0]]
     while True:
-        converged = below(running.here, running.point, limits.aim)
+        converged = below(here, running.point, limits.aim)
         leaving = converged | stuck | (running.spent >= limits.max_iterations)
         if leaving.any():
-            ended = _ended(running, leaving, chain, limits.tolerance, stuck | converged)
-            at = running.places[leaving]
-            used = running.spent[leaving]
-            report.record(members[at], ready, at, ended, used, Method.PRIMAL_DUAL)
+            group.record(running, leaving, stuck | converged)
             running.keep(~leaving)
+            here = select(here, ~leaving)
         if not len(running.places):
-            return torch.cat(places), torch.cat(spent)
-        running.here, length, stuck = step(
-            running.point, running.here, running.problem, chain, running.kernels
-        )
+            return Blocked(torch.cat(places), torch.cat(spent))
+        here, length, stuck = step(running.point, here, running.problem, chain, kernels)
         running.spent = running.spent + 1
         blocked = (length < BLOCKED) & (running.spent <= trial)
         if blocked.any():
             places.append(running.places[blocked])
             spent.append(running.spent[blocked])
             running.keep(~blocked)
-            stuck = stuck[~blocked]
-
-
-def _ended(
-    running: Running, leaving: Tensor, chain: Chain, tolerance: float, given_up: Tensor
-) -> Ended:
-    point, problem = select(running.point, leaving), select(running.problem, leaving)
-    return Ended(point, problem, chain, tolerance, given_up[leaving])
+            here, stuck = select(here, ~blocked), stuck[~blocked]

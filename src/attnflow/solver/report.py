@@ -9,7 +9,7 @@ from attnflow.network import LayeredNetwork
 from attnflow.solver.certificate import Edges, residuals, upper_bound
 from attnflow.solver.chain import Chain
 from attnflow.solver.flow import Flow, Method, Status
-from attnflow.solver.interior_point import Problem
+from attnflow.solver.iterate import Problem
 from attnflow.solver.presolve import Presolved
 
 MOST_DRIFT = 1e-3

@@ -48,8 +48,9 @@ def starting_potentials(u: Tensor, mu: Tensor, chain: Chain, kernels: Kernels) -
     carried = (flow * counts[:, :, None]).sum(-1)
     potential = _potentials(_balanced_drops(carried, drops, mu), chain)
     inner = range(1, len(chain.widths) - 2)
-    for row in (*inner[-1:], *SWEEPS * (*reversed(inner[:-1]), *inner[1:])):
-        kernels.balance(u, chain, row, potential, mu, HALVINGS, _end(row, inner))
+    rows = (*inner[-1:], *SWEEPS * (*reversed(inner[:-1]), *inner[1:]))
+    turns = [(row, _end(row, inner)) for row in rows]
+    kernels.balance(u, chain, potential, mu, turns, HALVINGS)
     return potential
 
 

@@ -6,12 +6,13 @@ register; that is some twenty times faster, and less easy to read, which is why 
 solver is written this way.
 
 `edges` holds what they share, `iteration` and `start` the passes; `elimination` factors, by
-the `products` of panels.
+the `products` of panels; `primal_dual` calls all of them for one network from start to end.
 """
 
 from attnflow.solver.compiled.edges import use_threads
 from attnflow.solver.compiled.elimination import factor
 from attnflow.solver.compiled.iteration import advance, linearise, look_ahead, try_corrections
+from attnflow.solver.compiled.primal_dual import iterate
 from attnflow.solver.compiled.start import balance, centre, gather_bins
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "centre",
     "factor",
     "gather_bins",
+    "iterate",
     "linearise",
     "look_ahead",
     "try_corrections",

@@ -66,7 +66,7 @@ class Work:
     def __init__(self, point: Point, chain: Chain) -> None:
         arrays = (point.flow, point.slack, point.lower, point.upper)
         self.edges = tuple(x.numpy() for x in arrays)
-        self.pieces, self.chain, self.batch = _pieces(chain), chain, len(point.flow)
+        self.pieces, self.chain, self.batch = pieces_of(chain), chain, len(point.flow)
 
     def sums(self, kinds: int) -> Any:
         return np.zeros((self.batch, len(self.pieces), kinds))
@@ -95,7 +95,8 @@ def stacked(*arrays: Tensor) -> Any:
     return torch.stack(arrays, 1).numpy()
 
 
-def _pieces(chain: Chain) -> Any:
+def pieces_of(chain: Chain) -> Any:
+    """`(pieces, 5)` int, as `Work` says."""
     found = [
         (
             chain.edge_starts[k] + row * heads,

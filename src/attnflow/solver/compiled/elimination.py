@@ -59,16 +59,16 @@ def factor(
     """As `block_tridiagonal.factor`."""
     if max(chain.widths) > WIDEST:
         return block_tridiagonal.factor(chain.blocks(weight), inward, outward, chain)
-    rows, size = _layout(chain)
-    fronts = np.empty((len(weight), size + 2 * TILE))
+    rows, size = layout(chain)
+    fronts = np.empty((len(weight), size))
     pivots = np.ones((len(weight), chain.nodes))
     entering, leaving = inward.contiguous().numpy(), outward.contiguous().numpy()
     _factor_all(rows, weight.numpy(), entering, leaving, fronts, pivots)
     return FrontalFactor(rows, fronts, pivots)
 
 
-def _layout(chain: Chain) -> tuple[Any, int]:
-    """Where each inner row lies, and the size of all fronts.
+def layout(chain: Chain) -> tuple[Any, int]:
+    """Where each inner row lies, and the size of all fronts with room for two tiles.
 
     Of each row: its nodes, their number filled up to whole panels, the panels of its front, the
     start of the front, the first node, and the first edge of the block that enters the row.
@@ -80,17 +80,17 @@ def _layout(chain: Chain) -> tuple[Any, int]:
         panels = height // PANEL + above + 1
         rows.append((width, height, panels, start, chain.node_starts[k], chain.edge_starts[k]))
         start += panels * height * PANEL
-    return np.array(rows, dtype=np.int64), start
+    return np.array(rows, dtype=np.int64), start + 2 * TILE
 
 
 @parallel
 def _factor_all(rows, weight, inward, outward, fronts, pivots):
     for b in numba.prange(len(weight)):
-        _factor(rows, weight[b], inward[b], outward[b], fronts[b], pivots[b])
+        factor_one(rows, weight[b], inward[b], outward[b], fronts[b], pivots[b])
 
 
 @serial
-def _factor(rows, weight, inward, outward, front, pivots):
+def factor_one(rows, weight, inward, outward, front, pivots):
     last = len(rows) - 1
     for k in range(len(rows)):
         width, height, panels, start, node, edge = rows[k]
@@ -220,11 +220,11 @@ def _solve_all(rows, fronts, pivots, right):
     kinds = right.shape[1]
     for at in numba.prange(len(right) * kinds):
         b = np.int64(at) // kinds
-        _solve(rows, fronts[b], pivots[b], right[b, np.int64(at) % kinds])
+        solve_one(rows, fronts[b], pivots[b], right[b, np.int64(at) % kinds])
 
 
 @serial
-def _solve(rows, front, pivots, x):
+def solve_one(rows, front, pivots, x):
     """Forwards through the rows, what a node has being shared among those after it; and back."""
     x[0] = x[-1] = 0.0
     widest = rows[:, 1].max()

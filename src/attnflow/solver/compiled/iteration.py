@@ -126,7 +126,7 @@ def _advance_pieces(pieces, edges, weight, before, after, numbers, sums, enter, 
         start, rows, n, tail, head = pieces[piece]
         e, t, h = slice(start, start + rows * n), slice(tail, tail + rows), slice(head, head + n)
         old, new, to = before[b], after[b], enter[b, piece]
-        _advance_piece(
+        advance_piece(
             (flow[b, e], slack[b, e], lower[b, e], upper[b, e]), weight[b, e],
             (old[0, t], old[1, t], old[2, t], old[3, t], new[0, t], new[1, t]),
             (old[0, h], old[1, h], old[2, h], old[3, h], new[0, h], new[1, h]),
@@ -137,7 +137,7 @@ def _advance_pieces(pieces, edges, weight, before, after, numbers, sums, enter, 
 
 
 @serial
-def _advance_piece(edges, weight, tails, heads, numbers, sums, enter, leave):
+def advance_piece(edges, weight, tails, heads, numbers, sums, enter, leave):
     flow, slack, lower, upper = edges
     tail_0, tail_1, tail_2, tail_3, tail_4, tail_5 = tails
     potential, carry, affine, direction, new_potential, new_carry = heads
@@ -195,7 +195,7 @@ def _look_ahead_pieces(pieces, edges, nodes, mu, sums, enter, leave):
         b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
         start, rows, n, tail, head = pieces[piece]
         e, t, h = slice(start, start + rows * n), slice(tail, tail + rows), slice(head, head + n)
-        _look_ahead_piece(
+        look_ahead_piece(
             (flow[b, e], slack[b, e], lower[b, e], upper[b, e]),
             (nodes[b, 0, t], nodes[b, 1, t], nodes[b, 2, t]),
             (nodes[b, 0, h], nodes[b, 1, h], nodes[b, 2, h]),
@@ -204,7 +204,7 @@ def _look_ahead_pieces(pieces, edges, nodes, mu, sums, enter, leave):
 
 
 @serial
-def _look_ahead_piece(edges, tails, heads, mu, sums, enter, leave):
+def look_ahead_piece(edges, tails, heads, mu, sums, enter, leave):
     flow, slack, lower, upper = edges
     tail_0, tail_1, tail_2 = tails
     potential, carry, affine = heads
@@ -238,7 +238,7 @@ def _try_pieces(pieces, edges, nodes, numbers, thetas, sums):
         start, rows, n, tail, head = pieces[piece]
         e, t, h = slice(start, start + rows * n), slice(tail, tail + rows), slice(head, head + n)
         y = nodes[b]
-        _try_piece(
+        try_piece(
             (flow[b, e], slack[b, e], lower[b, e], upper[b, e]),
             (y[0, t], y[1, t], y[2, t], y[3, t], y[4, t]),
             (y[0, h], y[1, h], y[2, h], y[3, h], y[4, h]),
@@ -247,7 +247,7 @@ def _try_pieces(pieces, edges, nodes, numbers, thetas, sums):
 
 
 @serial
-def _try_piece(edges, tails, heads, mu, target, thetas, sums):
+def try_piece(edges, tails, heads, mu, target, thetas, sums):
     flow, slack, lower, upper = edges
     tail_0, tail_1, tail_2, tail_3, tail_4 = tails
     potential, carry, affine, direction, corrected = heads

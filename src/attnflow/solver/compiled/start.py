@@ -8,20 +8,21 @@ from torch import Tensor
 from attnflow.solver.chain import Chain
 from attnflow.solver.compiled.edges import Work, edge, parallel, per_edge, serial
 from attnflow.solver.iterate import Point
-from attnflow.solver.passes import FINEST, REACH
+from attnflow.solver.passes import FINEST, REACH, Turns
 
 NODES_AT_ONCE = 16
 
 
 def balance(
-    u: Tensor, chain: Chain, row: int, potential: Tensor, mu: Tensor, halvings: int, end: int
+    u: Tensor, chain: Chain, potential: Tensor, mu: Tensor, turns: Turns, halvings: int
 ) -> None:
     """As `passes.balance`."""
-    sizes = np.array(
-        [(chain.widths[k], chain.node_starts[k], chain.edge_starts[k]) for k in (row - 1, row)]
-        + [(chain.widths[row + 1], chain.node_starts[row + 1], 0)]
+    starts = [*chain.edge_starts[:-1], 0]
+    where = np.array(list(zip(chain.widths, chain.node_starts, starts, strict=False)))
+    each = len(u) >= numba.get_num_threads()
+    (_balance_each if each else _balance_shared)(
+        u.numpy(), where, np.array(turns), potential.numpy(), mu.numpy(), halvings
     )
-    _balance_nodes(u.numpy(), sizes, potential.numpy(), mu.numpy(), halvings, end)
 
 
 def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
@@ -51,23 +52,37 @@ def _centred(u, drop, mu):
 
 
 @parallel
-def _balance_nodes(u, sizes, potential, mu, halvings, end):
-    """`sizes`: of the row below, the row itself and the one above, the number of nodes, the first
-    node, and the first edge of the block that enters it."""
-    heads, head, out = sizes[0]
-    n, node, into = sizes[1]
-    tails, tail, _ = sizes[2]
-    pieces = (n + NODES_AT_ONCE - 1) // NODES_AT_ONCE
-    for at in numba.prange(len(u) * pieces):
-        b, first = np.int64(at) // pieces, np.int64(at) % pieces * NODES_AT_ONCE
-        last = min(first + NODES_AT_ONCE, n)
-        y = potential[b]
-        _balance_piece(
-            u[b, out + first * heads : out + last * heads],
-            u[b, into + first : into + n * tails], n,
-            y[head : head + heads], y[node + first : node + last], y[tail : tail + tails],
-            mu[b], halvings, end,
-        )  # fmt: skip
+def _balance_each(u, where, turns, potential, mu, halvings):
+    """A network a thread."""
+    for b in numba.prange(len(u)):
+        for turn in range(len(turns)):
+            for first in range(0, where[turns[turn, 0], 0], NODES_AT_ONCE):
+                _balance_nodes(u[b], where, turns[turn], first, potential[b], mu[b], halvings)
+
+
+@parallel
+def _balance_shared(u, where, turns, potential, mu, halvings):
+    """Threads share the rows of every network."""
+    for turn in range(len(turns)):
+        pieces = (where[turns[turn, 0], 0] + NODES_AT_ONCE - 1) // NODES_AT_ONCE
+        for at in numba.prange(len(u) * pieces):
+            b, first = np.int64(at) // pieces, np.int64(at) % pieces * NODES_AT_ONCE
+            _balance_nodes(u[b], where, turns[turn], first, potential[b], mu[b], halvings)
+
+
+@serial
+def _balance_nodes(u, where, turn, first, y, mu, halvings):
+    """`where`: of every row the number of nodes, the first, and the first edge that enters it."""
+    row, end = turn
+    heads, head, out = where[row - 1]
+    n, node, into = where[row]
+    tails, tail, _ = where[row + 1]
+    last = min(first + NODES_AT_ONCE, n)
+    _balance_piece(
+        u[out + first * heads : out + last * heads], u[into + first : into + n * tails], n,
+        y[head : head + heads], y[node + first : node + last], y[tail : tail + tails],
+        mu, halvings, end,
+    )  # fmt: skip
 
 
 @serial
