@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+COMMON = "--epochs 1 --every 60 --ema 0.98".split()
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -35,28 +37,29 @@ RECIPES = {
 
 
 def command(name: str, recipe: Recipe, data: Path, out: Path) -> list[str]:
+    """How to run `finetune.py` on a data set."""
     folder = data / name
-    return [
-        *(sys.executable, str(Path(__file__).with_name("finetune.py"))),
-        *("--train", *(str(folder / file) for file in recipe.train)),
-        *("--test", str(folder / "test.tsv"), "--labels", *recipe.labels),
-        *("--out", str(out / name), "--limit", str(recipe.limit)),
-        *(
-            "--max-length",
-            str(recipe.max_length),
-            "--epochs",
-            "1",
-            "--every",
-            "60",
-            "--ema",
-            "0.98",
-        ),
-    ]
+    options = {
+        "--train": [folder / file for file in recipe.train],
+        "--test": [folder / "test.tsv"],
+        "--labels": recipe.labels,
+        "--out": [out / name],
+        "--limit": [recipe.limit],
+        "--max-length": [recipe.max_length],
+    }
+    words = [word for name, values in options.items() for word in (name, *values)]
+    script = Path(__file__).with_name("finetune.py")
+    return [str(word) for word in (sys.executable, script, *words, *COMMON)]
 
 
-def is_finished(folder: Path) -> bool:
-    record = folder / "training.json"
-    return record.exists() and "test_accuracy" in json.loads(record.read_text())
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder holds a classifier of this recipe that has been tested."""
+    path = folder / "training.json"
+    if not path.exists():
+        return False
+    record = json.loads(path.read_text())
+    same = record["limit"] == recipe.limit and record["max_length"] == recipe.max_length
+    return same and "test_accuracy" in record
 
 
 def main() -> None:
@@ -66,7 +69,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES))
     args = parser.parse_args()
     for name in args.only:
-        if is_finished(args.out / name):
+        if is_finished(args.out / name, RECIPES[name]):
             print(f"{name}: finished already")
             continue
         print(f"{name}:", flush=True)

@@ -156,6 +156,10 @@ def train(args: argparse.Namespace) -> None:
 def training_and_development(args: argparse.Namespace) -> tuple[list, list]:
     """The rows to learn from, at most --limit of them, and those to choose a checkpoint by."""
     rows = [row for path in args.train for row in read_tsv(path)]
+    if args.dev is not None and args.limit is None:
+        return rows, read_tsv(args.dev)
+    unseen = set() if args.test is None else {text for text, _ in read_tsv(args.test)}
+    rows = [row for row in rows if row[0] not in unseen]
     random.Random(args.seed).shuffle(rows)
     if args.dev is not None:
         return rows[: args.limit], read_tsv(args.dev)

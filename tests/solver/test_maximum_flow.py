@@ -9,7 +9,7 @@ from families import FAMILIES, random_capacities
 
 from attnflow import Flow, InputError, Status, UnsolvedError, layered_network, maximum_flow
 from attnflow.network import paper_gamma, paper_network
-from attnflow.solver import groups, memory, passes, primal_dual
+from attnflow.solver import groups, kernels, memory, passes, primal_dual
 from attnflow.solver.flow import Method
 
 TOY = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]], dtype=torch.float64)
@@ -261,19 +261,30 @@ def test_networks_step_alike_each_by_a_thread_and_all_together(monkeypatch):
     from attnflow.solver import compiled
 
     capacities = torch.cat([random_capacities(f, batch=4, layers=4, t=9) for f in FAMILIES])
-    for settings in ({}, {"max_iterations": 3}, {"gap": 1e-5}):
-        each = maximum_flow(capacities, **settings)
-        with monkeypatch.context() as patch:
-            patch.setattr(primal_dual, "kernels_for", lambda *_: (compiled, None))
-            together = maximum_flow(capacities, **settings)
+    mild = random_capacities("uniform", batch=3, layers=3, t=5)
+    ends = set()
+    for given, settings in (
+        (capacities, {}),
+        (capacities, {"max_iterations": 3}),
+        (capacities, {"gap": 1e-5}),
+        (mild, {"mu": 1e-150}),
+    ):
+        monkeypatch.setattr(primal_dual, "kernels_for", lambda *_: (compiled, compiled.iterate))
+        each = maximum_flow(given, **settings)
+        monkeypatch.setattr(primal_dual, "kernels_for", lambda *_: (compiled, None))
+        together = maximum_flow(given, **settings)
 
+        ends |= set(each.status)
         assert each.status == together.status
-        assert (each.iterations == together.iterations).all()
-        torch.testing.assert_close(each.edges, together.edges, rtol=1e-7, atol=1e-18)
+        if "mu" not in settings:  # else what is left is rounding
+            assert (each.iterations == together.iterations).all()
+            torch.testing.assert_close(each.edges, together.edges, rtol=1e-7, atol=1e-18)
+    assert ends == {Status.SOLVED, Status.ITERATION_LIMIT, Status.NUMERICAL_LIMIT}
 
 
 @pytest.mark.parametrize("t", [9, 70])
 def test_threads_and_batch_mates_change_no_bit(t):
+    pytest.importorskip("numba")
     capacities = random_capacities("uniform", batch=5, layers=4, t=t)
     before, found = torch.get_num_threads(), []
     try:
@@ -286,6 +297,20 @@ def test_threads_and_batch_mates_change_no_bit(t):
 
     for other in found[1:]:
         assert torch.equal(found[0], other)
+
+
+def test_a_network_shared_by_threads_has_the_answer_of_one_in_a_batch(monkeypatch):
+    """Alone and wide it is solved pass by pass, with LAPACK; in a batch by the compiled loop."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(kernels, "EDGES_FOR_A_THREAD", 100)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for t in (20, 330):
+        capacities = random_capacities("attention", batch=2, layers=2, t=t)
+        together = maximum_flow(capacities)
+        for row, alone in enumerate(maximum_flow(one[None]) for one in capacities):
+            assert alone.iterations[0] == together.iterations[row]
+            scale = together.value[row]
+            assert (alone.edges[0] - together.edges[row]).abs().max() <= 1e-9 * scale
 
 
 def test_networks_of_unlike_size_are_solved_apart():

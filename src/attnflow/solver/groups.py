@@ -10,8 +10,8 @@ PADDING_WORTH_A_GROUP = 2**15
 def groups(live: Tensor, most_edges: float) -> list[Tensor]:
     """Indices of networks alike in size, and together small enough for memory.
 
-    A group is padded to its widest rows, and costs some calls for each iteration. Networks join
-    while that costs more than their padding. Those without a path are in no group.
+    A group is padded to its widest rows, and costs some calls, or some for each iteration.
+    Networks join while that costs more than their padding. Those without a path are in no group.
 
     Args:
         live: `(batch, L + 1, t)` bool, the nodes that are on a path.

@@ -68,8 +68,8 @@ def kernels_for(device: torch.device, batch: int, chain: Chain) -> tuple[Kernels
     """The passes to use for so many networks, and the loop, if a compiled one is the faster way.
 
     The passes are compiled on a processor with numba, and plain elsewhere. The compiled loop gives
-    each network one thread: it is for networks too small to be shared by threads, and for at least
-    as many as there are threads.
+    each network one thread: it is used where networks are too small to be shared by threads, or
+    where there are at least as many as threads.
 
     Threads wait for each other by spinning, which gains nothing for small networks and loses much
     where another program needs the processor: each must have work worth waiting for.

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 # Arrays of the size of a chain's edges that the primal-dual method keeps at its largest: the
-# capacities, four of its iterate, the weights, and two of the factor. A group that goes on without
-# those that are solved copies the first six.
-ARRAYS, ARRAYS_OF_A_GROUP = 8, 14
+# capacities, four of its iterate, the weights, and two of the factor, three where there is one
+# layer. A group that goes on without those that are solved copies the first six; one that is solved
+# network by network has weights and factors of one for each thread only.
+ARRAYS, ARRAYS_OF_A_GROUP = 9, 14
 BYTES = 8
 MEMORY = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")

@@ -1,7 +1,5 @@
 """The primal-dual method for a group of networks: step until each has its certificate.
 
-A problem leaves the batch as soon as it is solved, so that no answer depends on its batch mates.
-
 Short texts, and batches with work for every thread, are given one thread a network, compiled from
 the first point to the last (`compiled.primal_dual`); others step together, a pass over all of them
 after the other.
@@ -127,6 +125,7 @@ def _step_each(running: Running, group: Group, loop: Loop, trial: int) -> Blocke
 
 
 def _step_together(running: Running, group: Group, kernels: Kernels, trial: int) -> Blocked:
+    """A problem leaves as soon as it is solved, so that its answer is its own."""
     chain, limits = group.ready.chain, group.limits
     here = kernels.linearise(running.point, running.problem.mu, chain)
     stuck = torch.zeros_like(running.places, dtype=torch.bool)

@@ -5,7 +5,7 @@ the pieces; the cut depends on the networks' sizes alone, so that an answer depe
 number of threads nor on its batch mates.
 
 numba keeps machine code beside the file of a function, and makes it anew when that file changes,
-not when another does: after a change here, touch the files that use it.
+not when another does: after a change to this folder or to `iterate`, remove its `__pycache__`.
 """
 
 from typing import Any
@@ -26,6 +26,7 @@ ROWS_AT_ONCE = 64
 LOOSE = {"contract", "nsz"}
 per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
 serial = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
+exact = numba.njit(error_model="numpy", nogil=True, cache=True)  # as written: no sum is reordered
 parallel = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
 
 

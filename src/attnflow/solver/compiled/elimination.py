@@ -1,4 +1,4 @@
-"""The factorisation of `block_tridiagonal`, compiled, for rows of up to `WIDEST` nodes.
+"""The factorisation of `block_tridiagonal`, compiled.
 
 The Laplacian is a network of conductances. Eliminating a node of total conductance d leaves
 c_i c_j / d between any two of its neighbours i and j: its star becomes a mesh. What is left is
@@ -12,7 +12,8 @@ of `PANEL` columns, so that `add_products`, which does nearly all of the arithme
 piece.
 
 LAPACK's Cholesky factorisation of a few hundred columns runs at a tenth of the speed of its
-products of matrices; from `WIDEST` on it is faster than this, and wider chains are passed on.
+products of matrices. Threads that share one matrix are faster with it from `WIDEST` on, to which
+`factor` then leaves the chain; `factor_one`, of one network by one thread, is fit for any width.
 """
 
 from dataclasses import dataclass

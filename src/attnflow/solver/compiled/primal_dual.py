@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import parallel, pieces_of
+from attnflow.solver.compiled.edges import exact, parallel, pieces_of
 from attnflow.solver.compiled.elimination import factor_one, layout, solve_one
 from attnflow.solver.compiled.iteration import advance_piece, look_ahead_piece, try_piece
 from attnflow.solver.iterate import CORRECTOR_WEIGHTS, TO_BOUNDARY, Outcome, Point, Problem
 
 THETAS = np.array(CORRECTOR_WEIGHTS)
 CONVERGED, LIMIT, STUCK, BLOCKED = (int(outcome) for outcome in Outcome)
-exact = numba.njit(error_model="numpy", nogil=True, cache=True)
+EDGES_AT_ONCE = 2**20  # in one call, which no keyboard can interrupt
 
 
 def iterate(
@@ -52,10 +52,14 @@ def iterate(
     nodes = np.stack([point.potential.numpy(), point.carry.numpy()], 1)
     edges = tuple(x.numpy() for x in (point.flow, point.slack, point.lower, point.upper))
     numbers = np.stack([problem.mu.numpy(), problem.m.numpy()], 1)
-    limits = (aim, most, blocked, trial)
-    _iterate_all(
-        pieces_of(chain), rows, size, edges, nodes, numbers, limits, spent.numpy(), outcome.numpy()
-    )
+    pieces, limits = pieces_of(chain), (aim, most, blocked, trial)
+    several = max(numba.get_num_threads(), EDGES_AT_ONCE // chain.edges)
+    for first in range(0, len(nodes), several):
+        at = slice(first, first + several)
+        _iterate_all(
+            pieces, rows, size, tuple(x[at] for x in edges), nodes[at], numbers[at], limits,
+            spent.numpy()[at], outcome.numpy()[at],
+        )  # fmt: skip
     point.potential.copy_(torch.from_numpy(nodes[:, 0]))
     point.carry.copy_(torch.from_numpy(nodes[:, 1]))
     return outcome
@@ -96,6 +100,12 @@ def _iterate(pieces, rows, size, edges, y, mu, m, limits, spent):
 
 
 @exact
+def _worse(a, b):
+    """The larger number, and NaN if one of them is, as torch and numpy have it."""
+    return a if a >= b or a != a else b
+
+
+@exact
 def _is_below(balance, value, measured, mu, aim):
     for i in range(1, len(balance) - 1):
         if not abs(balance[i]) / value <= aim:
@@ -121,13 +131,13 @@ def _step(pieces, rows, edges, weight, front, pivots, y, here, measured, mu, m):
     used = _try(pieces, edges, nodes, mu, target)
     best, primal, dual = 0, 0.0, 0.0
     for k in range(len(THETAS)):
-        a, b = TO_BOUNDARY / max(used[k], TO_BOUNDARY), TO_BOUNDARY / max(used[5 + k], TO_BOUNDARY)
+        a = TO_BOUNDARY / _worse(used[0, k], TO_BOUNDARY)
+        b = TO_BOUNDARY / _worse(used[1, k], TO_BOUNDARY)
         if k == 0 or min(a, b) > min(primal, dual):
             best, primal, dual = k, a, b
     nodes[3] += THETAS[best] * correction
-    sound = np.isfinite(target) and np.isfinite(primal) and np.isfinite(dual)
-    sound = sound and _are_finite(nodes[2]) and _are_finite(nodes[3]) and _are_pivots(pivots)
-    if not sound:
+    sound = np.isfinite(target) and not np.isnan(used).any() and _are_finite(nodes[2])
+    if not (sound and _are_finite(nodes[3]) and _are_pivots(pivots)):
         return -1.0, measured
     _move(y, dual, nodes[3])
     numbers = (mu, target, THETAS[best], primal, dual)
@@ -137,12 +147,12 @@ def _step(pieces, rows, edges, weight, front, pivots, y, here, measured, mu, m):
 @exact
 def _target(products, found, mu, m):
     """As `interior_point._target`."""
-    primal, dual = 1 / max(found[0], 1.0), 1 / max(found[1], 1.0)
+    primal, dual = 1 / _worse(found[0], 1.0), 1 / _worse(found[1], 1.0)
     if found[0] <= 1 and found[1] <= 1:
         return mu
-    reached = max(products + primal * found[2] + dual * found[3] + primal * dual * found[4], 0.0)
-    share = reached / products
-    return max(mu, share * share * share * (products / (2 * m)))
+    reached = products + primal * found[2] + dual * found[3] + primal * dual * found[4]
+    share = _worse(reached, 0.0) / products
+    return _worse(mu, share * share * share * (products / (2 * m)))
 
 
 @exact
@@ -191,7 +201,7 @@ def _advance(pieces, edges, weight, old, new, numbers, here):
             (leave[0, t], leave[1, t], leave[2, t], leave[3, t]),
         )  # fmt: skip
         enter[:, h] += to
-        centrality, stationarity = max(centrality, sums[0]), max(stationarity, sums[1])
+        centrality, stationarity = _worse(centrality, sums[0]), _worse(stationarity, sums[1])
         products += sums[2]
     here[:3] = enter[:3] - leave[:3]
     here[3], here[4] = enter[3], leave[3]
@@ -214,7 +224,7 @@ def _look_ahead(pieces, edges, nodes, mu):
         )  # fmt: skip
         enter[h] += to
         for k in range(2):
-            found[k] = max(found[k], sums[k])
+            found[k] = _worse(found[k], sums[k])
         for k in range(2, 5):
             found[k] += sums[k]
     return found, enter - leave
@@ -222,10 +232,10 @@ def _look_ahead(pieces, edges, nodes, mu):
 
 @exact
 def _try(pieces, edges, nodes, mu, target):
-    """The largest parts used up, primal and then dual, for each weight."""
+    """`(2, 5)` the largest parts used up, primal and dual, for each of five weights."""
     flow, slack, lower, upper = edges
     thetas = (THETAS[0], THETAS[1], THETAS[2], THETAS[3], THETAS[4])
-    found, sums = np.zeros(10), np.empty(10)
+    found, sums = np.zeros((2, 5)), np.empty(10)
     y = nodes
     for piece in range(len(pieces)):
         start, tails, n, tail, head = pieces[piece]
@@ -235,6 +245,7 @@ def _try(pieces, edges, nodes, mu, target):
             (y[0, t], y[1, t], y[2, t], y[3, t], y[4, t]),
             (y[0, h], y[1, h], y[2, h], y[3, h], y[4, h]), mu, target, thetas, sums,
         )  # fmt: skip
-        for k in range(10):
-            found[k] = max(found[k], sums[k])
+        for k in range(5):
+            found[0, k] = _worse(found[0, k], sums[k])
+            found[1, k] = _worse(found[1, k], sums[5 + k])
     return found
