@@ -1,8 +1,14 @@
-"""Which class to explain: labels, in any case, and indices become indices."""
+"""Which class to explain, and which number of it.
 
-from collections.abc import Sequence
+Labels, in any case, and indices become indices. The number is the logit, as in the paper, or one
+that also falls where another class rises.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from attnflow.errors import InputError
 
@@ -42,3 +48,22 @@ def _class(target: Target, labels: Sequence[str]) -> int | None:
         f"target {target!r} is no class of this model: expected one of "
         f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
     )
+
+
+Explained = Callable[[Tensor, Tensor], Tensor]
+
+
+def logit(logits: Tensor, target: Tensor) -> Tensor:
+    """`(batch,)` logit of each target, of `(batch, classes)` logits."""
+    return logits.gather(1, target[:, None])[:, 0]
+
+
+def contrast(logits: Tensor, target: Tensor) -> Tensor:
+    """`(batch,)` log-odds of each target: its logit less the logsumexp of the others."""
+    if logits.shape[1] == 1:
+        return logit(logits, target)
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, target[:, None], True)
+    return logit(logits, target) - logits.masked_fill(own, -torch.inf).logsumexp(1)
+
+
+EXPLAINED: dict[str, Explained] = {"logit": logit, "contrast": contrast}

@@ -46,6 +46,7 @@ from attnflow.capture.families import (
 )
 from attnflow.capture.frozen import frozen_network
 from attnflow.errors import ModelError
+from attnflow.targets import Explained, logit
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def capture(
     target: Tensor | None = None,
     *,
     tensor: str = "cf",
+    explained: Explained = logit,
 ) -> Capture:
     """One information tensor per layer, for a batch of texts that a classifier has read.
 
@@ -93,6 +95,8 @@ def capture(
             of `input_ids`. Without `attention_mask` every token counts as real.
         target: (batch,) integers, the class to explain; the predicted one if None.
         tensor: "af", "gf", "agf" or "cf".
+        explained: The scalar whose gradient is taken, `(batch,)` from the logits and the target:
+            the logit, or another of `targets.EXPLAINED`.
 
     Raises:
         InputError: An argument is not as described.
@@ -112,7 +116,7 @@ def capture(
         run = _Run(model, inputs, Recorder(tensor))
         logits = check_logits(run.forward(), type(model).__name__, batch)
         target = check_target(target, logits)
-        residual = run.backward(logits, target)
+        residual = run.backward(logits, explained(logits, target))
         mask = inputs.get("attention_mask", torch.ones(batch, t, device=device)) != 0
         layers = _stacked(run.recorder, model, t)
         if tensor != "af":
@@ -146,11 +150,11 @@ class _Run:
         self._check_layers()
         return getattr(output, "logits", None)
 
-    def backward(self, logits: Tensor, target: Tensor) -> Tensor | None:
+    def backward(self, logits: Tensor, explained: Tensor) -> Tensor | None:
         """Let every layer record; returns the residual effects (batch, layers, t) of `cf`."""
         if self.recorder.tensor == "af":
             return None
-        explained = logits.gather(1, target[:, None]).sum()  # examples do not see each other
+        explained = explained.sum()  # examples do not see each other
         wanted = [*self.embeddings, *self.stream.outputs]
         gradients: tuple[Tensor, ...] = ()
         if all(x.requires_grad for x in (explained, *wanted)):

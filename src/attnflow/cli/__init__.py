@@ -1,0 +1,45 @@
+"""The command: `attnflow explain`, `attnflow evaluate`, and `attnflow bench`, a module each.
+
+Everything that can be checked without the model is checked before it is loaded: options, texts,
+and the files to write. Results go to standard output, all else to standard error. Exit codes: 0
+done, 1 an answer without certificate, 2 bad input or a model that cannot be explained, 130
+interrupted.
+"""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+
+from attnflow import __version__
+from attnflow.cli import bench, evaluate, explain
+from attnflow.cli.console import fail, show_warning
+from attnflow.cli.options import Parser
+from attnflow.errors import AttnflowError, UnsolvedError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    args = _parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            warnings.filterwarnings("ignore" if args.quiet else "default", category=UserWarning)
+            return int(args.run(args))
+    except UnsolvedError as error:
+        return fail(error, 1)
+    except AttnflowError as error:
+        return fail(error, 2)
+    except KeyboardInterrupt:
+        return fail("interrupted.", 130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="attnflow",
+        description="Which tokens a Transformer's decision rests on, by a certified maximum flow.",
+    )
+    parser.add_argument("--version", action="version", version=f"attnflow {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for subcommand in (explain, evaluate, bench):
+        subcommand.add(commands)
+    return parser

@@ -1,0 +1,115 @@
+"""`attnflow evaluate`: how faithful methods are, on a model and texts of the reader's own."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from attnflow.cli.console import bar, quiet_transformers, show, wrote
+from attnflow.cli.options import count
+from attnflow.errors import InputError
+from attnflow.files import check_writable, write_whole
+
+EPILOG = """examples:
+  attnflow evaluate reviews.tsv --model my-classifier --out runs/reviews
+  attnflow evaluate reviews.tsv --out runs/reviews --methods cf:flow attcat random --limit 100
+  attnflow evaluate --report runs/reviews --reference cf:flow --format html --to reviews.html
+
+A killed run goes on where it was when the same command is given again. With other methods it adds
+theirs to the same folder. Scores made elsewhere: --scores NAME=FILE, with lines such as
+{"example": 0, "scores": [0.1, ...]}, a number for each token of the model's tokenizer.
+"""
+FORMATS = ("text", "csv", "latex", "html")
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure how faithful methods are",
+        description="Remove what each method calls important, and watch the prediction fall.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("data", nargs="?", metavar="DATA",
+        help=".tsv, .csv or .jsonl file with a column text, or an id of datasets")  # fmt: skip
+    add = evaluate.add_argument_group("what to measure").add_argument
+    add("--out", metavar="DIR", type=Path, help="folder of the run, made or gone on with")
+    add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
+        help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
+    add("--methods", nargs="+", metavar="M", help="names (default: the published ones and cf:flow)")
+    add("--scores", nargs="+", metavar="N=F", default=[], help="scores made elsewhere, by name")
+    add("--split", default="test", help="of a data set by id (%(default)s)")
+    add("--limit", type=count, metavar="N", help="most texts, drawn at random")
+    add("--least", type=count, default=10, metavar="T", help="fewest tokens (%(default)s)")
+    add("--most", type=count, default=256, metavar="T", help="most tokens (%(default)s)")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    add = evaluate.add_argument_group("how").add_argument
+    add("--shares", nargs="+", type=float, metavar="S", default=(0.1, 0.2, 0.3, 0.4, 0.5),
+        help="of the tokens that are removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
+    add("--operators", nargs="+", choices=("mask", "delete", "pad"), default=("mask", "delete"),
+        help="how tokens are removed (default: mask delete)")  # fmt: skip
+    add("--granularity", choices=("token", "word"), default="token", help="what is removed")
+    add("--seed", type=int, default=0, help="of the draw of texts, of ties and of random methods")
+    add = evaluate.add_argument_group("what to show").add_argument
+    add("--report", metavar="DIR", type=Path, help="show this run, and measure nothing")
+    add("--reference", metavar="M", help="compare every method with this one")
+    add("--format", choices=FORMATS, default="text", help="of the table (%(default)s)")
+    add("--to", metavar="F", type=Path, help="write the table to F instead of showing it")
+    add("--figures", metavar="DIR", type=Path, help="draw curves and runtimes into this folder")
+    add("--overwrite", action="store_true", help="replace existing files")
+    add("--quiet", action="store_true", help="print nothing but errors and the table")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    if (args.report is None) == (args.data is None):
+        raise InputError("give DATA and --out to measure, or --report DIR to show a run.")
+    if args.data is not None and args.out is None:
+        raise InputError("--out is missing: name a folder for the run.")
+    if args.to is not None:
+        check_writable(args.to, overwrite=args.overwrite)
+    with quiet_transformers():
+        if args.report is None:
+            _measure(args)
+        _report(args.report or args.out, args)
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> None:
+    from attnflow import models
+    from attnflow.evaluation import Protocol, Run, chosen, evaluate, read_examples, read_scores
+    from attnflow.methods import DEFAULT, Classifier, method
+
+    methods = [method(name) for name in args.methods or DEFAULT]
+    protocol = Protocol(tuple(args.shares), tuple(args.operators), args.granularity, args.seed)
+    brought = dict(read_scores(item) for item in args.scores)
+    examples = read_examples(args.data, split=args.split)
+    run = Run(args.model, args.data, protocol, args.limit, args.least, args.most)
+    classifier = Classifier(*models.load(args.model, device=args.device))
+    questions = chosen(
+        examples, classifier, limit=args.limit, least=args.least, most=args.most, seed=args.seed
+    )
+    total = len(questions) * len(methods) + sum(len(scores) for scores in brought.values())
+    with bar(total, unit="row", hidden=args.quiet) as advance:
+        evaluate(run, questions, methods, args.out, brought=brought, progress=advance)
+
+
+def _report(folder: Path, args: argparse.Namespace) -> None:
+    from attnflow.evaluation import judgements, read_rows, read_run, table
+    from attnflow.evaluation.figures import draw
+
+    names = (
+        None if args.methods is None else [*args.methods, *(s.split("=")[0] for s in args.scores)]
+    )
+    rows = read_rows(folder)
+    found = judgements(rows, names)
+    text = table(found, reference=args.reference, form=args.format)
+    if args.to is None:
+        show(text.rstrip("\n"))
+    else:
+        write_whole(args.to, text, overwrite=args.overwrite)
+        wrote(args.to, quiet=args.quiet)
+    if args.figures is not None:
+        shares = read_run(folder)["run"]["protocol"]["shares"]
+        for path in draw(rows, found, args.figures, shares=shares, overwrite=args.overwrite):
+            wrote(path, quiet=args.quiet)

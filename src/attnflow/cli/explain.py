@@ -1,0 +1,158 @@
+"""`attnflow explain`: score the tokens of texts."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnflow.cli.console import bar, quiet_transformers, show, wrote
+from attnflow.cli.options import TENSORS, count, inside_unit, positive
+from attnflow.errors import InputError, StorageError
+from attnflow.files import check_writable, write_whole
+
+if TYPE_CHECKING:
+    from attnflow.attribution import Attribution
+
+EPILOG = """examples:
+  attnflow explain "although this dog is not cute, it is very smart."
+  attnflow explain --file reviews.txt --tensor agf --target negative --json scores.json
+  cat review.txt | attnflow explain - --html review.html
+"""
+
+
+def add(commands: Any) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="score the tokens of texts",
+        description="Score the tokens of texts for the class that a model predicts.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    explain.set_defaults(run=_explain)
+    explain.add_argument("texts", nargs="*", metavar="TEXT",
+        help="a text, or - for standard input (-- before texts that begin with -)")  # fmt: skip
+    add = explain.add_argument_group("what to explain").add_argument
+    add("--file", metavar="F", help="read texts from F, one a line (UTF-8)")
+    add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
+        help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
+    add("--target", metavar="CLASS", help="label or index (default: the predicted class)")
+    add("--truncate", action="store_true", help="cut texts longer than the model takes")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
+    add("--batch-size", metavar="N", type=count, default=16, help="texts at a time (%(default)s)")
+    add = explain.add_argument_group("how").add_argument
+    add("--tensor", choices=TENSORS, default="cf",
+        help="information tensor: conservative (cf, default) or one of the paper's")  # fmt: skip
+    add("--readout", choices=("input", "throughput"), default="input",
+        help="outflow of the input row (default) or mean flow over all rows (cf)")  # fmt: skip
+    add = explain.add_mutually_exclusive_group().add_argument
+    add("--gap", metavar="G", type=inside_unit, default=1e-2,
+        help="relative accuracy of the flow, inside (0, 1) (default: %(default)s)")  # fmt: skip
+    add("--mu", metavar="M", type=positive, help="absolute barrier weight > 0, instead of --gap")
+    add = explain.add_argument_group("what to show and write").add_argument
+    add("--granularity", choices=("token", "word"), default="token", help="unit of the display")
+    add("--json", metavar="F", help="write scores and diagnostics as JSON")
+    add("--html", metavar="F", help="write one self-contained page")
+    add("--save", metavar="F", help="write everything for attnflow.load (safetensors)")
+    add("--overwrite", action="store_true", help="replace existing files")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _explain(args: argparse.Namespace) -> int:
+    texts = _texts(args)
+    outputs = [name for name in (args.json, args.html, args.save) if name is not None]
+    named = outputs if args.file is None else [*outputs, args.file]
+    if len({os.path.realpath(name) for name in named}) < len(named):
+        raise InputError("--file, --json, --html and --save must name different files.")
+    for name in outputs:
+        check_writable(Path(name), overwrite=args.overwrite)
+    attributions = _attributions(args, texts)
+    if not args.quiet and sys.stdout is not None:
+        _print(attributions, args)
+    return _write(attributions, args)
+
+
+def _texts(args: argparse.Namespace) -> list[str]:
+    """The texts of the arguments: as they are, `-` for standard input, or one a line of a file."""
+    if args.file is not None:
+        if args.texts:
+            raise InputError("give texts or --file, not both.")
+        return _lines(args.file)
+    if not args.texts:
+        raise InputError("no text to explain: give TEXT, - for standard input, or --file F.")
+    if args.texts.count("-") > 1:
+        raise InputError("- (standard input) can be read only once.")
+    texts = [_standard_input() if text == "-" else text for text in args.texts]
+    for i, text in enumerate(texts):
+        if not text.strip():
+            raise InputError(f"text {i} is empty: there is nothing to explain.")
+    return texts
+
+
+def _lines(name: str) -> list[str]:
+    # Not splitlines: a form feed or a Unicode line separator belongs to its text.
+    texts = [line for line in _read(Path(name)).split("\n") if line.strip()]
+    if not texts:
+        raise InputError(f"--file {name} has no text: expected one text on each line.")
+    return texts
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise InputError("standard input is closed: there is no text to read from it.")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8: {error}.") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise StorageError(f"cannot read --file {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--file {path} is not UTF-8: {error}.") from error
+
+
+def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attribution]":
+    with quiet_transformers():
+        from attnflow.explainer import Explainer, check_options
+
+        check_options(args.tensor, args.readout, args.batch_size)
+        explainer = Explainer.from_pretrained(args.model, device=args.device)
+        with bar(len(texts), unit="text", hidden=args.quiet) as advance:
+            return explainer(
+                texts,
+                tensor=args.tensor,
+                target=args.target,
+                readout=args.readout,
+                gap=args.gap,
+                mu=args.mu,
+                edges=args.html is not None or args.save is not None,
+                truncate=args.truncate,
+                batch_size=args.batch_size,
+                progress=advance,
+            )
+
+
+def _print(attributions: "list[Attribution]", args: argparse.Namespace) -> None:
+    from attnflow.views.terminal import render
+
+    show("\n\n".join(render(a, granularity=args.granularity) for a in attributions))
+
+
+def _write(attributions: "list[Attribution]", args: argparse.Namespace) -> int:
+    from attnflow.attribution import save
+    from attnflow.views.page import write
+
+    if args.json is not None:
+        records = [a.to_dict() for a in attributions]
+        data = json.dumps(records, indent=1) + "\n"
+        wrote(write_whole(Path(args.json), data, overwrite=args.overwrite), quiet=args.quiet)
+    if args.save is not None:
+        wrote(save(attributions, args.save, overwrite=args.overwrite), quiet=args.quiet)
+    if args.html is not None:
+        wrote(write(attributions, Path(args.html), overwrite=args.overwrite), quiet=args.quiet)
+    return 0

@@ -1,0 +1,54 @@
+"""How the command reads its options."""
+
+import argparse
+import math
+from typing import NoReturn
+
+TENSORS = ("af", "gf", "agf", "cf")  # named here, so that --help need not wait for torch
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints cannot drive the terminal with what was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        from attnflow.views.characters import for_terminal
+
+        super().error(for_terminal(message))
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text}") from None
+
+
+def inside_unit(text: str) -> float:
+    value = number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number inside (0, 1), got {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    value = number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(
+            f"expected a finite number > 0, got {text}; for a flow close to a true maximum "
+            "use a small --gap"
+        )
+    return value
+
+
+def seconds(text: str) -> float:
+    value = number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected seconds > 0, got {text}")
+    return value
+
+
+def count(text: str) -> int:
+    value = number(text)
+    if not (value.is_integer() and value >= 1):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")
+    return int(value)

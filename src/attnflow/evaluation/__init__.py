@@ -1,0 +1,36 @@
+"""How faithful attributions are: metrics, a harness that goes on after a kill, statistics, reports.
+
+`examples` reads texts and asks questions of them; `ranking` orders their tokens, `removal` takes
+them away, `trial` asks the model about what is left, `harness` keeps the rows; `metrics` and
+`statistics` are pure functions of those, `report` shows them. The methods are in
+`attnflow.methods`.
+"""
+
+from attnflow.evaluation.examples import Example, chosen, read_examples, read_scores
+from attnflow.evaluation.harness import Run, evaluate, read_rows, read_run
+from attnflow.evaluation.metrics import METRICS
+from attnflow.evaluation.report import Judgements, differences, judgements, means
+from attnflow.evaluation.statistics import Estimate, estimate, holm
+from attnflow.evaluation.table import table
+from attnflow.evaluation.trial import Protocol
+
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Example",
+    "Judgements",
+    "Protocol",
+    "Run",
+    "chosen",
+    "differences",
+    "estimate",
+    "evaluate",
+    "holm",
+    "judgements",
+    "means",
+    "read_examples",
+    "read_rows",
+    "read_run",
+    "read_scores",
+    "table",
+]

@@ -1,0 +1,99 @@
+"""Figures of a run: how the probability falls as tokens go, and faithfulness beside runtime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnflow.errors import MissingExtraError
+from attnflow.evaluation.harness import Row
+from attnflow.evaluation.report import Judgements
+from attnflow.evaluation.statistics import estimate
+from attnflow.files import check_writable
+
+SHOWN = 8  # curves in one figure
+
+
+def draw(
+    rows: Sequence[Row],
+    found: Judgements,
+    folder: Path,
+    *,
+    shares: Sequence[float],
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write `curves.svg` and `runtime.svg` into a folder, made if there is none.
+
+    Args:
+        rows: Of the run.
+        found: Methods and examples to show; at most the `SHOWN` best have a curve, and random.
+        folder: Where to.
+        shares: The run's shares of removed units.
+        overwrite: Replace existing files.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        StorageError: A file cannot be written.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError(
+            "figures need matplotlib: pip install 'attnflow[evaluation]'."
+        ) from error
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "attnflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "curves.svg", folder / "runtime.svg"]
+    for path in paths:
+        check_writable(path, overwrite=overwrite)
+    _curves(rows, found, shares).savefig(paths[0], metadata={"Date": None})
+    _runtime(found).savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> Any:
+    from matplotlib.figure import Figure
+
+    operators = list(dict.fromkeys(operator for _, operator in found.values))
+    figure = Figure(figsize=(5 * len(operators), 4), layout="constrained")
+    examples = set(found.examples)
+    for axes, operator in zip(
+        figure.subplots(1, len(operators), squeeze=False)[0], operators, strict=True
+    ):
+        for name in _best(found, operator):
+            own = [r for r in rows if r["method"] == name and r["example"] in examples]
+            whole = np.exp([r["log_p"] for r in own])
+            removed = np.exp([r["removed"][operator] for r in own])
+            points = [estimate(column) for column in np.column_stack([whole, removed]).T]
+            x = [0.0, *shares]
+            axes.plot(x, [p.mean for p in points], label=name)
+            axes.fill_between(x, [p.low for p in points], [p.high for p in points], alpha=0.15)
+        axes.set(title=operator, xlabel="share removed", ylabel="probability", ylim=(0, 1))
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _best(found: Judgements, operator: str) -> list[str]:
+    order = np.argsort(-found.values["aopc", operator].mean(1))
+    best = [found.methods[k] for k in order[:SHOWN]]
+    return [*best, "random"] if "random" in found.methods and "random" not in best else best
+
+
+def _runtime(found: Judgements) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    operators = list(dict.fromkeys(operator for _, operator in found.values))
+    faithful = np.mean([found.values["aopc", o].mean(1) for o in operators], 0)
+    timed = np.isfinite(found.seconds)
+    axes.scatter(np.maximum(found.seconds[timed], 1e-4), faithful[timed], s=14)
+    for name, x, y in zip(found.methods, found.seconds, faithful, strict=True):
+        if np.isfinite(x):
+            axes.annotate(
+                name, (max(x, 1e-4), y), fontsize=7, xytext=(3, 3), textcoords="offset points"
+            )
+    axes.set(xscale="log", xlabel="seconds a text (median)", ylabel="AOPC, mean of operators")
+    return figure

@@ -1,0 +1,203 @@
+"""Methods x examples -> rows in a file of JSON lines that a killed run goes on from.
+
+A run is a folder: `run.json` says what is measured, with what versions; `rows.jsonl` has one line
+for each method and example, in the order in which they were finished. A line is written at once and
+whole; what a kill cut short at the end of the file is dropped when the run goes on. A method's
+answer never depends on which others are asked, so methods can be added later.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attnflow.errors import InputError, StorageError
+from attnflow.evaluation.examples import Example
+from attnflow.evaluation.trial import Answer, Protocol, answer, judged
+from attnflow.files import write_whole
+from attnflow.methods import Method, Question, Scores
+
+ROWS, RUN = "rows.jsonl", "run.json"
+LIBRARIES = ("attnflow", "torch", "transformers", "numpy", "captum", "shap", "igraph")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run measures, beside its methods: all that must not change when it goes on.
+
+    Attributes:
+        model: Name or folder of the classifier.
+        data: File or id of the texts.
+        protocol: How rankings are judged.
+        limit: Most texts.
+        least, most: Bounds of a text's tokens.
+    """
+
+    model: str
+    data: str
+    protocol: Protocol
+    limit: int | None = None
+    least: int = 10
+    most: int = 256
+
+    def settings(self) -> dict[str, Any]:
+        """For JSON; paths by their last two parts, so that a run does not depend on a machine."""
+        found = json.loads(json.dumps(asdict(self)))
+        return {**found, "model": _tail(self.model), "data": _tail(self.data)}
+
+
+def _tail(name: str) -> str:
+    return "/".join(Path(name).parts[-2:])
+
+
+def evaluate(
+    run: Run,
+    questions: Sequence[tuple[Example, Question]],
+    methods: Sequence[Method],
+    folder: Path,
+    *,
+    brought: Mapping[str, Mapping[int, Scores]] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[Row]:
+    """Measure what is still missing in a folder, and return all its rows.
+
+    Args:
+        run: What is measured.
+        questions: Of `examples.chosen`.
+        methods: Each is asked every question that it has no row for.
+        folder: Made if there is none.
+        brought: Scores made elsewhere, `(t,)` by example index, by name.
+        progress: Called with the number of rows finished, at first those that were there.
+
+    Raises:
+        InputError: The folder holds a run of something else.
+        StorageError: The folder or a file in it cannot be written.
+    """
+    rows = _opened(run, folder)
+    done = {(row["method"], row["example"]) for row in rows}
+    if progress is not None:
+        wanted = {m.name for m in methods} | set(brought or {})
+        progress(sum(row["method"] in wanted for row in rows))
+    with open(folder / ROWS, "a", encoding="utf-8") as file:
+        for example, question in questions:
+            answers = _answers(example, question, methods, brought or {}, done)
+            for row in _rows(example, question, answers, run.protocol):
+                rows.append(row)
+                file.write(json.dumps(row) + "\n")
+            file.flush()
+            if progress is not None and answers:
+                progress(len(answers))
+        os.fsync(file.fileno())
+    return rows
+
+
+def _answers(
+    example: Example,
+    question: Question,
+    methods: Sequence[Method],
+    brought: Mapping[str, Mapping[int, Scores]],
+    done: set[tuple[str, int]],
+) -> list[Answer]:
+    asked = [m for m in methods if (m.name, example.index) not in done]
+    answers = [answer(m, question) for m in asked]
+    for name, scores in brought.items():
+        if example.index in scores and (name, example.index) not in done:
+            given = Method(name, lambda _, own=scores[example.index]: own, "brought")  # type: ignore[misc]
+            answers.append(replace(answer(given, question), seconds=None))
+    return answers
+
+
+def _rows(
+    example: Example, question: Question, answers: Sequence[Answer], protocol: Protocol
+) -> Iterator[Row]:
+    if not answers:
+        return
+    for row in judged(question, answers, protocol):
+        head = {"example": example.index, "label": example.label, "target": question.target}
+        yield {**head, "tokens": len(question.ids), **row}
+
+
+def _opened(run: Run, folder: Path) -> list[Row]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
+    path, settings = folder / RUN, run.settings()
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["run"]
+        differing = [key for key, value in settings.items() if before.get(key) != value]
+        differing = [key for key in differing if key != "limit"]
+        if differing:
+            raise InputError(
+                f"{folder} holds a run with another {differing[0]} "
+                f"({before.get(differing[0])!r}, not {settings[differing[0]]!r}): name another "
+                "folder."
+            )
+    record = {"run": settings, "versions": versions()}
+    write_whole(path, json.dumps(record, indent=2) + "\n", overwrite=True)
+    return _mended(folder / ROWS)
+
+
+def _mended(path: Path) -> list[Row]:
+    """The rows of a file, from whose end a line that was cut short is removed."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        write_whole(path, whole, overwrite=True)
+    return parsed(whole.decode("utf-8").splitlines(), str(path))
+
+
+def parsed(lines: Iterable[str], source: str) -> list[Row]:
+    """Rows of JSON lines.
+
+    Raises:
+        InputError: A line is no JSON.
+    """
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source}, line {number} is no JSON: {error}.") from error
+    return rows
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """All whole rows of a run's folder.
+
+    Raises:
+        InputError: There is no run.
+    """
+    path = folder / ROWS
+    if not path.exists():
+        raise InputError(f"{folder} holds no run: there is no {ROWS} in it.")
+    content = path.read_bytes()
+    return parsed(content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines(), str(path))
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What a run's folder says it measures."""
+    path = folder / RUN
+    if not path.exists():
+        raise InputError(f"{folder} holds no run: there is no {RUN} in it.")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,97 @@
+"""Tables and figures of runs: every method's means, and what each differs from a reference by.
+
+Only examples that every method of the table has been judged on count, so that all means are of the
+same texts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnflow.errors import InputError
+from attnflow.evaluation.harness import Row
+from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS, Values
+from attnflow.evaluation.statistics import Estimate, estimate, holm
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Values of methods on the same examples.
+
+    Attributes:
+        methods: Names.
+        examples: Indices, in one order for all methods.
+        values: `(methods, examples)` for each column (metric, operator).
+        seconds: `(methods,)` median seconds of an answer, NaN where they are not known.
+        ties: `(methods,)` mean share of tied units.
+    """
+
+    methods: tuple[str, ...]
+    examples: tuple[int, ...]
+    values: dict[tuple[str, str], Values]
+    seconds: Values
+    ties: Values
+
+
+def judgements(rows: Sequence[Row], methods: Sequence[str] | None = None) -> Judgements:
+    """Values of every metric and operator.
+
+    Raises:
+        InputError: There are no rows, none of a method, or no example that all methods have.
+    """
+    found: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        found.setdefault(row["method"], {})[row["example"]] = row
+    names = tuple(methods if methods is not None else found)
+    missing = [name for name in names if name not in found]
+    if missing or not names:
+        raise InputError(f"the run has no rows of {missing[0] if missing else 'any method'}.")
+    common = sorted(set.intersection(*(set(found[name]) for name in names)))
+    if not common:
+        raise InputError("no example has rows of all these methods.")
+    table = [[found[name][index] for index in common] for name in names]
+    return Judgements(
+        methods=names,
+        examples=tuple(common),
+        values={
+            (metric, operator): np.stack([_values(own, metric, operator) for own in table])
+            for operator in table[0][0]["removed"]
+            for metric in METRICS
+        },
+        seconds=np.array([_median([row["seconds"] for row in own]) for own in table]),
+        ties=np.array([np.mean([row["ties"] for row in own]) for own in table]),
+    )
+
+
+def _median(seconds: Sequence[float | None]) -> float:
+    known = [s for s in seconds if s is not None]
+    return float(np.median(known)) if known else float("nan")
+
+
+def _values(rows: Sequence[Row], metric: str, operator: str) -> Values:
+    whole = np.array([row["log_p"] for row in rows])
+    removed = np.array([row["removed"][operator] for row in rows])
+    kept = np.array([row["kept"][operator] for row in rows])
+    return METRICS[metric](whole, removed, kept)
+
+
+def means(found: Judgements, metric: str, operator: str) -> list[Estimate]:
+    """Of each method."""
+    return [estimate(row) for row in found.values[metric, operator]]
+
+
+def differences(
+    found: Judgements, reference: str, metric: str, operator: str
+) -> dict[str, tuple[Estimate, float]]:
+    """How much better the reference is than each other method, and Holm's p-value of that.
+
+    Positive where the reference is better, whichever way the metric runs.
+    """
+    values = found.values[metric, operator]
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    own = values[found.methods.index(reference)]
+    others = [name for name in found.methods if name != reference]
+    estimates = [estimate(sign * (own - values[found.methods.index(name)])) for name in others]
+    corrected = holm([one.p for one in estimates])
+    return dict(zip(others, zip(estimates, corrected, strict=True), strict=True))

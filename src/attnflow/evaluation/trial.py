@@ -1,0 +1,108 @@
+"""One example under all methods: what the model says of what each ranking removes and keeps.
+
+All methods' variants of a text go to the model together, and those that several methods ask for
+only once: short texts share most of them.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.errors import ModelError
+from attnflow.evaluation.ranking import Ranking, members, ranking
+from attnflow.evaluation.removal import OPERATORS
+from attnflow.methods import Method, Question, Scores
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How rankings are judged.
+
+    Attributes:
+        shares: Of the units, to be removed or kept, inside (0, 1]; rounded up to whole units.
+        operators: Names of `OPERATORS`.
+        granularity: "token" or "word".
+        seed: Of ties, and of methods that draw numbers.
+    """
+
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
+    operators: tuple[str, ...] = ("mask", "delete")
+    granularity: str = "token"
+    seed: int = 0
+
+    def counts(self, units: int) -> list[int]:
+        """Units at each share."""
+        return [math.ceil(share * units - 1e-9) for share in self.shares]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A method's scores for a question, and the seconds that they took, None if made elsewhere."""
+
+    method: str
+    scores: Scores
+    seconds: float | None
+
+
+def answer(method: Method, question: Question) -> Answer:
+    """Ask a method, with nothing left over from another.
+
+    Raises:
+        ModelError: A score is not a finite number.
+    """
+    fresh, started = replace(question), time.perf_counter()
+    scores = np.asarray(method.scores(fresh), dtype=np.float64)
+    seconds = time.perf_counter() - started
+    if scores.shape != question.ids.shape or not np.isfinite(scores).all():
+        raise ModelError(
+            f"{method.name} gave scores of shape {scores.shape} for {len(question.ids)} tokens, or "
+            f"not all finite, for the text {question.text.text!r:.60}."
+        )
+    return Answer(method.name, scores, seconds)
+
+
+def judged(
+    question: Question, answers: Sequence[Answer], protocol: Protocol
+) -> list[dict[str, Any]]:
+    """One row for each answer: log-probabilities of the explained class at every share.
+
+    A row's "removed" and "kept" have a list for each operator, in the order of the shares.
+    """
+    units = members(question, protocol.granularity)
+    rankings = [ranking(one.scores, units, np.random.default_rng(protocol.seed)) for one in answers]
+    counts = protocol.counts(len(units))
+    sets = [removed for one in rankings for removed in _sets(one, counts)]
+    operators = [OPERATORS[name] for name in protocol.operators]
+    nothing = np.zeros(len(question.ids), bool)
+    variants = [operator(question, removed) for operator in operators for removed in sets]
+    whole = OPERATORS["delete"](question, nothing)
+    found = question.classifier.log_probabilities([whole, *variants])[:, question.target]
+    shaped = found[1:].reshape(len(operators), len(answers), 2, len(counts))
+    return [
+        {
+            "method": one.method,
+            "units": len(units),
+            "ties": round(rank.ties, 4),
+            "seconds": None if one.seconds is None else round(one.seconds, 6),
+            "log_p": float(found[0]),
+            "removed": _named(protocol.operators, shaped[:, at, 0]),
+            "kept": _named(protocol.operators, shaped[:, at, 1]),
+        }
+        for at, (one, rank) in enumerate(zip(answers, rankings, strict=True))
+    ]
+
+
+def _sets(rank: Ranking, counts: Sequence[int]) -> list[NDArray[np.bool_]]:
+    """Tokens to remove: the top at each count, then all but the top."""
+    return [*(rank.first(count) for count in counts), *(rank.rest(count) for count in counts)]
+
+
+def _named(names: Sequence[str], values: Scores) -> dict[str, list[float]]:
+    return {
+        name: [round(float(v), 7) for v in row] for name, row in zip(names, values, strict=True)
+    }

@@ -1,0 +1,118 @@
+"""Methods that read attention weights, and their gradients, without a flow.
+
+A token's score is read in the row of the token that the classifier reads, [CLS] say: the first.
+Sources: Abnar & Zuidema (2020) for rollout and attention flow; Chefer et al. (ICCV 2021) for
+`chefer`; Barkan et al. (2021) for Grad-SAM; Qiang et al. (2022) for CAT, AttCAT and AttGrads.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnflow.errors import MissingExtraError
+from attnflow.methods.internals import Internals, internals
+from attnflow.methods.question import Question, Scores
+
+READ = 0  # the token that the classifier reads
+
+
+def raw_attention(question: Question) -> Scores:
+    """A[L, CLS, j], mean over heads, and 0 for the token read."""
+    row = internals(question).mean_attention[-1, READ]
+    return _without_read(row)
+
+
+def rollout(question: Question) -> Scores:
+    """(0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I), in the row of the token read."""
+    return as_scores(rolled_out(residual_attention(internals(question)))[READ])
+
+
+def attention_flow(question: Question) -> Scores:
+    """For each token the maximum flow from the token read, alone, to it.
+
+    Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
+    attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
+    """
+    try:
+        import igraph
+    except ImportError as error:
+        raise MissingExtraError(
+            "attention_flow needs igraph: pip install 'attnflow[evaluation]'."
+        ) from error
+    capacities = residual_attention(internals(question)).double().numpy()
+    layers, t, _ = capacities.shape
+    layer, query, key = capacities.nonzero()
+    edges = np.stack([(layer + 1) * t + query, layer * t + key], 1)
+    graph = igraph.Graph(n=(layers + 1) * t, edges=edges, directed=True)
+    weights = capacities[layer, query, key].tolist()
+    source = layers * t + READ
+    return np.array([graph.maxflow_value(source, j, weights) for j in range(t)])
+
+
+def chefer(question: Question) -> Scores:
+    """R <- R + E_l R over mean_h relu(A G), from R = I; the read row without its own entry."""
+    found = internals(question)
+    return as_scores(accumulated((found.attention * found.gradient).relu().mean(1))[READ])
+
+
+def attention_gradients(question: Question) -> Scores:
+    """AttGrads: the last layer's heads weighted by their mean gradients, in the row read."""
+    found = internals(question)
+    weights = found.gradient[-1].mean((1, 2))
+    return _without_read((weights[:, None, None] * found.attention[-1]).mean(0).relu()[READ])
+
+
+def grad_sam(question: Question) -> Scores:
+    """Mean over layers, heads and keys of A relu(G), for the token as query."""
+    found = internals(question)
+    return as_scores((found.attention * found.gradient.relu()).mean((0, 1, 3)))
+
+
+def cat(question: Question) -> Scores:
+    """Sum over the inputs of all blocks of hidden state times gradient."""
+    return as_scores(_cat(internals(question)).sum(0))
+
+
+def attcat(question: Question) -> Scores:
+    """As `cat`, each layer's term times the attention that the token receives, mean over heads."""
+    found = internals(question)
+    return as_scores((_cat(found) * found.attention.mean((1, 2))).sum(0))
+
+
+def _cat(found: Internals) -> Tensor:
+    return (found.hidden * found.hidden_gradient)[:-1].sum(-1)
+
+
+def residual_attention(found: Internals) -> Tensor:
+    """`(layers, t, t)` 0.5 A + 0.5 I, A being the mean over heads."""
+    attention = found.mean_attention
+    return 0.5 * attention + 0.5 * torch.eye(attention.shape[-1])
+
+
+def rolled_out(layers: Tensor) -> Tensor:
+    """`(t, t)` product of `(layers, t, t)` matrices, the last on the left."""
+    product = torch.eye(layers.shape[-1], dtype=layers.dtype)
+    for layer in layers:
+        product = layer @ product
+    return product
+
+
+def accumulated(layers: Tensor) -> Tensor:
+    """`(t, t)` Chefer's relevance, R <- R + E_l R from below, less the identity at first."""
+    identity = torch.eye(layers.shape[-1], dtype=layers.dtype)
+    relevance = identity
+    for layer in layers:
+        relevance = relevance + layer @ relevance
+    return relevance - identity
+
+
+def as_scores(row: Tensor) -> Scores:
+    """`(t,)` float64 of numpy."""
+    found: Scores = row.detach().double().cpu().numpy()
+    return found
+
+
+def _without_read(row: Tensor) -> Scores:
+    scores = as_scores(row)
+    scores[READ] = 0.0
+    return scores

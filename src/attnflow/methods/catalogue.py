@@ -1,0 +1,90 @@
+"""The dictionary of methods, and what is known of each before it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from attnflow.errors import InputError
+from attnflow.methods import attention, decomposition, gradients, perturbation
+from attnflow.methods.question import Question, Scores
+from attnflow.methods.readings import READINGS
+from attnflow.methods.tensors import TENSORS
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score tokens.
+
+    Attributes:
+        name: Its key in `METHODS`.
+        scores: `(t,)` numbers for a question, larger for tokens that speak more for the class.
+        passes: Forward and backward passes of the model, in words.
+    """
+
+    name: str
+    scores: Callable[[Question], Scores]
+    passes: str
+
+
+def random(question: Question) -> Scores:
+    """Uniform numbers."""
+    return np.random.default_rng(question.seed).random(len(question.ids))
+
+
+def _read(tensor: str, reading: str, question: Question) -> Scores:
+    return READINGS[reading](TENSORS[tensor](question))
+
+
+_PUBLISHED: dict[str, tuple[Callable[[Question], Scores], str]] = {
+    "random": (random, "none"),
+    "raw-attention": (attention.raw_attention, "1 forward"),
+    "rollout": (attention.rollout, "1 forward"),
+    "attention-flow": (attention.attention_flow, "1 forward"),
+    "gradient": (gradients.gradient, "1 backward"),
+    "gradient-x-input": (gradients.gradient_x_input, "1 backward"),
+    "integrated-gradients": (gradients.integrated_gradients, "50 backward"),
+    "smoothgrad": (gradients.smoothgrad, "25 backward"),
+    "deeplift": (gradients.deeplift, "1 backward of 2 texts"),
+    "occlusion": (perturbation.occlusion, "1 forward a token"),
+    "lime": (perturbation.lime, "10 forward a token"),
+    "kernel-shap": (perturbation.kernel_shap, "10 forward a token"),
+    "partition-shap": (perturbation.partition_shap, "10 forward a token"),
+    "attention-gradients": (attention.attention_gradients, "1 backward"),
+    "grad-sam": (attention.grad_sam, "1 backward"),
+    "cat": (attention.cat, "1 backward"),
+    "attcat": (attention.attcat, "1 backward"),
+    "chefer": (attention.chefer, "1 backward"),
+    "alti": (decomposition.alti, "1 forward"),
+    "globenc": (decomposition.globenc, "1 forward"),
+    "decompx": (decomposition.decompx, "about t forward"),
+}
+
+METHODS: dict[str, Method] = {
+    name: Method(name, scores, passes) for name, (scores, passes) in _PUBLISHED.items()
+} | {
+    f"{tensor}:{reading}": Method(
+        f"{tensor}:{reading}", partial(_read, tensor, reading), "see docs"
+    )
+    for tensor in TENSORS
+    for reading in READINGS
+}
+
+
+DEFAULT = (*_PUBLISHED, "cf:flow")
+
+
+def method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in METHODS:
+        plain = ", ".join(_PUBLISHED)
+        raise InputError(
+            f"there is no method {name!r}: expected one of {plain}; or TENSOR:READING with a "
+            f"tensor of {', '.join(TENSORS)} and a reading of {', '.join(READINGS)}."
+        )
+    return METHODS[name]

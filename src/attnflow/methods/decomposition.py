@@ -1,0 +1,155 @@
+"""Methods that follow every token's own part of every vector through the model: BERT's layout only.
+
+With attention weights, normalisation scales and activation slopes as they are, each vector is a sum
+of one part a source token. Norms of the parts (GlobEnc), their nearness to the whole (ALTI), or
+the logit they end in (DecompX) say how much of it the token made.
+Sources: Ferrando et al. (EMNLP 2022) for ALTI; Modarressi et al. (NAACL 2022) for GlobEnc, and
+(ACL 2023) for DecompX.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnflow.errors import ModelError
+from attnflow.methods.attention import READ, as_scores, rolled_out
+from attnflow.methods.internals import internals
+from attnflow.methods.question import Question, Scores
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A BERT layer with what it computed: attention `(heads, t, t)` and its input `(t, d)`."""
+
+    block: Any
+    attention: Tensor
+    input: Tensor
+
+    def mixed(self, vectors: Tensor) -> Tensor:
+        """`(t, sources, d)` of `(t, sources, d)` through attention, without biases."""
+        value, dense = self.block.attention.self.value, self.block.attention.output.dense
+        heads = len(self.attention)
+        values = (vectors @ value.weight.T).unflatten(-1, (heads, -1))
+        mixed = torch.einsum("hij,jshd->ishd", self.attention, values).flatten(2)
+        found: Tensor = mixed @ dense.weight.T
+        return found
+
+    @property
+    def attention_bias(self) -> Tensor:
+        """`(d,)` what the biases of values and output add to every token."""
+        value, dense = self.block.attention.self.value, self.block.attention.output.dense
+        found: Tensor = dense.weight @ value.bias + dense.bias
+        return found
+
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """`(t, t, d)` part of each key in each query's sum before the first norm; and that sum."""
+        own = torch.diag_embed(self.input.T).permute(1, 2, 0)  # (i, j, d), nothing off the diagonal
+        parts = self.mixed(own) + own
+        return parts, parts.sum(1) + self.attention_bias
+
+
+@torch.no_grad()
+def alti(question: Question) -> Scores:
+    """Rollout of `edge_nearness`, in the row read."""
+    return as_scores(rolled_out(edge_nearness(question))[READ])
+
+
+@torch.no_grad()
+def edge_nearness(question: Question) -> Tensor:
+    """`(layers, t, t)` relu(|y|_1 - |y - part|_1) behind the first norm, rows of sum 1."""
+    layers = []
+    for layer in _layers(question):
+        parts, total = layer.edges()
+        norm = layer.block.attention.output.LayerNorm
+        whole, parts = norm(total), _normalised(norm, parts, total)
+        near = (whole.norm(1, -1)[:, None] - (whole[:, None] - parts).norm(1, -1)).relu()
+        layers.append(near / near.sum(-1, keepdim=True).clamp(min=1e-12))
+    return torch.stack(layers)
+
+
+@torch.no_grad()
+def edge_norms(question: Question) -> Tensor:
+    """`(layers, t, t)` length of each part of the sum before the first norm (Kobayashi 2020)."""
+    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in _layers(question)])
+
+
+@torch.no_grad()
+def globenc(question: Question) -> Scores:
+    """Product of norms of the parts behind both norms, the feed-forward part left out."""
+    layers = []
+    for layer in _layers(question):
+        parts, total = layer.edges()
+        first, second = layer.block.attention.output.LayerNorm, layer.block.output.LayerNorm
+        middle = first(total)
+        sent = middle + _feed_forward(layer.block, middle)
+        parts = _normalised(second, _normalised(first, parts, total), sent)
+        layers.append(parts.norm(dim=-1))
+    return as_scores(rolled_out(torch.stack(layers))[READ])
+
+
+@torch.no_grad()
+def decompx(question: Question) -> Scores:
+    """The part of the explained logit that each token's vectors end in."""
+    layers = _layers(question)
+    head = question.classifier.model
+    parts = torch.diag_embed(layers[0].input.T).permute(1, 2, 0)
+    for at, layer in enumerate(layers):
+        block, attend = layer.block, layer.mixed(parts)
+        if at == len(layers) - 1:  # only the token read is used from here on
+            parts, attend = parts[READ : READ + 1], attend[READ : READ + 1]
+        parts = _with_bias(attend + parts, layer.attention_bias)
+        parts = _behind_norm(block.attention.output.LayerNorm, parts)
+        inner = _with_bias(parts @ block.intermediate.dense.weight.T, block.intermediate.dense.bias)
+        inner = _activated(block.intermediate.intermediate_act_fn, inner)
+        outer = _with_bias(inner @ block.output.dense.weight.T, block.output.dense.bias)
+        parts = _behind_norm(block.output.LayerNorm, outer + parts)
+    pooler = head.bert.pooler.dense
+    pooled = _activated(torch.tanh, _with_bias(parts @ pooler.weight.T, pooler.bias))
+    row = head.classifier.weight[question.target]
+    logit = _with_bias(pooled @ row[:, None], head.classifier.bias[question.target, None])
+    return as_scores(logit[0, :, 0])
+
+
+def _layers(question: Question) -> list[_Layer]:
+    model = question.classifier.model
+    if model.config.model_type != "bert":
+        raise ModelError(
+            f"this decomposition is written for BERT's layers, got {model.config.model_type!r}."
+        )
+    found = internals(question)
+    computed = zip(model.bert.encoder.layer, found.attention, found.hidden[:-1], strict=True)
+    return [_Layer(*one) for one in computed]
+
+
+def _feed_forward(block: Any, x: Tensor) -> Tensor:
+    found: Tensor = block.output.dense(block.intermediate(x))
+    return found
+
+
+def _normalised(norm: Any, parts: Tensor, total: Tensor) -> Tensor:
+    """Parts `(t, sources, d)` behind a layer norm whose scale is that of the totals `(t, d)`."""
+    variance = total.var(-1, unbiased=False)
+    centred = parts - parts.mean(-1, keepdim=True)
+    found: Tensor = centred * norm.weight * (variance + norm.eps).rsqrt()[:, None, None]
+    return found
+
+
+def _behind_norm(norm: Any, parts: Tensor) -> Tensor:
+    return _with_bias(_normalised(norm, parts, parts.sum(1)), norm.bias)
+
+
+def _with_bias(parts: Tensor, bias: Tensor) -> Tensor:
+    """Shares the bias `(d,)` among the parts by the size of their products with it."""
+    share = (parts @ bias).abs()
+    share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
+    return parts + share[..., None] * bias
+
+
+def _activated(function: Any, parts: Tensor) -> Tensor:
+    """Parts times the slope of the activation's chord through the origin."""
+    total = parts.sum(1, keepdim=True)
+    near = torch.where(total.abs() < 1e-6, 1e-6, total)
+    slope: Tensor = function(near) / near
+    return parts * slope

@@ -1,0 +1,151 @@
+"""Methods that ask the model about masked texts: occlusion, LIME, KernelSHAP and partition SHAP.
+
+Features are the ordinary tokens, a missing one being [MASK]; special tokens stay. The number
+explained is the probability of the class. Surrogates get ten texts a token, and 200 at least.
+Sources: Zeiler & Fergus (2014), Ribeiro et al. (2016), Lundberg & Lee (2017); captum and shap.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnflow.errors import MissingExtraError
+from attnflow.methods.question import Question, Scores
+
+SAMPLES_A_TOKEN, LEAST_SAMPLES = 10, 200
+AT_ONCE = 256
+KERNEL_WIDTH = 0.75  # of LIME's distance, the share of tokens that is missing
+
+
+def occlusion(question: Question) -> Scores:
+    """p(x) - p(x without the token)."""
+    n = int(question.ordinary.sum())
+    present = np.concatenate([np.ones((1, n), bool), ~np.eye(n, dtype=bool)])
+    found = _asked(question, present)
+    return _spread(question, found[0] - found[1:])
+
+
+def lime(question: Question) -> Scores:
+    """Weights of a ridge regression on masked texts, near ones counting more (captum)."""
+    captum, models = _captum()
+    method = captum.Lime(
+        _forward(question),
+        interpretable_model=models.SkLearnRidge(alpha=1.0),
+        similarity_func=_nearness,
+    )
+    return _surrogate(question, method)
+
+
+def kernel_shap(question: Question) -> Scores:
+    """Shapley values of the probability, by weighted regression (captum)."""
+    captum, _ = _captum()
+    return _surrogate(question, captum.KernelShap(_forward(question)))
+
+
+def partition_shap(question: Question) -> Scores:
+    """Owen values of the probability on a binary tree of neighbouring tokens (shap)."""
+    shap = _shap()
+    n = int(question.ordinary.sum())
+    if n == 1:
+        return occlusion(question)
+    explainer = shap.PartitionExplainer(
+        lambda present: _asked(question, present.astype(bool)), _Neighbours(n)
+    )
+    found = explainer(np.ones((1, n)), max_evals=_samples(question), silent=True)
+    return _spread(question, found.values[0])
+
+
+class _Neighbours:
+    """shap's masker of `n` tokens in a row: a text is its row of presences."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.shape, self.clustering = n, (1, n), _tree(n)
+
+    def __call__(self, present: NDArray[np.bool_], _: Any) -> tuple[NDArray[np.bool_]]:
+        return (present.reshape(1, self.n),)
+
+    def mask_shapes(self, _: Any) -> list[tuple[int]]:
+        return [(self.n,)]
+
+
+def _tree(n: int) -> NDArray[np.float64]:
+    """A balanced binary tree over `n` leaves in SciPy's linkage form."""
+    links: list[list[float]] = []
+
+    def join(first: int, last: int) -> tuple[int, int]:
+        if last - first == 1:
+            return first, 1
+        middle = (first + last + 1) // 2
+        (a, size_a), (b, size_b) = join(first, middle), join(middle, last)
+        links.append([a, b, size_a + size_b, size_a + size_b])
+        return n + len(links) - 1, size_a + size_b
+
+    join(0, n)
+    return np.array(links)
+
+
+def _surrogate(question: Question, method: Any) -> Scores:
+    torch.manual_seed(question.seed)
+    n = int(question.ordinary.sum())
+    found = method.attribute(
+        torch.ones(1, n),
+        baselines=torch.zeros(1, n),
+        n_samples=_samples(question),
+        perturbations_per_eval=AT_ONCE,
+    )
+    return _spread(question, found[0].double().numpy())
+
+
+def _samples(question: Question) -> int:
+    return max(LEAST_SAMPLES, SAMPLES_A_TOKEN * int(question.ordinary.sum()))
+
+
+def _forward(question: Question) -> Any:
+    def probability(present: Tensor) -> Tensor:
+        return torch.from_numpy(_asked(question, present.numpy() > 0.5))
+
+    return probability
+
+
+def _nearness(original: Tensor, perturbed: Tensor, *_: Any, **__: Any) -> float:
+    missing = float((original != perturbed).float().mean())
+    return float(np.exp(-((missing / KERNEL_WIDTH) ** 2)))
+
+
+def _asked(question: Question, present: NDArray[np.bool_]) -> Scores:
+    whole = np.ones((len(present), len(question.ids)), bool)
+    whole[:, question.ordinary] = present
+    return question.probability(whole)
+
+
+def _spread(question: Question, found: Any) -> Scores:
+    scores = np.zeros(len(question.ids))
+    scores[question.ordinary] = found
+    return scores
+
+
+def _shap() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PendingDeprecationWarning)  # of its colour maps
+            import shap
+    except ImportError as error:
+        raise MissingExtraError(
+            "partition_shap is shap's: pip install 'attnflow[evaluation]'."
+        ) from error
+    return shap
+
+
+def _captum() -> tuple[Any, Any]:
+    try:
+        from captum import attr
+        from captum._utils.models import linear_model
+    except ImportError as error:
+        raise MissingExtraError(
+            "this method is captum's: pip install 'attnflow[evaluation]'."
+        ) from error
+    return attr, linear_model

@@ -1,0 +1,129 @@
+"""What can be read off a tensor of edges: flows of several kinds, and what isolates them.
+
+All start at the token that the classifier reads, or where the top layer has capacity, and end at
+the input tokens. Flows are unique, conserved and within the capacities; the other readings use the
+same tensor without one of these.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from attnflow.methods.attention import READ, accumulated, as_scores, rolled_out
+from attnflow.methods.question import Scores
+from attnflow.methods.tensors import Signed
+from attnflow.solver import Flow, maximum_flow
+
+
+def flow(edges: Signed) -> Scores:
+    """Outflow of the barrier flow from the input row."""
+    return as_scores(_flow(edges.positive).sink[0])
+
+
+def throughput(edges: Signed) -> Scores:
+    """Mean of the barrier flow through a token's node in every row."""
+    return as_scores(_throughput(edges.positive))
+
+
+def net_flow(edges: Signed) -> Scores:
+    """Outflow of the flow of positive effects minus that of negative ones."""
+    return flow(edges) - flow(edges.opposite)
+
+
+def net_throughput(edges: Signed) -> Scores:
+    """Throughput of the flow of positive effects minus that of negative ones."""
+    return throughput(edges) - throughput(edges.opposite)
+
+
+def random_walk(edges: Signed) -> Scores:
+    """Each node splits what it gets in proportion to its capacities downwards."""
+    return as_scores(_walk(edges.positive)[0])
+
+
+def walk_throughput(edges: Signed) -> Scores:
+    """Mean of the random walk's visits over all rows."""
+    return as_scores(_walk(edges.positive).mean(0))
+
+
+def shortest_path(edges: Signed) -> Scores:
+    """Capacity of the best path to each token, a path's being the product of its edges' shares."""
+    capacities = edges.positive
+    share = capacities / capacities.sum(-1, keepdim=True).clamp(min=1e-300)
+    best = share[-1, READ]
+    for layer in share[:-1].flip(0):
+        best = (best[:, None] * layer).amax(0)
+    return as_scores(best)
+
+
+def rollout(edges: Signed) -> Scores:
+    """Product of the layers, in the row read."""
+    return as_scores(rolled_out(_scaled(edges.positive))[READ])
+
+
+def chefer(edges: Signed) -> Scores:
+    """Chefer's accumulation: R <- R + E R."""
+    return as_scores(accumulated(edges.positive)[READ])
+
+
+def column_sums(edges: Signed) -> Scores:
+    """What enters each token's nodes, over all layers."""
+    return as_scores(edges.positive.sum((0, 1)))
+
+
+def first_sums(edges: Signed) -> Scores:
+    """What enters each input token from the first layer."""
+    return as_scores(edges.positive[0].sum(0))
+
+
+def signed_sums(edges: Signed) -> Scores:
+    """Effects, negative ones included, of the first layer's edges: frozen gradient x input."""
+    return as_scores(edges.effects[0].sum(0))
+
+
+def all_signed_sums(edges: Signed) -> Scores:
+    """Effects, negative ones included, over all layers."""
+    return as_scores(edges.effects.sum((0, 1)))
+
+
+READINGS: dict[str, Callable[[Signed], Scores]] = {
+    "flow": flow,
+    "throughput": throughput,
+    "net": net_flow,
+    "net-throughput": net_throughput,
+    "walk": random_walk,
+    "walk-throughput": walk_throughput,
+    "path": shortest_path,
+    "rollout": rollout,
+    "chefer": chefer,
+    "sums": column_sums,
+    "first": first_sums,
+    "signed-first": signed_sums,
+    "signed-sums": all_signed_sums,
+}
+
+
+def _flow(capacities: Tensor) -> Flow[Tensor]:
+    found = maximum_flow(capacities[None])
+    found.raise_for_status()
+    return found
+
+
+def _throughput(capacities: Tensor) -> Tensor:
+    found = _flow(capacities)
+    return torch.cat([found.edges[0].sum(1), found.source[0][None]]).mean(0)
+
+
+def _walk(capacities: Tensor) -> Tensor:
+    """`(layers + 1, t)` visits of each row, 1 in all of them as long as a way leads on."""
+    start = capacities[-1].sum(-1)
+    visits = [start / start.sum().clamp(min=1e-300)]
+    for layer in capacities.flip(0):
+        share = layer / layer.sum(-1, keepdim=True).clamp(min=1e-300)
+        visits.append(visits[-1] @ share)
+    return torch.stack(visits[::-1])
+
+
+def _scaled(capacities: Tensor) -> Tensor:
+    """Layers of largest entry 1, so that products stay within range."""
+    return capacities / capacities.amax((1, 2), keepdim=True).clamp(min=1e-300)

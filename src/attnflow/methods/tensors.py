@@ -1,0 +1,203 @@
+"""Candidates for the information tensor: capacities, one (t, t) matrix a layer, from one question.
+
+Those of the paper and `cf` are `capture`'s. The others take heads together before the clipping or
+without, add residual edges, weigh edges by the vectors that they carry, or change what is
+explained, where on the way from the masked text the gradient is taken, and how layers compare.
+`docs/results` says what each is worth. Read next: `readings`, for what is made of them.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attnflow.capture import Capture, capture
+from attnflow.capture.families import conservative_family, watch_residual_stream
+from attnflow.errors import ModelError
+from attnflow.methods.attention import residual_attention
+from attnflow.methods.decomposition import edge_nearness, edge_norms
+from attnflow.methods.internals import internals
+from attnflow.methods.question import Question
+from attnflow.targets import EXPLAINED
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Effects on what is explained, some of them negative: of attention `(layers, t, t)`, and of
+    residual edges `(layers, t)`, which run beside an attention edge and are clipped on their own.
+    """
+
+    attention: Tensor
+    residual: Tensor | None = None
+
+    @property
+    def effects(self) -> Tensor:
+        """`(layers, t, t)` of both."""
+        return self._joined(self.attention, self.residual)
+
+    @property
+    def positive(self) -> Tensor:
+        """`(layers, t, t)` capacities."""
+        return self._joined(self.attention.relu(), _relu(self.residual))
+
+    @property
+    def opposite(self) -> "Signed":
+        """With all signs changed."""
+        return Signed(-self.attention, None if self.residual is None else -self.residual)
+
+    def times(self, factor: Tensor) -> "Signed":
+        """Every layer times its factor, `(layers,)`."""
+        residual = None if self.residual is None else self.residual * factor[:, None]
+        return Signed(self.attention * factor[:, None, None], residual)
+
+    @staticmethod
+    def _joined(attention: Tensor, residual: Tensor | None) -> Tensor:
+        return attention if residual is None else attention + torch.diag_embed(residual)
+
+
+def _relu(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.relu()
+
+
+def _captured(name: str) -> Callable[[Question], Signed]:
+    def tensor(question: Question) -> Signed:
+        return Signed(_capture(question, name).capacities[0].double())
+
+    return tensor
+
+
+def conservative(points: int = 1, explained: str = "logit") -> Callable[[Question], Signed]:
+    """Frozen effects of attention and residual edges, mean over points on the way from the mask.
+
+    Args:
+        points: From 1 / points of the way to the whole of it, the text itself.
+        explained: A name of `targets.EXPLAINED`.
+    """
+
+    def tensor(question: Question) -> Signed:
+        return question.once(
+            f"cf {points} {explained}", lambda: _path_mean(question, points, explained)
+        )
+
+    return tensor
+
+
+def _path_mean(question: Question, points: int, explained: str) -> Signed:
+    whole = question.classifier.embeddings(question.ids)
+    masked = question.classifier.embeddings(question.neutral_ids)
+    parts = torch.arange(1, points + 1, dtype=whole.dtype) / points
+    path = torch.lerp(masked, whole, parts[:, None, None])
+    found = capture(
+        question.classifier.model,
+        {"inputs_embeds": path},
+        torch.full((points,), question.target),
+        tensor="cf",
+        explained=EXPLAINED[explained],
+    )
+    if found.signed is None or found.residual is None:
+        raise ModelError("the capture of tensor='cf' came without its effects.")
+    return Signed(found.signed.mean(0).double(), found.residual.mean(0).double())
+
+
+def _capture(question: Question, name: str) -> Capture:
+    ids = torch.from_numpy(question.ids)[None]
+    target = torch.tensor([question.target])
+    return capture(question.classifier.model, {"input_ids": ids}, target, tensor=name)
+
+
+def heads_summed(question: Question) -> Signed:
+    """sum_h A G: heads may cancel."""
+    found = internals(question)
+    return Signed((found.attention * found.gradient).sum(1).double())
+
+
+def heads_absolute(question: Question) -> Signed:
+    """mean_h |A G|."""
+    found = internals(question)
+    return Signed((found.attention * found.gradient).abs().mean(1).double())
+
+
+def attention_and_residual(question: Question) -> Signed:
+    """0.5 A + 0.5 I, as rollout has it."""
+    return Signed(residual_attention(internals(question)).double())
+
+
+def effects_and_residual(question: Question) -> Signed:
+    """sum_h A G and, on the diagonal, <dy/dz_i, x_i>, of the model as it is."""
+    model = question.classifier.model
+    with ExitStack() as stack:
+        stream = watch_residual_stream(model, conservative_family(model), stack)
+        embeddings = question.classifier.embeddings(question.ids).requires_grad_()
+        logit = question.classifier.logits(embeddings)[0, question.target]
+    gradients = torch.autograd.grad(logit, stream.outputs)
+    pairs = zip(gradients, stream.streams, strict=True)
+    residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs])
+    return Signed(heads_summed(question).attention, residual.double())
+
+
+def norms(question: Question) -> Signed:
+    """Length of what an edge adds to the sum behind the first norm, the token's own included."""
+    return Signed(edge_norms(question).double())
+
+
+def nearness(question: Question) -> Signed:
+    """ALTI's contributions, rows of sum 1."""
+    return Signed(edge_nearness(question).double())
+
+
+def gated_nearness(question: Question) -> Signed:
+    """ALTI's contributions where the frozen effect is positive, times its size."""
+    effects = conservative()(question).positive
+    return Signed(edge_nearness(question).double() * effects)
+
+
+def head_weighted(question: Question) -> Signed:
+    """relu(A G) summed over heads, each weighed by its share of the layer's total."""
+    found = internals(question)
+    each = (found.attention * found.gradient).relu().double()
+    total = each.sum((2, 3), keepdim=True)
+    return Signed((each * total / total.sum(1, keepdim=True).clamp(min=1e-300)).sum(1))
+
+
+def balanced(tensor: Callable[[Question], Signed]) -> Callable[[Question], Signed]:
+    """Every layer's positive part scaled to sum 1."""
+
+    def scaled(question: Question) -> Signed:
+        found = tensor(question)
+        return found.times(1 / found.positive.sum((1, 2)).clamp(min=1e-300))
+
+    return scaled
+
+
+def powered(tensor: Callable[[Question], Signed], power: float) -> Callable[[Question], Signed]:
+    """The positive part to a power, which tames its range."""
+    return lambda question: Signed(tensor(question).positive ** power)
+
+
+TENSORS: dict[str, Callable[[Question], Signed]] = {
+    "af": _captured("af"),
+    "gf": _captured("gf"),
+    "agf": _captured("agf"),
+    "agf-sum": heads_summed,
+    "agf-abs": heads_absolute,
+    "agf-heads": head_weighted,
+    "af-res": attention_and_residual,
+    "agf-res": effects_and_residual,
+    "norm": norms,
+    "alti": nearness,
+    "cf-alti": gated_nearness,
+    "cf": conservative(),
+    "cf-contrast": conservative(1, "contrast"),
+    "cf2": conservative(2),
+    "cf4": conservative(4),
+    "cf8": conservative(8),
+    "cf4-contrast": conservative(4, "contrast"),
+    "cf-balanced": balanced(conservative()),
+    "cf2-balanced": balanced(conservative(2)),
+    "cf4-balanced": balanced(conservative(4)),
+    "cf8-balanced": balanced(conservative(8)),
+    "cf4-contrast-balanced": balanced(conservative(4, "contrast")),
+    "cf-root": powered(conservative(), 0.5),
+}

@@ -1,0 +1,311 @@
+"""The instrument itself: on a model whose answer is known, by hand, and after a kill."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from attnflow import InputError
+from attnflow.evaluation import (
+    METRICS,
+    Example,
+    Protocol,
+    Run,
+    differences,
+    estimate,
+    evaluate,
+    holm,
+    judgements,
+    means,
+    read_examples,
+    read_rows,
+    read_scores,
+    table,
+)
+from attnflow.evaluation.harness import ROWS
+from attnflow.evaluation.metrics import LOWER_IS_BETTER
+from attnflow.evaluation.ranking import members, ranking
+from attnflow.evaluation.removal import OPERATORS
+from attnflow.evaluation.trial import Answer, judged
+from attnflow.methods import METHODS, Method
+
+TEXTS = (
+    "the good film a bad fine dull film",
+    "good good bad the film a fine a",
+    "fine film the dull good a bad the",
+    "a good the fine film dull dull good",
+)
+PROTOCOL = Protocol(operators=("mask", "delete", "pad"))
+
+
+def rows_of(questions, **scorers):
+    rows = []
+    for index, question in enumerate(questions):
+        answers = [Answer(name, scorer(question), 0.0) for name, scorer in scorers.items()]
+        rows += [{"example": index, **row} for row in judged(question, answers, PROTOCOL)]
+    return rows
+
+
+def test_an_oracle_is_best_and_its_opposite_worst(question, oracle):
+    rng = np.random.default_rng(0)
+    rows = rows_of(
+        [question(text) for text in TEXTS],
+        oracle=oracle,
+        inverted=lambda q: -oracle(q),
+        other=lambda q: rng.random(len(q.ids)),
+    )
+    found = judgements(rows)
+    for (metric, _), values in found.values.items():
+        best, worst, other = values.mean(1) * (-1 if metric in LOWER_IS_BETTER else 1)
+        assert best > other > worst, metric
+
+
+def test_no_order_beats_the_oracle(question, oracle):
+    asked = question("good bad fine dull")
+    orders = {
+        str(order): lambda q, order=order: np.array([0.0, *order, 0.0])
+        for order in itertools.permutations(range(4))
+    }
+    found = judgements(rows_of([asked], oracle=oracle, **orders))
+    for (metric, _), values in found.values.items():
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        assert (sign * values[0] >= sign * values - 1e-6).all(), metric
+
+
+def test_constants_are_as_good_as_chance(question):
+    questions = [question(TEXTS[0]) for _ in range(300)]
+    rows = []
+    for seed, asked in enumerate(questions):
+        answers = [
+            Answer("constant", np.ones(len(asked.ids)), 0.0),
+            Answer("random", np.random.default_rng(seed).random(len(asked.ids)), 0.0),
+        ]
+        rows += [{"example": seed, **r} for r in judged(asked, answers, Protocol(seed=seed))]
+    found = judgements(rows)
+    for metric, operator in found.values:
+        difference, _ = differences(found, "constant", metric, operator)["random"]
+        assert difference.low <= 0 <= difference.high
+    assert found.ties.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("change", (lambda x: np.exp(x), lambda x: 5 * x - 3, lambda x: x**3))
+def test_monotone_changes_of_the_scores_change_nothing(question, oracle, change):
+    asked = [question(text) for text in TEXTS]
+    rows = rows_of(asked, plain=oracle, changed=lambda q: change(oracle(q)))
+    for plain, changed in zip(rows[::2], rows[1::2], strict=True):
+        assert {**plain, "method": ""} == {**changed, "method": ""}
+
+
+def test_two_words_by_hand(question):
+    """ "good bad": log-odds 1; without good -2, without bad 3."""
+    asked = question("good bad")
+    scores = np.array([0.0, 1.0, 0.5, 0.0])
+    (row,) = judged(asked, [Answer("m", scores, 0.0)], Protocol((0.5, 1.0), ("mask",)))
+
+    def log_p(odds):
+        return -math.log1p(math.exp(-odds))
+
+    assert row["units"] == 2
+    assert row["log_p"] == pytest.approx(log_p(1), abs=1e-6)
+    assert row["removed"]["mask"] == pytest.approx([log_p(-2), log_p(0)], abs=1e-6)
+    assert row["kept"]["mask"] == pytest.approx([log_p(3), log_p(1)], abs=1e-6)
+    whole, removed, kept = (np.array(x) for x in ([row["log_p"]], [row["removed"]["mask"]],
+                                                  [row["kept"]["mask"]]))  # fmt: skip
+    p = {odds: math.exp(log_p(odds)) for odds in (-2, 0, 1, 3)}
+    expected = {
+        "aopc": p[1] - (p[-2] + p[0]) / 2,
+        "log_odds": (log_p(-2) + log_p(0)) / 2 - log_p(1),
+        "logit_drop": 1 - (-2 + 0) / 2,
+        "sufficiency": p[1] - (p[3] + p[1]) / 2,
+        "deletion_auc": (p[-2] + p[0]) / 2,
+        "insertion_auc": (p[3] + p[1]) / 2,
+    }
+    assert set(expected) == set(METRICS)
+    for name, value in expected.items():
+        assert METRICS[name](whole, removed, kept)[0] == pytest.approx(value, abs=1e-5), name
+
+
+def test_what_the_operators_remove(question):
+    asked = question("the good film")
+    removed = np.array([False, False, True, False, False])
+    tokenizer = asked.classifier.tokenizer
+
+    def tokens(name):
+        return tokenizer.convert_ids_to_tokens(OPERATORS[name](asked, removed).ids.tolist())
+
+    assert tokens("mask") == ["[CLS]", "the", "[MASK]", "film", "[SEP]"]
+    assert tokens("delete") == ["[CLS]", "the", "film", "[SEP]"]
+    assert tokens("pad") == ["[CLS]", "the", "[PAD]", "film", "[SEP]"]
+    assert OPERATORS["pad"](asked, removed).attended.tolist() == (~removed).tolist()
+
+
+def test_special_tokens_are_never_removed_and_words_go_whole(question):
+    asked = question("the good film")
+    units = members(asked, "token")
+    assert units.shape == (3, 5) and not units[:, [0, -1]].any()
+    scores = np.array([9.0, 1.0, 3.0, 2.0, 9.0])
+    order = ranking(scores, units, np.random.default_rng(0))
+    assert order.order.tolist() == [1, 2, 0]
+    assert order.first(1).tolist() == [False, False, True, False, False]
+    assert order.rest(1).tolist() == [False, True, False, True, False]
+    with pytest.raises(InputError, match="granularity"):
+        members(asked, "letter")
+
+
+def test_ties_are_broken_at_random_and_counted(question):
+    asked = question("the good film")
+    units = members(asked, "token")
+    scores = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
+    orders = {
+        tuple(ranking(scores, units, np.random.default_rng(seed)).order[:2]) for seed in range(20)
+    }
+    assert orders == {(0, 1), (1, 0)}
+    assert ranking(scores, units, np.random.default_rng(0)).ties == pytest.approx(2 / 3)
+
+
+def test_shares_are_rounded_up():
+    assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(10) == [1, 2, 5, 10]
+    assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(3) == [1, 1, 2, 3]
+
+
+def test_probabilities_do_not_depend_on_batch_mates(classifier, question):
+    asked = [question(text) for text in TEXTS]
+    removed = [np.arange(len(q.ids)) == k for q in asked for k in range(1, 5)]
+    variants = [
+        OPERATORS["delete"](q, removed[4 * i + k]) for i, q in enumerate(asked) for k in range(4)
+    ]
+    together = classifier.log_probabilities([*variants, variants[0]])
+    alone = np.concatenate([classifier.log_probabilities([v]) for v in variants])
+    np.testing.assert_allclose(together[:-1], alone, rtol=1e-6)
+    assert (together[-1] == together[0]).all()
+
+
+# Harness
+
+
+@pytest.fixture
+def asked(question):
+    return [(Example(7 * i, text, 1), question(text)) for i, text in enumerate(TEXTS)]
+
+
+RUN = Run("model", "data.tsv", PROTOCOL)
+RANDOM, OCCLUSION = METHODS["random"], METHODS["occlusion"]
+
+
+def without_seconds(rows):
+    return sorted(
+        (json.dumps({**row, "seconds": 0}, sort_keys=True) for row in rows),
+    )
+
+
+def test_a_killed_run_goes_on(asked, tmp_path):
+    whole = evaluate(RUN, asked, [RANDOM, OCCLUSION], tmp_path / "whole")
+    killed = []
+
+    def kill(count):
+        killed.append(count)
+        if sum(killed) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(RUN, asked, [RANDOM, OCCLUSION], tmp_path / "cut", progress=kill)
+    with open(tmp_path / "cut" / ROWS, "a", encoding="utf-8") as file:
+        file.write('{"example": 14, "method": "ran')
+
+    seen = []
+    again = evaluate(RUN, asked, [RANDOM, OCCLUSION], tmp_path / "cut", progress=seen.append)
+
+    assert seen == [4, 2, 2]
+    assert without_seconds(again) == without_seconds(whole)
+    assert without_seconds(read_rows(tmp_path / "cut")) == without_seconds(whole)
+
+
+def test_methods_can_be_added_and_bring_no_row_twice(asked, tmp_path):
+    evaluate(RUN, asked, [RANDOM], tmp_path)
+    rows = evaluate(RUN, asked, [RANDOM, OCCLUSION], tmp_path)
+    assert len(rows) == len({(row["method"], row["example"]) for row in rows}) == 8
+    assert without_seconds(rows) == without_seconds(
+        evaluate(RUN, asked, [RANDOM, OCCLUSION], tmp_path / "fresh")
+    )
+
+
+def test_a_folder_of_another_run_is_refused(asked, tmp_path):
+    evaluate(RUN, asked[:1], [RANDOM], tmp_path)
+    with pytest.raises(InputError, match="another protocol"):
+        evaluate(Run("model", "data.tsv", Protocol((0.5,))), asked, [RANDOM], tmp_path)
+
+
+def test_scores_from_elsewhere_are_judged_alike(asked, oracle, tmp_path):
+    brought = {example.index: oracle(q) for example, q in asked}
+    file = tmp_path / "mine.jsonl"
+    lines = [json.dumps({"example": i, "scores": s.tolist()}) for i, s in brought.items()]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    name, scores = read_scores(f"mine={file}")
+    ours = Method("ours", oracle, "")
+
+    rows = evaluate(RUN, asked, [ours], tmp_path / "run", brought={name: scores})
+
+    found = judgements(rows)
+    for values in found.values.values():
+        assert (values[found.methods.index("ours")] == values[found.methods.index("mine")]).all()
+    for bad in ("mine", "mine=scores.txt"):
+        with pytest.raises(InputError, match="scores must be"):
+            read_scores(bad)
+
+
+# Files
+
+
+def test_examples_from_files(tmp_path):
+    for name, content in {
+        "a.tsv": 'text\tlabel\na "quoted film\t1\n',
+        "a.csv": 'label,sentence\n1,"a ""quoted film"\n',
+        "a.jsonl": '{"text": "a \\"quoted film", "label": 1}\n',
+    }.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert read_examples(str(tmp_path / name)) == [Example(0, 'a "quoted film', 1)]
+    (tmp_path / "b.tsv").write_text("words\tlabel\nx\t1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column 'text'"):
+        read_examples(str(tmp_path / "b.tsv"))
+    with pytest.raises(InputError, match="cannot read"):
+        read_examples(str(tmp_path / "none.tsv"))
+
+
+# Statistics
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for seed in range(200):
+        found = estimate(rng.exponential(size=60), seed=seed)
+        covered += found.low <= 1.0 <= found.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_an_estimate_of_a_clear_and_of_no_difference():
+    rng = np.random.default_rng(0)
+    clear, none = estimate(rng.normal(1, 1, 100)), estimate(rng.normal(0, 1, 100))
+    assert clear.low > 0 and clear.p < 1e-3 and clear.wins > 0.7
+    assert none.low < 0 < none.high and none.p > 0.05
+    assert estimate(np.zeros(5)).p == 1.0
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("form", ("text", "csv", "latex", "html"))
+def test_tables(asked, oracle, tmp_path, form):
+    methods = [Method("<i>oracle&", oracle, ""), RANDOM]
+    found = judgements(evaluate(RUN, asked, methods, tmp_path))
+    shown = table(found, reference="random", form=form)
+    mean = means(found, "aopc", "mask")[0].mean
+    assert f"{mean:.3f}" in shown
+    escaped = {"html": "&lt;i&gt;oracle&amp;", "latex": "<i>oracle\\&"}
+    assert escaped.get(form, "<i>oracle&") in shown
+    with pytest.raises(InputError, match="reference"):
+        table(found, reference="nobody")

@@ -1,0 +1,206 @@
+"""Every method against what it must satisfy: on a model with a known answer, and a tiny BERT."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from attnflow import Explainer, InputError
+from attnflow.capture import capture
+from attnflow.evaluation.trial import answer
+from attnflow.methods import DEFAULT, METHODS, Classifier, Question, method
+from attnflow.methods.attention import residual_attention, rolled_out
+from attnflow.methods.decomposition import edge_nearness
+from attnflow.methods.internals import internals
+from attnflow.methods.readings import READINGS
+from attnflow.methods.tensors import TENSORS, Signed, conservative
+
+TEXT = "the good film a bad fine dull film"
+
+
+@pytest.fixture(scope="module")
+def bert(classifier):
+    """A question about a small random BERT, whose biases are not 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        config = BertConfig(
+            vocab_size=12, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+            intermediate_size=24, max_position_embeddings=32, initializer_range=0.5,
+        )  # fmt: skip
+        model = BertForSequenceClassification(config).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.1)
+    own = Classifier(model, classifier.tokenizer)
+    return Question(own, own.encode(TEXT), target=1)
+
+
+def logit(question):
+    with torch.no_grad():
+        embeddings = question.classifier.embeddings(question.ids)
+        return question.classifier.logits(embeddings)[0, question.target].item()
+
+
+def hooks_of(model):
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [len(getattr(module, kind)) for module in model.modules() for kind in kinds]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_answers_and_again_the_same(bert, name):
+    first, again = answer(METHODS[name], bert), answer(METHODS[name], bert)
+    assert (first.scores == again.scores).all()
+    assert first.scores.shape == bert.ids.shape
+    assert np.ptp(first.scores) > 0
+
+
+@pytest.mark.parametrize("name", DEFAULT)
+def test_every_method_leaves_the_model_as_it_was(bert, name):
+    model, before = bert.classifier.model, logit(bert)
+    internals(replace(bert))  # transformers leaves hooks of its own when it returns attentions
+    state, hooks = model.config._attn_implementation, hooks_of(model)
+    answer(METHODS[name], bert)
+    assert logit(bert) == before and model.config._attn_implementation == state
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert hooks_of(model) == hooks
+
+
+# On a model that adds numbers of words
+
+
+@pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
+def test_gradients_of_a_sum_are_its_terms(question, oracle, name):
+    asked = question(TEXT)
+    np.testing.assert_allclose(answer(METHODS[name], asked).scores, oracle(asked), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ("occlusion", "lime", "kernel-shap", "partition-shap"))
+def test_perturbation_finds_the_order_of_a_sum(question, oracle, name):
+    asked = question(TEXT)
+    scores, terms = answer(METHODS[name], asked).scores, oracle(asked)
+    for i, j in itertools.combinations(range(len(terms)), 2):
+        if terms[i] > terms[j] + 0.6:
+            assert scores[i] > scores[j], (asked.text.tokens[i], asked.text.tokens[j])
+    assert scores[0] == scores[-1] == 0
+
+
+@pytest.mark.parametrize("name", ("kernel-shap", "partition-shap"))
+def test_shapley_values_are_efficient(question, name):
+    asked = question(TEXT)
+    whole, nothing = asked.probability(np.array([asked.ordinary, ~asked.ordinary]))
+    assert answer(METHODS[name], asked).scores.sum() == pytest.approx(whole - nothing, abs=1e-3)
+
+
+# On a transformer
+
+
+def test_internals_are_what_the_model_computes(bert):
+    found = internals(bert)
+    torch.testing.assert_close(found.attention.sum(-1), torch.ones(3, 2, len(bert.ids)))
+    ids = torch.from_numpy(bert.ids)[None]
+    for name, own in (
+        ("af", found.mean_attention),
+        ("gf", found.gradient.relu().mean(1)),
+        ("agf", (found.attention * found.gradient).relu().mean(1)),
+    ):
+        captured = capture(
+            bert.classifier.model, {"input_ids": ids}, torch.tensor([1]), tensor=name
+        )
+        torch.testing.assert_close(captured.capacities[0], own, rtol=1e-4, atol=1e-6)
+
+
+def test_decompx_adds_up_to_the_logit(bert):
+    scores = answer(METHODS["decompx"], bert).scores
+    assert scores.sum() == pytest.approx(logit(bert), rel=1e-4)
+
+
+def test_integrated_gradients_are_complete(bert):
+    embedded = bert.classifier.embeddings(bert.neutral_ids)
+    with torch.no_grad():
+        neutral = bert.classifier.logits(embedded)[0, bert.target].item()
+    scores = answer(METHODS["integrated-gradients"], bert).scores
+    assert scores.sum() == pytest.approx(logit(bert) - neutral, abs=1e-2)
+
+
+def test_rollouts_are_distributions(bert):
+    assert answer(METHODS["rollout"], bert).scores.sum() == pytest.approx(1, abs=1e-5)
+    nearness = edge_nearness(bert)
+    torch.testing.assert_close(nearness.sum(-1), torch.ones(nearness.shape[:2]))
+    layers = residual_attention(internals(bert))
+    torch.testing.assert_close(rolled_out(layers), layers[2] @ layers[1] @ layers[0])
+
+
+def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert):
+    """With one layer only the edge itself can carry."""
+    kept = internals(bert)
+    one = type(kept)(kept.attention[:1], kept.gradient[:1], kept.hidden, kept.hidden_gradient)
+    asked = Question(bert.classifier, bert.text, 1)
+    asked.once("internals", lambda: one)
+    scores = METHODS["attention-flow"].scores(asked)
+    np.testing.assert_allclose(scores, residual_attention(one)[0, 0].numpy(), rtol=1e-5)
+
+
+def test_the_chefer_baseline_is_the_reading_of_its_tensor(bert):
+    own = answer(METHODS["chefer"], bert).scores
+    np.testing.assert_allclose(answer(METHODS["agf:chefer"], bert).scores, own, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf"))
+def test_flows_are_those_of_the_explainer(bert, tensor):
+    explainer = Explainer(bert.classifier.model, bert.classifier.tokenizer)
+    for reading, readout in (("flow", "input"), ("throughput", "throughput")):
+        if readout == "input" or tensor == "cf":
+            expected = explainer(TEXT, tensor=tensor, target=1, readout=readout).scores
+            scores = answer(METHODS[f"{tensor}:{reading}"], bert).scores
+            np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("tensor", ("cf", "cf4", "cf4-balanced", "agf-res"))
+def test_walks_and_flows_send_on_what_they_get(bert, tensor):
+    edges = TENSORS[tensor](bert)
+    for reading in ("walk", "walk-throughput"):
+        assert READINGS[reading](edges).sum() == pytest.approx(1, abs=1e-9)
+    flow, through = READINGS["flow"](edges), READINGS["throughput"](edges)
+    assert flow.sum() == pytest.approx(through.sum(), rel=1e-6) and (flow >= 0).all()
+    net = READINGS["flow"](edges) - READINGS["flow"](edges.opposite)
+    np.testing.assert_allclose(READINGS["net"](edges), net)
+
+
+def test_one_point_of_the_path_is_the_text_itself(bert):
+    ids = torch.from_numpy(bert.ids)[None]
+    captured = capture(bert.classifier.model, {"input_ids": ids}, torch.tensor([1]), tensor="cf")
+    torch.testing.assert_close(
+        conservative(1)(bert).positive, captured.capacities[0].double(), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_balanced_layers_have_capacity_one(bert):
+    total = TENSORS["cf4-balanced"](bert).positive.sum((1, 2))
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_readings_by_hand():
+    """Two tokens, one layer above another: the read token splits 3 to 1, then each goes on."""
+    edges = Signed(torch.tensor([[[2.0, -1.0], [1.0, 1.0]], [[3.0, 1.0], [0.0, 0.0]]]).double())
+    expected = {
+        "walk": [0.75 + 0.125, 0.125],
+        "sums": [6.0, 2.0],
+        "first": [3.0, 1.0],
+        "signed-first": [3.0, 0.0],
+        "signed-sums": [6.0, 1.0],
+        "path": [0.75, 0.125],
+    }
+    for reading, scores in expected.items():
+        np.testing.assert_allclose(READINGS[reading](edges), scores, atol=1e-9)
+    flow = READINGS["flow"](edges)  # of 3 in all; 2 to 3 of it can reach the first token
+    assert 3 * (1 - 1e-2) <= flow.sum() <= 3 and 2 < flow[0] < 3 - 0.4
+
+
+def test_unknown_methods_and_models_without_the_parts_are_refused(question):
+    with pytest.raises(InputError, match="no method 'magic'.*attcat.*TENSOR:READING"):
+        method("magic")
+    with pytest.raises(Exception, match="BERT's layers|eager|set_attn"):
+        answer(METHODS["alti"], question(TEXT))
