@@ -55,7 +55,7 @@ ALLOWED = {
     },
     "bench": {"capture", "network", "solver"},
     "methods": {"models", "tokens", "targets", "capture", "solver", "errors"},
-    "evaluation": {"methods", "files", "errors"},
+    "evaluation": {"methods", "capture", "solver", "files", "errors"},
     "cli": {"__init__", "bench", "errors", "files"},
     "__main__": {"cli"},
     "__init__": set(),

@@ -7,7 +7,11 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from attnflow.methods import Classifier, Question
 
@@ -71,3 +75,20 @@ def oracle():
         return np.array([WORDS.get(token, 0.0) for token in question.text.tokens])
 
     return scores
+
+
+@pytest.fixture(scope="session")
+def bert(classifier):
+    """A question about a small random BERT, whose biases are not 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        config = BertConfig(
+            vocab_size=12, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+            intermediate_size=24, max_position_embeddings=32, initializer_range=0.5,
+        )  # fmt: skip
+        model = BertForSequenceClassification(config).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.1)
+    own = Classifier(model, classifier.tokenizer)
+    return Question(own, own.encode("the good film a bad fine dull film"), target=1)

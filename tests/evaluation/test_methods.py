@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
 
 from attnflow import Explainer, InputError
 from attnflow.capture import capture
 from attnflow.evaluation.trial import answer
-from attnflow.methods import DEFAULT, METHODS, Classifier, Question, method
+from attnflow.methods import DEFAULT, METHODS, Question, method
 from attnflow.methods.attention import residual_attention, rolled_out
 from attnflow.methods.decomposition import edge_nearness
 from attnflow.methods.internals import internals
@@ -19,23 +18,6 @@ from attnflow.methods.readings import READINGS
 from attnflow.methods.tensors import TENSORS, Signed, conservative
 
 TEXT = "the good film a bad fine dull film"
-
-
-@pytest.fixture(scope="module")
-def bert(classifier):
-    """A question about a small random BERT, whose biases are not 0."""
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        config = BertConfig(
-            vocab_size=12, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-            intermediate_size=24, max_position_embeddings=32, initializer_range=0.5,
-        )  # fmt: skip
-        model = BertForSequenceClassification(config).eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                torch.nn.init.normal_(parameter, std=0.1)
-    own = Classifier(model, classifier.tokenizer)
-    return Question(own, own.encode(TEXT), target=1)
 
 
 def logit(question):
@@ -195,6 +177,8 @@ def test_readings_by_hand():
     }
     for reading, scores in expected.items():
         np.testing.assert_allclose(READINGS[reading](edges), scores, atol=1e-9)
+    plain = READINGS["plain"](edges)
+    assert plain.sum() == pytest.approx(3) and 2 <= plain[0] <= 3
     flow = READINGS["flow"](edges)  # of 3 in all; 2 to 3 of it can reach the first token
     assert 3 * (1 - 1e-2) <= flow.sum() <= 3 and 2 < flow[0] < 3 - 0.4
 

@@ -2,5 +2,6 @@
 
 from attnflow.capture.capture import Capture, capture
 from attnflow.capture.checks import TENSORS
+from attnflow.capture.edges import only_edges
 
-__all__ = ["TENSORS", "Capture", "capture"]
+__all__ = ["TENSORS", "Capture", "capture", "only_edges"]

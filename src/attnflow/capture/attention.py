@@ -78,21 +78,30 @@ _ACTIVE: ContextVar[Recorder | None] = ContextVar("attnflow_recorder", default=N
 
 @contextmanager
 def recording(model: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Switch every config inside the model to our attention function, and back whatever happens."""
+    """Let the model's attention write to a recorder, for as long as this is open."""
+    token = _ACTIVE.set(recorder)
+    try:
+        with lent(model, IMPLEMENTATION):
+            yield
+    finally:
+        _ACTIVE.reset(token)
+
+
+@contextmanager
+def lent(model: nn.Module, implementation: str) -> Iterator[None]:
+    """Switch every config inside the model to an attention function, and back whatever happens."""
     # The internal name, since the property's setter also writes into sub-configs.
     attribute = "_attn_implementation_internal"
     owned = (getattr(module, "config", None) for module in model.modules())
     switched = {id(config): config for config in owned if hasattr(config, attribute)}.values()
     before = [(config, getattr(config, attribute)) for config in switched]
-    token = _ACTIVE.set(recorder)
     try:
         for config in switched:
-            setattr(config, attribute, IMPLEMENTATION)
+            setattr(config, attribute, implementation)
         yield
     finally:
-        for config, implementation in before:
-            setattr(config, attribute, implementation)
-        _ACTIVE.reset(token)
+        for config, own in before:
+            setattr(config, attribute, own)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -148,7 +157,7 @@ def _is_causal(module: nn.Module, is_causal: bool | None) -> bool:
     return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
 
 
-def _mask(*args: Any, **options: Any) -> Tensor | None:
+def boolean_mask(*args: Any, **options: Any) -> Tensor | None:
     """Boolean masks as for sdpa, but causal ones always written out."""
     mask: Tensor | None = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
     return mask
@@ -159,7 +168,7 @@ def _forbidden(mask: Tensor) -> Tensor:
     return ~mask if mask.dtype == torch.bool else mask <= torch.finfo(mask.dtype).min / 2
 
 
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
     """Attention weights (batch, t, t) of one head; a row that may attend nowhere is 0."""
     scores = query @ key.mT * scaling
     if mask is None:
@@ -177,7 +186,7 @@ def _by_head(
     group = query.shape[1] // key.shape[1]
     for head in range(query.shape[1]):
         mask_h = None if mask is None else mask[:, head]
-        weights = _weights(query[:, head], key[:, head // group], mask_h, scaling)
+        weights = attention_weights(query[:, head], key[:, head // group], mask_h, scaling)
         yield head, head // group, mask_h, weights
 
 
@@ -276,4 +285,4 @@ def tap(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
 
 # The only module-level state: transformers looks attention functions up by name.
 AttentionInterface.register(IMPLEMENTATION, _recorded_attention)
-AttentionMaskInterface.register(IMPLEMENTATION, _mask)
+AttentionMaskInterface.register(IMPLEMENTATION, boolean_mask)

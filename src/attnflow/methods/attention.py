@@ -5,11 +5,10 @@ Sources: Abnar & Zuidema (2020) for rollout and attention flow; Chefer et al. (I
 `chefer`; Barkan et al. (2021) for Grad-SAM; Qiang et al. (2022) for CAT, AttCAT and AttGrads.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.errors import MissingExtraError
+from attnflow.methods.exact import values_from
 from attnflow.methods.internals import Internals, internals
 from attnflow.methods.question import Question, Scores
 
@@ -33,20 +32,8 @@ def attention_flow(question: Question) -> Scores:
     Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
-    try:
-        import igraph
-    except ImportError as error:
-        raise MissingExtraError(
-            "attention_flow needs igraph: pip install 'attnflow[evaluation]'."
-        ) from error
     capacities = residual_attention(internals(question)).double().numpy()
-    layers, t, _ = capacities.shape
-    layer, query, key = capacities.nonzero()
-    edges = np.stack([(layer + 1) * t + query, layer * t + key], 1)
-    graph = igraph.Graph(n=(layers + 1) * t, edges=edges, directed=True)
-    weights = capacities[layer, query, key].tolist()
-    source = layers * t + READ
-    return np.array([graph.maxflow_value(source, j, weights) for j in range(t)])
+    return values_from(capacities, READ)
 
 
 def chefer(question: Question) -> Scores:

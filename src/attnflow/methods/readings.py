@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attnflow.methods.attention import READ, accumulated, as_scores, rolled_out
+from attnflow.methods.exact import outflow
 from attnflow.methods.question import Scores
 from attnflow.methods.tensors import Signed
 from attnflow.solver import Flow, maximum_flow
@@ -34,6 +35,11 @@ def net_flow(edges: Signed) -> Scores:
 def net_throughput(edges: Signed) -> Scores:
     """Throughput of the flow of positive effects minus that of negative ones."""
     return throughput(edges) - throughput(edges.opposite)
+
+
+def plain_flow(edges: Signed) -> Scores:
+    """Outflow of a maximum flow without a barrier: one of many."""
+    return outflow(edges.positive.numpy())
 
 
 def random_walk(edges: Signed) -> Scores:
@@ -91,6 +97,7 @@ READINGS: dict[str, Callable[[Signed], Scores]] = {
     "throughput": throughput,
     "net": net_flow,
     "net-throughput": net_throughput,
+    "plain": plain_flow,
     "walk": random_walk,
     "walk-throughput": walk_throughput,
     "path": shortest_path,

@@ -1,0 +1,173 @@
+"""How faithful every method is, on five data sets: the tables of docs/results.
+
+    .venv/bin/python benchmarks/faithfulness.py screen --data DATA --models runs
+    .venv/bin/python benchmarks/faithfulness.py test --data DATA --models runs
+
+`screen` crosses tensors with readings on texts of the training files: what is chosen is chosen
+there. `test` judges all published methods and what was chosen on texts that chose nothing. DATA has
+a folder for each data set; `runs` has the classifiers of training/classifiers.py (SST-2 is judged
+on the one inside the package). A killed run goes on. Tables are written to docs/results when all
+rows of a data set are there; hours on two cores stand in docs/results/README.md.
+"""
+
+import argparse
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from attnflow import models
+from attnflow.evaluation import (
+    Judgements,
+    Protocol,
+    Run,
+    chosen,
+    differences,
+    evaluate,
+    judgements,
+    read_examples,
+    table,
+)
+from attnflow.files import write_whole
+from attnflow.methods import DEFAULT, METHODS, Classifier
+
+EMBEDDED = "attnflow/minilm-l6-sst2"
+CHOSEN = "cf4-balanced:flow"
+READINGS = ("flow", "throughput", "net", "walk", "first", "sums", "signed-first", "signed-sums")
+SCREENED = {
+    "af": ("flow", "throughput", "walk", "sums"),
+    "agf": ("flow", "throughput", "walk", "sums", "chefer"),
+    "agf-sum": ("flow", "walk", "sums", "signed-sums"),
+    "agf-res": ("flow", "walk", "sums", "signed-sums"),
+    "norm": ("flow", "sums"),
+    "alti": ("flow", "walk"),
+    "cf-alti": ("flow", "walk", "sums"),
+    "cf": READINGS,
+    "cf-balanced": ("flow", "net"),
+    "cf2-balanced": ("flow",),
+    "cf4": READINGS,
+    "cf4-contrast": ("flow", "signed-first"),
+    "cf4-balanced": ("flow", "net", "throughput"),
+    "cf4-contrast-balanced": ("flow",),
+    "cf8-balanced": ("flow",),
+}
+REFERENCES = ("random", "attcat", "integrated-gradients", "decompx")
+ABLATIONS = {
+    "agf": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums"),
+    "cf": (
+        "flow",
+        "plain",
+        "throughput",
+        "path",
+        "walk",
+        "rollout",
+        "chefer",
+        "sums",
+        "signed-first",
+    ),
+    "cf4-balanced": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums", "signed-first"),
+    "af": ("flow",),
+    "gf": ("flow",),
+    "agf-sum": ("sums", "signed-first"),
+}
+MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Texts to judge: files within the data's folder, and how many texts of each."""
+
+    train: str
+    test: str
+    texts: int = 500
+    screened: int = 100
+    few: int = 100  # of methods that take thousands of passes
+
+
+DATA = {
+    "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", texts=1000, few=500),
+    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", few=200),
+    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv"),
+    "amazon_polarity": Data("amazon_polarity/train.tsv", "amazon_polarity/test.tsv"),
+    "imdb": Data("imdb/train.tsv", "imdb/test.tsv"),
+}
+
+
+def crossed(tensors: dict[str, tuple[str, ...]]) -> list[str]:
+    """Names of methods."""
+    return [f"{tensor}:{reading}" for tensor, readings in tensors.items() for reading in readings]
+
+
+def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
+    """Ask all methods about a data set's texts; the folder of the run."""
+    data, folder = DATA[name], args.models / phase / name
+    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    file = str(args.data / (data.train if phase == "screen" else data.test))
+    limit = args.texts or (data.screened if phase == "screen" else data.texts)
+    run = Run(model, file, Protocol(), limit)
+    classifier = Classifier(*models.load(model))
+    questions = chosen(read_examples(file), classifier, limit=limit)
+    plain, few = names(phase)
+    for wanted, asked in ((plain, questions), (few, questions[: args.texts or data.few])):
+        methods = [METHODS[method] for method in wanted]
+        with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
+            evaluate(run, asked, methods, folder, progress=bar.update)
+    return folder
+
+
+def names(phase: str) -> tuple[list[str], list[str]]:
+    """Methods asked of all texts, and of some."""
+    if phase == "screen":
+        return [*REFERENCES, *crossed(SCREENED)], []
+    wanted = list(dict.fromkeys([*DEFAULT, *crossed(ABLATIONS)]))
+    return [m for m in wanted if m not in MANY_PASSES], [m for m in wanted if m in MANY_PASSES]
+
+
+def report(name: str, phase: str, folder: Path, out: Path) -> None:
+    """Write the tables of a data set."""
+    from attnflow.evaluation import read_rows
+
+    rows = read_rows(folder)
+    plain, few = names(phase)
+    found = judgements(rows, plain)
+    parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
+    if few:
+        parts += ["\nMethods of thousands of passes, beside others on the same texts:\n"]
+        parts += [table(judgements(rows, [CHOSEN, *REFERENCES, *few]), reference=CHOSEN)]
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / f"{phase}-{name}.md", "\n".join(parts), overwrite=True)
+    print(summary(name, found), flush=True)
+
+
+def summary(name: str, found: Judgements) -> str:
+    """Against which of the methods shown the chosen one is not clearly better."""
+    said = []
+    for metric, operator in (("aopc", "mask"), ("aopc", "delete"), ("log_odds", "mask"),
+                             ("log_odds", "delete")):  # fmt: skip
+        better = differences(found, CHOSEN, metric, operator)
+        open_ones = [other for other, (estimate, _) in better.items() if estimate.low <= 0]
+        said.append(f"  {metric} {operator}: not clearly better than {', '.join(open_ones)}")
+    return "\n".join([f"{name}, {len(found.examples)} texts, {CHOSEN}:", *said])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("phase", choices=("screen", "test"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=Path("runs"))
+    parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--texts", type=int, help="of each data set, instead of its own number")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    for name in args.only:
+        report(name, args.phase, measure(name, args.phase, args), args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Which edges carried the decision: knocked out, and kept alone, for every kind of route.
+
+    .venv/bin/python benchmarks/routes.py --data DATA --models runs
+
+Texts of the same draw as in benchmarks/faithfulness.py. A killed run goes on. Tables go to
+docs/results/routes-DATASET.md: probabilities of the explained class, with 95 % intervals, and what
+each route keeps beyond the flow's own capacities.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from faithfulness import DATA, EMBEDDED
+from journal import Journal
+from tqdm import tqdm
+
+from attnflow import models
+from attnflow.evaluation import chosen, estimate, read_examples
+from attnflow.evaluation.routes import ROUTES, SHARES, surviving
+from attnflow.files import write_whole
+from attnflow.methods import Classifier
+
+REFERENCE = "cf4 capacity"
+SHORTEST_SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
+
+
+def measure(name: str, args: argparse.Namespace) -> list[dict]:
+    """One record for each text, with every route's probabilities."""
+    file = str(args.data / DATA[name].test)
+    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    classifier = Classifier(*models.load(model))
+    questions = chosen(read_examples(file), classifier, limit=args.texts, most=args.most)
+    options = {"texts": args.texts, "most": args.most, "data": name, "shares": list(SHARES)}
+    journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
+    for example, question in tqdm(questions, desc=f"routes {name}"):
+        if str(example.index) not in journal.records:
+            found = {
+                route: surviving(question, edges(question), seed=example.index)
+                for route, edges in ROUTES.items()
+            }
+            journal.add({
+                "name": str(example.index),
+                "whole": found["random"].whole,
+                "out": {route: f.knocked_out.round(6).tolist() for route, f in found.items()},
+                "kept": {route: f.kept.round(6).tolist() for route, f in found.items()},
+            })  # fmt: skip
+    return list(journal.records.values())
+
+
+def tables(name: str, records: list[dict]) -> str:
+    """What is left of the probability, by share of the edges."""
+    whole = np.array([record["whole"] for record in records])
+    out = {r: np.array([record["out"][r] for record in records]) for r in ROUTES}
+    kept = {r: np.array([record["kept"][r] for record in records]) for r in ROUTES}
+    lines = [
+        f"# Routes on {name}",
+        "",
+        f"{len(records)} texts, probability of the predicted class {whole.mean():.3f} with all "
+        "edges.",
+        "",
+        *_table("kept alone", kept),
+        "",
+        *_table("knocked out", out),
+        "",
+        f"Kept alone, more than {REFERENCE}:",
+        "",
+        *_table("difference", {r: kept[r] - kept[REFERENCE] for r in ROUTES if r != REFERENCE}),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, values: dict[str, np.ndarray]) -> list[str]:
+    head = f"| {title} | " + " | ".join(f"{100 * share:g} %" for share in SHARES) + " |"
+    rows = [
+        f"| {route} | "
+        + " | ".join(
+            SHORTEST_SHOWN.format(e.mean, e.low, e.high) for e in map(estimate, of_share.T)
+        )
+        + " |"
+        for route, of_share in values.items()
+    ]
+    return [head, "|" + "---|" * (len(SHARES) + 1), *rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=Path("runs"))
+    parser.add_argument("--only", nargs="+", choices=DATA, default=["sst2", "ag_news"])
+    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--most", type=int, default=128)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.only:
+        text = tables(name, measure(name, args))
+        write_whole(args.out / f"routes-{name}.md", text, overwrite=True)
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Run a model with some of its attention edges taken out, to see what they carry.
+
+An edge that is out has its weight set to 0 in every head, after the softmax: the other weights stay
+as they are. Residual connections stay whole. Read next: attention.py for the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from attnflow.capture.attention import attention_weights, boolean_mask, lent
+from attnflow.errors import InputError, ModelError
+
+IMPLEMENTATION = "attnflow_edges"
+
+_KEPT: ContextVar[list[Tensor] | None] = ContextVar("attnflow_kept", default=None)
+
+
+@contextmanager
+def only_edges(model: nn.Module, kept: Tensor) -> Iterator[None]:
+    """Keep the edges that are true, for one forward pass of a batch.
+
+    Args:
+        model: A model whose attention runs through transformers' interface.
+        kept: `(batch, layers, t, t)` bool, as [b, l, query, key].
+
+    Raises:
+        ModelError: The model runs attention in more or fewer layers than that.
+        InputError: The mask is no such array.
+    """
+    if kept.ndim != 4 or kept.dtype != torch.bool or kept.shape[2] != kept.shape[3]:
+        raise InputError(
+            "kept must be a (batch, layers, t, t) bool tensor, got one of shape "
+            f"{tuple(kept.shape)} and {kept.dtype}."
+        )
+    waiting = list(kept.unbind(1))
+    token = _KEPT.set(waiting)
+    try:
+        with lent(model, IMPLEMENTATION):
+            yield
+    finally:
+        _KEPT.reset(token)
+    if waiting:
+        raise ModelError(
+            f"{type(model).__name__} ran attention in {kept.shape[1] - len(waiting)} layers, "
+            f"expected {kept.shape[1]}."
+        )
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    waiting = _KEPT.get()
+    if not waiting:
+        raise ModelError(
+            f"{type(module).__name__} runs attention in more layers than the mask of edges has."
+        )
+    kept = waiting.pop(0)[:, None]
+    group = query.shape[1] // key.shape[1]
+    if group > 1:
+        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    weights = attention_weights(query, key, attention_mask, scaling)
+    output = (weights * kept) @ value
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(IMPLEMENTATION, _attention)
+AttentionMaskInterface.register(IMPLEMENTATION, boolean_mask)

@@ -1,0 +1,133 @@
+"""Which attention edges carry a decision: knock out the best and watch it fall, or keep only those.
+
+A route names a number for every attention edge `(layers, t, t)`. Residual connections stay whole.
+An edge of `cf` from a token to itself carries attention and residual together; what the flow sends
+there is shared between the two as their capacities are.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnflow.capture import only_edges
+from attnflow.methods import Question, Scores
+from attnflow.methods.internals import internals
+from attnflow.methods.tensors import TENSORS, Signed
+from attnflow.solver import maximum_flow
+
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Surviving:
+    """Probabilities of the explained class, `(shares,)` each."""
+
+    whole: float
+    knocked_out: Scores
+    kept: Scores
+
+
+def _random(question: Question) -> Tensor:
+    t = len(question.ids)
+    layers = question.classifier.model.config.num_hidden_layers
+    drawn = np.random.default_rng(question.seed).random((layers, t, t))
+    return torch.from_numpy(drawn)
+
+
+def _patching(question: Question) -> Tensor:
+    """Attribution patching: gradient times weight, summed over heads, with its sign."""
+    found = internals(question)
+    return (found.attention * found.gradient).sum(1).double()
+
+
+def _capacity(tensor: str) -> Callable[[Question], Tensor]:
+    return lambda question: TENSORS[tensor](question).attention.relu()
+
+
+def _signed(tensor: str) -> Callable[[Question], Tensor]:
+    return lambda question: TENSORS[tensor](question).attention
+
+
+def _flow(tensor: str) -> Callable[[Question], Tensor]:
+    def route(question: Question) -> Tensor:
+        edges = TENSORS[tensor](question)
+        flow = maximum_flow(edges.positive[None])
+        flow.raise_for_status()
+        return _of_attention(edges, flow.edges[0])
+
+    return route
+
+
+def _walk(tensor: str) -> Callable[[Question], Tensor]:
+    """What a random walk from the top sends along each edge: the flow's ablation."""
+
+    def route(question: Question) -> Tensor:
+        edges = TENSORS[tensor](question)
+        capacities = edges.positive
+        visits, sent = capacities[-1].sum(-1), []
+        for layer in capacities.flip(0):
+            share = layer / layer.sum(-1, keepdim=True).clamp(min=1e-300)
+            sent.append(visits[:, None] * share)
+            visits = sent[-1].sum(0)
+        return _of_attention(edges, torch.stack(sent[::-1]))
+
+    return route
+
+
+def _of_attention(edges: Signed, flow: Tensor) -> Tensor:
+    attention, whole = edges.attention.relu(), edges.positive
+    return flow * attention / whole.clamp(min=1e-300)
+
+
+ROUTES: dict[str, Callable[[Question], Tensor]] = {
+    "random": _random,
+    "attention": lambda question: internals(question).mean_attention.double(),
+    "patching": _patching,
+    **{f"{tensor} capacity": _capacity(tensor) for tensor in ("agf", "norm", "alti")},
+    **{f"{tensor} capacity": _capacity(tensor) for tensor in ("cf", "cf4", "cf4-balanced")},
+    **{f"{tensor} walk": _walk(tensor) for tensor in ("cf", "cf4", "alti")},
+    **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "cf4-balanced")},
+}
+
+
+def surviving(
+    question: Question, edges: Tensor, shares: Sequence[float] = SHARES, *, seed: int = 0
+) -> Surviving:
+    """What is left of the prediction without the best edges, and with these alone.
+
+    Args:
+        question: Of one text.
+        edges: `(layers, t, t)` a number for each attention edge, large for the first to go.
+        shares: Of all attention edges, rounded up to whole ones.
+        seed: Of the order of ties.
+    """
+    top = _tops(edges, shares, seed)
+    kept = torch.cat([torch.ones_like(top[:1]), ~top, top])
+    found = np.concatenate([_probabilities(question, part) for part in torch.split(kept, AT_ONCE)])
+    knocked_out, alone = found[1:].reshape(2, len(shares))
+    return Surviving(float(found[0]), knocked_out, alone)
+
+
+def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
+    """`(shares, layers, t, t)` bool, the best edges at each share."""
+    flat = edges.flatten().numpy()
+    shuffled = np.random.default_rng(seed).permutation(len(flat))
+    order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
+    top = torch.zeros(len(shares), len(flat), dtype=torch.bool)
+    for row, share in enumerate(shares):
+        top[row, order[: math.ceil(share * len(flat))]] = True
+    return top.view(len(shares), *edges.shape)
+
+
+def _probabilities(question: Question, kept: Tensor) -> Scores:
+    model = question.classifier.model
+    ids = torch.from_numpy(question.ids).expand(len(kept), -1)
+    with torch.inference_mode(), only_edges(model, kept):
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    found: Scores = logits.double().softmax(-1)[:, question.target].numpy()
+    return found

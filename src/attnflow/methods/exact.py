@@ -1,0 +1,57 @@
+"""Maximum flows without a barrier, by igraph: exact values, and one of many flows."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.errors import MissingExtraError
+from attnflow.methods.question import Scores
+
+Capacities = NDArray[np.float64]
+
+
+def values_from(capacities: Capacities, query: int) -> Scores:
+    """`(t,)` value of the maximum flow from one node of the top row to each of the lowest alone.
+
+    Args:
+        capacities: `(layers, t, t)`, as [l, query, key].
+        query: The node of the top row.
+    """
+    layers, t, _ = capacities.shape
+    edges, weights = _edges(capacities)
+    graph = _igraph().Graph(n=(layers + 1) * t, edges=edges, directed=True)
+    return np.array([graph.maxflow_value(layers * t + query, j, weights) for j in range(t)])
+
+
+def outflow(capacities: Capacities) -> Scores:
+    """`(t,)` what one maximum flow from the whole top row sends to each node of the lowest.
+
+    Which of the many maximum flows that is depends on igraph's order of search.
+    """
+    layers, t, _ = capacities.shape
+    edges, weights = _edges(capacities)
+    source, target = (layers + 1) * t, (layers + 1) * t + 1
+    above = [(source, layers * t + i) for i in range(t)]
+    below = [(j, target) for j in range(t)]
+    free = float(capacities.sum()) + 1.0
+    graph = _igraph().Graph(n=target + 1, edges=[*below, *above, *edges], directed=True)
+    found = graph.maxflow(source, target, [free] * (2 * t) + weights)
+    return np.array(found.flow[:t])
+
+
+def _edges(capacities: Capacities) -> tuple[list[tuple[int, int]], list[float]]:
+    t = capacities.shape[-1]
+    layer, query, key = capacities.nonzero()
+    pairs = zip(((layer + 1) * t + query).tolist(), (layer * t + key).tolist(), strict=True)
+    return list(pairs), capacities[layer, query, key].tolist()
+
+
+def _igraph() -> Any:
+    try:
+        import igraph
+    except ImportError as error:
+        raise MissingExtraError(
+            "exact maximum flows need igraph: pip install 'attnflow[evaluation]'."
+        ) from error
+    return igraph

@@ -1,0 +1,93 @@
+"""Edges taken out of a model, and the routes that choose them."""
+
+import numpy as np
+import pytest
+import torch
+
+from attnflow import InputError, ModelError
+from attnflow.capture import only_edges
+from attnflow.evaluation.routes import ROUTES, surviving
+from attnflow.methods import Question
+from attnflow.methods.internals import eager, internals
+
+
+def probability(bert, kept):
+    ids = torch.from_numpy(bert.ids)[None]
+    with torch.no_grad(), only_edges(bert.classifier.model, kept):
+        return bert.classifier.model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
+
+
+def all_edges(bert):
+    return torch.ones(1, 3, len(bert.ids), len(bert.ids), dtype=torch.bool)
+
+
+def test_all_edges_are_the_model_itself(bert):
+    whole = bert.probability(np.ones((1, len(bert.ids)), bool))[0]
+    assert probability(bert, all_edges(bert)) == pytest.approx(whole, rel=1e-6)
+
+
+def test_an_edge_that_is_out_has_weight_zero(bert):
+    """As a hook on eager attention's value product would have it: checked in the last layer."""
+    kept = all_edges(bert)
+    kept[0, 2, 0, 3] = False
+    model, ids = bert.classifier.model, torch.from_numpy(bert.ids)[None]
+    attention = model.bert.encoder.layer[2].attention.self
+    with torch.no_grad(), eager(model):
+        values = []
+        hook = attention.value.register_forward_hook(lambda m, a, out: values.append(out))
+        before = []
+        other = model.bert.encoder.layer[2].attention.output.dense.register_forward_pre_hook(
+            lambda m, args: before.append(args[0])
+        )
+        model(input_ids=ids)
+        hook.remove()
+        other.remove()
+    weights = internals(bert).attention[2]  # (heads, t, t)
+    value = values[0][0].unflatten(-1, (2, -1))  # (t, heads, d)
+    lost = (weights[:, 0, 3, None] * value[3]).flatten()
+    changed = before[0].clone()
+    changed[0, 0] -= lost
+    replace = model.bert.encoder.layer[2].attention.output.dense.register_forward_pre_hook(
+        lambda m, args: (changed,)
+    )
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
+    replace.remove()
+    assert probability(bert, kept) == pytest.approx(expected, rel=1e-5)
+    assert probability(bert, all_edges(bert)) != pytest.approx(expected, rel=1e-5)
+
+
+def test_the_model_is_put_back_and_wrong_masks_are_refused(bert):
+    model = bert.classifier.model
+    before = model.config._attn_implementation
+    with pytest.raises(InputError, match="bool tensor"), only_edges(model, torch.ones(1, 3, 4, 4)):
+        pass
+    for layers in (2, 4):
+        with pytest.raises(ModelError, match="layers"):
+            probability(bert, all_edges(bert)[:, :1].expand(-1, layers, -1, -1))
+    assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_routes_name_a_number_for_every_edge(bert, route):
+    edges = ROUTES[route](bert)
+    t = len(bert.ids)
+    assert edges.shape == (3, t, t) and torch.isfinite(edges).all() and edges.std() > 0
+
+
+def test_routes_of_the_first_edges_and_the_rest(bert):
+    edges = ROUTES["random"](bert)
+    found = surviving(bert, edges, (0.1, 1.0))
+    assert found.kept[1] == pytest.approx(found.whole, rel=1e-6)
+    top = (edges >= edges.flatten().sort(descending=True).values[29])[None]  # 30 of 300
+    assert found.kept[0] == pytest.approx(probability(bert, top), rel=1e-5)
+    assert found.knocked_out[0] == pytest.approx(probability(bert, ~top), rel=1e-5)
+    nothing = torch.zeros_like(top)
+    assert found.knocked_out[1] == pytest.approx(probability(bert, nothing), rel=1e-5)
+
+
+def test_ties_of_routes_are_broken_by_their_seed(bert):
+    edges = torch.ones(3, len(bert.ids), len(bert.ids))
+    asked = Question(bert.classifier, bert.text, 1)
+    found = {round(surviving(asked, edges, (0.1,), seed=s).kept[0], 6) for s in range(5)}
+    assert len(found) == 5
