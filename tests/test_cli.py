@@ -83,6 +83,8 @@ def command(*arguments, env=None, **options):
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
+        # Where the tests run in the background of a shell, it has made everyone deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
