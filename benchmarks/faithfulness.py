@@ -34,7 +34,7 @@ from attnflow.files import write_whole
 from attnflow.methods import DEFAULT, METHODS, Classifier
 
 EMBEDDED = "attnflow/minilm-l6-sst2"
-CHOSEN = "cf4-balanced:flow"
+CHOSEN = "bcf:flow"
 READINGS = ("flow", "throughput", "net", "walk", "first", "sums", "signed-first", "signed-sums")
 SCREENED = {
     "af": ("flow", "throughput", "walk", "sums"),
@@ -50,27 +50,19 @@ SCREENED = {
     "cf4": READINGS,
     "cf4-contrast": ("flow", "signed-first"),
     "cf4-balanced": ("flow", "net", "throughput"),
-    "cf4-contrast-balanced": ("flow",),
+    "bcf": ("flow", "net", "first"),
     "cf8-balanced": ("flow",),
 }
 REFERENCES = ("random", "attcat", "integrated-gradients", "decompx")
 ABLATIONS = {
-    "agf": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums"),
-    "cf": (
-        "flow",
-        "plain",
-        "throughput",
-        "path",
-        "walk",
-        "rollout",
-        "chefer",
-        "sums",
-        "signed-first",
-    ),
-    "cf4-balanced": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums", "signed-first"),
     "af": ("flow",),
     "gf": ("flow",),
-    "agf-sum": ("sums", "signed-first"),
+    "agf": ("flow", "plain", "walk", "sums"),
+    "agf-sum": ("sums",),
+    "cf": ("flow", "throughput", "walk", "sums", "signed-first"),
+    "cf4-contrast": ("flow", "signed-first"),
+    "cf4-balanced": ("flow",),
+    "bcf": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
 }
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
 

@@ -12,7 +12,10 @@ from attnflow.attribution import Certificate
 
 DEMO = "although this dog is not cute, it is very smart."
 TENSORS = ("af", "gf", "agf", "cf")
-WAYS = [*((tensor, "input") for tensor in TENSORS), ("cf", "throughput")]
+WAYS = [
+    *((tensor, "input") for tensor in (*TENSORS, "bcf")),
+    *((tensor, "throughput") for tensor in ("cf", "bcf")),
+]
 FAMILIES = ("Bert", "Roberta", "DistilBert", "Albert", "Electra", "DebertaV2", "ModernBert")
 
 
@@ -263,11 +266,11 @@ def test_mu_is_positive(explainer, mu):
 @pytest.mark.parametrize(
     ("options", "message"),
     (
-        (dict(tensor="xy"), "tensor must be one of af, gf, agf, cf, got 'xy'"),
+        (dict(tensor="xy"), "tensor must be one of af, gf, agf, cf, bcf, got 'xy'"),
         (dict(tensor=None), "tensor must be one of"),
         (dict(tensor="CF"), "tensor must be one of"),
         (dict(readout="output"), "readout must be one of input, throughput"),
-        (dict(readout="throughput", tensor="agf"), "needs tensor 'cf', got 'agf'"),
+        (dict(readout="throughput", tensor="agf"), "needs tensor 'bcf' or 'cf', got 'agf'"),
         (dict(batch_size=0), "batch_size must be an integer of at least 1, got 0"),
         (dict(batch_size=-2), "batch_size"),
         (dict(batch_size=1.5), "batch_size"),
@@ -295,12 +298,12 @@ def test_batches_are_never_larger_than_asked(tiny, tokenizer, texts):
     model = tiny()
     sizes = []
     model.register_forward_pre_hook(
-        lambda module, args, kwargs: sizes.append(tuple(kwargs["input_ids"].shape)),
+        lambda module, args, kwargs: sizes.append(tuple(kwargs["attention_mask"].shape)),
         with_kwargs=True,
     )
     Explainer(model, tokenizer)(texts, batch_size=3)
-    assert [size[0] for size in sizes] == [3, 1]
-    assert sizes[0][1] > sizes[1][1]  # longest first
+    assert [size[0] for size in sizes] == [3] * 4 + [1] * 4  # four points each
+    assert sizes[0][1] > sizes[-1][1]  # longest first
 
 
 # Models

@@ -82,7 +82,7 @@ class Attribution:
         word_ids: For each token the index of its word, or None for a special token.
         scores: `(t,)` float64, >= 0, flow units; their sum is the flow's value for the `input`
             read-out.
-        tensor: The information tensor: "af", "gf", "agf" or "cf".
+        tensor: The information tensor: "af", "gf", "agf", "cf" or "bcf".
         readout: "input" (outflow of the input row) or "throughput" (mean over all rows).
         target: Index of the explained class.
         labels: Names of the classes, in the order of `logits`.

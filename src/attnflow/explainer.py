@@ -8,7 +8,8 @@ The explainer holds a model and a tokenizer, and nothing that a call leaves behi
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,14 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow import models, readouts, targets
+from attnflow import batches, models, readouts, targets
 from attnflow.attribution import Attribution
-from attnflow.capture import TENSORS, Capture, capture
+from attnflow.capture import TENSORS as PASSES
+from attnflow.capture import Capture, balanced, capture, path_capture
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.errors import InputError, ModelError, UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
 from attnflow.solver import Flow, maximum_flow
 from attnflow.tokens import EncodedText, encode
+
+TENSORS = (*PASSES, "bcf")
 
 
 class Explainer:
@@ -101,7 +105,7 @@ class Explainer:
         self,
         texts: str | Sequence[str],
         *,
-        tensor: str = "cf",
+        tensor: str = "bcf",
         target: targets.Target | Sequence[targets.Target] = None,
         readout: str = "input",
         gap: float = 1e-2,
@@ -116,13 +120,13 @@ class Explainer:
 
         Args:
             texts: A text, or a sequence of texts.
-            tensor: Information tensor: "cf" (conservative, docs/method.md), or the paper's "af",
-                "gf" or "agf".
+            tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
+                (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
             target: The class to explain, by label or index, for all texts or one for each; None
                 is the class that the model predicts.
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
-                the flow; "throughput" by its mean flow over all rows, for "cf" alone, where a
-                token's rows are its own residual stream.
+                the flow; "throughput" by its mean flow over all rows, for "bcf" and "cf" alone,
+                where a token's rows are its own residual stream.
             gap: Accuracy of the flow, relative to the capacity of its narrowest row, inside (0, 1);
                 see `maximum_flow`.
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
@@ -148,7 +152,7 @@ class Explainer:
         results: dict[int, Attribution] = {}
         # A decoder that knows no padding token cannot tell where a padded text ends.
         most = batch_size if self.model.config.pad_token_id is not None else 1
-        for group in _groups_of_like_length(encoded, most):
+        for group in batches.of_like_length(encoded, most):
             captured = self._capture(
                 [encoded[i] for i in group], [wanted[i] for i in group], tensor
             )
@@ -207,13 +211,15 @@ class Explainer:
     def _capture(
         self, texts: Sequence[EncodedText], classes: Sequence[int | None], tensor: str
     ) -> Capture:
-        device = next(self.model.parameters()).device
-        padded = self._padded(texts)
-        inputs = {name: torch.tensor(rows, device=device) for name, rows in padded.items()}
+        inputs = batches.inputs(texts, self.model, self.tokenizer)
         target = None
         if any(c is not None for c in classes):
             target = self._completed(inputs, classes)
-        return capture(self.model, inputs, target, tensor=tensor)
+        if tensor != "bcf":
+            return capture(self.model, inputs, target, tensor=tensor)
+        neutral = batches.neutral(texts, inputs["input_ids"], self.tokenizer)
+        found = path_capture(self.model, inputs, neutral, target)
+        return replace(found, capacities=balanced(found.capacities))
 
     def _completed(self, inputs: dict[str, Tensor], classes: Sequence[int | None]) -> Tensor:
         """The classes asked for, and the predicted one where none was."""
@@ -221,21 +227,6 @@ class Explainer:
             predicted = capture(self.model, inputs, tensor="af").target.tolist()
             classes = [p if c is None else c for c, p in zip(classes, predicted, strict=True)]
         return torch.tensor(classes)
-
-    def _padded(self, texts: Sequence[EncodedText]) -> dict[str, list[list[int]]]:
-        """Right-padded lists; the attention mask says what is real."""
-        t = max(len(text.tokens) for text in texts)
-        padding = (self.model.config.pad_token_id, self.tokenizer.pad_token_id, 0)
-        fill = {
-            "input_ids": next(token for token in padding if token is not None),
-            "token_type_ids": getattr(self.tokenizer, "pad_token_type_id", 0),
-        }
-        rows = {
-            name: [list(e.inputs[name]) + [fill.get(name, 0)] * (t - len(e.tokens)) for e in texts]
-            for name in texts[0].inputs
-        }
-        rows["attention_mask"] = [[1] * len(e.tokens) + [0] * (t - len(e.tokens)) for e in texts]
-        return rows
 
     def _result(
         self,
@@ -278,10 +269,10 @@ def check_options(tensor: str, readout: str, batch_size: int) -> None:
         raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
     if readout not in readouts.READOUTS:
         raise InputError(f"readout must be one of {', '.join(readouts.READOUTS)}, got {readout!r}.")
-    if readout == "throughput" and tensor != "cf":
+    if readout == "throughput" and tensor not in ("bcf", "cf"):
         raise InputError(
-            f"readout 'throughput' needs tensor 'cf', got {tensor!r}: without residual edges "
-            "a token's rows are not its own."
+            f"readout 'throughput' needs tensor 'bcf' or 'cf', got {tensor!r}: without residual "
+            "edges a token's rows are not its own."
         )
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
@@ -306,13 +297,6 @@ def _listed(texts: str | Sequence[str]) -> list[str]:
     if not many:
         raise InputError("texts is empty: give at least one text.")
     return many
-
-
-def _groups_of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[list[int]]:
-    """Indices in batches, longest texts first, so that memory runs out at once or not at all."""
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i].tokens))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
 
 
 def _network(captured: Capture) -> LayeredNetwork:

@@ -170,3 +170,15 @@ def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
             "inputs['attention_mask'] calls padding, so its answer is not about the text; pad on "
             "the other side (tokenizer.padding_side)."
         )
+
+
+def check_neutral(neutral: object, inputs: Mapping[str, Tensor]) -> None:
+    """The path's first text has a token for each of the text's."""
+    ids = inputs.get("input_ids")
+    if ids is None:
+        raise InputError("inputs must have input_ids: the path leads to their embeddings.")
+    if not isinstance(neutral, Tensor) or neutral.shape != ids.shape:
+        raise InputError(
+            f"neutral must be a tensor of token ids of shape {tuple(ids.shape)}, got "
+            f"{tuple(neutral.shape) if isinstance(neutral, Tensor) else type(neutral).__name__}."
+        )

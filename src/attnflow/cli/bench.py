@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     add("--repeat", type=count, default=3, metavar="N",
         help="most runs, of which the fastest counts (default: %(default)s)")  # fmt: skip
     add("--threads", type=count, metavar="N", help="threads of attnflow (default: torch's)")
-    add("--tensor", choices=TENSORS, default="cf",
+    add("--tensor", choices=TENSORS[:-1], default="cf",
         help="information tensor of the sections with a model (default: %(default)s)")  # fmt: skip
     add("--time-limit", type=seconds, default=120.0, metavar="S",
         help="seconds for a competitor and a network (default: %(default)g)")  # fmt: skip

@@ -42,10 +42,11 @@ def add(commands: Any) -> None:
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add("--batch-size", metavar="N", type=count, default=16, help="texts at a time (%(default)s)")
     add = explain.add_argument_group("how").add_argument
-    add("--tensor", choices=TENSORS, default="cf",
-        help="information tensor: conservative (cf, default) or one of the paper's")  # fmt: skip
+    add("--tensor", choices=TENSORS, default="bcf",
+        help="information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "
+        "one of the paper's")  # fmt: skip
     add("--readout", choices=("input", "throughput"), default="input",
-        help="outflow of the input row (default) or mean flow over all rows (cf)")  # fmt: skip
+        help="outflow of the input row (default) or mean flow over all rows (bcf, cf)")  # fmt: skip
     add = explain.add_mutually_exclusive_group().add_argument
     add("--gap", metavar="G", type=inside_unit, default=1e-2,
         help="relative accuracy of the flow, inside (0, 1) (default: %(default)s)")  # fmt: skip

@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import NoReturn
 
-TENSORS = ("af", "gf", "agf", "cf")  # named here, so that --help need not wait for torch
+TENSORS = ("af", "gf", "agf", "cf", "bcf")  # named here, so that --help need not wait for torch
 
 
 class Parser(argparse.ArgumentParser):

@@ -22,6 +22,7 @@ from attnflow.files import write_whole
 from attnflow.methods import Method, Question, Scores
 
 ROWS, RUN = "rows.jsonl", "run.json"
+TIMED = 20  # examples at first, whose seconds are measured; later methods share passes of the model
 LIBRARIES = ("attnflow", "torch", "transformers", "numpy", "captum", "shap", "igraph")
 
 Row = dict[str, Any]
@@ -85,8 +86,11 @@ def evaluate(
         wanted = {m.name for m in methods} | set(brought or {})
         progress(sum(row["method"] in wanted for row in rows))
     with open(folder / ROWS, "a", encoding="utf-8") as file:
-        for example, question in questions:
-            answers = _answers(example, question, methods, brought or {}, done)
+        for at, (example, kept) in enumerate(questions):
+            question = replace(kept)  # what methods leave with it goes with it
+            asked = [m for m in methods if (m.name, example.index) not in done]
+            answers = [answer(m, question, timed=at < TIMED) for m in asked]
+            answers += _brought(example, question, brought or {}, done)
             for row in _rows(example, question, answers, run.protocol):
                 rows.append(row)
                 file.write(json.dumps(row) + "\n")
@@ -97,20 +101,17 @@ def evaluate(
     return rows
 
 
-def _answers(
+def _brought(
     example: Example,
     question: Question,
-    methods: Sequence[Method],
     brought: Mapping[str, Mapping[int, Scores]],
     done: set[tuple[str, int]],
 ) -> list[Answer]:
-    asked = [m for m in methods if (m.name, example.index) not in done]
-    answers = [answer(m, question) for m in asked]
-    for name, scores in brought.items():
-        if example.index in scores and (name, example.index) not in done:
-            given = Method(name, lambda _, own=scores[example.index]: own, "brought")  # type: ignore[misc]
-            answers.append(replace(answer(given, question), seconds=None))
-    return answers
+    return [
+        answer(Method(name, lambda _, own=scores[example.index]: own, ""), question, timed=False)  # type: ignore[misc]
+        for name, scores in brought.items()
+        if example.index in scores and (name, example.index) not in done
+    ]
 
 
 def _rows(

@@ -89,9 +89,9 @@ ROUTES: dict[str, Callable[[Question], Tensor]] = {
     "attention": lambda question: internals(question).mean_attention.double(),
     "patching": _patching,
     **{f"{tensor} capacity": _capacity(tensor) for tensor in ("agf", "norm", "alti")},
-    **{f"{tensor} capacity": _capacity(tensor) for tensor in ("cf", "cf4", "cf4-balanced")},
+    **{f"{tensor} capacity": _capacity(tensor) for tensor in ("cf", "cf4", "bcf")},
     **{f"{tensor} walk": _walk(tensor) for tensor in ("cf", "cf4", "alti")},
-    **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "cf4-balanced")},
+    **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "bcf")},
 }
 
 

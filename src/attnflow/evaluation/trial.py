@@ -42,28 +42,34 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Answer:
-    """A method's scores for a question, and the seconds that they took, None if made elsewhere."""
+    """A method's scores for a question, and the seconds that they took, None if not measured."""
 
     method: str
     scores: Scores
     seconds: float | None
 
 
-def answer(method: Method, question: Question) -> Answer:
-    """Ask a method, with nothing left over from another.
+def answer(method: Method, question: Question, *, timed: bool = True) -> Answer:
+    """Ask a method.
+
+    Args:
+        method: Which.
+        question: What.
+        timed: Ask with nothing left over from another method, and measure the time; else methods
+            that need the same passes of the model share them.
 
     Raises:
         ModelError: A score is not a finite number.
     """
-    fresh, started = replace(question), time.perf_counter()
-    scores = np.asarray(method.scores(fresh), dtype=np.float64)
+    asked, started = replace(question) if timed else question, time.perf_counter()
+    scores = np.asarray(method.scores(asked), dtype=np.float64)
     seconds = time.perf_counter() - started
     if scores.shape != question.ids.shape or not np.isfinite(scores).all():
         raise ModelError(
             f"{method.name} gave scores of shape {scores.shape} for {len(question.ids)} tokens, or "
             f"not all finite, for the text {question.text.text!r:.60}."
         )
-    return Answer(method.name, scores, seconds)
+    return Answer(method.name, scores, seconds if timed else None)
 
 
 def judged(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow import models
+from attnflow.batches import neutral_token
 from attnflow.errors import InputError
 from attnflow.tokens import EncodedText, encode
 
@@ -150,7 +151,7 @@ class Question:
     @cached_property
     def neutral_ids(self) -> NDArray[np.int64]:
         """`(t,)` the text with every ordinary token masked: where paths of methods begin."""
-        return np.where(self.ordinary, self.classifier.mask, self.ids)
+        return np.where(self.ordinary, neutral_token(self.classifier.tokenizer), self.ids)
 
     def once(self, name: str, compute: Callable[[], Result]) -> Result:
         """What `compute` gave when this question was first asked for that name."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attnflow.capture import Capture, capture
+from attnflow.capture import Capture, capture, path_capture
 from attnflow.capture.families import conservative_family, watch_residual_stream
 from attnflow.errors import ModelError
 from attnflow.methods.attention import residual_attention
@@ -85,20 +85,17 @@ def conservative(points: int = 1, explained: str = "logit") -> Callable[[Questio
 
 
 def _path_mean(question: Question, points: int, explained: str) -> Signed:
-    whole = question.classifier.embeddings(question.ids)
-    masked = question.classifier.embeddings(question.neutral_ids)
-    parts = torch.arange(1, points + 1, dtype=whole.dtype) / points
-    path = torch.lerp(masked, whole, parts[:, None, None])
-    found = capture(
+    found = path_capture(
         question.classifier.model,
-        {"inputs_embeds": path},
-        torch.full((points,), question.target),
-        tensor="cf",
+        {"input_ids": torch.from_numpy(question.ids)[None]},
+        torch.from_numpy(question.neutral_ids)[None],
+        torch.tensor([question.target]),
+        points=points,
         explained=EXPLAINED[explained],
     )
     if found.signed is None or found.residual is None:
-        raise ModelError("the capture of tensor='cf' came without its effects.")
-    return Signed(found.signed.mean(0).double(), found.residual.mean(0).double())
+        raise ModelError("the capture of a path came without its effects.")
+    return Signed(found.signed[0].double(), found.residual[0].double())
 
 
 def _capture(question: Question, name: str) -> Capture:
@@ -198,6 +195,6 @@ TENSORS: dict[str, Callable[[Question], Signed]] = {
     "cf2-balanced": balanced(conservative(2)),
     "cf4-balanced": balanced(conservative(4)),
     "cf8-balanced": balanced(conservative(8)),
-    "cf4-contrast-balanced": balanced(conservative(4, "contrast")),
+    "bcf": balanced(conservative(4, "contrast")),
     "cf-root": powered(conservative(), 0.5),
 }
