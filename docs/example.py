@@ -10,8 +10,9 @@ SENTENCE = "although this dog is not cute, it is very smart."
 
 def main() -> None:
     explainer = Explainer.from_pretrained()
-    results = {tensor: explainer(SENTENCE, tensor=tensor) for tensor in ("af", "gf", "agf", "cf")}
-    results["cf, throughput"] = explainer(SENTENCE, readout="throughput")
+    tensors = ("af", "gf", "agf", "cf", "bcf")
+    results = {tensor: explainer(SENTENCE, tensor=tensor) for tensor in tensors}
+    results["bcf, throughput"] = explainer(SENTENCE, readout="throughput")
     first = results["cf"]
     print(f"{first.label} {first.probabilities[first.target]:.1%}\n")
     print(f"| token | {' | '.join(results)} |")

@@ -11,8 +11,8 @@ from attnflow.files import check_writable, write_whole
 
 EPILOG = """examples:
   attnflow evaluate reviews.tsv --model my-classifier --out runs/reviews
-  attnflow evaluate reviews.tsv --out runs/reviews --methods cf:flow attcat random --limit 100
-  attnflow evaluate --report runs/reviews --reference cf:flow --format html --to reviews.html
+  attnflow evaluate reviews.tsv --out runs/reviews --methods bcf:flow attcat random --limit 100
+  attnflow evaluate --report runs/reviews --reference bcf:flow --format html --to reviews.html
 
 A killed run goes on where it was when the same command is given again. With other methods it adds
 theirs to the same folder. Scores made elsewhere: --scores NAME=FILE, with lines such as
@@ -37,7 +37,12 @@ def add(commands: Any) -> None:
     add("--out", metavar="DIR", type=Path, help="folder of the run, made or gone on with")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
-    add("--methods", nargs="+", metavar="M", help="names (default: the published ones and cf:flow)")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="M",
+        help="names (default: the published ones, cf:flow, bcf:flow)",
+    )
     add("--scores", nargs="+", metavar="N=F", default=[], help="scores made elsewhere, by name")
     add("--split", default="test", help="of a data set by id (%(default)s)")
     add("--limit", type=count, metavar="N", help="most texts, drawn at random")

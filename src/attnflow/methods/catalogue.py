@@ -72,7 +72,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-DEFAULT = (*_PUBLISHED, "cf:flow")
+DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow")
 
 
 def method(name: str) -> Method:
