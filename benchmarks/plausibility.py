@@ -1,0 +1,90 @@
+"""Do scores agree with what people marked? ERASER's movie reviews under every method.
+
+    .venv/bin/python benchmarks/plausibility.py --data DATA --models runs
+
+Passages of dev.jsonl of at most 256 tokens, by the classifier of film reviews (imdb). A killed run
+goes on. The table goes to docs/results/plausibility.md.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+from faithfulness import CHOSEN, MANY_PASSES, names
+from journal import Journal
+from tqdm import tqdm
+
+from attnflow import models
+from attnflow.evaluation import estimate
+from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
+from attnflow.evaluation.trial import answer
+from attnflow.files import write_whole
+from attnflow.methods import METHODS, Classifier
+
+
+def measure(args: argparse.Namespace) -> list[dict]:
+    """One record for each passage, with both numbers of every method."""
+    classifier = Classifier(*models.load(args.model or args.models / "imdb"))
+    passages = read_rationales(args.data / "eraser_movies" / "dev.jsonl", classifier)
+    drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()
+    wanted = [name for name in names("test")[0] if name not in MANY_PASSES]
+    journal = Journal(args.models / "plausibility.jsonl", {"texts": args.texts, "methods": wanted})
+    for at in tqdm(drawn, desc="plausibility"):
+        if str(at) not in journal.records:
+            scores = {
+                name: answer(METHODS[name], passages[at].question, timed=False).scores
+                for name in wanted
+            }
+            journal.add({
+                "name": str(at),
+                "right": passages[at].question.target == passages[at].example.label,
+                "auprc": {name: auprc(own, passages[at]) for name, own in scores.items()},
+                "f1": {name: token_f1(own, passages[at]) for name, own in scores.items()},
+            })  # fmt: skip
+    return list(journal.records.values())
+
+
+def table(records: list[dict]) -> str:
+    """Means with intervals, best first."""
+    right = np.mean([record["right"] for record in records])
+    lines = [
+        "# Plausibility on ERASER's movie reviews",
+        "",
+        f"{len(records)} passages; the classifier agrees with the label on {right:.1%} of them.",
+        "",
+        "| method | AUPRC | token F1 | chosen one better by, AUPRC |",
+        "|---|---|---|---|",
+    ]
+    values = {
+        kind: {name: np.array([r[kind][name] for r in records]) for name in records[0][kind]}
+        for kind in ("auprc", "f1")
+    }
+    for name in sorted(values["auprc"], key=lambda n: -values["auprc"][n].mean()):
+        own, f1 = estimate(values["auprc"][name]), estimate(values["f1"][name])
+        better = estimate(values["auprc"][CHOSEN] - values["auprc"][name])
+        lines.append(f"| {name} | {shown(own)} | {shown(f1)} | {shown(better)} |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(found) -> str:
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=Path("runs"))
+    parser.add_argument("--model", help="another classifier of film reviews, by folder or name")
+    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    args.out.mkdir(parents=True, exist_ok=True)
+    text = table(measure(args))
+    write_whole(args.out / "plausibility.md", text, overwrite=True)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

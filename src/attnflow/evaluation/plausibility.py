@@ -1,0 +1,112 @@
+"""Do scores agree with what people marked? Not faithfulness: a model may be right for odd reasons.
+
+Reviews are longer than models read, so they are cut into passages of whole sentences; those with
+both marked and unmarked tokens count, and ordinary tokens only. Source: DeYoung et al. (2020),
+ERASER; token F1 takes as many tokens as people marked.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.errors import InputError, MissingExtraError
+from attnflow.evaluation.examples import Example
+from attnflow.methods import Classifier, Question, Scores, Variant
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A passage with its question, and `(t,)` bool, the tokens that people marked."""
+
+    example: Example
+    question: Question
+    rationale: NDArray[np.bool_]
+
+
+def read_rationales(path: Path, classifier: Classifier, *, most: int = 256) -> list[Marked]:
+    """Passages of at most `most` tokens of a file of ERASER reviews.
+
+    Args:
+        path: JSON lines of `tokens`, `rationale` (0 or 1 for each), `sentences` (half-open spans)
+            and `label`.
+        classifier: Explains the class that it predicts for the passage.
+        most: Tokens of a passage, special ones included.
+
+    Raises:
+        InputError: The file is not like that.
+    """
+    found = []
+    try:
+        reviews = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for review in reviews:
+            for words, marks in _passages(review, classifier, most):
+                found.append((words, marks, int(review["label"])))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no file of reviews with rationales: {error!r}.") from error
+    marked = [_marked(at, *one, classifier) for at, one in enumerate(found)]
+    return [one for one in marked if 0 < one.rationale.sum() < one.question.ordinary.sum()]
+
+
+def _passages(
+    review: Any, classifier: Classifier, most: int
+) -> Iterator[tuple[list[str], list[int]]]:
+    """Runs of sentences that fit; a sentence that does not fit by itself is left out."""
+    words: list[str] = []
+    marks: list[int] = []
+    for start, end in review["sentences"]:
+        longer = words + review["tokens"][start:end]
+        if len(classifier.encode(" ".join(longer), truncate=True).tokens) < most:
+            words, marks = longer, marks + review["rationale"][start:end]
+            continue
+        if any(marks):
+            yield words, marks
+        words, marks = review["tokens"][start:end], review["rationale"][start:end]
+        if len(classifier.encode(" ".join(words), truncate=True).tokens) >= most:
+            words, marks = [], []
+    if any(marks):
+        yield words, marks
+
+
+def _marked(
+    at: int, words: Sequence[str], marks: Sequence[int], label: int, classifier: Classifier
+) -> Marked:
+    text = classifier.encode(" ".join(words))
+    characters = np.zeros(len(text.text), bool)
+    start = 0
+    for word, mark in zip(words, marks, strict=True):
+        characters[start : start + len(word)] = bool(mark)
+        start += len(word) + 1
+    rationale = np.array([bool(characters[a:b].any()) for a, b in text.offsets])
+    ids = np.array(text.inputs["input_ids"])
+    whole = Variant(ids, np.ones(len(ids), bool))
+    target = int(classifier.log_probabilities([whole])[0].argmax())
+    question = Question(classifier, text, target, seed=at)
+    return Marked(Example(at, text.text, label), question, rationale & question.ordinary)
+
+
+def auprc(scores: Scores, marked: Marked) -> float:
+    """Area under the precision-recall curve of the scores against the marked tokens, 0 to 1."""
+    try:
+        from sklearn.metrics import average_precision_score
+    except ImportError as error:
+        raise MissingExtraError(
+            "AUPRC needs scikit-learn: pip install 'attnflow[evaluation]'."
+        ) from error
+    ordinary = marked.question.ordinary
+    return float(average_precision_score(marked.rationale[ordinary], scores[ordinary]))
+
+
+def token_f1(scores: Scores, marked: Marked) -> float:
+    """F1 of as many top tokens as people marked, which equals precision and recall; ties shared."""
+    ordinary = marked.question.ordinary
+    own, truth = scores[ordinary], marked.rationale[ordinary]
+    count = int(truth.sum())
+    limit = np.sort(own)[::-1][count - 1]
+    above, level = own > limit, own == limit
+    share = (count - above.sum()) / level.sum()
+    return float((truth[above].sum() + share * truth[level].sum()) / count)

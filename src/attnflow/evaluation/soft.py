@@ -1,0 +1,137 @@
+"""Metrics that do not cut: soft sufficiency and comprehensiveness, infidelity, max-sensitivity.
+
+Soft metrics keep every coordinate of a token's embedding with a probability: its importance for
+sufficiency, what is left to 1 for comprehensiveness (Zhao & Aletras 2023). Importance is the rank
+over the number of tokens, so that only the order of scores counts.
+
+Infidelity asks whether scores predict the change of the probability when some tokens are masked,
+after the best scaling, which may turn their sign (Yeh et al. 2019; captum). Max-sensitivity is the largest change of the
+scores, relative to them, when the embeddings move a little (the same).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from attnflow.errors import MissingExtraError
+from attnflow.methods import Method, Question, Scores
+
+DRAWS = 8  # of the soft metrics
+PERTURBATIONS = 100  # of infidelity
+RADIUS, SHAKES = 0.02, 5  # of max-sensitivity; the radius in units of the embeddings' spread
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Normalised, both clipped to [0, 1] and better when higher."""
+
+    sufficiency: float
+    comprehensiveness: float
+
+
+def soft(question: Question, scores: Scores) -> Soft:
+    """Soft normalised sufficiency and comprehensiveness of `(t,)` scores."""
+    ordinary = question.ordinary
+    importance = np.ones(len(scores))
+    importance[ordinary] = rankdata(scores[ordinary]) / ordinary.sum()
+    whole = _probability(question, np.ones((1, len(scores))))[0]
+    nothing = _probability(question, np.where(ordinary, 0.0, 1.0)[None])[0]
+    least = 1 - max(0.0, whole - nothing)  # what an empty text is worth
+    if 1 - least < 1e-9:
+        return Soft(0.0, 0.0)
+    kept = _probability(question, np.repeat(importance[None], DRAWS, 0))
+    against = np.where(ordinary, 1 - importance, 1.0)
+    left = _probability(question, np.repeat(against[None], DRAWS, 0))
+    sufficient = 1 - np.maximum(0, whole - kept)
+    comprehensive = np.maximum(0, whole - left)
+    return Soft(
+        float(((sufficient - least) / (1 - least)).clip(0, 1).mean()),
+        float((comprehensive / (1 - least)).clip(0, 1).mean()),
+    )
+
+
+def _probability(question: Question, keep: Scores) -> Scores:
+    """`(n,)` of the class, each coordinate of a token kept with `(n, t)` probability."""
+    generator = torch.Generator().manual_seed(question.seed)
+    embeddings = question.classifier.embeddings(question.ids)
+    chance = torch.from_numpy(keep)[..., None].expand(-1, -1, embeddings.shape[-1])
+    drawn = torch.bernoulli(chance, generator=generator).to(embeddings)
+    with torch.inference_mode():
+        logits = question.classifier.logits(embeddings * drawn)
+    found: Scores = logits.double().softmax(-1)[:, question.target].cpu().numpy()
+    return found
+
+
+def infidelity(question: Question, scores: Scores) -> float:
+    """Mean squared error of the predicted change of the probability, >= 0, better when lower."""
+    metrics = _captum_metrics()
+    n = int(question.ordinary.sum())
+    generator = torch.Generator().manual_seed(question.seed)
+
+    def some_masked(presence: Tensor) -> tuple[Tensor, Tensor]:
+        share = torch.rand(len(presence), 1, generator=generator)
+        gone = (torch.rand(presence.shape, generator=generator) < share).to(presence)
+        return gone, presence - gone
+
+    def probability(presence: Tensor) -> Tensor:
+        whole = np.ones((len(presence), len(question.ids)), bool)
+        whole[:, question.ordinary] = presence.numpy() > 0.5
+        return torch.from_numpy(question.probability(whole))
+
+    found = metrics.infidelity(
+        probability,
+        some_masked,
+        torch.ones(1, n, dtype=torch.float64),
+        torch.from_numpy(scores[question.ordinary])[None],
+        n_perturb_samples=PERTURBATIONS,
+        max_examples_per_batch=PERTURBATIONS,
+        normalize=True,
+    )
+    return float(found)
+
+
+def max_sensitivity(question: Question, method: Method) -> float:
+    """Largest relative change of the scores, in Euclidean length, under small moves."""
+    own = method.scores(replace(question))
+    spread = float(question.classifier.embeddings(question.ids).std())
+    size = max(float(np.linalg.norm(own)), 1e-300)
+    worst = 0.0
+    for draw in range(SHAKES):
+        with _shaken(question, RADIUS * spread, question.seed + draw):
+            moved = method.scores(replace(question))
+        worst = max(worst, float(np.linalg.norm(moved - own)) / size)
+    return worst
+
+
+@contextmanager
+def _shaken(question: Question, radius: float, seed: int) -> Iterator[None]:
+    """Move every word embedding by uniform noise within the radius, the same for the same token."""
+    table = question.classifier.model.get_input_embeddings()
+    generator = torch.Generator().manual_seed(seed)
+    noise = radius * (2 * torch.rand(table.weight.shape, generator=generator) - 1)
+    noise = noise.to(table.weight)
+
+    def move(_: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
+        return output + noise[args[0]]
+
+    handle = table.register_forward_hook(move)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _captum_metrics() -> Any:
+    try:
+        from captum import metrics
+    except ImportError as error:
+        raise MissingExtraError(
+            "infidelity is captum's: pip install 'attnflow[evaluation]'."
+        ) from error
+    return metrics

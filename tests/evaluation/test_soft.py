@@ -1,0 +1,70 @@
+"""Limits of AOPC, soft metrics, infidelity, max-sensitivity, on a model with a known answer."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from attnflow.evaluation import limits
+from attnflow.evaluation.limits import aopc_limits, normalised
+from attnflow.evaluation.ranking import members
+from attnflow.evaluation.removal import OPERATORS
+from attnflow.evaluation.soft import infidelity, max_sensitivity, soft
+from attnflow.methods import METHODS, Method
+
+TEXT = "the good film a bad fine dull film"
+
+
+def aopc_of(asked, order, operator):
+    """By its definition."""
+    units = members(asked, "token")
+    removed = [units[list(order[: k + 1])].any(0) for k in range(len(order))]
+    variants = [OPERATORS[operator](asked, r) for r in [removed[0] & False, *removed]]
+    p = np.exp(asked.classifier.log_probabilities(variants)[:, asked.target])
+    return p[0] - p[1:].mean()
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_exact_limits_are_those_of_all_orders(question, operator):
+    asked = question("good bad fine dull")
+    every = [aopc_of(asked, o, operator) for o in itertools.permutations(range(4))]
+    found = aopc_limits(asked, members(asked, "token"), operator)
+    assert found == pytest.approx((min(every), max(every)), abs=1e-6)
+    assert normalised(max(every), found) == pytest.approx(1, abs=1e-5)
+    assert normalised(min(every), found) == pytest.approx(0, abs=1e-5)
+    assert normalised(0.3, (0.3, 0.3)) == 0.5
+
+
+def test_a_beam_finds_the_limits_of_a_sum(question, monkeypatch):
+    asked = question(TEXT)
+    units = members(asked, "token")
+    exact = aopc_limits(asked, units, "mask")
+    monkeypatch.setattr(limits, "MOST_EXACT", 2)
+    assert aopc_limits(asked, units, "mask") == pytest.approx(exact, abs=1e-6)
+
+
+def test_soft_metrics_have_the_right_direction(question, oracle):
+    asked = question(TEXT)
+    best, worst = soft(asked, oracle(asked)), soft(asked, -oracle(asked))
+    assert best.sufficiency > worst.sufficiency
+    assert best.comprehensiveness > worst.comprehensiveness
+    assert soft(asked, np.exp(oracle(asked))) == best  # only the order counts
+
+
+def test_infidelity_is_smallest_for_what_predicts_the_change(question, oracle):
+    asked = question(TEXT)
+    good = infidelity(asked, oracle(asked))
+    assert good < infidelity(asked, oracle(asked) ** 2)
+    assert good < infidelity(asked, np.random.default_rng(0).normal(size=len(asked.ids)))
+    for factor in (7, -1):  # the best scaling may turn them round
+        assert infidelity(asked, factor * oracle(asked)) == pytest.approx(good)
+
+
+def test_sensitivity_of_a_constant_and_of_a_gradient(question):
+    asked = question(TEXT)
+    constant = Method("constant", lambda q: np.ones(len(q.ids)), "")
+    assert max_sensitivity(asked, constant) == 0
+    moved = max_sensitivity(asked, METHODS["gradient-x-input"])
+    assert 0 < moved < 0.1
+    table = asked.classifier.model.get_input_embeddings()
+    assert not table._forward_hooks
