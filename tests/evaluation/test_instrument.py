@@ -40,10 +40,14 @@ TEXTS = (
 PROTOCOL = Protocol(operators=("mask", "delete", "pad"))
 
 
+def named(name):
+    return Method(name, lambda question: np.zeros(len(question.ids)), "")
+
+
 def rows_of(questions, **scorers):
     rows = []
     for index, question in enumerate(questions):
-        answers = [Answer(name, scorer(question), 0.0) for name, scorer in scorers.items()]
+        answers = [Answer(named(name), scorer(question), 0.0) for name, scorer in scorers.items()]
         rows += [{"example": index, **row} for row in judged(question, answers, PROTOCOL)]
     return rows
 
@@ -79,8 +83,8 @@ def test_constants_are_as_good_as_chance(question):
     rows = []
     for seed, asked in enumerate(questions):
         answers = [
-            Answer("constant", np.ones(len(asked.ids)), 0.0),
-            Answer("random", np.random.default_rng(seed).random(len(asked.ids)), 0.0),
+            Answer(named("constant"), np.ones(len(asked.ids)), 0.0),
+            Answer(named("random"), np.random.default_rng(seed).random(len(asked.ids)), 0.0),
         ]
         rows += [{"example": seed, **r} for r in judged(asked, answers, Protocol(seed=seed))]
     found = judgements(rows)
@@ -102,7 +106,7 @@ def test_two_words_by_hand(question):
     """ "good bad": log-odds 1; without good -2, without bad 3."""
     asked = question("good bad")
     scores = np.array([0.0, 1.0, 0.5, 0.0])
-    (row,) = judged(asked, [Answer("m", scores, 0.0)], Protocol((0.5, 1.0), ("mask",)))
+    (row,) = judged(asked, [Answer(named("m"), scores, 0.0)], Protocol((0.5, 1.0), ("mask",)))
 
     def log_p(odds):
         return -math.log1p(math.exp(-odds))
@@ -253,6 +257,20 @@ def test_scores_from_elsewhere_are_judged_alike(asked, oracle, tmp_path):
     for bad in ("mine", "mine=scores.txt"):
         with pytest.raises(InputError, match="scores must be"):
             read_scores(bad)
+
+
+def test_extras_are_columns_of_their_own(asked, oracle, tmp_path):
+    protocol = Protocol(extras=("naopc", "soft", "infidelity", "sensitivity"))
+    methods = [Method("oracle", oracle, ""), Method("inverted", lambda q: -oracle(q), "")]
+    rows = evaluate(Run("model", "data.tsv", protocol), asked, methods, tmp_path)
+    found = judgements(rows)
+    best = found.values["naopc", "mask"]
+    assert best[0] == pytest.approx(1, abs=1e-5) and best[1] == pytest.approx(0, abs=1e-5)
+    soft = found.values["soft_sufficiency", ""].mean(1)
+    assert soft[0] > soft[1] and found.values["max_sensitivity", ""].tolist() == [[0.0] * 4] * 2
+    head = table(found, reference="oracle").splitlines()[2]
+    for name in ("naopc mask", "naopc delete", "infidelity", "max_sensitivity"):
+        assert f"| {name} |" in head
 
 
 # Files

@@ -55,6 +55,8 @@ def add(commands: Any) -> None:
     add("--operators", nargs="+", choices=("mask", "delete", "pad"), default=("mask", "delete"),
         help="how tokens are removed (default: mask delete)")  # fmt: skip
     add("--granularity", choices=("token", "word"), default="token", help="what is removed")
+    add("--extras", nargs="+", choices=("naopc", "soft", "infidelity", "sensitivity"), default=(),
+        help="metrics that cost more: %(choices)s")  # fmt: skip
     add("--seed", type=int, default=0, help="of the draw of texts, of ties and of random methods")
     add = evaluate.add_argument_group("what to show").add_argument
     add("--report", metavar="DIR", type=Path, help="show this run, and measure nothing")

@@ -56,7 +56,7 @@ def draw(
 def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> Any:
     from matplotlib.figure import Figure
 
-    operators = list(dict.fromkeys(operator for _, operator in found.values))
+    operators = [operator for metric, operator in found.values if metric == "aopc"]
     figure = Figure(figsize=(5 * len(operators), 4), layout="constrained")
     examples = set(found.examples)
     for axes, operator in zip(
@@ -86,7 +86,7 @@ def _runtime(found: Judgements) -> Any:
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    operators = list(dict.fromkeys(operator for _, operator in found.values))
+    operators = [operator for metric, operator in found.values if metric == "aopc"]
     faithful = np.mean([found.values["aopc", o].mean(1) for o in operators], 0)
     timed = np.isfinite(found.seconds)
     axes.scatter(np.maximum(found.seconds[timed], 1e-4), faithful[timed], s=14)

@@ -75,4 +75,6 @@ METRICS: dict[str, Callable[[Values, Values, Values], Values]] = {
     "deletion_auc": deletion_auc,
     "insertion_auc": insertion_auc,
 }
-LOWER_IS_BETTER = frozenset({"log_odds", "sufficiency", "deletion_auc"})
+LOWER_IS_BETTER = frozenset(
+    {"log_odds", "sufficiency", "deletion_auc", "infidelity", "max_sensitivity"}
+)

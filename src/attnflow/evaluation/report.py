@@ -22,7 +22,7 @@ class Judgements:
     Attributes:
         methods: Names.
         examples: Indices, in one order for all methods.
-        values: `(methods, examples)` for each column (metric, operator).
+        values: `(methods, examples)` for each column (metric, operator); an operator "" means none.
         seconds: `(methods,)` median seconds of an answer, NaN where they are not known.
         ties: `(methods,)` mean share of tied units.
     """
@@ -58,10 +58,21 @@ def judgements(rows: Sequence[Row], methods: Sequence[str] | None = None) -> Jud
             (metric, operator): np.stack([_values(own, metric, operator) for own in table])
             for operator in table[0][0]["removed"]
             for metric in METRICS
-        },
+        }
+        | _extras(table),
         seconds=np.array([_median([row["seconds"] for row in own]) for own in table]),
         ties=np.array([np.mean([row["ties"] for row in own]) for own in table]),
     )
+
+
+def _extras(table: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Values]:
+    """What the rows have of metrics asked for by name, and all of them have."""
+    shared = set.intersection(*(set(row.get("extras", {})) for own in table for row in own))
+    return {
+        (metric, operator): np.array([[row["extras"][name] for row in own] for own in table])
+        for name in sorted(shared)
+        for metric, _, operator in [name.partition(" ")]
+    }
 
 
 def _median(seconds: Sequence[float | None]) -> float:

@@ -5,8 +5,8 @@ sufficiency, what is left to 1 for comprehensiveness (Zhao & Aletras 2023). Impo
 over the number of tokens, so that only the order of scores counts.
 
 Infidelity asks whether scores predict the change of the probability when some tokens are masked,
-after the best scaling, which may turn their sign (Yeh et al. 2019; captum). Max-sensitivity is the largest change of the
-scores, relative to them, when the embeddings move a little (the same).
+after the best scaling, which may turn their sign (Yeh et al. 2019; captum). Max-sensitivity is the
+largest change of the scores, relative to them, when the embeddings move a little (the same).
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from attnflow.errors import MissingExtraError
@@ -39,7 +38,7 @@ def soft(question: Question, scores: Scores) -> Soft:
     """Soft normalised sufficiency and comprehensiveness of `(t,)` scores."""
     ordinary = question.ordinary
     importance = np.ones(len(scores))
-    importance[ordinary] = rankdata(scores[ordinary]) / ordinary.sum()
+    importance[ordinary] = _ranks(scores[ordinary]) / ordinary.sum()
     whole = _probability(question, np.ones((1, len(scores))))[0]
     nothing = _probability(question, np.where(ordinary, 0.0, 1.0)[None])[0]
     least = 1 - max(0.0, whole - nothing)  # what an empty text is worth
@@ -54,6 +53,13 @@ def soft(question: Question, scores: Scores) -> Soft:
         float(((sufficient - least) / (1 - least)).clip(0, 1).mean()),
         float((comprehensive / (1 - least)).clip(0, 1).mean()),
     )
+
+
+def _ranks(values: Scores) -> Scores:
+    """1 for the smallest; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    found: Scores = (counts.cumsum() - (counts - 1) / 2)[inverse]
+    return found
 
 
 def _probability(question: Question, keep: Scores) -> Scores:

@@ -7,6 +7,7 @@ from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from attnflow.evaluation.report import Judgements, differences, means
 
 HEADLINE = ("aopc", "log_odds", "sufficiency")
+COMPARED = ("aopc", "log_odds")
 FORMATS = ("text", "csv", "latex", "html")
 
 
@@ -14,7 +15,7 @@ def table(
     found: Judgements,
     *,
     reference: str | None = None,
-    metrics: tuple[str, ...] = HEADLINE,
+    metrics: tuple[str, ...] | None = None,
     form: str = "text",
 ) -> str:
     """A row for each method, best first, with 95 % intervals.
@@ -23,7 +24,8 @@ def table(
         found: What to show.
         reference: A method that the others are compared with, in columns of their own: by how much
             it is better, and Holm's p-value.
-        metrics: Names of `METRICS`.
+        metrics: Names of `METRICS`, or of extras that were asked for; AOPC, log-odds, sufficiency
+            and all extras when None.
         form: "text" (Markdown), "csv", "latex" or "html".
 
     Raises:
@@ -38,9 +40,12 @@ def table(
         ) from error
     if form not in FORMATS:
         raise InputError(f"form must be one of {', '.join(FORMATS)}, got {form!r}.")
-    unknown = [name for name in metrics if name not in METRICS]
+    known = list(dict.fromkeys(metric for metric, _ in found.values))
+    if metrics is None:
+        metrics = tuple(m for m in known if m in HEADLINE or m not in METRICS)
+    unknown = [name for name in metrics if name not in known]
     if unknown:
-        raise InputError(f"metrics must be of {', '.join(METRICS)}, got {unknown[0]!r}.")
+        raise InputError(f"metrics must be of {', '.join(known)}, got {unknown[0]!r}.")
     if reference is not None and reference not in found.methods:
         raise InputError(f"the reference {reference!r} is not among the methods shown.")
     data = pandas.DataFrame(_columns(found, reference, metrics))
@@ -53,21 +58,18 @@ def table(
 def _columns(
     found: Judgements, reference: str | None, metrics: tuple[str, ...]
 ) -> dict[str, list[Any]]:
-    operators = list(dict.fromkeys(operator for _, operator in found.values))
     columns: dict[str, list[Any]] = {"method": list(found.methods)}
-    for metric in metrics:
-        for operator in operators:
-            columns[f"{metric} {operator}"] = [
-                f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in means(found, metric, operator)
-            ]
-    if reference is not None:
-        for metric in metrics[:2]:
-            for operator in operators:
-                better = differences(found, reference, metric, operator)
-                columns[f"{reference} better by, {metric} {operator}"] = [
-                    "" if name == reference else _difference(*better[name])
-                    for name in found.methods
-                ]
+    shown = [(m, operator) for name in metrics for m, operator in found.values if m == name]
+    for metric, operator in shown:
+        columns[f"{metric} {operator}".strip()] = [
+            f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in means(found, metric, operator)
+        ]
+    compared = [] if reference is None else [pair for pair in shown if pair[0] in COMPARED]
+    for metric, operator in compared:
+        better = differences(found, str(reference), metric, operator)
+        columns[f"{reference} better by, {metric} {operator}".strip()] = [
+            "" if name == reference else _difference(*better[name]) for name in found.methods
+        ]
     columns["ties"] = [f"{ties:.2f}" for ties in found.ties]
     columns["seconds"] = ["" if s != s else f"{s:.3g}" for s in found.seconds]
     return columns

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.errors import ModelError
+from attnflow.evaluation.extras import EXTRAS, Asked
 from attnflow.evaluation.ranking import Ranking, members, ranking
 from attnflow.evaluation.removal import OPERATORS
 from attnflow.methods import Method, Question, Scores
@@ -28,12 +29,14 @@ class Protocol:
         operators: Names of `OPERATORS`.
         granularity: "token" or "word".
         seed: Of ties, and of methods that draw numbers.
+        extras: Names of `EXTRAS`, metrics that cost more.
     """
 
     shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
     operators: tuple[str, ...] = ("mask", "delete")
     granularity: str = "token"
     seed: int = 0
+    extras: tuple[str, ...] = ()
 
     def counts(self, units: int) -> list[int]:
         """Units at each share."""
@@ -44,7 +47,7 @@ class Protocol:
 class Answer:
     """A method's scores for a question, and the seconds that they took, None if not measured."""
 
-    method: str
+    method: Method
     scores: Scores
     seconds: float | None
 
@@ -69,7 +72,7 @@ def answer(method: Method, question: Question, *, timed: bool = True) -> Answer:
             f"{method.name} gave scores of shape {scores.shape} for {len(question.ids)} tokens, or "
             f"not all finite, for the text {question.text.text!r:.60}."
         )
-    return Answer(method.name, scores, seconds if timed else None)
+    return Answer(method, scores, seconds if timed else None)
 
 
 def judged(
@@ -91,16 +94,27 @@ def judged(
     shaped = found[1:].reshape(len(operators), len(answers), 2, len(counts))
     return [
         {
-            "method": one.method,
+            "method": one.method.name,
             "units": len(units),
             "ties": round(rank.ties, 4),
             "seconds": None if one.seconds is None else round(one.seconds, 6),
             "log_p": float(found[0]),
             "removed": _named(protocol.operators, shaped[:, at, 0]),
             "kept": _named(protocol.operators, shaped[:, at, 1]),
+            "extras": _extras(question, one, protocol),
         }
         for at, (one, rank) in enumerate(zip(answers, rankings, strict=True))
     ]
+
+
+def _extras(question: Question, one: Answer, protocol: Protocol) -> dict[str, float]:
+    asked = Asked(
+        question, one.method, one.scores, protocol.operators, protocol.granularity, protocol.seed
+    )
+    found: dict[str, float] = {}
+    for name in protocol.extras:
+        found |= EXTRAS[name](asked)
+    return {name: round(value, 7) for name, value in found.items()}
 
 
 def _sets(rank: Ranking, counts: Sequence[int]) -> list[NDArray[np.bool_]]:
