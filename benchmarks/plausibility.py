@@ -8,6 +8,7 @@ goes on. The table goes to docs/results/plausibility.md.
 
 import argparse
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,15 @@ def measure(args: argparse.Namespace) -> list[dict]:
     passages = read_rationales(args.data / "eraser_movies" / "dev.jsonl", classifier)
     drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()
     wanted = [name for name in names("test")[0] if name not in MANY_PASSES]
-    journal = Journal(args.models / "plausibility.jsonl", {"texts": args.texts, "methods": wanted})
+    options = {"texts": args.texts, "methods": wanted, "model": args.model}
+    journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):
         if str(at) not in journal.records:
-            scores = {
-                name: answer(METHODS[name], passages[at].question, timed=False).scores
-                for name in wanted
-            }
+            question = replace(passages[at].question)  # what methods leave with it goes with it
+            scores = {name: answer(METHODS[name], question, timed=False).scores for name in wanted}
             journal.add({
                 "name": str(at),
+                "review": passages[at].review,
                 "right": passages[at].question.target == passages[at].example.label,
                 "auprc": {name: auprc(own, passages[at]) for name, own in scores.items()},
                 "f1": {name: token_f1(own, passages[at]) for name, own in scores.items()},
@@ -48,18 +49,26 @@ def measure(args: argparse.Namespace) -> list[dict]:
 def table(records: list[dict]) -> str:
     """Means with intervals, best first."""
     right = np.mean([record["right"] for record in records])
+    reviews = sorted({r["review"] for r in records})
     lines = [
         "# Plausibility on ERASER's movie reviews",
         "",
-        f"{len(records)} passages; the classifier agrees with the label on {right:.1%} of them.",
+        f"{len(records)} passages of {len(reviews)} reviews; the classifier agrees with the label on {right:.1%} of them.",
         "",
         "| method | AUPRC | token F1 | chosen one better by, AUPRC |",
         "|---|---|---|---|",
     ]
+    # Passages of a review are not independent: each review's mean counts once.
     values = {
-        kind: {name: np.array([r[kind][name] for r in records]) for name in records[0][kind]}
+        kind: {
+            name: np.array([
+                np.mean([r[kind][name] for r in records if r["review"] == review])
+                for review in reviews
+            ])
+            for name in records[0][kind]
+        }
         for kind in ("auprc", "f1")
-    }
+    }  # fmt: skip
     for name in sorted(values["auprc"], key=lambda n: -values["auprc"][n].mean()):
         own, f1 = estimate(values["auprc"][name]), estimate(values["f1"][name])
         better = estimate(values["auprc"][CHOSEN] - values["auprc"][name])

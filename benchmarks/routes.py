@@ -8,6 +8,7 @@ each route keeps beyond the flow's own capacities.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from attnflow.files import write_whole
 from attnflow.methods import Classifier
 
 REFERENCE = "cf4 capacity"
-SHORTEST_SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
+SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 
 
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
@@ -31,12 +32,14 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     model = EMBEDDED if name == "sst2" else str(args.models / name)
     classifier = Classifier(*models.load(model))
     questions = chosen(read_examples(file), classifier, limit=args.texts, most=args.most)
-    options = {"texts": args.texts, "most": args.most, "data": name, "shares": list(SHARES)}
+    options = {"texts": args.texts, "most": args.most, "data": name, "shares": list(SHARES),
+               "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
     for example, question in tqdm(questions, desc=f"routes {name}"):
         if str(example.index) not in journal.records:
+            own = replace(question)  # what routes leave with it goes with it
             found = {
-                route: surviving(question, edges(question), seed=example.index)
+                route: surviving(own, edges(own), seed=example.index)
                 for route, edges in ROUTES.items()
             }
             journal.add({
@@ -74,9 +77,7 @@ def _table(title: str, values: dict[str, np.ndarray]) -> list[str]:
     head = f"| {title} | " + " | ".join(f"{100 * share:g} %" for share in SHARES) + " |"
     rows = [
         f"| {route} | "
-        + " | ".join(
-            SHORTEST_SHOWN.format(e.mean, e.low, e.high) for e in map(estimate, of_share.T)
-        )
+        + " | ".join(SHOWN.format(e.mean, e.low, e.high) for e in map(estimate, of_share.T))
         + " |"
         for route, of_share in values.items()
     ]

@@ -3,11 +3,12 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from attnflow import InputError
+from attnflow import InputError, ModelError
 from attnflow.evaluation import (
     METRICS,
     Example,
@@ -169,6 +170,43 @@ def test_ties_are_broken_at_random_and_counted(question):
     assert ranking(scores, units, np.random.default_rng(0)).ties == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    (
+        {"shares": (0.1, 1.5)},
+        {"shares": (-0.3,)},
+        {"shares": ()},
+        {"operators": ("burn",)},
+        {"operators": ()},
+        {"granularity": "letter"},
+        {"extras": ("magic",)},
+    ),
+)
+def test_a_protocol_is_checked_at_once(bad):
+    with pytest.raises(InputError, match=f"{next(iter(bad))} must"):
+        Protocol(**bad)
+
+
+def test_a_method_that_fails_is_a_row_with_the_reason(asked, oracle, tmp_path):
+    def broken(question):
+        raise ModelError("this model has no such layer")
+
+    methods = [Method("broken", broken, ""), Method("oracle", oracle, "")]
+    rows = evaluate(RUN, asked, methods, tmp_path)
+    assert sum("failed" in row for row in rows) == 4
+    assert judgements(rows).methods == ("oracle",)
+    with pytest.raises(InputError, match="no rows of broken. this model has no such layer"):
+        judgements(rows, ["broken"])
+    assert len(evaluate(RUN, asked, methods, tmp_path)) == len(rows)
+
+
+def test_other_texts_are_another_run(asked, question, tmp_path):
+    evaluate(RUN, asked, [RANDOM], tmp_path)
+    other = [(asked[0][0], question("good good good")), *asked[1:]]
+    with pytest.raises(InputError, match="another texts"):
+        evaluate(RUN, other, [RANDOM], tmp_path)
+
+
 def test_shares_are_rounded_up():
     assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(10) == [1, 2, 5, 10]
     assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(3) == [1, 1, 2, 3]
@@ -191,7 +229,10 @@ def test_probabilities_do_not_depend_on_batch_mates(classifier, question):
 
 @pytest.fixture
 def asked(question):
-    return [(Example(7 * i, text, 1), question(text)) for i, text in enumerate(TEXTS)]
+    return [
+        (Example(7 * i, text, 1), replace(question(text), seed=7 * i))
+        for i, text in enumerate(TEXTS)
+    ]
 
 
 RUN = Run("model", "data.tsv", PROTOCOL)
@@ -254,6 +295,11 @@ def test_scores_from_elsewhere_are_judged_alike(asked, oracle, tmp_path):
     found = judgements(rows)
     for values in found.values.values():
         assert (values[found.methods.index("ours")] == values[found.methods.index("mine")]).all()
+    brought = {"mine": {0: np.ones(3)}}
+    with pytest.raises(InputError, match="must be 10 finite numbers"):
+        evaluate(RUN, asked, [ours], tmp_path / "other", brought=brought)
+    with pytest.raises(InputError, match="name of a method"):
+        evaluate(RUN, asked, [ours], tmp_path / "other", brought={"attcat": scores})
     for bad in ("mine", "mine=scores.txt"):
         with pytest.raises(InputError, match="scores must be"):
             read_scores(bad)
@@ -267,7 +313,8 @@ def test_extras_are_columns_of_their_own(asked, oracle, tmp_path):
     best = found.values["naopc", "mask"]
     assert best[0] == pytest.approx(1, abs=1e-5) and best[1] == pytest.approx(0, abs=1e-5)
     soft = found.values["soft_sufficiency", ""].mean(1)
-    assert soft[0] > soft[1] and found.values["max_sensitivity", ""].tolist() == [[0.0] * 4] * 2
+    assert soft[0] > soft[1]
+    assert found.values["max_sensitivity", ""].tolist() == [[0.0] * 4] * 2
     head = table(found, reference="oracle").splitlines()[2]
     for name in ("naopc mask", "naopc delete", "infidelity", "max_sensitivity"):
         assert f"| {name} |" in head
@@ -308,7 +355,8 @@ def test_an_estimate_of_a_clear_and_of_no_difference():
     clear, none = estimate(rng.normal(1, 1, 100)), estimate(rng.normal(0, 1, 100))
     assert clear.low > 0 and clear.p < 1e-3 and clear.wins > 0.7
     assert none.low < 0 < none.high and none.p > 0.05
-    assert estimate(np.zeros(5)).p == 1.0
+    assert estimate(np.zeros(5)).p == estimate(np.ones(1)).p == 1.0
+    assert 0 < estimate(np.ones(5)).p < 1e-3 and np.isnan(estimate(np.ones(1)).low)
 
 
 def test_holm_by_hand():

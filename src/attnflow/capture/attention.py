@@ -126,7 +126,7 @@ def _recorded_attention(
             f"The attention implementation '{IMPLEMENTATION}' works only inside attnflow.capture; "
             "load the model with 'sdpa' or 'eager' and hand it to capture()."
         )
-    _check_call(module, query, key, options)
+    check_call(module, query, key, options)
     if attention_mask is None and _is_causal(module, is_causal):
         ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
         attention_mask = ones.tril()[None, None]
@@ -138,7 +138,7 @@ def _recorded_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _check_call(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
+def check_call(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
     unknown = [name for name in _UNKNOWN_OPTIONS if options.get(name) is not None]
     if unknown:
         raise ModelError(

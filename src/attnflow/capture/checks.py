@@ -182,3 +182,9 @@ def check_neutral(neutral: object, inputs: Mapping[str, Tensor]) -> None:
             f"neutral must be a tensor of token ids of shape {tuple(ids.shape)}, got "
             f"{tuple(neutral.shape) if isinstance(neutral, Tensor) else type(neutral).__name__}."
         )
+
+
+def check_points(points: object) -> None:
+    """A path has at least one point."""
+    if not isinstance(points, int) or points < 1:
+        raise InputError(f"points must be an integer of at least 1, got {points!r}.")

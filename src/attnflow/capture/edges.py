@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from attnflow.capture.attention import attention_weights, boolean_mask, lent
+from attnflow.capture.attention import attention_weights, boolean_mask, check_call, lent
 from attnflow.errors import InputError, ModelError
 
 IMPLEMENTATION = "attnflow_edges"
@@ -61,8 +61,9 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
+    check_call(module, query, key, options)
     waiting = _KEPT.get()
     if not waiting:
         raise ModelError(

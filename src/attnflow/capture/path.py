@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, capture
-from attnflow.capture.checks import check_neutral
+from attnflow.capture.checks import check_neutral, check_points
 from attnflow.errors import ModelError
 from attnflow.targets import Explained, contrast
 
@@ -53,10 +53,11 @@ def path_capture(
         explained: As for `capture`.
 
     Raises:
-        InputError: As for `capture`, or `neutral` has another shape than the ids.
+        InputError: As for `capture`, `neutral` has another shape than the ids, or points < 1.
         ModelError: As for `capture`.
     """
     check_neutral(neutral, inputs)
+    check_points(points)
     table, device = model.get_input_embeddings(), next(model.parameters()).device
     with torch.no_grad():
         whole, masked = (table(ids.to(device)) for ids in (inputs["input_ids"], neutral))

@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
     add("--limit", type=count, metavar="N", help="most texts, drawn at random")
     add("--least", type=count, default=10, metavar="T", help="fewest tokens (%(default)s)")
     add("--most", type=count, default=256, metavar="T", help="most tokens (%(default)s)")
+    add("--noise", choices=("typos", "slang"), help="make a part of the words worse at first")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add = evaluate.add_argument_group("how").add_argument
     add("--shares", nargs="+", type=float, metavar="S", default=(0.1, 0.2, 0.3, 0.4, 0.5),
@@ -85,13 +86,22 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> None:
     from attnflow import models
     from attnflow.evaluation import Protocol, Run, chosen, evaluate, read_examples, read_scores
+    from attnflow.evaluation.noise import noisy
     from attnflow.methods import DEFAULT, Classifier, method
 
     methods = [method(name) for name in args.methods or DEFAULT]
-    protocol = Protocol(tuple(args.shares), tuple(args.operators), args.granularity, args.seed)
+    protocol = Protocol(
+        shares=tuple(args.shares),
+        operators=tuple(args.operators),
+        granularity=args.granularity,
+        seed=args.seed,
+        extras=tuple(args.extras),
+    )
     brought = dict(read_scores(item) for item in args.scores)
     examples = read_examples(args.data, split=args.split)
-    run = Run(args.model, args.data, protocol, args.limit, args.least, args.most)
+    if args.noise is not None:
+        examples = [noisy(example, args.noise, seed=args.seed) for example in examples]
+    run = Run(args.model, args.data, protocol, args.limit, args.least, args.most, args.noise)
     classifier = Classifier(*models.load(args.model, device=args.device))
     questions = chosen(
         examples, classifier, limit=args.limit, least=args.least, most=args.most, seed=args.seed

@@ -31,7 +31,7 @@ def _normalised_aopc(asked: Asked) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
     question = asked.question
     units = members(question, asked.granularity)
-    order = ranking(asked.scores, units, np.random.default_rng(asked.seed))
+    order = ranking(asked.scores, units, np.random.default_rng([asked.seed, question.seed]))
     found = {}
     for operator in asked.operators:
         limits = question.once(

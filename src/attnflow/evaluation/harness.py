@@ -6,22 +6,27 @@ whole; what a kill cut short at the end of the file is dropped when the run goes
 answer never depends on which others are asked, so methods can be added later.
 """
 
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attnflow.errors import InputError, StorageError
+import numpy as np
+
+from attnflow.errors import InputError, ModelError, StorageError, UnsolvedError
 from attnflow.evaluation.examples import Example
-from attnflow.evaluation.trial import Answer, Protocol, answer, judged
+from attnflow.evaluation.trial import BROUGHT, Answer, Protocol, answer, judged
 from attnflow.files import write_whole
-from attnflow.methods import Method, Question, Scores
+from attnflow.methods import METHODS, Method, Question, Scores, Variant
 
 ROWS, RUN = "rows.jsonl", "run.json"
+FIRST = 5  # texts by which a run is known again
 TIMED = 20  # examples at first, whose seconds are measured; later methods share passes of the model
 LIBRARIES = ("attnflow", "torch", "transformers", "numpy", "captum", "shap", "igraph")
 
@@ -38,6 +43,7 @@ class Run:
         protocol: How rankings are judged.
         limit: Most texts.
         least, most: Bounds of a text's tokens.
+        noise: What was done to the texts, a name of `NOISE`.
     """
 
     model: str
@@ -46,6 +52,7 @@ class Run:
     limit: int | None = None
     least: int = 10
     most: int = 256
+    noise: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """For JSON; paths by their last two parts, so that a run does not depend on a machine."""
@@ -80,38 +87,66 @@ def evaluate(
         InputError: The folder holds a run of something else.
         StorageError: The folder or a file in it cannot be written.
     """
-    rows = _opened(run, folder)
+    own = dict(brought or {})
+    _check_brought(own, questions, methods)
+    wanted = list({m.name: m for m in (*methods, *map(partial(_given, own), own))}.values())
+    rows = _opened(run, folder, questions)
     done = {(row["method"], row["example"]) for row in rows}
     if progress is not None:
-        wanted = {m.name for m in methods} | set(brought or {})
-        progress(sum(row["method"] in wanted for row in rows))
+        named = {m.name for m in wanted}
+        progress(sum(row["method"] in named for row in rows))
     with open(folder / ROWS, "a", encoding="utf-8") as file:
         for at, (example, kept) in enumerate(questions):
             question = replace(kept)  # what methods leave with it goes with it
-            asked = [m for m in methods if (m.name, example.index) not in done]
-            answers = [answer(m, question, timed=at < TIMED) for m in asked]
-            answers += _brought(example, question, brought or {}, done)
-            for row in _rows(example, question, answers, run.protocol):
+            asked = [m for m in wanted if (m.name, example.index) not in done]
+            asked = [m for m in asked if m.passes != BROUGHT or example.index in own[m.name]]
+            answers, failed = _answers(example, question, asked, timed=at < TIMED)
+            for row in failed + list(_rows(example, question, answers, run.protocol)):
                 rows.append(row)
                 file.write(json.dumps(row) + "\n")
             file.flush()
-            if progress is not None and answers:
-                progress(len(answers))
+            if progress is not None and asked:
+                progress(len(asked))
         os.fsync(file.fileno())
     return rows
 
 
-def _brought(
-    example: Example,
-    question: Question,
+def _check_brought(
     brought: Mapping[str, Mapping[int, Scores]],
-    done: set[tuple[str, int]],
-) -> list[Answer]:
-    return [
-        answer(Method(name, lambda _, own=scores[example.index]: own, ""), question, timed=False)  # type: ignore[misc]
-        for name, scores in brought.items()
-        if example.index in scores and (name, example.index) not in done
-    ]
+    questions: Sequence[tuple[Example, Question]],
+    methods: Sequence[Method],
+) -> None:
+    """Scores made elsewhere have a name of their own, and a finite number for every token."""
+    taken = [name for name in brought if name in {m.name for m in methods} or name in METHODS]
+    if taken:
+        raise InputError(f"{taken[0]!r} is the name of a method: give your scores another.")
+    for name, scores in brought.items():
+        for example, question in questions:
+            own = scores.get(example.index)
+            if own is not None and not (own.shape == question.ids.shape and np.isfinite(own).all()):
+                raise InputError(
+                    f"the scores of {name!r} for example {example.index} must be "
+                    f"{len(question.ids)} finite numbers, one for each token, got {own.size}."
+                )
+
+
+def _given(brought: Mapping[str, Mapping[int, Scores]], name: str) -> Method:
+    """Scores made elsewhere as a method; a question's seed is its example's index."""
+    return Method(name, lambda question: brought[name][question.seed], BROUGHT)
+
+
+def _answers(
+    example: Example, question: Question, asked: Sequence[Method], *, timed: bool
+) -> tuple[list[Answer], list[Row]]:
+    """What the methods say, and a row for each that cannot, with the reason."""
+    answers, failed = [], []
+    for method in asked:
+        try:
+            one = answer(method, question, timed=timed and method.passes != BROUGHT)
+            answers.append(one)
+        except (ModelError, UnsolvedError) as error:
+            failed.append({"example": example.index, "method": method.name, "failed": str(error)})
+    return answers, failed
 
 
 def _rows(
@@ -124,14 +159,16 @@ def _rows(
         yield {**head, "tokens": len(question.ids), **row}
 
 
-def _opened(run: Run, folder: Path) -> list[Row]:
+def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]]) -> list[Row]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
-    path, settings = folder / RUN, run.settings()
+    path, settings = folder / RUN, {**run.settings(), "texts": _fingerprint(questions)}
+    record: dict[str, Any] = {"run": settings, "versions": [versions()]}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))["run"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        before = record["run"]
         differing = [key for key, value in settings.items() if before.get(key) != value]
         differing = [key for key in differing if key != "limit"]
         if differing:
@@ -140,9 +177,21 @@ def _opened(run: Run, folder: Path) -> list[Row]:
                 f"({before.get(differing[0])!r}, not {settings[differing[0]]!r}): name another "
                 "folder."
             )
-    record = {"run": settings, "versions": versions()}
+        if record["versions"][-1] != versions():
+            record["versions"].append(versions())
+        record["run"] = settings
     write_whole(path, json.dumps(record, indent=2) + "\n", overwrite=True)
     return _mended(folder / ROWS)
+
+
+def _fingerprint(questions: Sequence[tuple[Example, Question]]) -> str:
+    """Of the first texts as the model reads them and of what it says: other data, other number."""
+    content = hashlib.sha256()
+    for _, question in questions[:FIRST]:
+        whole = Variant(question.ids, np.ones(len(question.ids), bool))
+        found = question.classifier.log_probabilities([whole])[0]
+        content.update(question.ids.tobytes() + found.round(2).tobytes())
+    return content.hexdigest()[:16]
 
 
 def _mended(path: Path) -> list[Row]:

@@ -21,9 +21,10 @@ from attnflow.methods import Classifier, Question, Scores, Variant
 
 @dataclass(frozen=True)
 class Marked:
-    """A passage with its question, and `(t,)` bool, the tokens that people marked."""
+    """A passage of a review, with its question, and `(t,)` bool, the tokens that people marked."""
 
     example: Example
+    review: int
     question: Question
     rationale: NDArray[np.bool_]
 
@@ -43,12 +44,14 @@ def read_rationales(path: Path, classifier: Classifier, *, most: int = 256) -> l
     found = []
     try:
         reviews = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for review in reviews:
+        for number, review in enumerate(reviews):
             for words, marks in _passages(review, classifier, most):
-                found.append((words, marks, int(review["label"])))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+                found.append((number, words, marks, int(review["label"])))
+        marked = [_marked(at, *one, classifier) for at, one in enumerate(found)]
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is no file of reviews with rationales: {error!r}.") from error
-    marked = [_marked(at, *one, classifier) for at, one in enumerate(found)]
     return [one for one in marked if 0 < one.rationale.sum() < one.question.ordinary.sum()]
 
 
@@ -73,7 +76,12 @@ def _passages(
 
 
 def _marked(
-    at: int, words: Sequence[str], marks: Sequence[int], label: int, classifier: Classifier
+    at: int,
+    review: int,
+    words: Sequence[str],
+    marks: Sequence[int],
+    label: int,
+    classifier: Classifier,
 ) -> Marked:
     text = classifier.encode(" ".join(words))
     characters = np.zeros(len(text.text), bool)
@@ -86,11 +94,16 @@ def _marked(
     whole = Variant(ids, np.ones(len(ids), bool))
     target = int(classifier.log_probabilities([whole])[0].argmax())
     question = Question(classifier, text, target, seed=at)
-    return Marked(Example(at, text.text, label), question, rationale & question.ordinary)
+    own = rationale & question.ordinary
+    return Marked(Example(at, text.text, label), review, question, own)
 
 
 def auprc(scores: Scores, marked: Marked) -> float:
-    """Area under the precision-recall curve of the scores against the marked tokens, 0 to 1."""
+    """Area under the precision-recall curve of the scores, as average precision, 0 to 1.
+
+    ERASER joins the curve's points by straight lines, which gives constant scores (1 + p) / 2 for a
+    share p of marked tokens instead of p.
+    """
     try:
         from sklearn.metrics import average_precision_score
     except ImportError as error:

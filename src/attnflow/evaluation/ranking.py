@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from attnflow.errors import InputError
 from attnflow.methods.question import Question, Scores
 
+GRANULARITIES = ("token", "word")
+
 
 @dataclass(frozen=True)
 class Ranking:

@@ -41,12 +41,18 @@ def judgements(rows: Sequence[Row], methods: Sequence[str] | None = None) -> Jud
         InputError: There are no rows, none of a method, or no example that all methods have.
     """
     found: dict[str, dict[int, Row]] = {}
+    failed: dict[str, str] = {}
     for row in rows:
-        found.setdefault(row["method"], {})[row["example"]] = row
+        if "failed" in row:
+            failed.setdefault(row["method"], row["failed"])
+        else:
+            found.setdefault(row["method"], {})[row["example"]] = row
     names = tuple(methods if methods is not None else found)
     missing = [name for name in names if name not in found]
     if missing or not names:
-        raise InputError(f"the run has no rows of {missing[0] if missing else 'any method'}.")
+        wanted = missing[0] if missing else "any method"
+        why = f" {failed[wanted]}" if wanted in failed else ""
+        raise InputError(f"the run has no rows of {wanted}.{why}")
     common = sorted(set.intersection(*(set(found[name]) for name in names)))
     if not common:
         raise InputError("no example has rows of all these methods.")

@@ -23,7 +23,7 @@ class Estimate:
     Attributes:
         mean: Of the examples.
         low, high: Ends of the interval.
-        p: Two-sided p-value of a mean of 0, not smaller than 1 / resamples.
+        p: Two-sided p-value of a mean of 0, by the bootstrap, not smaller than 2 / resamples.
         wins: Share of examples above 0, ties counting half.
         n: Examples.
     """
@@ -50,8 +50,10 @@ def estimate(values: Values, *, seed: int = 0) -> Estimate:
         ) from error
     n, mean = len(values), float(values.mean())
     wins = float((values > 0).mean() + 0.5 * (values == 0).mean())
-    if n < 2 or np.ptp(values) == 0:
-        return Estimate(mean, mean, mean, 0.0 if mean else 1.0, wins, n)
+    if n < 2:
+        return Estimate(mean, float("nan"), float("nan"), 1.0, wins, n)
+    if np.ptp(values) == 0:
+        return Estimate(mean, mean, mean, 2 / RESAMPLES if mean else 1.0, wins, n)
     found = bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, method="BCa", batch=500,
         rng=np.random.default_rng(seed),

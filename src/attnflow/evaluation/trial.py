@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.errors import ModelError
+from attnflow.errors import InputError, ModelError
 from attnflow.evaluation.extras import EXTRAS, Asked
-from attnflow.evaluation.ranking import Ranking, members, ranking
+from attnflow.evaluation.ranking import GRANULARITIES, Ranking, members, ranking
 from attnflow.evaluation.removal import OPERATORS
 from attnflow.methods import Method, Question, Scores
+
+BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Protocol:
         shares: Of the units, to be removed or kept, inside (0, 1]; rounded up to whole units.
         operators: Names of `OPERATORS`.
         granularity: "token" or "word".
-        seed: Of ties, and of methods that draw numbers.
+        seed: Of ties, together with the example's own seed.
         extras: Names of `EXTRAS`, metrics that cost more.
     """
 
@@ -37,6 +39,18 @@ class Protocol:
     granularity: str = "token"
     seed: int = 0
     extras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shares or not all(0 < share <= 1 for share in self.shares):
+            raise InputError(f"shares must lie inside (0, 1], got {self.shares!r}.")
+        for what, names, known in (
+            ("operators", self.operators, tuple(OPERATORS)),
+            ("granularity", (self.granularity,), GRANULARITIES),
+            ("extras", self.extras, tuple(EXTRAS)),
+        ):
+            unknown = [name for name in names if name not in known]
+            if unknown or (what == "operators" and not names):
+                raise InputError(f"{what} must be of {', '.join(known)}, got {names!r}.")
 
     def counts(self, units: int) -> list[int]:
         """Units at each share."""
@@ -113,7 +127,8 @@ def _extras(question: Question, one: Answer, protocol: Protocol) -> dict[str, fl
     )
     found: dict[str, float] = {}
     for name in protocol.extras:
-        found |= EXTRAS[name](asked)
+        if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again
+            found |= EXTRAS[name](asked)
     return {name: round(value, 7) for name, value in found.items()}
 
 
@@ -123,6 +138,4 @@ def _sets(rank: Ranking, counts: Sequence[int]) -> list[NDArray[np.bool_]]:
 
 
 def _named(names: Sequence[str], values: Scores) -> dict[str, list[float]]:
-    return {
-        name: [round(float(v), 7) for v in row] for name, row in zip(names, values, strict=True)
-    }
+    return {name: row.tolist() for name, row in zip(names, values, strict=True)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnflow.methods.exact import values_from
-from attnflow.methods.internals import Internals, internals
+from attnflow.methods.internals import Forward, Internals, forward, internals
 from attnflow.methods.question import Question, Scores
 
 READ = 0  # the token that the classifier reads
@@ -17,13 +17,13 @@ READ = 0  # the token that the classifier reads
 
 def raw_attention(question: Question) -> Scores:
     """A[L, CLS, j], mean over heads, and 0 for the token read."""
-    row = internals(question).mean_attention[-1, READ]
+    row = forward(question).mean_attention[-1, READ]
     return _without_read(row)
 
 
 def rollout(question: Question) -> Scores:
     """(0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I), in the row of the token read."""
-    return as_scores(rolled_out(residual_attention(internals(question)))[READ])
+    return as_scores(rolled_out(residual_attention(forward(question)))[READ])
 
 
 def attention_flow(question: Question) -> Scores:
@@ -32,7 +32,7 @@ def attention_flow(question: Question) -> Scores:
     Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
-    capacities = residual_attention(internals(question)).double().numpy()
+    capacities = residual_attention(forward(question)).double().numpy()
     return values_from(capacities, READ)
 
 
@@ -70,7 +70,7 @@ def _cat(found: Internals) -> Tensor:
     return (found.hidden * found.hidden_gradient)[:-1].sum(-1)
 
 
-def residual_attention(found: Internals) -> Tensor:
+def residual_attention(found: Forward) -> Tensor:
     """`(layers, t, t)` 0.5 A + 0.5 I, A being the mean over heads."""
     attention = found.mean_attention
     return 0.5 * attention + 0.5 * torch.eye(attention.shape[-1])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnflow.errors import ModelError
 from attnflow.methods.attention import READ, as_scores, rolled_out
-from attnflow.methods.internals import internals
+from attnflow.methods.internals import forward
 from attnflow.methods.question import Question, Scores
 
 
@@ -44,10 +44,15 @@ class _Layer:
         return found
 
     def edges(self) -> tuple[Tensor, Tensor]:
-        """`(t, t, d)` part of each key in each query's sum before the first norm; and that sum."""
-        own = torch.diag_embed(self.input.T).permute(1, 2, 0)  # (i, j, d), nothing off the diagonal
-        parts = self.mixed(own) + own
-        return parts, parts.sum(1) + self.attention_bias
+        """`(t, t, d)` part of each key in each query's sum before the first norm; and that sum.
+
+        The values' bias is the keys', the output's is no token's.
+        """
+        attend, dense = self.block.attention.self, self.block.attention.output.dense
+        values = attend.value(self.input).unflatten(-1, (len(self.attention), -1))
+        mixed = torch.einsum("hij,jhd->ijhd", self.attention, values).flatten(2) @ dense.weight.T
+        parts = mixed + torch.diag_embed(self.input.T).permute(1, 2, 0)
+        return parts, parts.sum(1) + dense.bias
 
 
 @torch.no_grad()
@@ -91,7 +96,7 @@ def globenc(question: Question) -> Scores:
 
 @torch.no_grad()
 def decompx(question: Question) -> Scores:
-    """The part of the explained logit that each token's vectors end in."""
+    """The part of the explained number that each token's vectors end in."""
     layers = _layers(question)
     head = question.classifier.model
     parts = torch.diag_embed(layers[0].input.T).permute(1, 2, 0)
@@ -107,9 +112,17 @@ def decompx(question: Question) -> Scores:
         parts = _behind_norm(block.output.LayerNorm, outer + parts)
     pooler = head.bert.pooler.dense
     pooled = _activated(torch.tanh, _with_bias(parts @ pooler.weight.T, pooler.bias))
-    row = head.classifier.weight[question.target]
-    logit = _with_bias(pooled @ row[:, None], head.classifier.bias[question.target, None])
+    row, bias = _explained_row(question, head.classifier)
+    logit = _with_bias(pooled @ row[:, None], bias[None])
     return as_scores(logit[0, :, 0])
+
+
+def _explained_row(question: Question, linear: Any) -> tuple[Tensor, Tensor]:
+    """Weights `(d,)` and bias of the explained number, linear in the logits around the text's."""
+    with torch.enable_grad():
+        logits = forward(question).logits.detach()[None].requires_grad_()
+        (slopes,) = torch.autograd.grad(question.value(logits)[0], logits)
+    return slopes[0] @ linear.weight, slopes[0] @ linear.bias
 
 
 def _layers(question: Question) -> list[_Layer]:
@@ -118,7 +131,7 @@ def _layers(question: Question) -> list[_Layer]:
         raise ModelError(
             f"this decomposition is written for BERT's layers, got {model.config.model_type!r}."
         )
-    found = internals(question)
+    found = forward(question)
     computed = zip(model.bert.encoder.layer, found.attention, found.hidden[:-1], strict=True)
     return [_Layer(*one) for one in computed]
 

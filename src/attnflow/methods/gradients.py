@@ -7,6 +7,8 @@ al. (2017); Kokhlikyan et al. (2020) for captum.
 """
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,52 +24,51 @@ AT_ONCE = 10  # points of a path in one pass
 
 
 def gradient(question: Question) -> Scores:
-    """Euclidean length of the gradient of the logit."""
-    embeddings = _embeddings(question)
-    found = (
-        _captum()
-        .Saliency(_logits(question))
-        .attribute(embeddings, target=question.target, abs=False)
-    )
+    """Euclidean length of the gradient."""
+    found = _captum().Saliency(_value(question)).attribute(_embeddings(question), abs=False)
     return as_scores(found[0].norm(dim=-1))
 
 
 def gradient_x_input(question: Question) -> Scores:
     """Gradient times embedding."""
-    return _attributed(question, _captum().InputXGradient(_logits(question)))
+    return _attributed(question, _captum().InputXGradient(_value(question)))
 
 
 def integrated_gradients(question: Question) -> Scores:
     """Fifty points from the masked text to the text."""
-    method = _captum().IntegratedGradients(_logits(question), multiply_by_inputs=True)
+    method = _captum().IntegratedGradients(_value(question), multiply_by_inputs=True)
     return _attributed(
         question, method, baselines=_baseline(question), n_steps=STEPS, internal_batch_size=AT_ONCE
     )
 
 
 def smoothgrad(question: Question) -> Scores:
-    """Gradient times embedding, mean of 25 noisy inputs."""
+    """Euclidean length of the mean gradient of 25 noisy inputs."""
     captum = _captum()
     torch.manual_seed(question.seed)
-    return _attributed(
-        question,
-        captum.NoiseTunnel(captum.InputXGradient(_logits(question))),
+    found = captum.NoiseTunnel(captum.Saliency(_value(question))).attribute(
+        _embeddings(question),
         nt_samples=DRAWS,
         nt_samples_batch_size=AT_ONCE // 2,
         stdevs=NOISE * float(_embeddings(question).detach().std()),
+        abs=False,
     )
+    return as_scores(found[0].norm(dim=-1))
 
 
 def deeplift(question: Question) -> Scores:
-    """DeepLift against the masked text; products and softmax keep their gradients."""
-    method = _captum().DeepLift(_Logits(question))
-    with warnings.catch_warnings():
+    """DeepLift against the masked text: the rescale rule at activations, gradients at all else.
+
+    captum has no rule for products, softmax and layer norms, so it is not complete here.
+    """
+    method = _captum().DeepLift(_Value(question))
+    with warnings.catch_warnings(), _rescaled_activations(question.classifier.model):
         warnings.filterwarnings("ignore", message="(?s).*hooks and attributes")  # which it removes
         return _attributed(question, method, baselines=_baseline(question))
 
 
 def _attributed(question: Question, method: Any, **options: Any) -> Scores:
-    found = method.attribute(_embeddings(question), target=question.target, **options)
+    found = method.attribute(_embeddings(question), **options)
     return as_scores(found[0].sum(-1))
 
 
@@ -79,19 +80,34 @@ def _baseline(question: Question) -> Tensor:
     return question.classifier.embeddings(question.neutral_ids)
 
 
-def _logits(question: Question) -> Any:
-    return question.classifier.logits
+def _value(question: Question) -> Callable[[Tensor], Tensor]:
+    return lambda embeddings: question.value(question.classifier.logits(embeddings))
 
 
-class _Logits(nn.Module):
-    """The classifier as a module that takes embeddings, as DeepLift wants it."""
+class _Value(nn.Module):
+    """The explained number as a module that takes embeddings, as DeepLift wants it."""
 
     def __init__(self, question: Question) -> None:
         super().__init__()
-        self.model, self._logits = question.classifier.model, question.classifier.logits
+        self.model, self._value = question.classifier.model, _value(question)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        return self._logits(embeddings)
+        return self._value(embeddings)
+
+
+@contextmanager
+def _rescaled_activations(model: Any) -> Iterator[None]:
+    """Let captum's DeepLift know the activations of transformers, meanwhile."""
+    from captum.attr._core import deep_lift
+
+    known = deep_lift.SUPPORTED_NON_LINEAR
+    own = {type(m) for m in model.modules() if type(m).__name__.endswith("Activation")} - set(known)
+    known.update(dict.fromkeys(own, deep_lift.nonlinear))
+    try:
+        yield
+    finally:
+        for kind in own:
+            del known[kind]
 
 
 def _captum() -> Any:

@@ -18,11 +18,11 @@ from attnflow.methods.question import Question
 
 @dataclass(frozen=True)
 class Internals:
-    """All detached.
+    """All detached, on the CPU.
 
     Attributes:
         attention: `(layers, heads, t, t)`, as [l, h, query, key]; rows sum to 1.
-        gradient: The same shape, of the explained logit.
+        gradient: The same shape, of the explained number.
         hidden: `(layers + 1, t, d)`, the inputs of the blocks, and the last output.
         hidden_gradient: The same shape.
     """
@@ -38,29 +38,41 @@ class Internals:
         return self.attention.mean(1)
 
 
+@dataclass(frozen=True)
+class Forward:
+    """What a forward pass alone shows, as `Internals`, and the `logits` `(classes,)`."""
+
+    attention: Tensor
+    hidden: Tensor
+    logits: Tensor
+
+    @property
+    def mean_attention(self) -> Tensor:
+        """`(layers, t, t)` mean over heads."""
+        return self.attention.mean(1)
+
+
+def forward(question: Question) -> Forward:
+    """Run the model once forward."""
+    return question.once("forward", lambda: _forward(question))
+
+
 def internals(question: Question) -> Internals:
     """Run the model once forward and once backward."""
     return question.once("internals", lambda: _internals(question))
 
 
+def _forward(question: Question) -> Forward:
+    with torch.no_grad():
+        output = _output(question, question.classifier.embeddings(question.ids))
+    return Forward(_joined(output.attentions), _joined(output.hidden_states), output.logits[0])
+
+
 def _internals(question: Question) -> Internals:
-    classifier = question.classifier
-    with eager(classifier.model), torch.enable_grad():
-        embeddings = classifier.embeddings(question.ids).requires_grad_()
-        output = classifier.model(
-            inputs_embeds=embeddings,
-            attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.int64),
-            output_attentions=True,
-            output_hidden_states=True,
-        )
-        if not output.attentions or output.attentions[0] is None:
-            raise ModelError(
-                f"{type(classifier.model).__name__} returns no attention weights, which this "
-                "method needs."
-            )
+    with torch.enable_grad():
+        output = _output(question, question.classifier.embeddings(question.ids).requires_grad_())
         wanted = (*output.attentions, *output.hidden_states)
-        logit = output.logits[0, question.target]
-        gradients = torch.autograd.grad(logit, wanted, allow_unused=False)
+        gradients = torch.autograd.grad(question.value(output.logits)[0], wanted)
     layers = len(output.attentions)
     return Internals(
         attention=_joined(output.attentions),
@@ -70,13 +82,31 @@ def _internals(question: Question) -> Internals:
     )
 
 
+def _output(question: Question, embeddings: Tensor) -> Any:
+    model = question.classifier.model
+    with eager(model):
+        output = model(
+            inputs_embeds=embeddings,
+            attention_mask=torch.ones(embeddings.shape[:2], device=embeddings.device).long(),
+            output_attentions=True,
+            output_hidden_states=True,
+        )
+    if not output.attentions or output.attentions[0] is None:
+        raise ModelError(
+            f"{type(model).__name__} returns no attention weights, which this method needs."
+        )
+    return output
+
+
 def _joined(parts: Any) -> Tensor:
-    return torch.cat([part.detach() for part in parts])
+    return torch.cat([part.detach().cpu() for part in parts])
 
 
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
     """Eager attention, and what the model had before afterwards."""
+    if not hasattr(model, "set_attn_implementation"):
+        raise ModelError(f"{type(model).__name__} has no attention of transformers to look into.")
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

@@ -1,7 +1,7 @@
 """Methods that ask the model about masked texts: occlusion, LIME, KernelSHAP and partition SHAP.
 
 Features are the ordinary tokens, a missing one being [MASK]; special tokens stay. The number
-explained is the probability of the class. Surrogates get ten texts a token, and 200 at least.
+explained is the probability of the class. Surrogates get twenty texts a token, and 500 at least.
 Sources: Zeiler & Fergus (2014), Ribeiro et al. (2016), Lundberg & Lee (2017); captum and shap.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from attnflow.errors import MissingExtraError
 from attnflow.methods.question import Question, Scores
 
-SAMPLES_A_TOKEN, LEAST_SAMPLES = 10, 200
+SAMPLES_A_TOKEN, LEAST_SAMPLES = 20, 500
 AT_ONCE = 256
 KERNEL_WIDTH = 0.75  # of LIME's distance, the share of tokens that is missing
 
@@ -36,6 +36,7 @@ def lime(question: Question) -> Scores:
         _forward(question),
         interpretable_model=models.SkLearnRidge(alpha=1.0),
         similarity_func=_nearness,
+        perturb_func=_some_missing,
     )
     return _surrogate(question, method)
 
@@ -55,7 +56,8 @@ def partition_shap(question: Question) -> Scores:
     explainer = shap.PartitionExplainer(
         lambda present: _asked(question, present.astype(bool)), _Neighbours(n)
     )
-    found = explainer(np.ones((1, n)), max_evals=_samples(question), silent=True)
+    np.random.seed(question.seed % 2**32)  # shap draws from numpy's own state
+    found = explainer(np.ones((1, n)), max_evals=_samples(question), fixed_context=1, silent=True)
     return _spread(question, found.values[0])
 
 
@@ -109,6 +111,13 @@ def _forward(question: Question) -> Any:
         return torch.from_numpy(_asked(question, present.numpy() > 0.5))
 
     return probability
+
+
+def _some_missing(_: Tensor, **options: Any) -> Tensor:
+    """`(1, n)` presences, the number of missing tokens drawn first, as LIME has it for text."""
+    n = int(options["num_interp_features"])
+    missing = torch.randperm(n)[: int(torch.randint(1, n + 1, ()))]
+    return torch.ones(1, n).index_fill(1, missing, 0.0)
 
 
 def _nearness(original: Tensor, perturbed: Tensor, *_: Any, **__: Any) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from attnflow import models
 from attnflow.batches import neutral_token
 from attnflow.errors import InputError
+from attnflow.targets import EXPLAINED
 from attnflow.tokens import EncodedText, encode
 
 TOKENS_AT_ONCE = 8192  # of a forward pass, padding included
@@ -131,12 +132,20 @@ class Question:
         text: The text, of t tokens.
         target: The class.
         seed: Of methods that draw numbers.
+        explained: Of the class, a name of `targets.EXPLAINED`: the number that gradients are taken
+            of, the same for all methods.
     """
 
     classifier: Classifier
     text: EncodedText
     target: int
     seed: int = 0
+    explained: str = "contrast"
+
+    def value(self, logits: Tensor) -> Tensor:
+        """`(batch,)` the explained number of `(batch, classes)` logits."""
+        target = torch.full((len(logits),), self.target, device=logits.device)
+        return EXPLAINED[self.explained](logits, target)
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:

@@ -8,17 +8,17 @@ explained, where on the way from the masked text the gradient is taken, and how 
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from attnflow.capture import Capture, capture, path_capture
+from attnflow.capture import POINTS, Capture, capture, path_capture
 from attnflow.capture.families import conservative_family, watch_residual_stream
 from attnflow.errors import ModelError
 from attnflow.methods.attention import residual_attention
 from attnflow.methods.decomposition import edge_nearness, edge_norms
-from attnflow.methods.internals import internals
+from attnflow.methods.internals import forward, internals
 from attnflow.methods.question import Question
 from attnflow.targets import EXPLAINED
 
@@ -68,30 +68,29 @@ def _captured(name: str) -> Callable[[Question], Signed]:
     return tensor
 
 
-def conservative(points: int = 1, explained: str = "logit") -> Callable[[Question], Signed]:
+def conservative(points: int = 1, explained: str | None = None) -> Callable[[Question], Signed]:
     """Frozen effects of attention and residual edges, mean over points on the way from the mask.
 
     Args:
         points: From 1 / points of the way to the whole of it, the text itself.
-        explained: A name of `targets.EXPLAINED`.
+        explained: A name of `targets.EXPLAINED`, the question's own when None.
     """
 
     def tensor(question: Question) -> Signed:
-        return question.once(
-            f"cf {points} {explained}", lambda: _path_mean(question, points, explained)
-        )
+        asked = question if explained is None else replace(question, explained=explained)
+        return question.once(f"cf {points} {explained}", lambda: _path_mean(asked, points))
 
     return tensor
 
 
-def _path_mean(question: Question, points: int, explained: str) -> Signed:
+def _path_mean(question: Question, points: int) -> Signed:
     found = path_capture(
         question.classifier.model,
         {"input_ids": torch.from_numpy(question.ids)[None]},
         torch.from_numpy(question.neutral_ids)[None],
         torch.tensor([question.target]),
         points=points,
-        explained=EXPLAINED[explained],
+        explained=EXPLAINED[question.explained],
     )
     if found.signed is None or found.residual is None:
         raise ModelError("the capture of a path came without its effects.")
@@ -101,7 +100,10 @@ def _path_mean(question: Question, points: int, explained: str) -> Signed:
 def _capture(question: Question, name: str) -> Capture:
     ids = torch.from_numpy(question.ids)[None]
     target = torch.tensor([question.target])
-    return capture(question.classifier.model, {"input_ids": ids}, target, tensor=name)
+    explained = EXPLAINED[question.explained]
+    return capture(
+        question.classifier.model, {"input_ids": ids}, target, tensor=name, explained=explained
+    )
 
 
 def heads_summed(question: Question) -> Signed:
@@ -118,7 +120,7 @@ def heads_absolute(question: Question) -> Signed:
 
 def attention_and_residual(question: Question) -> Signed:
     """0.5 A + 0.5 I, as rollout has it."""
-    return Signed(residual_attention(internals(question)).double())
+    return Signed(residual_attention(forward(question)).double())
 
 
 def effects_and_residual(question: Question) -> Signed:
@@ -127,8 +129,8 @@ def effects_and_residual(question: Question) -> Signed:
     with ExitStack() as stack:
         stream = watch_residual_stream(model, conservative_family(model), stack)
         embeddings = question.classifier.embeddings(question.ids).requires_grad_()
-        logit = question.classifier.logits(embeddings)[0, question.target]
-    gradients = torch.autograd.grad(logit, stream.outputs)
+        value = question.value(question.classifier.logits(embeddings))[0]
+    gradients = torch.autograd.grad(value, stream.outputs)
     pairs = zip(gradients, stream.streams, strict=True)
     residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs])
     return Signed(heads_summed(question).attention, residual.double())
@@ -186,15 +188,13 @@ TENSORS: dict[str, Callable[[Question], Signed]] = {
     "alti": nearness,
     "cf-alti": gated_nearness,
     "cf": conservative(),
-    "cf-contrast": conservative(1, "contrast"),
-    "cf2": conservative(2),
-    "cf4": conservative(4),
-    "cf8": conservative(8),
-    "cf4-contrast": conservative(4, "contrast"),
+    "cf-logit": conservative(1, "logit"),
     "cf-balanced": balanced(conservative()),
     "cf2-balanced": balanced(conservative(2)),
-    "cf4-balanced": balanced(conservative(4)),
+    "cf4": conservative(4),
+    "cf4-logit": conservative(4, "logit"),
+    "bcf": balanced(conservative(POINTS)),
+    "bcf-logit": balanced(conservative(POINTS, "logit")),
     "cf8-balanced": balanced(conservative(8)),
-    "bcf": balanced(conservative(4, "contrast")),
     "cf-root": powered(conservative(), 0.5),
 }
