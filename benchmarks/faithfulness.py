@@ -102,7 +102,7 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     classifier = Classifier(*models.load(model))
     questions = chosen(read_examples(file), classifier, limit=limit)
     plain, few = names(phase)
-    for wanted, asked in ((plain, questions), (few, questions[: args.texts or data.few])):
+    for wanted, asked in ((plain, questions), (few, questions[: args.few or data.few])):
         methods = [METHODS[method] for method in wanted]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
             evaluate(run, asked, methods, folder, progress=bar.update)
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--texts", type=int, help="of each data set, instead of its own number")
+    parser.add_argument("--few", type=int, help="of these for methods of thousands of passes")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()

@@ -53,7 +53,8 @@ def table(records: list[dict]) -> str:
     lines = [
         "# Plausibility on ERASER's movie reviews",
         "",
-        f"{len(records)} passages of {len(reviews)} reviews; the classifier agrees with the label on {right:.1%} of them.",
+        f"{len(records)} passages of {len(reviews)} reviews; the classifier agrees with the label "
+        f"on {right:.1%} of them.",
         "",
         "| method | AUPRC | token F1 | chosen one better by, AUPRC |",
         "|---|---|---|---|",
