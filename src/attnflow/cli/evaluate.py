@@ -90,6 +90,9 @@ def _measure(args: argparse.Namespace) -> None:
     from attnflow.methods import DEFAULT, Classifier, method
 
     methods = [method(name) for name in args.methods or DEFAULT]
+    shown = {m.name for m in methods} | {item.partition("=")[0] for item in args.scores}
+    if args.reference is not None and args.reference not in shown:
+        raise InputError(f"the reference {args.reference!r} is not among the methods measured.")
     protocol = Protocol(
         shares=tuple(args.shares),
         operators=tuple(args.operators),
