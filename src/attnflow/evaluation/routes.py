@@ -16,6 +16,7 @@ from torch import Tensor
 from attnflow.capture import only_edges
 from attnflow.methods import Question, Scores
 from attnflow.methods.internals import internals
+from attnflow.methods.readings import walked
 from attnflow.methods.tensors import TENSORS, Signed
 from attnflow.solver import maximum_flow
 
@@ -68,13 +69,7 @@ def _walk(tensor: str) -> Callable[[Question], Tensor]:
 
     def route(question: Question) -> Tensor:
         edges = TENSORS[tensor](question)
-        capacities = edges.positive
-        visits, sent = capacities[-1].sum(-1), []
-        for layer in capacities.flip(0):
-            share = layer / layer.sum(-1, keepdim=True).clamp(min=1e-300)
-            sent.append(visits[:, None] * share)
-            visits = sent[-1].sum(0)
-        return _of_attention(edges, torch.stack(sent[::-1]))
+        return _of_attention(edges, walked(edges.positive)[1])
 
     return route
 

@@ -17,30 +17,14 @@ from attnflow.methods.question import Question
 
 
 @dataclass(frozen=True)
-class Internals:
-    """All detached, on the CPU.
+class Forward:
+    """What a forward pass shows. All detached, on the CPU.
 
     Attributes:
         attention: `(layers, heads, t, t)`, as [l, h, query, key]; rows sum to 1.
-        gradient: The same shape, of the explained number.
         hidden: `(layers + 1, t, d)`, the inputs of the blocks, and the last output.
-        hidden_gradient: The same shape.
+        logits: `(classes,)`.
     """
-
-    attention: Tensor
-    gradient: Tensor
-    hidden: Tensor
-    hidden_gradient: Tensor
-
-    @property
-    def mean_attention(self) -> Tensor:
-        """`(layers, t, t)` mean over heads."""
-        return self.attention.mean(1)
-
-
-@dataclass(frozen=True)
-class Forward:
-    """What a forward pass alone shows, as `Internals`, and the `logits` `(classes,)`."""
 
     attention: Tensor
     hidden: Tensor
@@ -50,6 +34,14 @@ class Forward:
     def mean_attention(self) -> Tensor:
         """`(layers, t, t)` mean over heads."""
         return self.attention.mean(1)
+
+
+@dataclass(frozen=True)
+class Internals(Forward):
+    """The same with gradients of the explained number, each of its value's shape."""
+
+    gradient: Tensor
+    hidden_gradient: Tensor
 
 
 def forward(question: Question) -> Forward:
@@ -65,7 +57,9 @@ def internals(question: Question) -> Internals:
 def _forward(question: Question) -> Forward:
     with torch.no_grad():
         output = _output(question, question.classifier.embeddings(question.ids))
-    return Forward(_joined(output.attentions), _joined(output.hidden_states), output.logits[0])
+    return Forward(
+        _joined(output.attentions), _joined(output.hidden_states), output.logits[0].cpu()
+    )
 
 
 def _internals(question: Question) -> Internals:
@@ -76,8 +70,9 @@ def _internals(question: Question) -> Internals:
     layers = len(output.attentions)
     return Internals(
         attention=_joined(output.attentions),
-        gradient=_joined(gradients[:layers]),
         hidden=_joined(output.hidden_states),
+        logits=output.logits[0].detach().cpu(),
+        gradient=_joined(gradients[:layers]),
         hidden_gradient=_joined(gradients[layers:]),
     )
 

@@ -44,12 +44,12 @@ def plain_flow(edges: Signed) -> Scores:
 
 def random_walk(edges: Signed) -> Scores:
     """Each node splits what it gets in proportion to its capacities downwards."""
-    return as_scores(_walk(edges.positive)[0])
+    return as_scores(walked(edges.positive)[0][0])
 
 
 def walk_throughput(edges: Signed) -> Scores:
     """Mean of the random walk's visits over all rows."""
-    return as_scores(_walk(edges.positive).mean(0))
+    return as_scores(walked(edges.positive)[0].mean(0))
 
 
 def shortest_path(edges: Signed) -> Scores:
@@ -121,14 +121,20 @@ def _throughput(capacities: Tensor) -> Tensor:
     return torch.cat([found.edges[0].sum(1), found.source[0][None]]).mean(0)
 
 
-def _walk(capacities: Tensor) -> Tensor:
-    """`(layers + 1, t)` visits of each row, 1 in all of them as long as a way leads on."""
+def walked(capacities: Tensor) -> tuple[Tensor, Tensor]:
+    """A random walk from the top, which splits at each node in proportion to its capacities.
+
+    Returns:
+        `(layers + 1, t)` visits of each row, 1 in all of them as long as a way leads on; and
+        `(layers, t, t)` what goes along each edge.
+    """
     start = capacities[-1].sum(-1)
-    visits = [start / start.sum().clamp(min=1e-300)]
+    visits, sent = [start / start.sum().clamp(min=1e-300)], []
     for layer in capacities.flip(0):
         share = layer / layer.sum(-1, keepdim=True).clamp(min=1e-300)
-        visits.append(visits[-1] @ share)
-    return torch.stack(visits[::-1])
+        sent.append(visits[-1][:, None] * share)
+        visits.append(sent[-1].sum(0))
+    return torch.stack(visits[::-1]), torch.stack(sent[::-1])
 
 
 def _scaled(capacities: Tensor) -> Tensor:
