@@ -64,6 +64,14 @@ ABLATIONS = {
     "bcf-logit": ("flow",),
     "bcf": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
 }
+FEWER = {
+    "af": ("flow",),
+    "gf": ("flow",),
+    "agf": ("flow", "walk", "sums"),
+    "cf": ("flow",),
+    "cf4": ("signed-first",),
+    "bcf": ("flow", "plain", "walk", "chefer", "sums", "first"),
+}
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
 
 
@@ -76,14 +84,15 @@ class Data:
     texts: int = 500
     screened: int = 100
     few: int = 100  # of methods that take thousands of passes
+    long: bool = False  # texts of hundreds of tokens: fewer ablations, judged in bfloat16
 
 
 DATA = {
     "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", texts=1000, few=500),
     "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", few=200),
-    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv"),
-    "amazon_polarity": Data("amazon_polarity/train.tsv", "amazon_polarity/test.tsv"),
-    "imdb": Data("imdb/train.tsv", "imdb/test.tsv"),
+    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", long=True),
+    "amazon_polarity": Data("amazon_polarity/train.tsv", "amazon_polarity/test.tsv", long=True),
+    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", long=True),
 }
 
 
@@ -98,10 +107,11 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     model = EMBEDDED if name == "sst2" else str(args.models / name)
     file = str(args.data / (data.train if phase == "screen" else data.test))
     limit = args.texts or (data.screened if phase == "screen" else data.texts)
-    run = Run(model, file, Protocol(), limit)
+    protocol = Protocol(precision="bfloat16" if data.long else "float32")
+    run = Run(model, file, protocol, limit)
     classifier = Classifier(*models.load(model))
     questions = chosen(read_examples(file), classifier, limit=limit)
-    plain, few = names(phase)
+    plain, few = names(name, phase)
     for wanted, asked in ((plain, questions), (few, questions[: args.few or data.few])):
         methods = [METHODS[method] for method in wanted]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
@@ -109,11 +119,12 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     return folder
 
 
-def names(phase: str) -> tuple[list[str], list[str]]:
+def names(name: str, phase: str) -> tuple[list[str], list[str]]:
     """Methods asked of all texts, and of some."""
     if phase == "screen":
         return [*REFERENCES, *crossed(SCREENED)], []
-    wanted = list(dict.fromkeys([*DEFAULT, *crossed(ABLATIONS)]))
+    ablations = FEWER if DATA[name].long else ABLATIONS
+    wanted = list(dict.fromkeys([*DEFAULT, *crossed(ablations)]))
     return [m for m in wanted if m not in MANY_PASSES], [m for m in wanted if m in MANY_PASSES]
 
 
@@ -122,7 +133,7 @@ def report(name: str, phase: str, folder: Path, out: Path) -> None:
     from attnflow.evaluation import read_rows
 
     rows = read_rows(folder)
-    plain, few = names(phase)
+    plain, few = names(name, phase)
     found = judgements(rows, plain)
     parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
     if few:

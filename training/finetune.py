@@ -127,7 +127,8 @@ def train(args: argparse.Namespace) -> None:
                 return_tensors="pt",
             )
             model.train()
-            logits = model(**inputs).logits
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bfloat16):
+                logits = model(**inputs).logits.float()
             loss = torch.nn.functional.cross_entropy(logits, torch.tensor([y for _, y in rows]))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -210,6 +211,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights")
     parser.add_argument("--every", type=int, default=200, help="steps between evaluations")
+    parser.add_argument("--bfloat16", action="store_true", help="twice as fast where a CPU has AMX")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

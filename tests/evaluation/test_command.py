@@ -61,6 +61,17 @@ def test_measure_go_on_and_report(run, reviews, tmp_path):
     assert sorted(f.name for f in figures.iterdir()) == ["curves.svg", "runtime.svg"]
 
 
+def test_the_preset_and_what_is_given_beside_it(run, reviews, tmp_path):
+    code, shown, _ = run(
+        *(reviews, "--out", tmp_path / "run", "--methods", "random", "--least", "5"),
+        *("--preset", "attcat", "--operators", "delete", "--metrics", "absolute_aopc"),
+    )
+    assert code == 0 and "| method | absolute_aopc delete | ties |" in shown
+    protocol = json.loads((tmp_path / "run" / "run.json").read_text())["run"]["protocol"]
+    assert protocol["operators"] == ["delete"] and protocol["granularity"] == "position"
+    assert protocol["target"] == "label" and len(protocol["shares"]) == 9
+
+
 def test_all_published_methods_by_default(run, reviews, tmp_path):
     code, shown, _ = run(reviews, "--out", tmp_path / "run", "--limit", "1", "--least", "5")
     assert code == 0

@@ -11,9 +11,11 @@ import pytest
 from attnflow import InputError, ModelError
 from attnflow.evaluation import (
     METRICS,
+    PRESETS,
     Example,
     Protocol,
     Run,
+    chosen,
     differences,
     estimate,
     evaluate,
@@ -29,8 +31,9 @@ from attnflow.evaluation.harness import ROWS
 from attnflow.evaluation.metrics import LOWER_IS_BETTER
 from attnflow.evaluation.ranking import members, ranking
 from attnflow.evaluation.removal import OPERATORS
+from attnflow.evaluation.statistics import trimmed_mean
 from attnflow.evaluation.trial import Answer, judged
-from attnflow.methods import METHODS, Method
+from attnflow.methods import METHODS, Method, Variant
 
 TEXTS = (
     "the good film a bad fine dull film",
@@ -53,6 +56,11 @@ def rows_of(questions, **scorers):
     return rows
 
 
+def signed(found):
+    """All metrics but the one that counts a rise of the probability like a fall."""
+    return [(key, values) for key, values in found.values.items() if key[0] != "absolute_aopc"]
+
+
 def test_an_oracle_is_best_and_its_opposite_worst(question, oracle):
     rng = np.random.default_rng(0)
     rows = rows_of(
@@ -62,7 +70,7 @@ def test_an_oracle_is_best_and_its_opposite_worst(question, oracle):
         other=lambda q: rng.random(len(q.ids)),
     )
     found = judgements(rows)
-    for (metric, _), values in found.values.items():
+    for (metric, _), values in signed(found):
         best, worst, other = values.mean(1) * (-1 if metric in LOWER_IS_BETTER else 1)
         assert best > other > worst, metric
 
@@ -74,7 +82,7 @@ def test_no_order_beats_the_oracle(question, oracle):
         for order in itertools.permutations(range(4))
     }
     found = judgements(rows_of([asked], oracle=oracle, **orders))
-    for (metric, _), values in found.values.items():
+    for (metric, _), values in signed(found):
         sign = -1 if metric in LOWER_IS_BETTER else 1
         assert (sign * values[0] >= sign * values - 1e-6).all(), metric
 
@@ -126,6 +134,7 @@ def test_two_words_by_hand(question):
         "sufficiency": p[1] - (p[3] + p[1]) / 2,
         "deletion_auc": (p[-2] + p[0]) / 2,
         "insertion_auc": (p[3] + p[1]) / 2,
+        "absolute_aopc": (p[1] - p[-2] + p[1] - p[0]) / 2,
     }
     assert set(expected) == set(METRICS)
     for name, value in expected.items():
@@ -144,6 +153,8 @@ def test_what_the_operators_remove(question):
     assert tokens("delete") == ["[CLS]", "the", "film", "[SEP]"]
     assert tokens("pad") == ["[CLS]", "the", "[PAD]", "film", "[SEP]"]
     assert OPERATORS["pad"](asked, removed).attended.tolist() == (~removed).tolist()
+    assert tokens("pad-attended") == tokens("pad")
+    assert OPERATORS["pad-attended"](asked, removed).attended.all()
 
 
 def test_special_tokens_are_never_removed_and_words_go_whole(question):
@@ -151,7 +162,7 @@ def test_special_tokens_are_never_removed_and_words_go_whole(question):
     units = members(asked, "token")
     assert units.shape == (3, 5) and not units[:, [0, -1]].any()
     scores = np.array([9.0, 1.0, 3.0, 2.0, 9.0])
-    order = ranking(scores, units, np.random.default_rng(0))
+    order = ranking(scores, units, asked.ordinary, np.random.default_rng(0))
     assert order.order.tolist() == [1, 2, 0]
     assert order.first(1).tolist() == [False, False, True, False, False]
     assert order.rest(1).tolist() == [False, True, False, True, False]
@@ -159,15 +170,58 @@ def test_special_tokens_are_never_removed_and_words_go_whole(question):
         members(asked, "letter")
 
 
+def test_special_tokens_among_positions_take_a_place_and_stay(question):
+    asked = question("the good film")
+    scores = np.array([9.0, 1.0, 3.0, 2.0, 8.0])
+    rng = np.random.default_rng(0)
+    order = ranking(scores, members(asked, "position"), asked.ordinary, rng)
+    assert order.order.tolist() == [0, 4, 2, 3, 1]
+    assert [order.first(n).sum() for n in range(6)] == [0, 0, 0, 1, 2, 3]
+    assert not order.rest(0)[[0, 4]].any()
+
+
+def test_the_protocol_of_attcat(classifier):
+    protocol = PRESETS["attcat"]
+    examples = [Example(i, text, label=1 - i % 2) for i, text in enumerate(TEXTS)]
+    found = chosen(examples, classifier, target=protocol.target)
+    assert {e.index: q.target for e, q in found} == {0: 1, 1: 0, 2: 1, 3: 0}
+    _, asked = found[0]
+    rising = np.arange(10.0)
+    (row,) = judged(asked, [Answer(named("m"), rising, 0.0)], protocol)
+    assert row["units"] == 10 and set(row["removed"]) == {"delete", "pad-attended"}
+    # Of 2, 3, 4, 5, 6, 7, 8, 9, 10 positions from the end the first, [SEP], stays.
+    left = [asked.ids[: 10 - n].tolist() + [3] for n in (2, 3, 4, 5, 6, 7, 8, 9)] + [[2, 3]]
+    variants = [Variant(np.array(ids), np.ones(len(ids), bool)) for ids in left]
+    expected = classifier.log_probabilities(variants)[:, asked.target]
+    assert row["removed"]["delete"] == pytest.approx(expected, abs=1e-6)
+    for label in (None, 2):
+        with pytest.raises(InputError, match="labels are to be explained"):
+            chosen([Example(0, TEXTS[0], label)], classifier, target="label")
+
+
+def test_judging_in_bfloat16_changes_little_and_methods_nothing(bert):
+    scores = np.arange(float(len(bert.ids)))
+    rows = [
+        judged(bert, [Answer(named("m"), scores, 0.0)], Protocol(precision=precision))[0]
+        for precision in ("float32", "bfloat16")
+    ]
+    exact, rounded = (np.array(row["removed"]["mask"]) for row in rows)
+    assert not np.array_equal(exact, rounded)
+    assert np.exp(rounded) == pytest.approx(np.exp(exact), abs=0.02)
+
+
 def test_ties_are_broken_at_random_and_counted(question):
     asked = question("the good film")
     units = members(asked, "token")
     scores = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
     orders = {
-        tuple(ranking(scores, units, np.random.default_rng(seed)).order[:2]) for seed in range(20)
+        tuple(ranking(scores, units, asked.ordinary, np.random.default_rng(seed)).order[:2])
+        for seed in range(20)
     }
     assert orders == {(0, 1), (1, 0)}
-    assert ranking(scores, units, np.random.default_rng(0)).ties == pytest.approx(2 / 3)
+    assert ranking(scores, units, asked.ordinary, np.random.default_rng(0)).ties == pytest.approx(
+        2 / 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,6 +234,8 @@ def test_ties_are_broken_at_random_and_counted(question):
         {"operators": ()},
         {"granularity": "letter"},
         {"extras": ("magic",)},
+        {"target": "best"},
+        {"precision": "float16"},
     ),
 )
 def test_a_protocol_is_checked_at_once(bad):
@@ -306,7 +362,7 @@ def test_scores_from_elsewhere_are_judged_alike(asked, oracle, tmp_path):
 
 
 def test_extras_are_columns_of_their_own(asked, oracle, tmp_path):
-    protocol = Protocol(extras=("naopc", "soft", "infidelity", "sensitivity"))
+    protocol = Protocol(extras=("steps", "naopc", "soft", "infidelity", "sensitivity"))
     methods = [Method("oracle", oracle, ""), Method("inverted", lambda q: -oracle(q), "")]
     rows = evaluate(Run("model", "data.tsv", protocol), asked, methods, tmp_path)
     found = judgements(rows)
@@ -316,8 +372,28 @@ def test_extras_are_columns_of_their_own(asked, oracle, tmp_path):
     assert soft[0] > soft[1]
     assert found.values["max_sensitivity", ""].tolist() == [[0.0] * 4] * 2
     head = table(found, reference="oracle").splitlines()[2]
-    for name in ("naopc mask", "naopc delete", "infidelity", "max_sensitivity"):
+    for name in (
+        "aopc_steps mask",
+        "insertion_auc_steps delete",
+        "naopc mask",
+        "naopc delete",
+        "infidelity",
+        "max_sensitivity",
+    ):
         assert f"| {name} |" in head
+
+
+def test_all_steps_are_shares_of_one_unit_each(asked, oracle):
+    example, question = asked[0]
+    units = int(question.ordinary.sum())
+    shares = tuple(k / units for k in range(1, units + 1))
+    answers = [Answer(named("m"), oracle(question), 0.0)]
+    (row,) = judged(question, answers, Protocol(shares, extras=("steps",)))
+    found = judgements([{"example": example.index, **row}])
+    for metric in ("aopc", "log_odds", "deletion_auc", "insertion_auc"):
+        for operator in ("mask", "delete"):
+            stepped = found.values[f"{metric}_steps", operator]
+            assert stepped == pytest.approx(found.values[metric, operator], abs=1e-6)
 
 
 # Files
@@ -357,6 +433,17 @@ def test_an_estimate_of_a_clear_and_of_no_difference():
     assert none.low < 0 < none.high and none.p > 0.05
     assert estimate(np.zeros(5)).p == estimate(np.ones(1)).p == 1.0
     assert 0 < estimate(np.ones(5)).p < 1e-3 and np.isnan(estimate(np.ones(1)).low)
+
+
+def test_robust_log_odds_are_medians_and_trimmed_means(asked, oracle, tmp_path):
+    rows = evaluate(RUN, asked, [Method("oracle", oracle, "")], tmp_path)
+    found = judgements(rows)
+    own = found.values["log_odds", "mask"][0]
+    assert means(found, "log_odds_median", "mask")[0].mean == np.median(own)
+    shown = table(found, metrics=("log_odds_median", "log_odds_trimmed")).splitlines()
+    assert "| log_odds_median mask |" in shown[2] and f"{np.median(own):.3f} [" in shown[4]
+    outlier = np.append(np.linspace(0, 1, 199), -1e6)
+    assert estimate(outlier, statistic=trimmed_mean).mean == pytest.approx(0.4975, abs=0.01)
 
 
 def test_holm_by_hand():

@@ -139,6 +139,11 @@ def _recorded_attention(
 
 
 def check_call(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
+    """Refuse a call of attention that is not computed here as the model means it.
+
+    Raises:
+        ModelError: An option that changes the weights, or more keys than queries.
+    """
     unknown = [name for name in _UNKNOWN_OPTIONS if options.get(name) is not None]
     if unknown:
         raise ModelError(

@@ -10,6 +10,7 @@ from attnflow.cli.options import TENSORS, count, seconds
 
 
 def add(commands: Any) -> None:
+    """Add the subcommand."""
     about = "measure on this machine what things cost"
     bench = commands.add_parser("bench", help=about, description=about)
     subjects = bench.add_subparsers(dest="subject", required=True, metavar="SUBJECT")

@@ -63,11 +63,13 @@ def say(message: object) -> None:
 
 
 def fail(error: object, code: int) -> int:
+    """Say what went wrong, and return the exit code."""
     say(f"attnflow: {error}")
     return code
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as a line of ours."""
     say(f"attnflow: warning: {message}")
 
 

@@ -1,6 +1,7 @@
 """`attnflow evaluate`: how faithful methods are, on a model and texts of the reader's own."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,24 @@ def add(commands: Any) -> None:
     add("--noise", choices=("typos", "slang"), help="make a part of the words worse at first")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add = evaluate.add_argument_group("how").add_argument
-    add("--shares", nargs="+", type=float, metavar="S", default=(0.1, 0.2, 0.3, 0.4, 0.5),
+    add("--preset", choices=("paper", "attcat"), default="paper",
+        help="the protocol of the paper, or of AttCAT's code (%(default)s)")  # fmt: skip
+    add("--shares", nargs="+", type=float, metavar="S",
         help="of the tokens that are removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
-    add("--operators", nargs="+", choices=("mask", "delete", "pad"), default=("mask", "delete"),
+    add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended"),
         help="how tokens are removed (default: mask delete)")  # fmt: skip
-    add("--granularity", choices=("token", "word"), default="token", help="what is removed")
-    add("--extras", nargs="+", choices=("naopc", "soft", "infidelity", "sensitivity"), default=(),
+    add("--granularity", choices=("token", "word", "position"),
+        help="what is removed (default: token)")  # fmt: skip
+    add("--target", choices=("predicted", "label"), help="class explained (default: predicted)")
+    add("--precision", choices=("float32", "bfloat16"),
+        help="of the passes that judge (default: float32)")  # fmt: skip
+    add("--extras", nargs="+", choices=("steps", "naopc", "soft", "infidelity", "sensitivity"),
         help="metrics that cost more: %(choices)s")  # fmt: skip
     add("--seed", type=int, default=0, help="of the draw of texts, of ties and of random methods")
     add = evaluate.add_argument_group("what to show").add_argument
     add("--report", metavar="DIR", type=Path, help="show this run, and measure nothing")
+    add("--metrics", nargs="+", metavar="K",
+        help="of the table (default: aopc log_odds sufficiency and the extras)")  # fmt: skip
     add("--reference", metavar="M", help="compare every method with this one")
     add("--format", choices=FORMATS, default="text", help="of the table (%(default)s)")
     add("--to", metavar="F", type=Path, help="write the table to F instead of showing it")
@@ -85,7 +94,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> None:
     from attnflow import models
-    from attnflow.evaluation import Protocol, Run, chosen, evaluate, read_examples, read_scores
+    from attnflow.evaluation import Run, chosen, evaluate, read_examples, read_scores
     from attnflow.evaluation.noise import noisy
     from attnflow.methods import DEFAULT, Classifier, method
 
@@ -93,13 +102,7 @@ def _measure(args: argparse.Namespace) -> None:
     shown = {m.name for m in methods} | {item.partition("=")[0] for item in args.scores}
     if args.reference is not None and args.reference not in shown:
         raise InputError(f"the reference {args.reference!r} is not among the methods measured.")
-    protocol = Protocol(
-        shares=tuple(args.shares),
-        operators=tuple(args.operators),
-        granularity=args.granularity,
-        seed=args.seed,
-        extras=tuple(args.extras),
-    )
+    protocol = _protocol(args)
     brought = dict(read_scores(item) for item in args.scores)
     examples = read_examples(args.data, split=args.split)
     if args.noise is not None:
@@ -107,11 +110,24 @@ def _measure(args: argparse.Namespace) -> None:
     run = Run(args.model, args.data, protocol, args.limit, args.least, args.most, args.noise)
     classifier = Classifier(*models.load(args.model, device=args.device))
     questions = chosen(
-        examples, classifier, limit=args.limit, least=args.least, most=args.most, seed=args.seed
-    )
+        examples, classifier, limit=args.limit, least=args.least, most=args.most, seed=args.seed,
+        target=protocol.target,
+    )  # fmt: skip
     total = len(questions) * len(methods) + sum(len(scores) for scores in brought.values())
     with bar(total, unit="row", hidden=args.quiet) as advance:
         evaluate(run, questions, methods, args.out, brought=brought, progress=advance)
+
+
+def _protocol(args: argparse.Namespace) -> Any:
+    """The preset, with what is given beside it."""
+    from attnflow.evaluation import PRESETS
+
+    given: dict[str, Any] = {"seed": args.seed}
+    for name in ("shares", "operators", "granularity", "target", "precision", "extras"):
+        value = getattr(args, name)
+        if value is not None:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    return replace(PRESETS[args.preset], **given)
 
 
 def _report(folder: Path, args: argparse.Namespace) -> None:
@@ -123,7 +139,8 @@ def _report(folder: Path, args: argparse.Namespace) -> None:
     )
     rows = read_rows(folder)
     found = judgements(rows, names)
-    text = table(found, reference=args.reference, form=args.format)
+    metrics = None if args.metrics is None else tuple(args.metrics)
+    text = table(found, reference=args.reference, metrics=metrics, form=args.format)
     if args.to is None:
         show(text.rstrip("\n"))
     else:

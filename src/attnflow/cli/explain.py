@@ -23,6 +23,7 @@ EPILOG = """examples:
 
 
 def add(commands: Any) -> None:
+    """Add the subcommand."""
     explain = commands.add_parser(
         "explain",
         help="score the tokens of texts",

@@ -17,6 +17,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(text: str) -> float:
+    """Any number."""
     try:
         return float(text)
     except ValueError:
@@ -24,6 +25,7 @@ def number(text: str) -> float:
 
 
 def inside_unit(text: str) -> float:
+    """A number inside (0, 1)."""
     value = number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a number inside (0, 1), got {text}")
@@ -31,6 +33,7 @@ def inside_unit(text: str) -> float:
 
 
 def positive(text: str) -> float:
+    """A finite number > 0, of a barrier's weight."""
     value = number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(
@@ -41,6 +44,7 @@ def positive(text: str) -> float:
 
 
 def seconds(text: str) -> float:
+    """Finite seconds > 0."""
     value = number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"expected seconds > 0, got {text}")
@@ -48,6 +52,7 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
+    """An integer of at least 1."""
     value = number(text)
     if not (value.is_integer() and value >= 1):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")

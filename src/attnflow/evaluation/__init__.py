@@ -12,10 +12,11 @@ from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.report import Judgements, differences, judgements, means
 from attnflow.evaluation.statistics import Estimate, estimate, holm
 from attnflow.evaluation.table import table
-from attnflow.evaluation.trial import Protocol
+from attnflow.evaluation.trial import PRESETS, Protocol
 
 __all__ = [
     "METRICS",
+    "PRESETS",
     "Estimate",
     "Example",
     "Judgements",

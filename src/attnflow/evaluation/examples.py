@@ -6,7 +6,7 @@ The class explained is the one that the model predicts, whatever the label says.
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +92,22 @@ def chosen(
     least: int = 10,
     most: int = 256,
     seed: int = 0,
+    target: str = "predicted",
 ) -> list[tuple[Example, Question]]:
     """At most `limit` examples of `least` to `most` tokens, drawn at random, with their questions.
 
     The draw does not depend on the limit: the first n of a larger draw are the draw of n.
 
+    Args:
+        examples: To draw from.
+        classifier: Asked.
+        limit: Of the texts.
+        least, most: Tokens of a text, special ones included.
+        seed: Of the draw.
+        target: The class explained: "predicted", or the text's "label".
+
     Raises:
-        InputError: No text has that length.
+        InputError: No text has that length, or a label is missing or none of the model's classes.
     """
     order = np.random.default_rng(seed).permutation(len(examples))
     found: list[tuple[Example, Question]] = []
@@ -113,7 +122,7 @@ def chosen(
             found.append((examples[index], question))
     if not found:
         raise InputError(f"no text has {least} to {most} tokens: choose other bounds.")
-    return _with_predictions(found, classifier)
+    return _with_labels(found) if target == "label" else _with_predictions(found, classifier)
 
 
 def _with_predictions(
@@ -122,9 +131,22 @@ def _with_predictions(
     whole = [Variant(q.ids, np.ones(len(q.ids), bool)) for _, q in found]
     predicted = classifier.log_probabilities(whole).argmax(1).tolist()
     return [
-        (example, Question(classifier, question.text, target, question.seed))
+        (example, replace(question, target=target))
         for (example, question), target in zip(found, predicted, strict=True)
     ]
+
+
+def _with_labels(found: list[tuple[Example, Question]]) -> list[tuple[Example, Question]]:
+    labelled = []
+    for example, question in found:
+        classes = len(question.classifier.labels)
+        if example.label is None or not 0 <= example.label < classes:
+            raise InputError(
+                f"example {example.index} has the label {example.label!r}, but labels are to be "
+                f"explained: give each text one of 0 to {classes - 1}."
+            )
+        labelled.append((example, replace(question, target=example.label)))
+    return labelled
 
 
 def read_scores(item: str) -> tuple[str, dict[int, Scores]]:

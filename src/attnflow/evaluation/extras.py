@@ -5,11 +5,13 @@ Each is a number, or one for each operator, of a method's answer to a question.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from attnflow.evaluation.limits import aopc_limits, normalised
-from attnflow.evaluation.ranking import members, ranking
+from attnflow.evaluation.metrics import METRICS
+from attnflow.evaluation.ranking import Ranking
 from attnflow.evaluation.removal import OPERATORS
 from attnflow.evaluation.soft import infidelity, max_sensitivity, soft
 from attnflow.methods import Method, Question, Scores
@@ -17,31 +19,49 @@ from attnflow.methods import Method, Question, Scores
 
 @dataclass(frozen=True)
 class Asked:
-    """A method's scores for a question, and how its ranking is judged."""
+    """A method's scores for a question, the ranking they make, and how that is judged."""
 
     question: Question
     method: Method
     scores: Scores
+    ranking: Ranking
     operators: tuple[str, ...]
-    granularity: str
-    seed: int
+
+    @cached_property
+    def curves(self) -> dict[str, tuple[Scores, Scores]]:
+        """For each operator `(units + 1,)` log-probabilities with the first 0, 1, .. units removed,
+        and with only these left.
+        """
+        counts = range(len(self.ranking.members) + 1)
+        removed = [self.ranking.first(n) for n in counts] + [self.ranking.rest(n) for n in counts]
+        found = {}
+        for operator in self.operators:
+            variants = [OPERATORS[operator](self.question, one) for one in removed]
+            log_p = self.question.classifier.log_probabilities(variants)[:, self.question.target]
+            found[operator] = (log_p[: len(counts)], log_p[len(counts) :])
+        return found
+
+
+def _all_steps(asked: Asked) -> dict[str, float]:
+    """AOPC, log-odds, deletion and insertion AUC, one unit after the other to the last."""
+    found = {}
+    for operator, (removed, kept) in asked.curves.items():
+        one = removed[:1], removed[None, 1:], kept[None, 1:]
+        for name in STEPPED:
+            found[f"{name}_steps {operator}"] = float(METRICS[name](*one)[0])
+    return found
 
 
 def _normalised_aopc(asked: Asked) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
-    question = asked.question
-    units = members(question, asked.granularity)
-    order = ranking(asked.scores, units, np.random.default_rng([asked.seed, question.seed]))
+    question, units = asked.question, asked.ranking.members
     found = {}
-    for operator in asked.operators:
+    for operator, (removed, _) in asked.curves.items():
         limits = question.once(
-            f"limits {operator} {asked.granularity}",
+            f"limits {operator}",
             lambda name=operator: aopc_limits(question, units, name),  # type: ignore[misc]
         )
-        removed = [order.first(count) for count in range(len(units) + 1)]
-        variants = [OPERATORS[operator](question, one) for one in removed]
-        log_p = question.classifier.log_probabilities(variants)[:, question.target]
-        p = np.exp(log_p)
+        p = np.exp(removed)
         found[f"naopc {operator}"] = normalised(float(p[0] - p[1:].mean()), limits)
     return found
 
@@ -54,7 +74,9 @@ def _soft(asked: Asked) -> dict[str, float]:
     }
 
 
+STEPPED = ("aopc", "log_odds", "deletion_auc", "insertion_auc")
 EXTRAS: dict[str, Callable[[Asked], dict[str, float]]] = {
+    "steps": _all_steps,
     "naopc": _normalised_aopc,
     "soft": _soft,
     "infidelity": lambda asked: {"infidelity": infidelity(asked.question, asked.scores)},

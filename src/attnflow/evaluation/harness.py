@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -165,9 +165,10 @@ def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
     path, settings = folder / RUN, {**run.settings(), "texts": _fingerprint(questions)}
-    record: dict[str, Any] = {"run": settings, "versions": [versions()]}
+    here = versions()
+    record: dict[str, Any] = {"run": settings, "versions": [here]}
     if path.exists():
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_run(folder)
         before = record["run"]
         differing = [key for key, value in settings.items() if before.get(key) != value]
         differing = [key for key in differing if key != "limit"]
@@ -177,8 +178,8 @@ def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]
                 f"({before.get(differing[0])!r}, not {settings[differing[0]]!r}): name another "
                 "folder."
             )
-        if record["versions"][-1] != versions():
-            record["versions"].append(versions())
+        if record["versions"][-1] != here:
+            record["versions"].append(here)
         record["run"] = settings
     write_whole(path, json.dumps(record, indent=2) + "\n", overwrite=True)
     return _mended(folder / ROWS)
@@ -198,25 +199,25 @@ def _mended(path: Path) -> list[Row]:
     """The rows of a file, from whose end a line that was cut short is removed."""
     if not path.exists():
         return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
+    whole = _whole_lines(path)
+    if len(whole) < path.stat().st_size:
         write_whole(path, whole, overwrite=True)
-    return parsed(whole.decode("utf-8").splitlines(), str(path))
+    return _parsed(whole, path)
 
 
-def parsed(lines: Iterable[str], source: str) -> list[Row]:
-    """Rows of JSON lines.
+def _whole_lines(path: Path) -> bytes:
+    """A file up to the end of its last line that was not cut short."""
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
 
-    Raises:
-        InputError: A line is no JSON.
-    """
+
+def _parsed(lines: bytes, path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines.decode("utf-8").splitlines(), 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise InputError(f"{source}, line {number} is no JSON: {error}.") from error
+            raise InputError(f"{path}, line {number} is no JSON: {error}.") from error
     return rows
 
 
@@ -224,13 +225,12 @@ def read_rows(folder: Path) -> list[Row]:
     """All whole rows of a run's folder.
 
     Raises:
-        InputError: There is no run.
+        InputError: There is no run, or a line of it is no JSON.
     """
     path = folder / ROWS
     if not path.exists():
         raise InputError(f"{folder} holds no run: there is no {ROWS} in it.")
-    content = path.read_bytes()
-    return parsed(content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines(), str(path))
+    return _parsed(_whole_lines(path), path)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

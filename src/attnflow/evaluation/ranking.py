@@ -1,8 +1,8 @@
 """From scores to the order in which tokens, or words, are removed.
 
-Special tokens are never removed and never counted. Ties are broken at random, since the order of
-the text would favour its beginning, and how many there are is reported: beyond the last distinct
-score an order says nothing about the method.
+Special tokens are never removed, and never counted but where units are positions. Ties are broken
+at random, since the order of the text would favour its beginning, and how many there are is
+reported: beyond the last distinct score an order says nothing about the method.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnflow.errors import InputError
 from attnflow.methods.question import Question, Scores
 
-GRANULARITIES = ("token", "word")
+GRANULARITIES = ("token", "word", "position")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Ranking:
     """Units of a text, tokens or words, from the most important one down.
 
     Attributes:
-        members: `(units, t)` bool, the tokens of each unit, in the order of the text.
+        members: `(units, t)` bool, what goes with each unit, in the order of the text.
         order: `(units,)` indices of units, the first to be removed first.
         ties: Share of units whose score another unit has too.
     """
@@ -42,30 +42,45 @@ class Ranking:
 
 
 def members(question: Question, granularity: str) -> NDArray[np.bool_]:
-    """`(units, t)` bool, the tokens of each unit: every ordinary token by itself, or of a word.
+    """`(units, t)` bool, the tokens of each unit.
+
+    Args:
+        question: Of one text.
+        granularity: "token", every ordinary token; "word", the tokens of each word; "position",
+            every token, special ones too, which take a place in the order and yet stay.
 
     Raises:
-        InputError: The granularity is neither "token" nor "word".
+        InputError: An unknown granularity.
     """
+    each = np.eye(len(question.ids), dtype=bool)
+    if granularity == "position":
+        return each
     if granularity == "token":
-        return np.eye(len(question.ids), dtype=bool)[question.ordinary]
+        return each[question.ordinary]
     if granularity != "word":
-        raise InputError(f"granularity must be 'token' or 'word', got {granularity!r}.")
+        names = ", ".join(GRANULARITIES)
+        raise InputError(f"granularity must be one of {names}, got {granularity!r}.")
     words = np.array([-1 if w is None else w for w in question.text.word_ids])
     found: NDArray[np.bool_] = words == np.unique(words[words >= 0])[:, None]
     return found
 
 
-def ranking(scores: Scores, units: NDArray[np.bool_], rng: np.random.Generator) -> Ranking:
+def ranking(
+    scores: Scores,
+    units: NDArray[np.bool_],
+    ordinary: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Ranking:
     """Units by the sum of their tokens' scores.
 
     Args:
         scores: `(t,)`, finite.
         units: `(units, t)` bool, of `members`.
+        ordinary: `(t,)` bool, tokens that may be removed.
         rng: Draws the order of ties.
     """
     own = units @ scores
     shuffled = rng.permutation(len(own))
     order = shuffled[np.argsort(-own[shuffled], kind="stable")]
     _, inverse, counts = np.unique(own, return_inverse=True, return_counts=True)
-    return Ranking(units, order, float((counts[inverse] > 1).mean()))
+    return Ranking(units & ordinary, order, float((counts[inverse] > 1).mean()))

@@ -32,4 +32,15 @@ def hidden(question: Question, removed: NDArray[np.bool_]) -> Variant:
     return Variant(np.where(removed, question.classifier.padding, question.ids), ~removed)
 
 
-OPERATORS: dict[str, Removal] = {"mask": masked, "delete": deleted, "pad": hidden}
+def padded(question: Question, removed: NDArray[np.bool_]) -> Variant:
+    """[PAD] in the place of each removed token, attended like any word: the code of AttCAT."""
+    ids = np.where(removed, question.classifier.padding, question.ids)
+    return Variant(ids, np.ones(len(ids), bool))
+
+
+OPERATORS: dict[str, Removal] = {
+    "mask": masked,
+    "delete": deleted,
+    "pad": hidden,
+    "pad-attended": padded,
+}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnflow.capture import only_edges
 from attnflow.methods import Question, Scores
-from attnflow.methods.internals import internals
+from attnflow.methods.internals import forward, internals
 from attnflow.methods.readings import walked
 from attnflow.methods.tensors import TENSORS, Signed
 from attnflow.solver import maximum_flow
@@ -50,10 +50,6 @@ def _capacity(tensor: str) -> Callable[[Question], Tensor]:
     return lambda question: TENSORS[tensor](question).attention.relu()
 
 
-def _signed(tensor: str) -> Callable[[Question], Tensor]:
-    return lambda question: TENSORS[tensor](question).attention
-
-
 def _flow(tensor: str) -> Callable[[Question], Tensor]:
     def route(question: Question) -> Tensor:
         edges = TENSORS[tensor](question)
@@ -81,10 +77,12 @@ def _of_attention(edges: Signed, flow: Tensor) -> Tensor:
 
 ROUTES: dict[str, Callable[[Question], Tensor]] = {
     "random": _random,
-    "attention": lambda question: internals(question).mean_attention.double(),
+    "attention": lambda question: forward(question).mean_attention.double(),
     "patching": _patching,
-    **{f"{tensor} capacity": _capacity(tensor) for tensor in ("agf", "norm", "alti")},
-    **{f"{tensor} capacity": _capacity(tensor) for tensor in ("cf", "cf4", "bcf")},
+    **{
+        f"{tensor} capacity": _capacity(tensor)
+        for tensor in ("agf", "norm", "alti", "cf", "cf4", "bcf")
+    },
     **{f"{tensor} walk": _walk(tensor) for tensor in ("cf", "cf4", "alti")},
     **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "bcf")},
 }

@@ -4,8 +4,9 @@ All methods are judged on the same examples, so differences are taken example by
 examples are drawn again, never cells of an example. Sources: Efron (1987) for BCa; Holm (1979).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from attnflow.errors import MissingExtraError
 
 RESAMPLES = 10_000
+TRIMMED = 0.01  # of the values at each end that a trimmed mean leaves out
 Values = NDArray[np.float64]
+Statistic = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval.
+    """A mean, or another statistic, with its 95 % interval.
 
     Attributes:
         mean: Of the examples.
@@ -36,8 +39,21 @@ class Estimate:
     n: int
 
 
-def estimate(values: Values, *, seed: int = 0) -> Estimate:
-    """Mean of `(n,)` values, or of differences between two methods, with a BCa interval.
+def trimmed_mean(values: Values, axis: int = -1) -> Any:
+    """Mean without the `TRIMMED` smallest and largest."""
+    cut = int(TRIMMED * values.shape[axis])
+    inner = np.sort(values, axis=axis).take(range(cut, values.shape[axis] - cut), axis=axis)
+    return inner.mean(axis=axis)
+
+
+def estimate(values: Values, *, statistic: Statistic = np.mean, seed: int = 0) -> Estimate:
+    """Mean of `(n,)` values, or of differences between two methods, with a bootstrap interval.
+
+    Args:
+        values: One for each example.
+        statistic: Called with an axis; `np.mean` (its interval is BCa), or `np.median` or
+            `trimmed_mean` (percentiles: leaving one out tells nothing of a median).
+        seed: Of the resampling.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -48,15 +64,15 @@ def estimate(values: Values, *, seed: int = 0) -> Estimate:
         raise MissingExtraError(
             "intervals need SciPy: pip install 'attnflow[evaluation]'."
         ) from error
-    n, mean = len(values), float(values.mean())
+    n, mean = len(values), float(statistic(values, axis=-1))
     wins = float((values > 0).mean() + 0.5 * (values == 0).mean())
     if n < 2:
         return Estimate(mean, float("nan"), float("nan"), 1.0, wins, n)
     if np.ptp(values) == 0:
         return Estimate(mean, mean, mean, 2 / RESAMPLES if mean else 1.0, wins, n)
     found = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, method="BCa", batch=500,
-        rng=np.random.default_rng(seed),
+        (values,), statistic, n_resamples=RESAMPLES, batch=500,
+        method="BCa" if statistic is np.mean else "percentile", rng=np.random.default_rng(seed),
     )  # fmt: skip
     below = float((found.bootstrap_distribution <= 0).mean())
     above = float((found.bootstrap_distribution >= 0).mean())

@@ -4,7 +4,7 @@ from typing import Any
 
 from attnflow.errors import InputError, MissingExtraError
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
-from attnflow.evaluation.report import Judgements, differences, means
+from attnflow.evaluation.report import ROBUST, Judgements, differences, means
 
 HEADLINE = ("aopc", "log_odds", "sufficiency")
 COMPARED = ("aopc", "log_odds")
@@ -23,9 +23,9 @@ def table(
     Args:
         found: What to show.
         reference: A method that the others are compared with, in columns of their own: by how much
-            it is better, and Holm's p-value.
-        metrics: Names of `METRICS`, or of extras that were asked for; AOPC, log-odds, sufficiency
-            and all extras when None.
+            it is better, Holm's p-value, and the share of texts on which it is (ties count half).
+        metrics: Names of `METRICS`, of `report.ROBUST`, or of extras that were asked for; AOPC,
+            log-odds, sufficiency and all extras when None.
         form: "text" (Markdown), "csv", "latex" or "html".
 
     Raises:
@@ -40,9 +40,9 @@ def table(
         ) from error
     if form not in FORMATS:
         raise InputError(f"form must be one of {', '.join(FORMATS)}, got {form!r}.")
-    known = list(dict.fromkeys(metric for metric, _ in found.values))
+    known = [*dict.fromkeys(metric for metric, _ in found.values), *ROBUST]
     if metrics is None:
-        metrics = tuple(m for m in known if m in HEADLINE or m not in METRICS)
+        metrics = tuple(m for m in known if m in HEADLINE or m not in (*METRICS, *ROBUST))
     unknown = [name for name in metrics if name not in known]
     if unknown:
         raise InputError(f"metrics must be of {', '.join(known)}, got {unknown[0]!r}.")
@@ -59,7 +59,12 @@ def _columns(
     found: Judgements, reference: str | None, metrics: tuple[str, ...]
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"method": list(found.methods)}
-    shown = [(m, operator) for name in metrics for m, operator in found.values if m == name]
+    shown = [
+        (name, operator)
+        for name in metrics
+        for metric, operator in found.values
+        if metric == ROBUST.get(name, (name,))[0]
+    ]
     for metric, operator in shown:
         columns[f"{metric} {operator}".strip()] = [
             f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in means(found, metric, operator)
@@ -76,7 +81,8 @@ def _columns(
 
 
 def _difference(estimate: Any, p: float) -> str:
-    return f"{estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}] p {p:.1g}"
+    interval = f"[{estimate.low:+.3f}, {estimate.high:+.3f}]"
+    return f"{estimate.mean:+.3f} {interval} p {p:.1g}, won {estimate.wins:.0%}"
 
 
 def _written(data: Any, found: Judgements, form: str) -> str:

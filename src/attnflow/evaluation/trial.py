@@ -20,6 +20,8 @@ from attnflow.evaluation.removal import OPERATORS
 from attnflow.methods import Method, Question, Scores
 
 BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
+TARGETS = ("predicted", "label")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,20 @@ class Protocol:
     Attributes:
         shares: Of the units, to be removed or kept, inside (0, 1]; rounded up to whole units.
         operators: Names of `OPERATORS`.
-        granularity: "token" or "word".
-        seed: Of ties, together with the example's own seed.
+        granularity: What is removed as a whole, a name of `ranking.GRANULARITIES`.
+        target: The class explained, "predicted" by the model or the "label" of the text.
+        precision: Of the passes that judge, "float32" or "bfloat16", which is several times as fast
+            where the processor has it and changes a probability by some thousandths; methods
+            always run as the model is.
+        seed: Of the order of ties, with the text's own.
         extras: Names of `EXTRAS`, metrics that cost more.
     """
 
     shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
     operators: tuple[str, ...] = ("mask", "delete")
     granularity: str = "token"
+    target: str = "predicted"
+    precision: str = "float32"
     seed: int = 0
     extras: tuple[str, ...] = ()
 
@@ -46,6 +54,8 @@ class Protocol:
         for what, names, known in (
             ("operators", self.operators, tuple(OPERATORS)),
             ("granularity", (self.granularity,), GRANULARITIES),
+            ("target", (self.target,), TARGETS),
+            ("precision", (self.precision,), PRECISIONS),
             ("extras", self.extras, tuple(EXTRAS)),
         ):
             unknown = [name for name in names if name not in known]
@@ -55,6 +65,21 @@ class Protocol:
     def counts(self, units: int) -> list[int]:
         """Units at each share."""
         return [math.ceil(share * units - 1e-9) for share in self.shares]
+
+
+# AttCAT's code (Qiang et al. 2022), with what is unusual in it: the label is explained, not what
+# the model predicts; shares are of all positions, and special tokens take a place among them and
+# stay; [PAD] is attended; changes count without their sign (`absolute_aopc`). One thing is left
+# out: that code hides the special tokens from attention while it explains, which is another model.
+PRESETS = {
+    "paper": Protocol(),
+    "attcat": Protocol(
+        shares=tuple(k / 9 for k in range(1, 10)),
+        operators=("delete", "pad-attended"),
+        granularity="position",
+        target="label",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -97,14 +122,16 @@ def judged(
     A row's "removed" and "kept" have a list for each operator, in the order of the shares.
     """
     units = members(question, protocol.granularity)
-    rankings = [ranking(one.scores, units, np.random.default_rng(protocol.seed)) for one in answers]
+    rankings = [_ranked(one, question, units, protocol) for one in answers]
     counts = protocol.counts(len(units))
     sets = [removed for one in rankings for removed in _sets(one, counts)]
     operators = [OPERATORS[name] for name in protocol.operators]
     nothing = np.zeros(len(question.ids), bool)
     variants = [operator(question, removed) for operator in operators for removed in sets]
     whole = OPERATORS["delete"](question, nothing)
-    found = question.classifier.log_probabilities([whole, *variants])[:, question.target]
+    found = question.classifier.log_probabilities(
+        [whole, *variants], bfloat16=protocol.precision == "bfloat16"
+    )[:, question.target]
     shaped = found[1:].reshape(len(operators), len(answers), 2, len(counts))
     return [
         {
@@ -115,16 +142,21 @@ def judged(
             "log_p": float(found[0]),
             "removed": _named(protocol.operators, shaped[:, at, 0]),
             "kept": _named(protocol.operators, shaped[:, at, 1]),
-            "extras": _extras(question, one, protocol),
+            "extras": _extras(question, one, rank, protocol),
         }
         for at, (one, rank) in enumerate(zip(answers, rankings, strict=True))
     ]
 
 
-def _extras(question: Question, one: Answer, protocol: Protocol) -> dict[str, float]:
-    asked = Asked(
-        question, one.method, one.scores, protocol.operators, protocol.granularity, protocol.seed
-    )
+def _ranked(
+    one: Answer, question: Question, units: NDArray[np.bool_], protocol: Protocol
+) -> Ranking:
+    rng = np.random.default_rng([protocol.seed, question.seed])
+    return ranking(one.scores, units, question.ordinary, rng)
+
+
+def _extras(question: Question, one: Answer, rank: Ranking, protocol: Protocol) -> dict[str, float]:
+    asked = Asked(question, one.method, one.scores, rank, protocol.operators)
     found: dict[str, float] = {}
     for name in protocol.extras:
         if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again

@@ -76,10 +76,14 @@ class Classifier:
         limit = models.token_limit(self.model.config, self.tokenizer)
         return encode(self.tokenizer, text, limit=limit, truncate=truncate)
 
-    def log_probabilities(self, variants: Sequence[Variant]) -> Scores:
+    def log_probabilities(self, variants: Sequence[Variant], *, bfloat16: bool = False) -> Scores:
         """`(variants, classes)` log-softmax of the logits, in float64.
 
         Variants of like length share a forward pass, and equal ones an answer.
+
+        Args:
+            variants: Texts with something removed.
+            bfloat16: Multiply matrices in bfloat16.
         """
         places: dict[bytes, list[int]] = {}
         for index, variant in enumerate(variants):
@@ -90,7 +94,9 @@ class Classifier:
         while start < len(distinct):
             stop = start + max(1, TOKENS_AT_ONCE // max(1, len(distinct[start].ids)))
             batch = distinct[start:stop]
-            for variant, row in zip(batch, self._log_probabilities(batch), strict=True):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+                rows = self._log_probabilities(batch)
+            for variant, row in zip(batch, rows, strict=True):
                 found[places[variant.key]] = row
             start = stop
         return found

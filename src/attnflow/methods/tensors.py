@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attnflow.capture import POINTS, Capture, capture, path_capture
+from attnflow.capture import POINTS, capture, path_capture
 from attnflow.capture.families import conservative_family, watch_residual_stream
 from attnflow.errors import ModelError
 from attnflow.methods.attention import residual_attention
@@ -63,7 +63,11 @@ def _relu(x: Tensor | None) -> Tensor | None:
 
 def _captured(name: str) -> Callable[[Question], Signed]:
     def tensor(question: Question) -> Signed:
-        return Signed(_capture(question, name).capacities[0].double())
+        ids = torch.from_numpy(question.ids)[None]
+        target, explained = torch.tensor([question.target]), EXPLAINED[question.explained]
+        model = question.classifier.model
+        found = capture(model, {"input_ids": ids}, target, tensor=name, explained=explained)
+        return Signed(found.capacities[0].double())
 
     return tensor
 
@@ -95,15 +99,6 @@ def _path_mean(question: Question, points: int) -> Signed:
     if found.signed is None or found.residual is None:
         raise ModelError("the capture of a path came without its effects.")
     return Signed(found.signed[0].double(), found.residual[0].double())
-
-
-def _capture(question: Question, name: str) -> Capture:
-    ids = torch.from_numpy(question.ids)[None]
-    target = torch.tensor([question.target])
-    explained = EXPLAINED[question.explained]
-    return capture(
-        question.classifier.model, {"input_ids": ids}, target, tensor=name, explained=explained
-    )
 
 
 def heads_summed(question: Question) -> Signed:
