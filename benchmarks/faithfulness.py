@@ -70,6 +70,7 @@ FEWER = {
     "agf": ("flow", "walk", "sums"),
     "cf": ("flow",),
     "cf4": ("signed-first",),
+    "bcf-logit": ("flow",),
     "bcf": ("flow", "plain", "walk", "chefer", "sums", "first"),
 }
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
@@ -84,12 +85,12 @@ class Data:
     texts: int = 500
     screened: int = 100
     few: int = 100  # of methods that take thousands of passes
-    long: bool = False  # texts of hundreds of tokens: fewer ablations, judged in bfloat16
+    long: bool = False  # texts of fifty tokens and more: fewer ablations, judged in bfloat16
 
 
 DATA = {
     "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", texts=1000, few=500),
-    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", few=200),
+    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", long=True),
     "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", long=True),
     "amazon_polarity": Data("amazon_polarity/train.tsv", "amazon_polarity/test.tsv", long=True),
     "imdb": Data("imdb/train.tsv", "imdb/test.tsv", long=True),

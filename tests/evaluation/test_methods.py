@@ -14,9 +14,18 @@ from attnflow.evaluation.trial import answer
 from attnflow.methods import DEFAULT, METHODS, Classifier, Question, method
 from attnflow.methods.attention import residual_attention, rolled_out
 from attnflow.methods.decomposition import edge_nearness
+from attnflow.methods.exact import minimum_cut
 from attnflow.methods.internals import forward, internals
 from attnflow.methods.readings import READINGS
+from attnflow.methods.relevance import (
+    _through_linear,
+    _through_product,
+    _through_sum,
+    attention_relevance,
+    edge_relevance,
+)
 from attnflow.methods.tensors import TENSORS, Signed, conservative
+from attnflow.solver import maximum_flow
 
 TEXT = "the good film a bad fine dull film"
 
@@ -100,6 +109,55 @@ def test_internals_are_what_the_model_computes(bert):
     ):
         captured = capture(double.model, {"input_ids": ids}, torch.tensor([1]), tensor=name)
         torch.testing.assert_close(captured.capacities[0], own, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ("af", "agf", "cf", "bcf"))
+def test_a_minimum_cut_is_as_large_as_the_flow(bert, name):
+    capacities = TENSORS[name](bert).positive
+    cut = minimum_cut(capacities.numpy())
+    flow = maximum_flow(capacities[None], gap=1e-6).value[0].item()
+    assert cut.shape == (3,) and cut.sum() == pytest.approx(flow, rel=1e-5)
+
+
+def test_the_layer_of_a_minimum_cut_by_hand():
+    layers = np.array([[[0.5, 0.5], [0.5, 0.5]], [[0.2, 0.1], [0.0, 0.3]], np.eye(2)])
+    assert minimum_cut(layers).tolist() == pytest.approx([0, 0.6, 0])
+    layers[0, 1] = 0.1  # the second token hands down 0.2 of the 0.4 that it gets
+    assert minimum_cut(layers).tolist() == pytest.approx([0.2, 0.2, 0])
+
+
+def test_relevance_is_neither_made_nor_lost(bert):
+    attention, left = attention_relevance(bert)
+    assert left.sum().item() == pytest.approx(1.0, abs=1e-3)
+    for layer in attention:  # half of what enters the attention block by its output
+        assert layer.shape == (2, len(bert.ids), len(bert.ids)) and layer.abs().sum() > 0
+
+
+def test_the_rules_of_relevance_by_hand():
+    linear = torch.nn.Linear(2, 1)
+    linear.weight.data = torch.tensor([[2.0, -1.0]])
+    one = torch.ones(1)
+    # Products 6 and 4 are positive; with the signs of the input changed none is.
+    shares = _through_linear(one, torch.tensor([3.0, -4.0]), linear)
+    assert shares.tolist() == pytest.approx([0.6, 0.4])
+    assert _through_linear(one, torch.tensor([-3.0, 4.0]), linear).tolist() == [0.0, 0.0]
+    assert _through_linear(one, torch.tensor([3.0, 4.0]), linear).tolist() == [1.0, 0.0]
+    # Terms 3 and 1 of the sum; of 2 in all, sizes are as 3 to 1.
+    left, right = _through_sum(torch.tensor([2.0]), torch.tensor([3.0]), torch.tensor([1.0]))
+    assert (left.item(), right.item()) == (1.5, 0.5)
+    # 2 * 5 + 1 * -6 = 4: shares 2.5 and -1.5, half for each factor.
+    left, right = _through_product(
+        torch.tensor([[1.0]]), torch.tensor([[2.0, 1.0]]), torch.tensor([[5.0], [-6.0]])
+    )
+    assert left.tolist() == [[1.25, -0.75]] and right.tolist() == [[1.25], [-0.75]]
+
+
+def test_transatt_is_a_distribution_of_edges_that_count(bert):
+    edges = edge_relevance(bert)
+    assert (edges >= 0).all() and edges.shape == (3, len(bert.ids), len(bert.ids))
+    assert not edges[-1, 1:].any()  # the classifier reads the first token alone
+    scores = answer(METHODS["transatt"], bert).scores
+    assert scores.sum() == pytest.approx(1) and (scores >= 0).all()
 
 
 @pytest.mark.parametrize("number", ("logit", "contrast"))

@@ -1,13 +1,21 @@
 """Edges taken out of a model, and the routes that choose them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from attnflow import InputError, ModelError
 from attnflow.capture import only_edges
-from attnflow.evaluation.routes import ROUTES, surviving
+from attnflow.evaluation.routes import (
+    ROUTES,
+    best_path_through,
+    information_flow_routes,
+    surviving,
+)
 from attnflow.methods import Question
+from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.internals import eager, internals
 
 
@@ -73,6 +81,36 @@ def test_routes_name_a_number_for_every_edge(bert, route):
     edges = ROUTES[route](bert)
     t = len(bert.ids)
     assert edges.shape == (3, t, t) and torch.isfinite(edges).all() and edges.std() > 0
+
+
+def test_information_flow_routes_are_the_graphs_of_all_thresholds(bert):
+    attention, residual = edge_importance(bert)
+    assert torch.allclose(attention.sum(-1) + residual, torch.ones_like(residual))
+    ranks = information_flow_routes(bert)
+    for threshold in (0.02, 0.05, 0.1, 0.2):
+        inside, nodes = torch.zeros_like(attention, dtype=torch.bool), {0}
+        for layer in (2, 1, 0):
+            below = set()
+            for i in nodes:
+                inside[layer, i] = attention[layer, i] > threshold
+                below |= set(inside[layer, i].nonzero()[:, 0].tolist())
+                if attention[layer, i, i] + residual[layer, i] > threshold:
+                    below.add(i)
+            nodes = below
+        assert torch.equal(ranks > threshold, inside)
+
+
+def test_the_best_path_through_each_edge():
+    """Against every path, one by one."""
+    flow = torch.rand(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    best = torch.zeros_like(flow)
+    ends = flow[-1].sum(-1), flow[0].sum(0)
+    for path in itertools.product(range(4), repeat=4):  # from row 3, the top, to row 0
+        edges = [(2 - at, path[at], path[at + 1]) for at in range(3)]
+        bottleneck = min(ends[0][path[0]], ends[1][path[3]], *(flow[edge] for edge in edges))
+        for edge in edges:
+            best[edge] = max(best[edge], bottleneck)
+    assert torch.equal(best_path_through(flow), best)
 
 
 def test_routes_of_the_first_edges_and_the_rest(bert):

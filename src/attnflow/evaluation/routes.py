@@ -15,6 +15,8 @@ from torch import Tensor
 
 from attnflow.capture import only_edges
 from attnflow.methods import Question, Scores
+from attnflow.methods.attention import READ
+from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.internals import forward, internals
 from attnflow.methods.readings import walked
 from attnflow.methods.tensors import TENSORS, Signed
@@ -46,6 +48,24 @@ def _patching(question: Question) -> Tensor:
     return (found.attention * found.gradient).sum(1).double()
 
 
+def information_flow_routes(question: Question) -> Tensor:
+    """The largest threshold at which an edge is still in the graph grown from the token read down.
+
+    An edge enters if it weighs more than the threshold and its upper node is in: its rank is that
+    of the weakest edge on the best way to it. Of a token's feed-forward and residual parts one has
+    at least half, so that these never cut it off. Source: Ferrando & Voita (2024).
+    """
+    attention, residual = edge_importance(question)
+    reached = torch.zeros(attention.shape[-1])
+    reached[READ] = 1.0
+    found = []
+    for edges, kept in zip(attention.flip(0), residual.flip(0), strict=True):
+        found.append(torch.minimum(edges, reached[:, None]))
+        ways = torch.minimum(edges + kept.diag(), reached[:, None])
+        reached = ways.amax(0)
+    return torch.stack(found[::-1]).double()
+
+
 def _capacity(tensor: str) -> Callable[[Question], Tensor]:
     return lambda question: TENSORS[tensor](question).attention.relu()
 
@@ -58,6 +78,31 @@ def _flow(tensor: str) -> Callable[[Question], Tensor]:
         return _of_attention(edges, flow.edges[0])
 
     return route
+
+
+def _paths(tensor: str) -> Callable[[Question], Tensor]:
+    """The weakest edge's flow on the best whole path through each edge: paths enter at once."""
+
+    def route(question: Question) -> Tensor:
+        edges = TENSORS[tensor](question)
+        flow = maximum_flow(edges.positive[None])
+        flow.raise_for_status()
+        return _of_attention(edges, best_path_through(flow.edges[0]))
+
+    return route
+
+
+def best_path_through(flow: Tensor) -> Tensor:
+    """`(layers, t, t)` for each edge the largest bottleneck of a path from top to input over it."""
+    above = [flow[-1].sum(-1)]
+    for layer in flow.flip(0):
+        above.append(torch.minimum(above[-1][:, None], layer).amax(0))
+    below = [flow[0].sum(0)]
+    for layer in flow:
+        below.append(torch.minimum(layer, below[-1][None]).amax(1))
+    tops = torch.stack(above[:-1][::-1])[:, :, None]
+    bottoms = torch.stack(below[:-1])[:, None]
+    return torch.minimum(torch.minimum(flow, tops), bottoms)
 
 
 def _walk(tensor: str) -> Callable[[Question], Tensor]:
@@ -79,11 +124,13 @@ ROUTES: dict[str, Callable[[Question], Tensor]] = {
     "random": _random,
     "attention": lambda question: forward(question).mean_attention.double(),
     "patching": _patching,
+    "information-flow-routes": information_flow_routes,
     **{
         f"{tensor} capacity": _capacity(tensor)
         for tensor in ("agf", "norm", "alti", "cf", "cf4", "bcf")
     },
     **{f"{tensor} walk": _walk(tensor) for tensor in ("cf", "cf4", "alti")},
+    **{f"{tensor} paths": _paths(tensor) for tensor in ("cf", "cf4")},
     **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "bcf")},
 }
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from attnflow.errors import InputError
-from attnflow.methods import attention, decomposition, gradients, perturbation
+from attnflow.methods import attention, decomposition, gradients, perturbation, relevance
 from attnflow.methods.question import Question, Scores
 from attnflow.methods.readings import READINGS
 from attnflow.methods.tensors import TENSORS
@@ -56,6 +56,7 @@ _PUBLISHED: dict[str, tuple[Callable[[Question], Scores], str]] = {
     "cat": (attention.cat, "1 backward"),
     "attcat": (attention.attcat, "1 backward"),
     "chefer": (attention.chefer, "1 backward"),
+    "transatt": (relevance.transatt, "1 backward"),
     "alti": (decomposition.alti, "1 forward"),
     "globenc": (decomposition.globenc, "1 forward"),
     "decompx": (decomposition.decompx, "about t forward"),

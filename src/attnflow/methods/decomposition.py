@@ -20,7 +20,7 @@ from attnflow.methods.question import Question, Scores
 
 
 @dataclass(frozen=True)
-class _Layer:
+class BertLayer:
     """A BERT layer with what it computed: attention `(heads, t, t)` and its input `(t, d)`."""
 
     block: Any
@@ -43,16 +43,21 @@ class _Layer:
         found: Tensor = dense.weight @ value.bias + dense.bias
         return found
 
+    def attended(self) -> Tensor:
+        """`(t, t, d)` what attention brings each query from each key, the values' bias included."""
+        attend, dense = self.block.attention.self, self.block.attention.output.dense
+        values = attend.value(self.input).unflatten(-1, (len(self.attention), -1))
+        mixed = torch.einsum("hij,jhd->ijhd", self.attention, values).flatten(2)
+        found: Tensor = mixed @ dense.weight.T
+        return found
+
     def edges(self) -> tuple[Tensor, Tensor]:
         """`(t, t, d)` part of each key in each query's sum before the first norm; and that sum.
 
-        The values' bias is the keys', the output's is no token's.
+        A token's own vector is its own part; the output's bias is no token's.
         """
-        attend, dense = self.block.attention.self, self.block.attention.output.dense
-        values = attend.value(self.input).unflatten(-1, (len(self.attention), -1))
-        mixed = torch.einsum("hij,jhd->ijhd", self.attention, values).flatten(2) @ dense.weight.T
-        parts = mixed + torch.diag_embed(self.input.T).permute(1, 2, 0)
-        return parts, parts.sum(1) + dense.bias
+        parts = self.attended() + torch.diag_embed(self.input.T).permute(1, 2, 0)
+        return parts, parts.sum(1) + self.block.attention.output.dense.bias
 
 
 @torch.no_grad()
@@ -65,7 +70,7 @@ def alti(question: Question) -> Scores:
 def edge_nearness(question: Question) -> Tensor:
     """`(layers, t, t)` relu(|y|_1 - |y - part|_1) behind the first norm, rows of sum 1."""
     layers = []
-    for layer in _layers(question):
+    for layer in bert_layers(question):
         parts, total = layer.edges()
         norm = layer.block.attention.output.LayerNorm
         whole, parts = norm(total), _normalised(norm, parts, total)
@@ -75,16 +80,34 @@ def edge_nearness(question: Question) -> Tensor:
 
 
 @torch.no_grad()
+def edge_importance(question: Question) -> tuple[Tensor, Tensor]:
+    """Of attention edges `(layers, t, t)` and residual ones `(layers, t)`, each token's sum 1.
+
+    relu(|y|_1 - |y - part|_1) before the first norm, heads together. Source: Ferrando & Voita
+    (2024), equations 3 to 5.
+    """
+    attention, residual = [], []
+    for layer in bert_layers(question):
+        total = layer.edges()[1]
+        parts = torch.cat([layer.attended(), layer.input[:, None]], 1)
+        near = (total.norm(1, -1)[:, None] - (total[:, None] - parts).norm(1, -1)).relu()
+        near = near / near.sum(-1, keepdim=True).clamp(min=1e-12)
+        attention.append(near[:, :-1])
+        residual.append(near[:, -1])
+    return torch.stack(attention), torch.stack(residual)
+
+
+@torch.no_grad()
 def edge_norms(question: Question) -> Tensor:
     """`(layers, t, t)` length of each part of the sum before the first norm (Kobayashi 2020)."""
-    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in _layers(question)])
+    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in bert_layers(question)])
 
 
 @torch.no_grad()
 def globenc(question: Question) -> Scores:
     """Product of norms of the parts behind both norms, the feed-forward part left out."""
     layers = []
-    for layer in _layers(question):
+    for layer in bert_layers(question):
         parts, total = layer.edges()
         first, second = layer.block.attention.output.LayerNorm, layer.block.output.LayerNorm
         middle = first(total)
@@ -97,7 +120,7 @@ def globenc(question: Question) -> Scores:
 @torch.no_grad()
 def decompx(question: Question) -> Scores:
     """The part of the explained number that each token's vectors end in."""
-    layers = _layers(question)
+    layers = bert_layers(question)
     head = question.classifier.model
     parts = torch.diag_embed(layers[0].input.T).permute(1, 2, 0)
     for at, layer in enumerate(layers):
@@ -125,15 +148,20 @@ def _explained_row(question: Question, linear: Any) -> tuple[Tensor, Tensor]:
     return slopes[0] @ linear.weight, slopes[0] @ linear.bias
 
 
-def _layers(question: Question) -> list[_Layer]:
+def bert_layers(question: Question) -> list[BertLayer]:
+    """The model's layers with what they computed, from below.
+
+    Raises:
+        ModelError: The model is not laid out as BERT.
+    """
     model = question.classifier.model
     if model.config.model_type != "bert":
         raise ModelError(
-            f"this decomposition is written for BERT's layers, got {model.config.model_type!r}."
+            f"this method is written for BERT's layers, got {model.config.model_type!r}."
         )
     found = forward(question)
     computed = zip(model.bert.encoder.layer, found.attention, found.hidden[:-1], strict=True)
-    return [_Layer(*one) for one in computed]
+    return [BertLayer(*one) for one in computed]
 
 
 def _feed_forward(block: Any, x: Tensor) -> Tensor:

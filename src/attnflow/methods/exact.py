@@ -29,6 +29,26 @@ def outflow(capacities: Capacities) -> Scores:
 
     Which of the many maximum flows that is depends on igraph's order of search.
     """
+    t = capacities.shape[-1]
+    return np.array(_maximum_flow(capacities).flow[:t])
+
+
+def minimum_cut(capacities: Capacities) -> Scores:
+    """`(layers,)` capacity of the edges of each layer in a minimum cut; their sum is the flow.
+
+    Which of several minimum cuts that is depends on igraph; only capacities > 0 are in it.
+    """
+    layers, t, _ = capacities.shape
+    edges, weights = _edges(capacities)
+    found = np.zeros(layers)
+    for index in _maximum_flow(capacities).cut:
+        own = index - 2 * t  # behind the edges of source and target, which are never cut
+        found[edges[own][1] // t] += weights[own]
+    return found
+
+
+def _maximum_flow(capacities: Capacities) -> Any:
+    """igraph's, from the whole top row to the whole lowest; edges to the target come first."""
     layers, t, _ = capacities.shape
     edges, weights = _edges(capacities)
     source, target = (layers + 1) * t, (layers + 1) * t + 1
@@ -36,8 +56,7 @@ def outflow(capacities: Capacities) -> Scores:
     below = [(j, target) for j in range(t)]
     free = float(capacities.sum()) + 1.0
     graph = _igraph().Graph(n=target + 1, edges=[*below, *above, *edges], directed=True)
-    found = graph.maxflow(source, target, [free] * (2 * t) + weights)
-    return np.array(found.flow[:t])
+    return graph.maxflow(source, target, [free] * (2 * t) + weights)
 
 
 def _edges(capacities: Capacities) -> tuple[list[tuple[int, int]], list[float]]:

@@ -20,6 +20,7 @@ from attnflow.methods.attention import residual_attention
 from attnflow.methods.decomposition import edge_nearness, edge_norms
 from attnflow.methods.internals import forward, internals
 from attnflow.methods.question import Question
+from attnflow.methods.relevance import edge_relevance
 from attnflow.targets import EXPLAINED
 
 
@@ -147,6 +148,11 @@ def gated_nearness(question: Question) -> Signed:
     return Signed(edge_nearness(question).double() * effects)
 
 
+def relevances(question: Question) -> Signed:
+    """TransAtt's edges: mean_h relu(G times the relevance of A)."""
+    return Signed(edge_relevance(question).double())
+
+
 def head_weighted(question: Question) -> Signed:
     """relu(A G) summed over heads, each weighed by its share of the layer's total."""
     found = internals(question)
@@ -179,6 +185,7 @@ TENSORS: dict[str, Callable[[Question], Signed]] = {
     "agf-heads": head_weighted,
     "af-res": attention_and_residual,
     "agf-res": effects_and_residual,
+    "relevance": relevances,
     "norm": norms,
     "alti": nearness,
     "cf-alti": gated_nearness,
