@@ -57,6 +57,6 @@ def neutral_token(tokenizer: Any) -> int:
         if getattr(tokenizer, name, None) is not None:
             return int(getattr(tokenizer, name))
     raise ModelError(
-        "the tokenizer has no mask, unknown, padding or end token for the path of tensor='bcf' to "
-        "begin with; use tensor='cf'."
+        "the tokenizer has no mask, unknown, padding or end token for tensor='bcf' to put in "
+        "the place of removed ones; use tensor='cf'."
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 from attnflow import batches, models, readouts, targets
 from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
-from attnflow.capture import Capture, balanced, capture, path_capture
+from attnflow.capture import Capture, balanced, capture, staged_capture
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.errors import InputError, ModelError, UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
@@ -218,7 +218,7 @@ class Explainer:
         if tensor != "bcf":
             return capture(self.model, inputs, target, tensor=tensor)
         neutral = batches.neutral(texts, inputs["input_ids"], self.tokenizer)
-        found = path_capture(self.model, inputs, neutral, target)
+        found = staged_capture(self.model, inputs, neutral, target)
         return replace(found, capacities=balanced(found.capacities))
 
     def _completed(self, inputs: dict[str, Tensor], classes: Sequence[int | None]) -> Tensor:

@@ -3,6 +3,14 @@
 from attnflow.capture.capture import Capture, capture
 from attnflow.capture.checks import TENSORS
 from attnflow.capture.edges import only_edges
-from attnflow.capture.path import POINTS, balanced, path_capture
+from attnflow.capture.stages import REMOVED, balanced, staged_capture
 
-__all__ = ["POINTS", "TENSORS", "Capture", "balanced", "capture", "only_edges", "path_capture"]
+__all__ = [
+    "REMOVED",
+    "TENSORS",
+    "Capture",
+    "balanced",
+    "capture",
+    "only_edges",
+    "staged_capture",
+]

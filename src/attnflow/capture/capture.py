@@ -72,6 +72,13 @@ class Capture:
     signed: Tensor | None = None
     residual: Tensor | None = None
 
+    @property
+    def effects(self) -> tuple[Tensor, Tensor]:
+        """`signed` and `residual`, which a capture of `cf` has."""
+        if self.signed is None or self.residual is None:
+            raise ModelError("only a capture of tensor='cf' has effects with their signs.")
+        return self.signed, self.residual
+
 
 def capture(
     model: PreTrainedModel,

@@ -5,7 +5,7 @@ Arguments raise InputError, models ModelError. Nothing here changes anything. Re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -173,10 +173,10 @@ def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
 
 
 def check_neutral(neutral: object, inputs: Mapping[str, Tensor]) -> None:
-    """The path's first text has a token for each of the text's."""
+    """What takes the place of tokens has one for each of the text's."""
     ids = inputs.get("input_ids")
     if ids is None:
-        raise InputError("inputs must have input_ids: the path leads to their embeddings.")
+        raise InputError("inputs must have input_ids, of which some are replaced.")
     if not isinstance(neutral, Tensor) or neutral.shape != ids.shape:
         raise InputError(
             f"neutral must be a tensor of token ids of shape {tuple(ids.shape)}, got "
@@ -184,7 +184,7 @@ def check_neutral(neutral: object, inputs: Mapping[str, Tensor]) -> None:
         )
 
 
-def check_points(points: object) -> None:
-    """A path has at least one point."""
-    if not isinstance(points, int) or points < 1:
-        raise InputError(f"points must be an integer of at least 1, got {points!r}.")
+def check_removed(removed: Sequence[float]) -> None:
+    """Shares of tokens that are gone in one stage each."""
+    if not all(0 < share < 1 for share in removed):
+        raise InputError(f"removed must be shares inside (0, 1), got {removed!r}.")

@@ -6,16 +6,15 @@ explained, where on the way from the masked text the gradient is taken, and how 
 `docs/results` says what each is worth. Read next: `readings`, for what is made of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from attnflow.capture import POINTS, capture, path_capture
+from attnflow.capture import REMOVED, Capture, capture, staged_capture
 from attnflow.capture.families import conservative_family, watch_residual_stream
-from attnflow.errors import ModelError
 from attnflow.methods.attention import residual_attention
 from attnflow.methods.decomposition import edge_nearness, edge_norms
 from attnflow.methods.internals import forward, internals
@@ -89,17 +88,54 @@ def conservative(points: int = 1, explained: str | None = None) -> Callable[[Que
 
 
 def _path_mean(question: Question, points: int) -> Signed:
-    found = path_capture(
+    classifier, target = question.classifier, torch.tensor([question.target])
+    whole, masked = (classifier.embeddings(ids) for ids in (question.ids, question.neutral_ids))
+    explained = EXPLAINED[question.explained]
+    parts = [
+        _of_one_text(capture(
+            classifier.model,
+            {"inputs_embeds": torch.lerp(masked, whole, k / points)},
+            target,
+            explained=explained,
+        ))
+        for k in range(1, points + 1)
+    ]  # fmt: skip
+    attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
+    return Signed(attention, residual)
+
+
+def _of_one_text(found: Capture) -> tuple[Tensor, Tensor]:
+    signed, residual = found.effects
+    return signed[0].double(), residual[0].double()
+
+
+def staged(
+    removed: Sequence[float] = REMOVED, explained: str | None = None
+) -> Callable[[Question], Signed]:
+    """`cf`'s effects, mean over stages of removal, of `capture.staged_capture`.
+
+    Args:
+        removed: Shares of the tokens that are gone in each stage but the first.
+        explained: A name of `targets.EXPLAINED`, the question's own when None.
+    """
+
+    def tensor(question: Question) -> Signed:
+        asked = question if explained is None else replace(question, explained=explained)
+        return question.once(f"staged {removed} {explained}", lambda: _staged(asked, removed))
+
+    return tensor
+
+
+def _staged(question: Question, removed: Sequence[float]) -> Signed:
+    found = staged_capture(
         question.classifier.model,
         {"input_ids": torch.from_numpy(question.ids)[None]},
         torch.from_numpy(question.neutral_ids)[None],
         torch.tensor([question.target]),
-        points=points,
+        removed=removed,
         explained=EXPLAINED[question.explained],
     )
-    if found.signed is None or found.residual is None:
-        raise ModelError("the capture of a path came without its effects.")
-    return Signed(found.signed[0].double(), found.residual[0].double())
+    return Signed(*_of_one_text(found))
 
 
 def heads_summed(question: Question) -> Signed:
@@ -195,8 +231,14 @@ TENSORS: dict[str, Callable[[Question], Signed]] = {
     "cf2-balanced": balanced(conservative(2)),
     "cf4": conservative(4),
     "cf4-logit": conservative(4, "logit"),
-    "bcf": balanced(conservative(POINTS)),
-    "bcf-logit": balanced(conservative(POINTS, "logit")),
+    "cf4-balanced": balanced(conservative(4)),
     "cf8-balanced": balanced(conservative(8)),
+    "cf-staged": staged(),
+    "bcf": balanced(staged()),
+    "bcf-logit": balanced(staged(explained="logit")),
+    "bcf2": balanced(staged((0.2,))),
+    "bcf3": balanced(staged((0.15, 0.35))),
+    "bcf4-later": balanced(staged((0.1, 0.25, 0.5))),
+    "bcf6": balanced(staged((0.1, 0.2, 0.3, 0.4, 0.5))),
     "cf-root": powered(conservative(), 0.5),
 }

@@ -12,7 +12,7 @@ TENSORS = {
     "gf": "positive gradient of the attention, mean over the heads",
     "agf": "attention times its gradient, positive part, mean over the heads",
     "cf": "conservative contributions of the frozen backward pass, positive part",
-    "bcf": "conservative contributions, mean over a path from the masked text, layers balanced",
+    "bcf": "conservative contributions, mean over stages of removal, layers balanced",
 }
 READOUTS = {
     "input": "the flow that ends at each token",

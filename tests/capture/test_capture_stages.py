@@ -1,0 +1,117 @@
+"""The balanced conservative tensor: what it averages, what it scales, what it explains."""
+
+import pytest
+import torch
+
+from attnflow import InputError
+from attnflow.capture import balanced, capture, staged_capture
+from attnflow.targets import contrast, logit
+
+NEUTRAL = 39
+
+
+def neutral(inputs):
+    return torch.full_like(inputs["input_ids"], NEUTRAL)
+
+
+def test_no_stage_but_the_first_is_the_text_itself(build, batch, family):
+    model, inputs = build(family, dtype=torch.float64), batch()
+    found = staged_capture(model, inputs, neutral(inputs), removed=(), explained=logit)
+    own = capture(model, inputs)
+    for name in ("capacities", "signed", "residual", "logits", "target"):
+        torch.testing.assert_close(getattr(found, name), getattr(own, name))
+
+
+def test_effects_are_means_over_the_stages_in_which_a_token_is_there(build, batch):
+    """One text by hand: six tokens, of which the two best go first, then the three best."""
+    model, inputs = build(dtype=torch.float64), batch()
+    ids = inputs["input_ids"][1:2, :6]
+    start = torch.tensor([2])
+
+    def stage(gone):
+        own = ids.clone()
+        own[0, gone] = NEUTRAL
+        return capture(model, {"input_ids": own}, start, explained=contrast)
+
+    def of_tokens(stages):
+        """Means of what leaves each token of the first layer, over (capture, tokens gone)."""
+        sums, counts = torch.zeros(6, dtype=torch.float64), torch.zeros(6)
+        for found, gone in stages:
+            there = torch.ones(6, dtype=torch.bool)
+            there[gone] = False
+            sums += (found.signed[0, 0].sum(0) + found.residual[0, 0]) * there
+            counts += there
+        return sums / counts
+
+    seen = [(stage([]), [])]
+    for count in (2, 3):
+        gone = of_tokens(seen).argsort(descending=True)[:count].tolist()
+        seen.append((stage(gone), gone))
+    found = staged_capture(
+        model, {"input_ids": ids}, torch.full_like(ids, NEUTRAL), start, removed=(0.2, 0.5)
+    )
+
+    for token in range(6):
+        own = [c for c, gone in seen if token not in gone]
+        signed = torch.stack([c.signed[..., token] for c in own]).mean(0)
+        residual = torch.stack([c.residual[..., token] for c in own]).mean(0)
+        torch.testing.assert_close(found.signed[..., token], signed)
+        torch.testing.assert_close(found.residual[..., token], residual)
+    expected = found.signed.clamp(min=0) + torch.diag_embed(found.residual.clamp(min=0))
+    torch.testing.assert_close(found.capacities, expected)
+    torch.testing.assert_close(found.logits, seen[0][0].logits)
+
+
+def test_what_neutral_does_not_change_is_never_removed(build, batch):
+    model, inputs = build(dtype=torch.float64), batch()
+    same = inputs["input_ids"]
+    found = staged_capture(model, inputs, same, removed=(0.5, 0.9), explained=logit)
+    torch.testing.assert_close(found.signed, capture(model, inputs).signed)
+
+
+def test_the_predicted_class_is_that_of_the_text(build, batch):
+    model, inputs = build(), batch()
+    found = staged_capture(model, inputs, neutral(inputs))
+    with torch.no_grad():
+        assert found.target.tolist() == model(**inputs).logits.argmax(1).tolist()
+
+
+def test_padding_changes_nothing(build, batch):
+    model, inputs = build(dtype=torch.float64), batch()
+    found = staged_capture(model, inputs, neutral(inputs))
+    t = 6
+    alone = {name: value[1:2, :t] for name, value in inputs.items()}
+    own = staged_capture(model, alone, neutral(alone))
+    torch.testing.assert_close(found.capacities[1, :, :t, :t], own.capacities[0])
+    assert (found.capacities[1, :, t:] == 0).all() and (found.capacities[1, :, :, t:] == 0).all()
+
+
+def test_balanced_layers_have_a_total_of_one_each(build, batch):
+    capacities = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    capacities[1, 2] = 0
+    found = balanced(capacities)
+    total = found.sum((2, 3))
+    assert total.flatten().tolist() == pytest.approx([1, 1, 1, 1, 1, 0])
+    ratio = found[0] / capacities[0]
+    torch.testing.assert_close(ratio.amax((1, 2)), ratio.amin((1, 2)))
+
+
+def test_log_odds_by_hand():
+    logits, target = torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1])
+    others = torch.log(torch.exp(torch.tensor(1.0)) + torch.exp(torch.tensor(2.0)))
+    torch.testing.assert_close(contrast(logits, target), 3.0 - others[None])
+    torch.testing.assert_close(contrast(logits[:, :1], target - 1), torch.tensor([1.0]))
+    p = logits.softmax(1)[0, 1]
+    torch.testing.assert_close(contrast(logits, target)[0], torch.log(p / (1 - p)))
+
+
+def test_what_cannot_take_the_place_of_tokens(build, batch):
+    model, inputs = build(), batch()
+    for bad in (neutral(inputs)[:, :-1], [[1]]):
+        with pytest.raises(InputError, match="neutral must be a tensor of token ids"):
+            staged_capture(model, inputs, bad)
+    with pytest.raises(InputError, match="must have input_ids"):
+        staged_capture(model, {"inputs_embeds": torch.zeros(1, 2, 16)}, neutral(inputs))
+    for share in (0, 1, -0.1, float("nan")):
+        with pytest.raises(InputError, match="removed must be shares"):
+            staged_capture(model, inputs, neutral(inputs), removed=(0.1, share))
