@@ -41,17 +41,22 @@ SCREENED = {
     "agf": ("flow", "throughput", "walk", "sums", "chefer"),
     "agf-sum": ("flow", "walk", "sums", "signed-sums"),
     "agf-res": ("flow", "walk", "sums", "signed-sums"),
+    "relevance": ("flow", "sums"),
     "norm": ("flow", "sums"),
     "alti": ("flow", "walk"),
     "cf-alti": ("flow", "walk", "sums"),
     "cf": READINGS,
     "cf-balanced": ("flow", "net"),
-    "cf2-balanced": ("flow",),
-    "cf4": READINGS,
-    "cf4-logit": ("flow", "signed-first"),
-    "bcf": ("flow", "net", "throughput", "first"),
-    "bcf-logit": ("flow",),
+    "cf4": ("flow", "signed-first"),
+    "cf4-balanced": ("flow", "net"),
     "cf8-balanced": ("flow",),
+    "cf-staged": READINGS,
+    "bcf-logit": ("flow",),
+    "bcf2": ("flow",),
+    "bcf3": ("flow",),
+    "bcf4-later": ("flow",),
+    "bcf6": ("flow",),
+    "bcf": READINGS,
 }
 REFERENCES = ("random", "attcat", "integrated-gradients", "decompx")
 ABLATIONS = {
@@ -60,18 +65,20 @@ ABLATIONS = {
     "agf": ("flow", "plain", "walk", "sums"),
     "agf-sum": ("sums",),
     "cf": ("flow", "throughput", "walk", "sums", "signed-first"),
-    "cf4": ("flow", "signed-first"),
+    "cf4-balanced": ("flow",),
+    "cf-staged": ("flow", "signed-first"),
     "bcf-logit": ("flow",),
-    "bcf": ("flow", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
+    "bcf": ("flow", "net", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
 }
 FEWER = {
     "af": ("flow",),
     "gf": ("flow",),
     "agf": ("flow", "walk", "sums"),
     "cf": ("flow",),
-    "cf4": ("signed-first",),
+    "cf4-balanced": ("flow",),
+    "cf-staged": ("signed-first",),
     "bcf-logit": ("flow",),
-    "bcf": ("flow", "plain", "walk", "chefer", "sums", "first"),
+    "bcf": ("flow", "net", "walk", "chefer", "sums", "first"),
 }
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
 
