@@ -8,6 +8,9 @@ AttnflowError
     MissingExtraError   an optional package is not installed (also an ImportError)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AttnflowError(Exception):
     """Base of all errors that attnflow raises on purpose."""
@@ -31,3 +34,20 @@ class StorageError(AttnflowError, OSError):
 
 class MissingExtraError(AttnflowError, ImportError):
     """An optional package is not installed."""
+
+
+@contextmanager
+def needs(what: str, extra: str = "evaluation") -> Iterator[None]:
+    """Import an optional package inside this.
+
+    Args:
+        what: Needs the package, as the beginning of a sentence: "tables need pandas".
+        extra: Of attnflow, which brings it.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(f"{what}: pip install 'attnflow[{extra}]'.") from error

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.errors import InputError, MissingExtraError
+from attnflow.errors import InputError, needs
 
 if TYPE_CHECKING:
     import networkx
@@ -173,12 +173,8 @@ def to_networkx(
 
     Source: Algorithms 1 and 2 of the paper.
     """
-    try:
+    with needs("to_networkx needs networkx", extra="networkx"):
         import networkx
-    except ImportError:
-        raise MissingExtraError(
-            "to_networkx needs networkx, which is not installed: pip install 'attnflow[networkx]'."
-        ) from None
     if algorithm not in (1, 2):
         raise InputError(f"algorithm must be 1 or 2, got {algorithm!r}.")
     if not 0 <= index < len(network.capacities):

@@ -3,12 +3,13 @@
 import itertools
 import json
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from attnflow import InputError, ModelError
+from attnflow import InputError, MissingExtraError, ModelError
 from attnflow.evaluation import (
     METRICS,
     PRESETS,
@@ -424,6 +425,12 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
         found = estimate(rng.exponential(size=60), seed=seed)
         covered += found.low <= 1.0 <= found.high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_a_missing_extra_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(MissingExtraError, match=r"intervals need SciPy: .*'attnflow\[evaluation\]'"):
+        estimate(np.arange(4.0))
 
 
 def test_an_estimate_of_a_clear_and_of_no_difference():

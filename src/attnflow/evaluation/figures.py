@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from attnflow.errors import MissingExtraError
+from attnflow.errors import needs
 from attnflow.evaluation.harness import Row
 from attnflow.evaluation.report import Judgements
 from attnflow.evaluation.statistics import estimate
@@ -36,12 +36,8 @@ def draw(
         MissingExtraError: matplotlib is not installed.
         StorageError: A file cannot be written.
     """
-    try:
+    with needs("figures need matplotlib"):
         import matplotlib
-    except ImportError as error:
-        raise MissingExtraError(
-            "figures need matplotlib: pip install 'attnflow[evaluation]'."
-        ) from error
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "attnflow"
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.errors import InputError, MissingExtraError
+from attnflow.errors import InputError, needs
 from attnflow.evaluation.examples import Example
 from attnflow.methods import Classifier, Question, Scores, Variant
 
@@ -104,12 +104,8 @@ def auprc(scores: Scores, marked: Marked) -> float:
     ERASER joins the curve's points by straight lines, which gives constant scores (1 + p) / 2 for a
     share p of marked tokens instead of p.
     """
-    try:
+    with needs("AUPRC needs scikit-learn"):
         from sklearn.metrics import average_precision_score
-    except ImportError as error:
-        raise MissingExtraError(
-            "AUPRC needs scikit-learn: pip install 'attnflow[evaluation]'."
-        ) from error
     ordinary = marked.question.ordinary
     return float(average_precision_score(marked.rationale[ordinary], scores[ordinary]))
 

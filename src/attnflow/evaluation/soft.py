@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.errors import MissingExtraError
+from attnflow.errors import needs
 from attnflow.methods import Method, Question, Scores
 
 DRAWS = 8  # of the soft metrics
@@ -134,10 +134,6 @@ def _shaken(question: Question, radius: float, seed: int) -> Iterator[None]:
 
 
 def _captum_metrics() -> Any:
-    try:
+    with needs("infidelity and sensitivity are captum's"):
         from captum import metrics
-    except ImportError as error:
-        raise MissingExtraError(
-            "infidelity is captum's: pip install 'attnflow[evaluation]'."
-        ) from error
     return metrics

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.errors import MissingExtraError
+from attnflow.errors import needs
 
 RESAMPLES = 10_000
 TRIMMED = 0.01  # of the values at each end that a trimmed mean leaves out
@@ -58,12 +58,8 @@ def estimate(values: Values, *, statistic: Statistic = np.mean, seed: int = 0) -
     Raises:
         MissingExtraError: SciPy is not installed.
     """
-    try:
+    with needs("intervals need SciPy"):
         from scipy.stats import bootstrap
-    except ImportError as error:
-        raise MissingExtraError(
-            "intervals need SciPy: pip install 'attnflow[evaluation]'."
-        ) from error
     n, mean = len(values), float(statistic(values, axis=-1))
     wins = float((values > 0).mean() + 0.5 * (values == 0).mean())
     if n < 2:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attnflow.errors import InputError, MissingExtraError
+from attnflow.errors import InputError, needs
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from attnflow.evaluation.report import ROBUST, Judgements, differences, means
 
@@ -32,12 +32,8 @@ def table(
         InputError: An unknown name.
         MissingExtraError: pandas is not installed.
     """
-    try:
+    with needs("tables need pandas"):
         import pandas
-    except ImportError as error:
-        raise MissingExtraError(
-            "tables need pandas: pip install 'attnflow[evaluation]'."
-        ) from error
     if form not in FORMATS:
         raise InputError(f"form must be one of {', '.join(FORMATS)}, got {form!r}.")
     known = [*dict.fromkeys(metric for metric, _ in found.values), *ROBUST]

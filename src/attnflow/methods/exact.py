@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.errors import MissingExtraError
+from attnflow.errors import needs
 from attnflow.methods.question import Scores
 
 Capacities = NDArray[np.float64]
@@ -67,10 +67,6 @@ def _edges(capacities: Capacities) -> tuple[list[tuple[int, int]], list[float]]:
 
 
 def _igraph() -> Any:
-    try:
+    with needs("exact maximum flows need igraph"):
         import igraph
-    except ImportError as error:
-        raise MissingExtraError(
-            "exact maximum flows need igraph: pip install 'attnflow[evaluation]'."
-        ) from error
     return igraph

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attnflow.errors import MissingExtraError
+from attnflow.errors import needs
 from attnflow.methods.attention import as_scores
 from attnflow.methods.question import Question, Scores
 
@@ -111,10 +111,6 @@ def _rescaled_activations(model: Any) -> Iterator[None]:
 
 
 def _captum() -> Any:
-    try:
+    with needs("this method is captum's"):
         from captum import attr
-    except ImportError as error:
-        raise MissingExtraError(
-            "this method is captum's: pip install 'attnflow[evaluation]'."
-        ) from error
     return attr

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnflow.errors import MissingExtraError
+from attnflow.errors import needs
 from attnflow.methods.question import Question, Scores
 
 SAMPLES_A_TOKEN, LEAST_SAMPLES = 20, 500
@@ -138,23 +138,14 @@ def _spread(question: Question, found: Any) -> Scores:
 
 
 def _shap() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PendingDeprecationWarning)  # of its colour maps
-            import shap
-    except ImportError as error:
-        raise MissingExtraError(
-            "partition_shap is shap's: pip install 'attnflow[evaluation]'."
-        ) from error
+    with needs("partition_shap is shap's"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # of its colour maps
+        import shap
     return shap
 
 
 def _captum() -> tuple[Any, Any]:
-    try:
+    with needs("this method is captum's"):
         from captum import attr
         from captum._utils.models import linear_model
-    except ImportError as error:
-        raise MissingExtraError(
-            "this method is captum's: pip install 'attnflow[evaluation]'."
-        ) from error
     return attr, linear_model

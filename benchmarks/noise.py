@@ -1,0 +1,110 @@
+"""Does informal text break the flows? Texts as they are, misspelt, and in the short forms of chats.
+
+    .venv/bin/python benchmarks/noise.py --data DATA --models runs
+
+Texts of the same draw as in benchmarks/faithfulness.py. A killed run goes on. The tables go to
+docs/results/noise.md: AOPC of each method, and by how much the chosen one is better.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from faithfulness import CHOSEN, DATA, EMBEDDED
+from tqdm import tqdm
+
+from attnflow import models
+from attnflow.evaluation import (
+    Protocol,
+    Run,
+    chosen,
+    differences,
+    evaluate,
+    judgements,
+    means,
+    read_examples,
+)
+from attnflow.evaluation.noise import NOISE, noisy
+from attnflow.files import write_whole
+from attnflow.methods import METHODS, Classifier
+
+SHOWN = ("bcf:flow", "cf:flow", "agf:flow", "gf:flow", "af:flow", "integrated-gradients", "decompx",
+         "attcat", "random")  # fmt: skip
+KINDS = (None, *NOISE)
+
+
+def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]:
+    """Rows of a data set, with a part of the words made worse."""
+    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    file = str(args.data / DATA[name].test)
+    examples = read_examples(file)
+    if kind is not None:
+        examples = [noisy(example, kind) for example in examples]
+    classifier = Classifier(*models.load(model))
+    questions = chosen(examples, classifier, limit=args.texts)
+    run = Run(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
+    folder = args.models / "noise" / f"{name}-{kind or 'as-they-are'}"
+    methods = [METHODS[method] for method in SHOWN]
+    with tqdm(total=len(questions) * len(methods), unit="row", desc=folder.name) as bar:
+        return evaluate(run, questions, methods, folder, progress=bar.update)
+
+
+def table(name: str, rows: dict[str | None, list[dict]]) -> str:
+    """AOPC by kind of noise, and in brackets what the chosen method is better by."""
+    found = {kind: judgements(own, SHOWN) for kind, own in rows.items()}
+    titles = [kind or "as they are" for kind in KINDS]
+    lines = [
+        f"## {name}",
+        "",
+        f"{', '.join(str(len(f.examples)) for f in found.values())} texts; the classifier is right "
+        f"on {', '.join(f'{_right(own):.1%}' for own in rows.values())}.",
+    ]
+    for operator in ("mask", "delete"):
+        lines += ["", f"| AOPC, {operator} | " + " | ".join(titles) + " |", "|---|---|---|---|"]
+        shown = {kind: means(f, "aopc", operator) for kind, f in found.items()}
+        better = {kind: differences(f, CHOSEN, "aopc", operator) for kind, f in found.items()}
+        for at, method in enumerate(SHOWN):
+            cells = [_cell(shown[kind][at], better[kind].get(method)) for kind in KINDS]
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(mean, better) -> str:
+    if better is None:
+        return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    estimate, _ = better
+    return f"{mean.mean:.3f} ({estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}])"
+
+
+def _right(rows: list[dict]) -> float:
+    return float(np.mean([r["target"] == r["label"] for r in rows if r["method"] == CHOSEN]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=Path("runs"))
+    parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    parts = [
+        "# Texts as people type them\n",
+        "Three words in ten misspelt, or in chat's short forms. In brackets: by how much "
+        f"{CHOSEN} is better, with 95 % intervals.\n",
+    ]
+    for name in args.only:
+        parts.append(table(name, {kind: measure(name, kind, args) for kind in KINDS}))
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out / "noise.md", "\n".join(parts), overwrite=True)
+    print("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
