@@ -80,6 +80,7 @@ FEWER = {
     "bcf-logit": ("flow",),
     "bcf": ("flow", "net", "walk", "chefer", "sums", "first"),
 }
+SOME_PASSES = {"occlusion", "smoothgrad"}
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
 
 
@@ -91,6 +92,7 @@ class Data:
     test: str
     texts: int = 500
     screened: int = 100
+    some: int | None = None  # of methods that take tens to hundreds of passes; all when None
     few: int = 100  # of methods that take thousands of passes
     long: bool = False  # texts of fifty tokens and more: fewer ablations, judged in bfloat16
 
@@ -98,9 +100,11 @@ class Data:
 DATA = {
     "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", texts=1000, few=500),
     "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", long=True),
-    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", long=True),
-    "amazon_polarity": Data("amazon_polarity/train.tsv", "amazon_polarity/test.tsv", long=True),
-    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", long=True),
+    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=200, long=True),
+    "amazon_polarity": Data(
+        "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=200, long=True
+    ),
+    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=200, long=True),
 }
 
 
@@ -119,21 +123,24 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     run = Run(model, file, protocol, limit)
     classifier = Classifier(*models.load(model))
     questions = chosen(read_examples(file), classifier, limit=limit)
-    plain, few = names(name, phase)
-    for wanted, asked in ((plain, questions), (few, questions[: args.few or data.few])):
-        methods = [METHODS[method] for method in wanted]
+    for wanted, texts in tiers(name, phase, args.few):
+        methods, asked = [METHODS[method] for method in wanted], questions[:texts]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
             evaluate(run, asked, methods, folder, progress=bar.update)
     return folder
 
 
-def names(name: str, phase: str) -> tuple[list[str], list[str]]:
-    """Methods asked of all texts, and of some."""
+def tiers(name: str, phase: str, few: int | None = None) -> list[tuple[list[str], int | None]]:
+    """Methods, with the number of texts that they are asked of, None for all; the most first."""
     if phase == "screen":
-        return [*REFERENCES, *crossed(SCREENED)], []
-    ablations = FEWER if DATA[name].long else ABLATIONS
-    wanted = list(dict.fromkeys([*DEFAULT, *crossed(ablations)]))
-    return [m for m in wanted if m not in MANY_PASSES], [m for m in wanted if m in MANY_PASSES]
+        return [([*REFERENCES, *crossed(SCREENED)], None)]
+    data = DATA[name]
+    wanted = list(dict.fromkeys([*DEFAULT, *crossed(FEWER if data.long else ABLATIONS)]))
+    slow = MANY_PASSES if data.some is None else MANY_PASSES | SOME_PASSES
+    found: list[tuple[list[str], int | None]] = [([m for m in wanted if m not in slow], None)]
+    if data.some is not None:
+        found.append(([m for m in wanted if m in SOME_PASSES], data.some))
+    return [*found, ([m for m in wanted if m in MANY_PASSES], few or data.few)]
 
 
 def report(name: str, phase: str, folder: Path, out: Path) -> None:
@@ -141,12 +148,12 @@ def report(name: str, phase: str, folder: Path, out: Path) -> None:
     from attnflow.evaluation import read_rows
 
     rows = read_rows(folder)
-    plain, few = names(name, phase)
+    (plain, _), *slower = tiers(name, phase)
     found = judgements(rows, plain)
     parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
-    if few:
-        parts += ["\nMethods of thousands of passes, beside others on the same texts:\n"]
-        parts += [table(judgements(rows, [CHOSEN, *REFERENCES, *few]), reference=CHOSEN)]
+    for methods, _ in slower:
+        parts += ["\nMethods of more passes, beside others on the same texts:\n"]
+        parts += [table(judgements(rows, [CHOSEN, *REFERENCES, *methods]), reference=CHOSEN)]
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / f"{phase}-{name}.md", "\n".join(parts), overwrite=True)
     print(summary(name, found), flush=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from faithfulness import CHOSEN, MANY_PASSES, names
+from faithfulness import CHOSEN, tiers
 from journal import Journal
 from tqdm import tqdm
 
@@ -29,7 +29,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     classifier = Classifier(*models.load(args.model or args.models / "imdb"))
     passages = read_rationales(args.data / "eraser_movies" / "dev.jsonl", classifier)
     drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()
-    wanted = [name for name in names("imdb", "test")[0] if name not in MANY_PASSES]
+    wanted = tiers("imdb", "test")[0][0]
     options = {"texts": args.texts, "methods": wanted, "model": args.model}
     journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):

@@ -429,7 +429,7 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
 
 def test_a_missing_extra_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    with pytest.raises(MissingExtraError, match=r"intervals need SciPy: .*'attnflow\[evaluation\]'"):
+    with pytest.raises(MissingExtraError, match=r"need SciPy: .*'attnflow\[evaluation\]'"):
         estimate(np.arange(4.0))
 
 
