@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnflow import Explainer, InputError
+from attnflow import Explainer, InputError, ModelError
 from attnflow.capture import capture
 from attnflow.evaluation.trial import answer
 from attnflow.methods import DEFAULT, METHODS, Classifier, Question, method
@@ -270,6 +270,16 @@ def test_readings_by_hand():
     assert plain.sum() == pytest.approx(3) and 2 <= plain[0] <= 3
     flow = READINGS["flow"](edges)  # of 3 in all; 2 to 3 of it can reach the first token
     assert 3 * (1 - 1e-2) <= flow.sum() <= 3 and 2 < flow[0] < 3 - 0.4
+
+
+@pytest.mark.parametrize("name", ("raw-attention", "rollout", "chefer", "attention-flow"))
+def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, name):
+    assert bert.classifier.reads_first
+    other = tiny("ModernBert", classifier_pooling="mean", vocab_size=12)
+    classifier = Classifier(other, bert.classifier.tokenizer)
+    assert not classifier.reads_first
+    with pytest.raises(ModelError, match="does not read its decision at the first token alone"):
+        METHODS[name].scores(replace(bert, classifier=classifier))
 
 
 def test_unknown_methods_and_models_without_the_parts_are_refused(question):

@@ -165,9 +165,9 @@ def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
 
 
 def _probabilities(question: Question, kept: Tensor) -> Scores:
-    model = question.classifier.model
-    ids = torch.from_numpy(question.ids).expand(len(kept), -1)
-    with torch.inference_mode(), only_edges(model, kept):
+    model, device = question.classifier.model, question.classifier.device
+    ids = torch.from_numpy(question.ids).to(device).expand(len(kept), -1)
+    with torch.inference_mode(), only_edges(model, kept.to(device)):
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    found: Scores = logits.double().softmax(-1)[:, question.target].numpy()
+    found: Scores = logits.double().softmax(-1)[:, question.target].cpu().numpy()
     return found

@@ -8,6 +8,7 @@ Sources: Abnar & Zuidema (2020) for rollout and attention flow; Chefer et al. (I
 import torch
 from torch import Tensor
 
+from attnflow.errors import ModelError
 from attnflow.methods.exact import values_from
 from attnflow.methods.internals import Forward, Internals, forward, internals
 from attnflow.methods.question import Question, Scores
@@ -17,13 +18,12 @@ READ = 0  # the token that the classifier reads
 
 def raw_attention(question: Question) -> Scores:
     """A[L, CLS, j], mean over heads, and 0 for the token read."""
-    row = forward(question).mean_attention[-1, READ]
-    return _without_read(row)
+    return _without_read(in_row_read(question, forward(question).mean_attention[-1]))
 
 
 def rollout(question: Question) -> Scores:
     """(0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I), in the row of the token read."""
-    return as_scores(rolled_out(residual_attention(forward(question)))[READ])
+    return in_row_read(question, rolled_out(residual_attention(forward(question))))
 
 
 def attention_flow(question: Question) -> Scores:
@@ -32,6 +32,7 @@ def attention_flow(question: Question) -> Scores:
     Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
+    check_reads_first(question)
     capacities = residual_attention(forward(question)).double().numpy()
     return values_from(capacities, READ)
 
@@ -39,14 +40,15 @@ def attention_flow(question: Question) -> Scores:
 def chefer(question: Question) -> Scores:
     """R <- R + E_l R over mean_h relu(A G), from R = I; the read row without its own entry."""
     found = internals(question)
-    return as_scores(accumulated((found.attention * found.gradient).relu().mean(1))[READ])
+    return in_row_read(question, accumulated((found.attention * found.gradient).relu().mean(1)))
 
 
 def attention_gradients(question: Question) -> Scores:
     """AttGrads: the last layer's heads weighted by their mean gradients, in the row read."""
     found = internals(question)
     weights = found.gradient[-1].mean((1, 2))
-    return _without_read((weights[:, None, None] * found.attention[-1]).mean(0).relu()[READ])
+    weighted = (weights[:, None, None] * found.attention[-1]).mean(0).relu()
+    return _without_read(in_row_read(question, weighted))
 
 
 def grad_sam(question: Question) -> Scores:
@@ -99,7 +101,29 @@ def as_scores(row: Tensor) -> Scores:
     return found
 
 
-def _without_read(row: Tensor) -> Scores:
-    scores = as_scores(row)
+def in_row_read(question: Question, matrix: Tensor) -> Scores:
+    """`(t,)` the row of `(t, t)` that belongs to the token which the classifier reads.
+
+    Raises:
+        ModelError: It does not read the first token alone.
+    """
+    check_reads_first(question)
+    return as_scores(matrix[READ])
+
+
+def check_reads_first(question: Question) -> None:
+    """Methods with a row to read scores in need a classifier that reads one token, the first.
+
+    Raises:
+        ModelError: It reads others.
+    """
+    if not question.classifier.reads_first:
+        raise ModelError(
+            f"{type(question.classifier.model).__name__} does not read its decision at the first "
+            "token alone, in whose row this method finds its scores."
+        )
+
+
+def _without_read(scores: Scores) -> Scores:
     scores[READ] = 0.0
     return scores

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
-from attnflow.methods.attention import READ, as_scores, rolled_out
+from attnflow.methods.attention import READ, as_scores, in_row_read, rolled_out
 from attnflow.methods.internals import forward
 from attnflow.methods.question import Question, Scores
 
@@ -63,7 +63,7 @@ class BertLayer:
 @torch.no_grad()
 def alti(question: Question) -> Scores:
     """Rollout of `edge_nearness`, in the row read."""
-    return as_scores(rolled_out(edge_nearness(question))[READ])
+    return in_row_read(question, rolled_out(edge_nearness(question)))
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def edge_nearness(question: Question) -> Tensor:
         whole, parts = norm(total), _normalised(norm, parts, total)
         near = (whole.norm(1, -1)[:, None] - (whole[:, None] - parts).norm(1, -1)).relu()
         layers.append(near / near.sum(-1, keepdim=True).clamp(min=1e-12))
-    return torch.stack(layers)
+    return torch.stack(layers).cpu()
 
 
 @torch.no_grad()
@@ -94,13 +94,13 @@ def edge_importance(question: Question) -> tuple[Tensor, Tensor]:
         near = near / near.sum(-1, keepdim=True).clamp(min=1e-12)
         attention.append(near[:, :-1])
         residual.append(near[:, -1])
-    return torch.stack(attention), torch.stack(residual)
+    return torch.stack(attention).cpu(), torch.stack(residual).cpu()
 
 
 @torch.no_grad()
 def edge_norms(question: Question) -> Tensor:
     """`(layers, t, t)` length of each part of the sum before the first norm (Kobayashi 2020)."""
-    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in bert_layers(question)])
+    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in bert_layers(question)]).cpu()
 
 
 @torch.no_grad()
@@ -114,7 +114,7 @@ def globenc(question: Question) -> Scores:
         sent = middle + _feed_forward(layer.block, middle)
         parts = _normalised(second, _normalised(first, parts, total), sent)
         layers.append(parts.norm(dim=-1))
-    return as_scores(rolled_out(torch.stack(layers))[READ])
+    return in_row_read(question, rolled_out(torch.stack(layers)))
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def decompx(question: Question) -> Scores:
 def _explained_row(question: Question, linear: Any) -> tuple[Tensor, Tensor]:
     """Weights `(d,)` and bias of the explained number, linear in the logits around the text's."""
     with torch.enable_grad():
-        logits = forward(question).logits.detach()[None].requires_grad_()
+        logits = forward(question).logits.detach().to(linear.weight.device)[None].requires_grad_()
         (slopes,) = torch.autograd.grad(question.value(logits)[0], logits)
     return slopes[0] @ linear.weight, slopes[0] @ linear.bias
 
@@ -159,8 +159,9 @@ def bert_layers(question: Question) -> list[BertLayer]:
         raise ModelError(
             f"this method is written for BERT's layers, got {model.config.model_type!r}."
         )
-    found = forward(question)
-    computed = zip(model.bert.encoder.layer, found.attention, found.hidden[:-1], strict=True)
+    found, device = forward(question), question.classifier.device
+    attention, hidden = found.attention.to(device), found.hidden[:-1].to(device)
+    computed = zip(model.bert.encoder.layer, attention, hidden, strict=True)
     return [BertLayer(*one) for one in computed]
 
 

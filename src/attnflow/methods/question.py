@@ -116,6 +116,16 @@ class Classifier:
         found: Scores = logits.double().log_softmax(-1).cpu().numpy()
         return found
 
+    @cached_property
+    def reads_first(self) -> bool:
+        """Whether the logits depend on the last hidden state of the first token alone."""
+        embedded = self.embeddings(np.array(self.encode("a b").inputs["input_ids"]))
+        with torch.enable_grad():
+            output = self.model(inputs_embeds=embedded.requires_grad_(), output_hidden_states=True)
+            last = output.hidden_states[-1]
+            (gradient,) = torch.autograd.grad(output.logits.square().sum(), last)
+        return not bool(gradient[0, 1:].any())
+
     def embeddings(self, ids: NDArray[np.int64]) -> Tensor:
         """`(1, t, d)` word embeddings, without position and type, detached."""
         place = torch.from_numpy(ids).to(self.device)[None]

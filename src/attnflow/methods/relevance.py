@@ -10,7 +10,7 @@ Source: Chefer, Gur & Wolf (CVPR 2021), section 3, with the halves of its code. 
 import torch
 from torch import Tensor, nn
 
-from attnflow.methods.attention import READ, as_scores, rolled_out
+from attnflow.methods.attention import READ, in_row_read, rolled_out
 from attnflow.methods.decomposition import BertLayer, bert_layers
 from attnflow.methods.internals import internals
 from attnflow.methods.question import Question, Scores
@@ -20,7 +20,7 @@ def transatt(question: Question) -> Scores:
     """Rollout over all layers of I + `edge_relevance`, rows of sum 1, in the row read."""
     edges = edge_relevance(question)
     layers = edges + torch.eye(edges.shape[-1], dtype=edges.dtype)
-    return as_scores(rolled_out(layers / layers.sum(-1, keepdim=True))[READ])
+    return in_row_read(question, rolled_out(layers / layers.sum(-1, keepdim=True)))
 
 
 def edge_relevance(question: Question) -> Tensor:
@@ -38,9 +38,9 @@ def attention_relevance(question: Question) -> tuple[list[Tensor], Tensor]:
     """
     layers = bert_layers(question)
     model = question.classifier.model
-    last = internals(question).hidden[-1]
+    last = internals(question).hidden[-1].to(question.classifier.device)
     pooled = model.bert.pooler.dense(last[READ]).tanh()
-    start = torch.zeros(len(question.classifier.labels))
+    start = torch.zeros(len(question.classifier.labels), device=last.device)
     start[question.target] = 1.0
     relevance = torch.zeros_like(last)
     relevance[READ] = _through_linear(
@@ -49,8 +49,8 @@ def attention_relevance(question: Question) -> tuple[list[Tensor], Tensor]:
     found = []
     for layer in reversed(layers):
         attention, relevance = _through_layer(relevance, layer)
-        found.append(attention)
-    return found[::-1], relevance
+        found.append(attention.cpu())
+    return found[::-1], relevance.cpu()
 
 
 def _through_layer(relevance: Tensor, layer: BertLayer) -> tuple[Tensor, Tensor]:
@@ -85,9 +85,10 @@ def _through_layer(relevance: Tensor, layer: BertLayer) -> tuple[Tensor, Tensor]
 def _through_linear(relevance: Tensor, x: Tensor, linear: nn.Linear) -> Tensor:
     """Split by the positive products of weight and input: the rule z+, alpha = 1."""
     weight = linear.weight
-    pairs = ((x.relu(), weight.relu()), (-(-x).relu(), -(-weight).relu()))
-    share = _ratio(relevance, sum((own @ w.T for own, w in pairs), torch.zeros(())))
-    return sum((own * (share @ w) for own, w in pairs), torch.zeros(()))
+    positive, negative = x.relu(), -(-x).relu()
+    above, below = weight.relu(), -(-weight).relu()
+    share = _ratio(relevance, positive @ above.T + negative @ below.T)
+    return positive * (share @ above) + negative * (share @ below)
 
 
 def _through_sum(relevance: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,7 @@ def _captured(name: str) -> Callable[[Question], Signed]:
         target, explained = torch.tensor([question.target]), EXPLAINED[question.explained]
         model = question.classifier.model
         found = capture(model, {"input_ids": ids}, target, tensor=name, explained=explained)
-        return Signed(found.capacities[0].double())
+        return Signed(found.capacities[0].double().cpu())
 
     return tensor
 
@@ -106,7 +106,7 @@ def _path_mean(question: Question, points: int) -> Signed:
 
 def _of_one_text(found: Capture) -> tuple[Tensor, Tensor]:
     signed, residual = found.effects
-    return signed[0].double(), residual[0].double()
+    return signed[0].double().cpu(), residual[0].double().cpu()
 
 
 def staged(
@@ -164,7 +164,7 @@ def effects_and_residual(question: Question) -> Signed:
         value = question.value(question.classifier.logits(embeddings))[0]
     gradients = torch.autograd.grad(value, stream.outputs)
     pairs = zip(gradients, stream.streams, strict=True)
-    residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs])
+    residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs]).cpu()
     return Signed(heads_summed(question).attention, residual.double())
 
 
