@@ -70,6 +70,7 @@ ABLATIONS = {
     "bcf-logit": ("flow",),
     "bcf": ("flow", "net", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
 }
+STAGED = ("staged-attcat", "staged-integrated-gradients", "staged-decompx")
 FEWER = {
     "af": ("flow",),
     "gf": ("flow",),
@@ -135,7 +136,8 @@ def tiers(name: str, phase: str, few: int | None = None) -> list[tuple[list[str]
     if phase == "screen":
         return [([*REFERENCES, *crossed(SCREENED)], None)]
     data = DATA[name]
-    wanted = list(dict.fromkeys([*DEFAULT, *crossed(FEWER if data.long else ABLATIONS)]))
+    ablations = crossed(FEWER) if data.long else [*crossed(ABLATIONS), *STAGED]
+    wanted = list(dict.fromkeys([*DEFAULT, *ablations]))
     slow = MANY_PASSES if data.some is None else MANY_PASSES | SOME_PASSES
     found: list[tuple[list[str], int | None]] = [([m for m in wanted if m not in slow], None)]
     if data.some is not None:

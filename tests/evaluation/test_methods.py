@@ -24,6 +24,7 @@ from attnflow.methods.relevance import (
     attention_relevance,
     edge_relevance,
 )
+from attnflow.methods.staging import in_stages
 from attnflow.methods.tensors import TENSORS, Signed, conservative
 from attnflow.solver import maximum_flow
 
@@ -124,6 +125,20 @@ def test_the_layer_of_a_minimum_cut_by_hand():
     assert minimum_cut(layers).tolist() == pytest.approx([0, 0.6, 0])
     layers[0, 1] = 0.1  # the second token hands down 0.2 of the 0.4 that it gets
     assert minimum_cut(layers).tolist() == pytest.approx([0.2, 0.2, 0])
+
+
+def test_stages_of_a_method_are_those_of_the_tensor(bert):
+    """The frozen gradient x input of the first layer, staged by either."""
+    whole, one = conservative(), READINGS["signed-first"]
+    around = in_stages(lambda question: one(whole(question)))(bert)
+    inside = one(TENSORS["cf-staged"](bert))
+    assert around == pytest.approx(inside, rel=1e-4, abs=1e-6)
+    plain = one(whole(bert))
+    assert around != pytest.approx(plain, rel=1e-2)
+    assert (
+        in_stages(lambda question: one(whole(question)), removed=())(bert).tolist()
+        == plain.tolist()
+    )
 
 
 def test_relevance_is_neither_made_nor_lost(bert):

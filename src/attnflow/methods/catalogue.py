@@ -10,6 +10,7 @@ from attnflow.errors import InputError
 from attnflow.methods import attention, decomposition, gradients, perturbation, relevance
 from attnflow.methods.question import Question, Scores
 from attnflow.methods.readings import READINGS
+from attnflow.methods.staging import in_stages
 from attnflow.methods.tensors import TENSORS
 
 
@@ -62,15 +63,24 @@ _PUBLISHED: dict[str, tuple[Callable[[Question], Scores], str]] = {
     "decompx": (decomposition.decompx, "about t forward"),
 }
 
-METHODS: dict[str, Method] = {
-    name: Method(name, scores, passes) for name, (scores, passes) in _PUBLISHED.items()
-} | {
-    f"{tensor}:{reading}": Method(
-        f"{tensor}:{reading}", partial(_read, tensor, reading), "see docs"
-    )
-    for tensor in TENSORS
-    for reading in READINGS
-}
+_STAGED = ("attcat", "integrated-gradients", "decompx")  # what stages of removal add to others
+
+METHODS: dict[str, Method] = (
+    {name: Method(name, scores, passes) for name, (scores, passes) in _PUBLISHED.items()}
+    | {
+        f"staged-{name}": Method(
+            f"staged-{name}", in_stages(_PUBLISHED[name][0]), f"4 times {_PUBLISHED[name][1]}"
+        )
+        for name in _STAGED
+    }
+    | {
+        f"{tensor}:{reading}": Method(
+            f"{tensor}:{reading}", partial(_read, tensor, reading), "see docs"
+        )
+        for tensor in TENSORS
+        for reading in READINGS
+    }
+)
 
 
 DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow")
