@@ -76,7 +76,6 @@ FEWER = {
     "gf": ("flow",),
     "agf": ("flow", "walk", "sums"),
     "cf": ("flow",),
-    "cf4-balanced": ("flow",),
     "cf-staged": ("signed-first",),
     "bcf-logit": ("flow",),
     "bcf": ("flow", "net", "walk", "chefer", "sums", "first"),
@@ -95,7 +94,7 @@ class Data:
     screened: int = 100
     some: int | None = None  # of methods that take tens to hundreds of passes; all when None
     few: int = 100  # of methods that take thousands of passes
-    long: bool = False  # texts of fifty tokens and more: fewer ablations, judged in bfloat16
+    long: bool = False  # texts of fifty tokens and more: fewer ablations, a cheaper protocol
 
 
 DATA = {
@@ -120,7 +119,7 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     model = EMBEDDED if name == "sst2" else str(args.models / name)
     file = str(args.data / (data.train if phase == "screen" else data.test))
     limit = args.texts or (data.screened if phase == "screen" else data.texts)
-    protocol = Protocol(precision="bfloat16" if data.long else "float32")
+    protocol = Protocol(precision="bfloat16", kept=data.some is None) if data.long else Protocol()
     run = Run(model, file, protocol, limit)
     classifier = Classifier(*models.load(model))
     questions = chosen(read_examples(file), classifier, limit=limit)

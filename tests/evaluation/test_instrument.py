@@ -200,6 +200,21 @@ def test_the_protocol_of_attcat(classifier):
             chosen([Example(0, TEXTS[0], label)], classifier, target="label")
 
 
+def test_without_the_kept_there_is_no_sufficiency(asked, oracle, tmp_path):
+    methods = [Method("oracle", oracle, ""), RANDOM]
+    full = judgements(evaluate(RUN, asked, methods, tmp_path / "full"))
+    run = Run("model", "data.tsv", replace(PROTOCOL, kept=False))
+    half = judgements(evaluate(run, asked, methods, tmp_path / "half"))
+    assert set(full.values) - set(half.values) == {
+        (metric, operator)
+        for metric in ("sufficiency", "insertion_auc")
+        for operator in PROTOCOL.operators
+    }
+    for key, values in half.values.items():
+        assert values == pytest.approx(full.values[key], abs=1e-6)
+    assert "sufficiency" not in table(half)
+
+
 def test_judging_in_bfloat16_changes_little_and_methods_nothing(bert):
     scores = np.arange(float(len(bert.ids)))
     rows = [

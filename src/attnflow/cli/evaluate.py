@@ -63,6 +63,8 @@ def add(commands: Any) -> None:
     add("--target", choices=("predicted", "label"), help="class explained (default: predicted)")
     add("--precision", choices=("float32", "bfloat16"),
         help="of the passes that judge (default: float32)")  # fmt: skip
+    add("--removed-only", dest="kept", action="store_const", const=False,
+        help="judge no sufficiency, for half of the passes")  # fmt: skip
     add("--extras", nargs="+", choices=("steps", "naopc", "soft", "infidelity", "sensitivity"),
         help="metrics that cost more: %(choices)s")  # fmt: skip
     add("--seed", type=int, default=0, help="of the draw of texts, of ties and of random methods")
@@ -123,7 +125,7 @@ def _protocol(args: argparse.Namespace) -> Any:
     from attnflow.evaluation import PRESETS
 
     given: dict[str, Any] = {"seed": args.seed}
-    for name in ("shares", "operators", "granularity", "target", "precision", "extras"):
+    for name in ("shares", "operators", "granularity", "target", "precision", "kept", "extras"):
         value = getattr(args, name)
         if value is not None:
             given[name] = tuple(value) if isinstance(value, list) else value

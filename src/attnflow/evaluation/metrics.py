@@ -84,6 +84,7 @@ METRICS: dict[str, Callable[[Values, Values, Values], Values]] = {
     "insertion_auc": insertion_auc,
     "absolute_aopc": absolute_aopc,
 }
+OF_KEPT = frozenset({"sufficiency", "insertion_auc"})
 LOWER_IS_BETTER = frozenset(
     {
         "log_odds",

@@ -11,7 +11,7 @@ import numpy as np
 
 from attnflow.errors import InputError
 from attnflow.evaluation.harness import Row
-from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS, Values
+from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS, OF_KEPT, Values
 from attnflow.evaluation.statistics import Estimate, Statistic, estimate, holm, trimmed_mean
 
 # Log-odds have no floor: one text whose probability falls to 1e-7 moves a mean of 500 by .03.
@@ -70,6 +70,7 @@ def judgements(rows: Sequence[Row], methods: Sequence[str] | None = None) -> Jud
             (metric, operator): np.stack([_values(own, metric, operator) for own in table])
             for operator in table[0][0]["removed"]
             for metric in METRICS
+            if metric not in OF_KEPT or table[0][0]["kept"]
         }
         | _extras(table),
         seconds=np.array([_median([row["seconds"] for row in own]) for own in table]),
@@ -95,7 +96,7 @@ def _median(seconds: Sequence[float | None]) -> float:
 def _values(rows: Sequence[Row], metric: str, operator: str) -> Values:
     whole = np.array([row["log_p"] for row in rows])
     removed = np.array([row["removed"][operator] for row in rows])
-    kept = np.array([row["kept"][operator] for row in rows])
+    kept = np.array([row["kept"].get(operator, []) for row in rows])
     return METRICS[metric](whole, removed, kept)
 
 

@@ -36,6 +36,8 @@ class Protocol:
         precision: Of the passes that judge, "float32" or "bfloat16", which is several times as fast
             where the processor has it and changes a probability by some thousandths; methods
             always run as the model is.
+        kept: Whether what is left when only the top is kept is judged too: sufficiency and
+            insertion, for as many passes again.
         seed: Of the order of ties, with the text's own.
         extras: Names of `EXTRAS`, metrics that cost more.
     """
@@ -45,6 +47,7 @@ class Protocol:
     granularity: str = "token"
     target: str = "predicted"
     precision: str = "float32"
+    kept: bool = True
     seed: int = 0
     extras: tuple[str, ...] = ()
 
@@ -119,20 +122,22 @@ def judged(
 ) -> list[dict[str, Any]]:
     """One row for each answer: log-probabilities of the explained class at every share.
 
-    A row's "removed" and "kept" have a list for each operator, in the order of the shares.
+    A row's "removed" and "kept" have a list for each operator, in the order of the shares; what is
+    not judged has none.
     """
     units = members(question, protocol.granularity)
     rankings = [_ranked(one, question, units, protocol) for one in answers]
     counts = protocol.counts(len(units))
-    sets = [removed for one in rankings for removed in _sets(one, counts)]
+    removed = [one.first(count) for one in rankings for count in counts]
+    kept = [one.rest(count) for one in rankings for count in counts if protocol.kept]
     operators = [OPERATORS[name] for name in protocol.operators]
     nothing = np.zeros(len(question.ids), bool)
-    variants = [operator(question, removed) for operator in operators for removed in sets]
+    variants = [operator(question, gone) for operator in operators for gone in (*removed, *kept)]
     whole = OPERATORS["delete"](question, nothing)
     found = question.classifier.log_probabilities(
         [whole, *variants], bfloat16=protocol.precision == "bfloat16"
     )[:, question.target]
-    shaped = found[1:].reshape(len(operators), len(answers), 2, len(counts))
+    shaped = found[1:].reshape(len(operators), -1, len(answers), len(counts))
     return [
         {
             "method": one.method.name,
@@ -140,8 +145,8 @@ def judged(
             "ties": round(rank.ties, 4),
             "seconds": None if one.seconds is None else round(one.seconds, 6),
             "log_p": float(found[0]),
-            "removed": _named(protocol.operators, shaped[:, at, 0]),
-            "kept": _named(protocol.operators, shaped[:, at, 1]),
+            "removed": _named(protocol.operators, shaped[:, 0, at]),
+            "kept": _named(protocol.operators, shaped[:, 1, at]) if protocol.kept else {},
             "extras": _extras(question, one, rank, protocol),
         }
         for at, (one, rank) in enumerate(zip(answers, rankings, strict=True))
@@ -162,11 +167,6 @@ def _extras(question: Question, one: Answer, rank: Ranking, protocol: Protocol) 
         if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again
             found |= EXTRAS[name](asked)
     return {name: round(value, 7) for name, value in found.items()}
-
-
-def _sets(rank: Ranking, counts: Sequence[int]) -> list[NDArray[np.bool_]]:
-    """Tokens to remove: the top at each count, then all but the top."""
-    return [*(rank.first(count) for count in counts), *(rank.rest(count) for count in counts)]
 
 
 def _named(names: Sequence[str], values: Scores) -> dict[str, list[float]]:
