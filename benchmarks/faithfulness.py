@@ -71,6 +71,7 @@ ABLATIONS = {
     "bcf": ("flow", "net", "plain", "path", "walk", "rollout", "chefer", "sums", "first"),
 }
 STAGED = ("staged-attcat", "staged-integrated-gradients", "staged-decompx")
+STAGED_TEXTS = 120
 FEWER = {
     "af": ("flow",),
     "gf": ("flow",),
@@ -135,12 +136,13 @@ def tiers(name: str, phase: str, few: int | None = None) -> list[tuple[list[str]
     if phase == "screen":
         return [([*REFERENCES, *crossed(SCREENED)], None)]
     data = DATA[name]
-    ablations = crossed(FEWER) if data.long else [*crossed(ABLATIONS), *STAGED]
-    wanted = list(dict.fromkeys([*DEFAULT, *ablations]))
+    wanted = list(dict.fromkeys([*DEFAULT, *crossed(FEWER if data.long else ABLATIONS)]))
     slow = MANY_PASSES if data.some is None else MANY_PASSES | SOME_PASSES
     found: list[tuple[list[str], int | None]] = [([m for m in wanted if m not in slow], None)]
     if data.some is not None:
         found.append(([m for m in wanted if m in SOME_PASSES], data.some))
+    if not data.long:
+        found.append((list(STAGED), STAGED_TEXTS))
     return [*found, ([m for m in wanted if m in MANY_PASSES], few or data.few)]
 
 
