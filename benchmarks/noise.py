@@ -8,6 +8,7 @@ docs/results/noise.md: AOPC of each method, and by how much the chosen one is be
 
 import argparse
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,9 @@ def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]
     """Rows of a data set, with a part of the words made worse."""
     model = EMBEDDED if name == "sst2" else str(args.models / name)
     file = str(args.data / DATA[name].test)
-    examples = read_examples(file)
-    if kind is not None:
-        examples = [noisy(example, kind) for example in examples]
     classifier = Classifier(*models.load(model))
-    questions = chosen(examples, classifier, limit=args.texts)
+    change = None if kind is None else partial(noisy, kind=kind)
+    questions = chosen(read_examples(file), classifier, limit=args.texts, change=change)
     run = Run(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
     folder = args.models / "noise" / f"{name}-{kind or 'as-they-are'}"
     methods = [METHODS[method] for method in SHOWN]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnflow import InputError
-from attnflow.capture import balanced, capture, staged_capture
+from attnflow.capture import balanced, capture, largest, staged_capture
 from attnflow.targets import contrast, logit
 
 NEUTRAL = 39
@@ -69,11 +69,47 @@ def test_what_neutral_does_not_change_is_never_removed(build, batch):
     torch.testing.assert_close(found.signed, capture(model, inputs).signed)
 
 
-def test_the_predicted_class_is_that_of_the_text(build, batch):
-    model, inputs = build(), batch()
-    found = staged_capture(model, inputs, neutral(inputs))
+def test_all_stages_explain_the_class_that_the_text_has(build, batch):
+    """Though without its best tokens a text is of another."""
+    model, inputs = build(dtype=torch.float64), batch()
+    ids = inputs["input_ids"]
+
+    def classes(ids):
+        with torch.no_grad():
+            return model(**{**inputs, "input_ids": ids}).logits.argmax(1)
+
+    predicted = classes(ids)
+    others = (torch.full_like(ids, token) for token in range(5, 40))
+    empty = next(other for other in others if (classes(other) != predicted).all())
+    asked = staged_capture(model, inputs, empty, predicted, removed=(0.9,))
+    found = staged_capture(model, inputs, empty, removed=(0.9,))
+    assert found.target.tolist() == predicted.tolist()
+    torch.testing.assert_close(found.signed, asked.signed)
+
+
+def test_shares_are_rounded_up_to_whole_tokens():
+    everything = torch.ones(1, 100, dtype=torch.bool)
+    for total, share, expected in ((100, 0.15, 15), (100, 0.3, 30), (50, 0.3, 15), (7, 0.3, 3)):
+        removable = everything & (torch.arange(100) < total)
+        gone = largest(torch.arange(100.0)[None], removable, share)
+        assert gone.nonzero()[:, 1].tolist() == list(range(total - expected, total))
+
+
+def test_each_stage_is_conserved_and_their_mean_is_not(build, batch):
+    """Without biases, a stage's layers carry the same; balance is for what averaging undoes."""
+    model, inputs = build(dtype=torch.float64), batch()
     with torch.no_grad():
-        assert found.target.tolist() == model(**inputs).logits.argmax(1).tolist()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+
+    def totals(found):
+        return found.signed.sum((2, 3)) + found.residual.sum(2)
+
+    one = totals(capture(model, inputs))
+    torch.testing.assert_close(one, one[:, :1].expand_as(one))
+    mean = totals(staged_capture(model, inputs, neutral(inputs)))
+    assert (mean - mean[:, :1]).abs().max() > 1e-3
 
 
 def test_padding_changes_nothing(build, batch):

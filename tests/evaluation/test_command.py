@@ -68,7 +68,7 @@ def test_the_preset_and_what_is_given_beside_it(run, reviews, tmp_path):
     )
     assert code == 0 and "| method | absolute_aopc delete | ties |" in shown
     protocol = json.loads((tmp_path / "run" / "run.json").read_text())["run"]["protocol"]
-    assert protocol["operators"] == ["delete"] and protocol["granularity"] == "position"
+    assert protocol["operators"] == ["delete"] and protocol["counted"] == "positions"
     assert protocol["target"] == "label" and len(protocol["shares"]) == 9
 
 

@@ -163,7 +163,7 @@ def test_special_tokens_are_never_removed_and_words_go_whole(question):
     units = members(asked, "token")
     assert units.shape == (3, 5) and not units[:, [0, -1]].any()
     scores = np.array([9.0, 1.0, 3.0, 2.0, 9.0])
-    order = ranking(scores, units, asked.ordinary, np.random.default_rng(0))
+    order = ranking(scores, units, np.random.default_rng(0))
     assert order.order.tolist() == [1, 2, 0]
     assert order.first(1).tolist() == [False, False, True, False, False]
     assert order.rest(1).tolist() == [False, True, False, True, False]
@@ -171,33 +171,50 @@ def test_special_tokens_are_never_removed_and_words_go_whole(question):
         members(asked, "letter")
 
 
-def test_special_tokens_among_positions_take_a_place_and_stay(question):
-    asked = question("the good film")
-    scores = np.array([9.0, 1.0, 3.0, 2.0, 8.0])
-    rng = np.random.default_rng(0)
-    order = ranking(scores, members(asked, "position"), asked.ordinary, rng)
-    assert order.order.tolist() == [0, 4, 2, 3, 1]
-    assert [order.first(n).sum() for n in range(6)] == [0, 0, 0, 1, 2, 3]
-    assert not order.rest(0)[[0, 4]].any()
+def removed_by_attcat(scores, special, share):
+    """The loop of its notebooks: tokens from the top, special ones passed over, the last never."""
+    wanted = round(share * len(scores))
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    gone, at = [], 0
+    while len(gone) < wanted and at < len(scores) - 1:
+        if not special[order[at]]:
+            gone.append(order[at])
+        at += 1
+    return gone
 
 
-def test_the_protocol_of_attcat(classifier):
+@pytest.mark.parametrize("of_special", (99.0, 3.5))
+def test_the_protocol_of_attcat(classifier, of_special):
+    """Special tokens on top, or one among the others and one last."""
     protocol = PRESETS["attcat"]
     examples = [Example(i, text, label=1 - i % 2) for i, text in enumerate(TEXTS)]
-    found = chosen(examples, classifier, target=protocol.target)
-    assert {e.index: q.target for e, q in found} == {0: 1, 1: 0, 2: 1, 3: 0}
-    _, asked = found[0]
-    rising = np.arange(10.0)
-    (row,) = judged(asked, [Answer(named("m"), rising, 0.0)], protocol)
-    assert row["units"] == 10 and set(row["removed"]) == {"delete", "pad-attended"}
-    # Of 2, 3, 4, 5, 6, 7, 8, 9, 10 positions from the end the first, [SEP], stays.
-    left = [asked.ids[: 10 - n].tolist() + [3] for n in (2, 3, 4, 5, 6, 7, 8, 9)] + [[2, 3]]
-    variants = [Variant(np.array(ids), np.ones(len(ids), bool)) for ids in left]
+    found = {e.index: q for e, q in chosen(examples, classifier, target=protocol.target)}
+    assert {index: q.target for index, q in found.items()} == {0: 1, 1: 0, 2: 1, 3: 0}
+    asked = found[0]
+    scores = np.array([of_special, 3.0, 8.0, 1.0, 7.0, 5.0, 4.0, 2.0, 6.0, of_special - 5])
+    (row,) = judged(asked, [Answer(named("m"), scores, 0.0)], protocol)
+    assert set(row["removed"]) == {"delete", "pad-attended"}
+    variants = []
+    for share in protocol.shares:
+        gone = removed_by_attcat(scores, asked.text.special, share)
+        if of_special == 99.0 and share > 0.75:  # the token that comes last of all, which we remove
+            gone = [*gone, 3]
+        ids = np.delete(asked.ids, gone)
+        variants.append(Variant(ids, np.ones(len(ids), bool)))
     expected = classifier.log_probabilities(variants)[:, asked.target]
     assert row["removed"]["delete"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_are_explained_where_the_protocol_says_so(classifier, tmp_path):
     for label in (None, 2):
         with pytest.raises(InputError, match="labels are to be explained"):
             chosen([Example(0, TEXTS[0], label)], classifier, target="label")
+    with pytest.raises(InputError, match="target must be one of predicted, label"):
+        chosen([Example(0, TEXTS[0], 0)], classifier, target="labels")
+    wrong = chosen([Example(0, "good good fine film", 0)], classifier, least=3)
+    run = Run("model", "data.tsv", PRESETS["attcat"])
+    with pytest.raises(InputError, match="choose the questions with target='label'"):
+        evaluate(run, wrong, [RANDOM], tmp_path)
 
 
 def test_without_the_kept_there_is_no_sufficiency(asked, oracle, tmp_path):
@@ -231,13 +248,10 @@ def test_ties_are_broken_at_random_and_counted(question):
     units = members(asked, "token")
     scores = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
     orders = {
-        tuple(ranking(scores, units, asked.ordinary, np.random.default_rng(seed)).order[:2])
-        for seed in range(20)
+        tuple(ranking(scores, units, np.random.default_rng(seed)).order[:2]) for seed in range(20)
     }
     assert orders == {(0, 1), (1, 0)}
-    assert ranking(scores, units, asked.ordinary, np.random.default_rng(0)).ties == pytest.approx(
-        2 / 3
-    )
+    assert ranking(scores, units, np.random.default_rng(0)).ties == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +265,7 @@ def test_ties_are_broken_at_random_and_counted(question):
         {"granularity": "letter"},
         {"extras": ("magic",)},
         {"target": "best"},
+        {"counted": "letters"},
         {"precision": "float16"},
     ),
 )
@@ -280,8 +295,10 @@ def test_other_texts_are_another_run(asked, question, tmp_path):
 
 
 def test_shares_are_rounded_up():
-    assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(10) == [1, 2, 5, 10]
-    assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(3) == [1, 1, 2, 3]
+    assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(10, 12) == [1, 2, 5, 10]
+    assert Protocol((0.1, 0.2, 0.5, 1.0)).counts(3, 5) == [1, 1, 2, 3]
+    assert Protocol((0.15, 0.3)).counts(100, 102) == [15, 30]
+    assert Protocol((0.1, 0.9), counted="positions").counts(8, 10) == [1, 8]
 
 
 def test_probabilities_do_not_depend_on_batch_mates(classifier, question):
@@ -462,6 +479,9 @@ def test_robust_log_odds_are_medians_and_trimmed_means(asked, oracle, tmp_path):
     found = judgements(rows)
     own = found.values["log_odds", "mask"][0]
     assert means(found, "log_odds_median", "mask")[0].mean == np.median(own)
+    alike = judgements([{**row, "method": name} for row in rows for name in ("one", "other")])
+    (same, _), *_ = differences(alike, "one", "log_odds_median", "mask").values()
+    assert same.mean == 0
     shown = table(found, metrics=("log_odds_median", "log_odds_trimmed")).splitlines()
     assert "| log_odds_median mask |" in shown[2] and f"{np.median(own):.3f} [" in shown[4]
     outlier = np.append(np.linspace(0, 1, 199), -1e6)

@@ -135,17 +135,90 @@ def test_stages_of_a_method_are_those_of_the_tensor(bert):
     assert around == pytest.approx(inside, rel=1e-4, abs=1e-6)
     plain = one(whole(bert))
     assert around != pytest.approx(plain, rel=1e-2)
-    assert (
-        in_stages(lambda question: one(whole(question)), removed=())(bert).tolist()
-        == plain.tolist()
-    )
+    once = in_stages(lambda question: one(whole(question)), removed=())(bert)
+    assert once.tolist() == plain.tolist()
 
 
-def test_relevance_is_neither_made_nor_lost(bert):
-    attention, left = attention_relevance(bert)
-    assert left.sum().item() == pytest.approx(1.0, abs=1e-3)
-    for layer in attention:  # half of what enters the attention block by its output
-        assert layer.shape == (2, len(bert.ids), len(bert.ids)) and layer.abs().sum() > 0
+def relevance_by_autograd(question):
+    """Relevance of the attention weights as the published modules propagate it, layer by layer:
+    every rule as gradients of the module's own forward function.
+    """
+
+    def ratio(a, b):
+        return torch.where(b == 0, 0.0, a / torch.where(b == 0, 1.0, b))
+
+    def simple(relevance, function, *inputs):
+        """x times the gradient of the output, weighed by relevance over output."""
+        own = [x.detach().requires_grad_() for x in inputs]
+        with torch.enable_grad():
+            out = function(*own)
+            gradients = torch.autograd.grad(out, own, ratio(relevance, out.detach()))
+        return [x.detach() * g for x, g in zip(own, gradients, strict=True)]
+
+    def linear(relevance, module, x):
+        parts = [(x.clamp(min=0), module.weight.clamp(min=0)),
+                 (x.clamp(max=0), module.weight.clamp(max=0))]  # fmt: skip
+        total = sum(torch.nn.functional.linear(own, w) for own, w in parts).detach()
+        share, found = ratio(relevance, total), 0
+        for own, w in parts:
+            own = own.detach().requires_grad_()
+            with torch.enable_grad():
+                out = torch.nn.functional.linear(own, w)
+                found = found + own.detach() * torch.autograd.grad(out, own, share)[0]
+        return found
+
+    def add(relevance, a, b):
+        left, right = simple(relevance, torch.add, a, b)
+        sizes = left.sum().abs(), right.sum().abs()
+        return [
+            part * ratio(size / sum(sizes) * relevance.sum(), part.sum())
+            for part, size in zip((left, right), sizes, strict=True)
+        ]
+
+    def heads(y):
+        return y.unflatten(-1, (2, -1)).transpose(0, 1)
+
+    model, found = question.classifier.model, internals(question)
+    last = found.hidden[-1]
+    relevance = torch.zeros(1, len(question.classifier.labels), dtype=last.dtype)
+    relevance[0, question.target] = 1
+    pooled = model.bert.pooler.dense(last[:1]).tanh()
+    relevance = linear(relevance, model.classifier, pooled)
+    first = linear(relevance, model.bert.pooler.dense, last[:1])
+    relevance = torch.cat([first, torch.zeros_like(last[1:])])
+    attentions = []
+    for at in reversed(range(len(found.attention))):
+        block, x, weights = model.bert.encoder.layer[at], found.hidden[at], found.attention[at]
+        attend, joined = block.attention.self, block.attention.output
+        query, key, value = heads(attend.query(x)), heads(attend.key(x)), heads(attend.value(x))
+        context = (weights @ value).transpose(0, 1).flatten(1)
+        mixed = joined.dense(context)
+        middle = joined.LayerNorm(mixed + x)
+        inner = block.intermediate(middle)
+        of_outer, of_middle = add(relevance, block.output.dense(inner), middle)
+        of_inner = linear(of_outer, block.output.dense, inner)
+        of_middle = of_middle + linear(of_inner, block.intermediate.dense, middle)
+        of_mixed, relevance = add(of_middle, mixed, x)
+        of_context = heads(linear(of_mixed, joined.dense, context))
+        of_weights, of_value = simple(of_context, torch.matmul, weights, value)
+        attentions.append(of_weights / 2)
+        of_query, of_key = simple(of_weights / 2, lambda q, k: q @ k.mT, query, key)
+        for part, module in ((of_query / 2, attend.query), (of_key / 2, attend.key),
+                             (of_value / 2, attend.value)):  # fmt: skip
+            relevance = relevance + linear(part.transpose(0, 1).flatten(1), module, x)
+    return attentions[::-1], relevance
+
+
+def test_relevance_is_that_of_the_published_modules(bert):
+    double = Classifier(copy.deepcopy(bert.classifier.model).double(), bert.classifier.tokenizer)
+    asked = replace(bert, classifier=double)
+    attention, left = attention_relevance(asked)
+    with torch.no_grad():
+        expected, end = relevance_by_autograd(asked)
+    for own, other in zip(attention, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(left, end, rtol=1e-7, atol=1e-12)
+    assert left.sum().item() == pytest.approx(1.0)
 
 
 def test_the_rules_of_relevance_by_hand():
@@ -287,7 +360,18 @@ def test_readings_by_hand():
     assert 3 * (1 - 1e-2) <= flow.sum() <= 3 and 2 < flow[0] < 3 - 0.4
 
 
-@pytest.mark.parametrize("name", ("raw-attention", "rollout", "chefer", "attention-flow"))
+@pytest.mark.parametrize(
+    "name",
+    (
+        "raw-attention",
+        "rollout",
+        "chefer",
+        "attention-flow",
+        "bcf:path",
+        "bcf:rollout",
+        "af:chefer",
+    ),
+)
 def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, name):
     assert bert.classifier.reads_first
     other = tiny("ModernBert", classifier_pooling="mean", vocab_size=12)
@@ -295,6 +379,15 @@ def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, 
     assert not classifier.reads_first
     with pytest.raises(ModelError, match="does not read its decision at the first token alone"):
         METHODS[name].scores(replace(bert, classifier=classifier))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", DEFAULT)
+def test_methods_say_the_same_on_a_gpu(bert, name):
+    there = Classifier(copy.deepcopy(bert.classifier.model).cuda(), bert.classifier.tokenizer)
+    expected = METHODS[name].scores(replace(bert))
+    found = METHODS[name].scores(replace(bert, classifier=there))
+    assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
 
 
 def test_unknown_methods_and_models_without_the_parts_are_refused(question):

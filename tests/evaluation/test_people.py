@@ -1,12 +1,13 @@
 """Human rationales and human noise."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from attnflow import InputError
-from attnflow.evaluation.examples import Example
+from attnflow.evaluation.examples import Example, chosen
 from attnflow.evaluation.noise import NOISE, misspelt, noisy
 from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
 
@@ -72,3 +73,15 @@ def test_one_letter_is_misspelt():
         word = misspelt("flower", rng)
         assert word[0] == "f" and abs(len(word) - 6) <= 1
     assert misspelt("is", rng) == "is"
+
+
+def test_noise_does_not_change_which_texts_are_drawn(classifier):
+    """Even where it makes them longer than the texts that are drawn may be."""
+    texts = [Example(i, "the good film a bad fine dull film"[: 12 + i], None) for i in range(10)]
+    plain = chosen(texts, classifier, limit=5, least=4, most=9)
+    longer = chosen(
+        texts, classifier, limit=5, least=4, most=9,
+        change=lambda example: replace(example, text=example.text + " good" * 20),
+    )  # fmt: skip
+    assert [e.index for e, _ in plain] == [e.index for e, _ in longer]
+    assert all(len(q.ids) > 20 and q.target == 1 for _, q in longer)

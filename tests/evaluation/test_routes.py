@@ -83,6 +83,30 @@ def test_routes_name_a_number_for_every_edge(bert, route):
     assert edges.shape == (3, t, t) and torch.isfinite(edges).all() and edges.std() > 0
 
 
+def test_the_importance_of_heads_is_added_last(bert):
+    """One layer by hand, from the values that eager attention multiplies."""
+    model, layer = bert.classifier.model, 1
+    block = model.bert.encoder.layer[layer].attention
+    found = internals(bert)
+    x = found.hidden[layer]
+    with torch.no_grad():
+        values = block.self.value(x).unflatten(-1, (2, -1))
+        weight = block.output.dense.weight.unflatten(-1, (2, -1))
+        parts = torch.stack(
+            [
+                found.attention[layer, h, :, :, None] * (values[:, h] @ weight[:, h].T)
+                for h in (0, 1)
+            ]
+        )  # (heads, query, key, d)
+        total = parts.sum((0, 2)) + block.output.dense.bias + x
+        near = (total.norm(1, -1)[:, None] - (total[:, None] - parts).norm(1, -1)).relu()
+        own = (total.norm(1, -1) - (total - x).norm(1, -1)).relu()
+    whole = near.sum((0, 2)) + own
+    attention, residual = edge_importance(bert)
+    torch.testing.assert_close(attention[layer], near.sum(0) / whole[:, None])
+    torch.testing.assert_close(residual[layer], own / whole)
+
+
 def test_information_flow_routes_are_the_graphs_of_all_thresholds(bert):
     attention, residual = edge_importance(bert)
     assert torch.allclose(attention.sum(-1) + residual, torch.ones_like(residual))

@@ -3,7 +3,7 @@
 from attnflow.capture.capture import Capture, capture
 from attnflow.capture.checks import TENSORS
 from attnflow.capture.edges import only_edges
-from attnflow.capture.stages import REMOVED, balanced, staged_capture
+from attnflow.capture.stages import REMOVED, balanced, largest, staged_capture, whole_units
 
 __all__ = [
     "REMOVED",
@@ -11,6 +11,8 @@ __all__ = [
     "Capture",
     "balanced",
     "capture",
+    "largest",
     "only_edges",
     "staged_capture",
+    "whole_units",
 ]

@@ -61,8 +61,9 @@ class Capture:
         mask: (batch, t) bool, true at real tokens.
         logits: (batch, classes), the model's output.
         target: (batch,) int64, the explained class of each example.
-        signed: `cf` only: (batch, layers, t, t), the edges' effects on the logit before relu.
-        residual: `cf` only: (batch, layers, t), effects of the residual connections before relu.
+        signed: `cf` only: (batch, layers, t, t), the edges' effects on what is explained, before
+            relu; after `staged_capture` their means.
+        residual: `cf` only: (batch, layers, t), the same of the residual connections.
     """
 
     capacities: Tensor

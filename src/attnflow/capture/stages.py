@@ -4,10 +4,11 @@ Two things keep `cf` of the text alone from being faithful. When several words s
 model is sure with any of them: at the text itself each counts little, and what would speak for the
 class once the first are gone does not show at all. So effects are measured again and again, each
 time without the tokens that have mattered most so far, and a token's effect is the mean over the
-stages in which it was there. And clipping negative effects takes more from one layer than from
-another: conservation says that all layers carry the same, but the clipped layer with the least
-would bind alone, and leave slack, which the barrier spreads evenly, in all others. Scaling every
-layer to a total of 1 lets none bind alone, so that the flow is held to the proportions of all.
+stages in which it was there. And layers that do not carry the same in all are no network for a
+flow: the effects of one stage are conserved, but their means over different stages are not, and
+clipping negative ones takes more from one layer than from another. The layer with the least would
+bind alone, and leave slack, which the barrier spreads evenly, in all others. Scaling every layer to
+a total of 1 lets none bind alone, so that the flow is held to the proportions of all.
 
 What is explained is the log-odds of the class: what speaks for another class speaks against it.
 
@@ -19,6 +20,7 @@ Source: ours. Measured in docs/results. Read next: frozen.py for the effects.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -68,7 +70,7 @@ def staged_capture(
     text = capture(model, inputs, target, tensor="cf", explained=explained)
     found = _Effects(text, there)
     for share in removed:
-        there = ~_first(found.of_tokens, removable, share)
+        there = ~largest(found.of_tokens, removable, share)
         rest = {**inputs, "input_ids": ids.where(there, neutral.to(ids.device))}
         found.add(capture(model, rest, text.target, tensor="cf", explained=explained), there)
     signed, residual = found.means
@@ -110,9 +112,14 @@ class _Effects:
         return (signed + residual) / self.stages
 
 
-def _first(effects: Tensor, removable: Tensor, share: float) -> Tensor:
+def largest(effects: Tensor, removable: Tensor, share: float) -> Tensor:
     """`(batch, t)` bool, of each text's removable tokens the share with the largest effects."""
     effects = effects.to(removable.device).where(removable, -torch.inf)
     rank = effects.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    count = (share * removable.sum(1, keepdim=True)).ceil()
-    return (rank < count) & removable
+    counts = [whole_units(share, total) for total in removable.sum(1).tolist()]
+    return (rank < torch.tensor(counts, device=rank.device)[:, None]) & removable
+
+
+def whole_units(share: float, total: int) -> int:
+    """A share of so many tokens, or words, rounded up; 0.3 of 50 are 15, whatever 0.3 * 50 is."""
+    return math.ceil(share * total - 1e-9)

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def add(commands: Any) -> None:
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add = evaluate.add_argument_group("how").add_argument
     add("--preset", choices=("paper", "attcat"), default="paper",
-        help="the protocol of the paper, or of AttCAT's code (%(default)s)")  # fmt: skip
+        help="the protocol of the paper, or of AttCAT's code (%(default)s); for its numbers add "
+        "--metrics absolute_aopc log_odds")  # fmt: skip
     add("--shares", nargs="+", type=float, metavar="S",
         help="of the tokens that are removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
     add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended"),
         help="how tokens are removed (default: mask delete)")  # fmt: skip
-    add("--granularity", choices=("token", "word", "position"),
-        help="what is removed (default: token)")  # fmt: skip
+    add("--granularity", choices=("token", "word"), help="what is removed (default: token)")
     add("--target", choices=("predicted", "label"), help="class explained (default: predicted)")
     add("--precision", choices=("float32", "bfloat16"),
         help="of the passes that judge (default: float32)")  # fmt: skip
@@ -67,7 +68,7 @@ def add(commands: Any) -> None:
         help="judge no sufficiency, for half of the passes")  # fmt: skip
     add("--extras", nargs="+", choices=("steps", "naopc", "soft", "infidelity", "sensitivity"),
         help="metrics that cost more: %(choices)s")  # fmt: skip
-    add("--seed", type=int, default=0, help="of the draw of texts, of ties and of random methods")
+    add("--seed", type=int, default=0, help="of the draw of texts, of noise and of ties")
     add = evaluate.add_argument_group("what to show").add_argument
     add("--report", metavar="DIR", type=Path, help="show this run, and measure nothing")
     add("--metrics", nargs="+", metavar="K",
@@ -107,13 +108,12 @@ def _measure(args: argparse.Namespace) -> None:
     protocol = _protocol(args)
     brought = dict(read_scores(item) for item in args.scores)
     examples = read_examples(args.data, split=args.split)
-    if args.noise is not None:
-        examples = [noisy(example, args.noise, seed=args.seed) for example in examples]
+    noise = None if args.noise is None else partial(noisy, kind=args.noise, seed=args.seed)
     run = Run(args.model, args.data, protocol, args.limit, args.least, args.most, args.noise)
     classifier = Classifier(*models.load(args.model, device=args.device))
     questions = chosen(
         examples, classifier, limit=args.limit, least=args.least, most=args.most, seed=args.seed,
-        target=protocol.target,
+        target=protocol.target, change=noise,
     )  # fmt: skip
     total = len(questions) * len(methods) + sum(len(scores) for scores in brought.values())
     with bar(total, unit="row", hidden=args.quiet) as advance:

@@ -1,11 +1,12 @@
 """Labelled texts from files or the `datasets` library, and the questions they become.
 
-The class explained is the one that the model predicts, whatever the label says.
+The class explained is the one that the model predicts, whatever the label says, unless labels are
+asked for.
 """
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from attnflow.errors import InputError, MissingExtraError
 from attnflow.methods import Classifier, Question, Scores, Variant
+
+TARGETS = ("predicted", "label")  # what may be explained
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def chosen(
     most: int = 256,
     seed: int = 0,
     target: str = "predicted",
+    change: Callable[[Example], Example] | None = None,
 ) -> list[tuple[Example, Question]]:
     """At most `limit` examples of `least` to `most` tokens, drawn at random, with their questions.
 
@@ -105,10 +109,13 @@ def chosen(
         least, most: Tokens of a text, special ones included.
         seed: Of the draw.
         target: The class explained: "predicted", or the text's "label".
+        change: What is done to the texts drawn, `noise.noisy` say; they may grow longer by it.
 
     Raises:
         InputError: No text has that length, or a label is missing or none of the model's classes.
     """
+    if target not in TARGETS:
+        raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}.")
     order = np.random.default_rng(seed).permutation(len(examples))
     found: list[tuple[Example, Question]] = []
     for index in order.tolist():
@@ -122,7 +129,13 @@ def chosen(
             found.append((examples[index], question))
     if not found:
         raise InputError(f"no text has {least} to {most} tokens: choose other bounds.")
+    if change is not None:
+        found = [_changed(change(example), question) for example, question in found]
     return _with_labels(found) if target == "label" else _with_predictions(found, classifier)
+
+
+def _changed(example: Example, question: Question) -> tuple[Example, Question]:
+    return example, replace(question, text=question.classifier.encode(example.text))
 
 
 def _with_predictions(

@@ -26,6 +26,7 @@ class Asked:
     scores: Scores
     ranking: Ranking
     operators: tuple[str, ...]
+    bfloat16: bool
 
     @cached_property
     def curves(self) -> dict[str, tuple[Scores, Scores]]:
@@ -37,7 +38,8 @@ class Asked:
         found = {}
         for operator in self.operators:
             variants = [OPERATORS[operator](self.question, one) for one in removed]
-            log_p = self.question.classifier.log_probabilities(variants)[:, self.question.target]
+            log_p = self.question.classifier.log_probabilities(variants, bfloat16=self.bfloat16)
+            log_p = log_p[:, self.question.target]
             found[operator] = (log_p[: len(counts)], log_p[len(counts) :])
         return found
 

@@ -84,9 +84,11 @@ def evaluate(
         progress: Called with the number of rows finished, at first those that were there.
 
     Raises:
-        InputError: The folder holds a run of something else.
+        InputError: The folder holds a run of something else, or the protocol wants labels explained
+            and a question does not ask for its example's.
         StorageError: The folder or a file in it cannot be written.
     """
+    _check_targets(run.protocol, questions)
     own = dict(brought or {})
     _check_brought(own, questions, methods)
     wanted = list({m.name: m for m in (*methods, *map(partial(_given, own), own))}.values())
@@ -109,6 +111,17 @@ def evaluate(
                 progress(len(asked))
         os.fsync(file.fileno())
     return rows
+
+
+def _check_targets(protocol: Protocol, questions: Sequence[tuple[Example, Question]]) -> None:
+    if protocol.target == "label":
+        for example, question in questions:
+            if example.label != question.target:
+                raise InputError(
+                    f"the protocol explains labels, but the question of example {example.index} "
+                    f"is about class {question.target}, not {example.label}: choose the questions "
+                    "with target='label'."
+                )
 
 
 def _check_brought(

@@ -1,8 +1,8 @@
 """Faithfulness metrics, as pure functions of log-probabilities.
 
 `whole` is log p(x) of the explained class, `(n,)`; `removed` `(n, steps)` is log p with the top
-share of each step removed, `kept` with nothing else kept. Probabilities are of the class that the
-model predicts, from log-softmax in float64: differences are signed, but for `absolute_aopc`.
+share of each step removed, `kept` with nothing else kept. Probabilities are of the class that is
+explained, from log-softmax in float64: differences are signed, but for `absolute_aopc`.
 
     aopc               mean over steps of p(x) - p(removed)             higher is better
     log_odds           mean over steps of log p(removed) - log p(x)     lower

@@ -1,8 +1,8 @@
 """From scores to the order in which tokens, or words, are removed.
 
-Special tokens are never removed, and never counted but where units are positions. Ties are broken
-at random, since the order of the text would favour its beginning, and how many there are is
-reported: beyond the last distinct score an order says nothing about the method.
+Special tokens are never removed and never ranked. Ties are broken at random, since the order of
+the text would favour its beginning, and how many there are is reported: beyond the last distinct
+score an order says nothing about the method.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnflow.errors import InputError
 from attnflow.methods.question import Question, Scores
 
-GRANULARITIES = ("token", "word", "position")
+GRANULARITIES = ("token", "word")
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,13 @@ def members(question: Question, granularity: str) -> NDArray[np.bool_]:
 
     Args:
         question: Of one text.
-        granularity: "token", every ordinary token; "word", the tokens of each word; "position",
-            every token, special ones too, which take a place in the order and yet stay.
+        granularity: "token", every ordinary token, or "word", the tokens of each word.
 
     Raises:
         InputError: An unknown granularity.
     """
-    each = np.eye(len(question.ids), dtype=bool)
-    if granularity == "position":
-        return each
     if granularity == "token":
-        return each[question.ordinary]
+        return np.eye(len(question.ids), dtype=bool)[question.ordinary]
     if granularity != "word":
         names = ", ".join(GRANULARITIES)
         raise InputError(f"granularity must be one of {names}, got {granularity!r}.")
@@ -65,22 +61,16 @@ def members(question: Question, granularity: str) -> NDArray[np.bool_]:
     return found
 
 
-def ranking(
-    scores: Scores,
-    units: NDArray[np.bool_],
-    ordinary: NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> Ranking:
+def ranking(scores: Scores, units: NDArray[np.bool_], rng: np.random.Generator) -> Ranking:
     """Units by the sum of their tokens' scores.
 
     Args:
         scores: `(t,)`, finite.
         units: `(units, t)` bool, of `members`.
-        ordinary: `(t,)` bool, tokens that may be removed.
         rng: Draws the order of ties.
     """
     own = units @ scores
     shuffled = rng.permutation(len(own))
     order = shuffled[np.argsort(-own[shuffled], kind="stable")]
     _, inverse, counts = np.unique(own, return_inverse=True, return_counts=True)
-    return Ranking(units & ordinary, order, float((counts[inverse] > 1).mean()))
+    return Ranking(units, order, float((counts[inverse] > 1).mean()))

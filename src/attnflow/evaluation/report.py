@@ -111,12 +111,17 @@ def differences(
 ) -> dict[str, tuple[Estimate, float]]:
     """How much better the reference is than each other method, and Holm's p-value of that.
 
-    Positive where the reference is better, whichever way the metric runs.
+    Positive where the reference is better, whichever way the metric runs; of a metric of `ROBUST`
+    the median or trimmed mean of the differences.
     """
-    values = found.values[metric, operator]
+    name, statistic = ROBUST.get(metric, (metric, np.mean))
+    values = found.values[name, operator]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     own = values[found.methods.index(reference)]
     others = [name for name in found.methods if name != reference]
-    estimates = [estimate(sign * (own - values[found.methods.index(name)])) for name in others]
+    estimates = [
+        estimate(sign * (own - values[found.methods.index(other)]), statistic=statistic)
+        for other in others
+    ]
     corrected = holm([one.p for one in estimates])
     return dict(zip(others, zip(estimates, corrected, strict=True), strict=True))

@@ -4,7 +4,6 @@ All methods' variants of a text go to the model together, and those that several
 only once: short texts share most of them.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnflow.capture import whole_units
 from attnflow.errors import InputError, ModelError
+from attnflow.evaluation.examples import TARGETS
 from attnflow.evaluation.extras import EXTRAS, Asked
 from attnflow.evaluation.ranking import GRANULARITIES, Ranking, members, ranking
 from attnflow.evaluation.removal import OPERATORS
 from attnflow.methods import Method, Question, Scores
 
 BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
-TARGETS = ("predicted", "label")
+COUNTED = ("units", "positions")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -29,7 +30,9 @@ class Protocol:
     """How rankings are judged.
 
     Attributes:
-        shares: Of the units, to be removed or kept, inside (0, 1]; rounded up to whole units.
+        shares: Of the units, to be removed or kept, inside (0, 1].
+        counted: What shares are of: "units", rounded up to whole ones; or "positions", all tokens
+            with the special ones among them, to the nearest number, of which there may be fewer.
         operators: Names of `OPERATORS`.
         granularity: What is removed as a whole, a name of `ranking.GRANULARITIES`.
         target: The class explained, "predicted" by the model or the "label" of the text.
@@ -45,6 +48,7 @@ class Protocol:
     shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
     operators: tuple[str, ...] = ("mask", "delete")
     granularity: str = "token"
+    counted: str = "units"
     target: str = "predicted"
     precision: str = "float32"
     kept: bool = True
@@ -57,6 +61,7 @@ class Protocol:
         for what, names, known in (
             ("operators", self.operators, tuple(OPERATORS)),
             ("granularity", (self.granularity,), GRANULARITIES),
+            ("counted", (self.counted,), COUNTED),
             ("target", (self.target,), TARGETS),
             ("precision", (self.precision,), PRECISIONS),
             ("extras", self.extras, tuple(EXTRAS)),
@@ -65,21 +70,29 @@ class Protocol:
             if unknown or (what == "operators" and not names):
                 raise InputError(f"{what} must be of {', '.join(known)}, got {names!r}.")
 
-    def counts(self, units: int) -> list[int]:
-        """Units at each share."""
-        return [math.ceil(share * units - 1e-9) for share in self.shares]
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the passes that judge multiply in bfloat16."""
+        return self.precision == "bfloat16"
+
+    def counts(self, units: int, positions: int) -> list[int]:
+        """Units at each share, of a text that has so many, and so many tokens."""
+        if self.counted == "units":
+            return [whole_units(share, units) for share in self.shares]
+        return [min(units, round(share * positions)) for share in self.shares]
 
 
 # AttCAT's code (Qiang et al. 2022), with what is unusual in it: the label is explained, not what
-# the model predicts; shares are of all positions, and special tokens take a place among them and
-# stay; [PAD] is attended; changes count without their sign (`absolute_aopc`). One thing is left
-# out: that code hides the special tokens from attention while it explains, which is another model.
+# the model predicts; shares are of all positions, special tokens too, which yet are passed over;
+# [PAD] is attended; changes count without their sign (`absolute_aopc`). Two things are left out:
+# that code hides the special tokens from attention while it explains, which is another model, and
+# never removes the token that comes last of all.
 PRESETS = {
     "paper": Protocol(),
     "attcat": Protocol(
         shares=tuple(k / 9 for k in range(1, 10)),
         operators=("delete", "pad-attended"),
-        granularity="position",
+        counted="positions",
         target="label",
     ),
 }
@@ -127,16 +140,16 @@ def judged(
     """
     units = members(question, protocol.granularity)
     rankings = [_ranked(one, question, units, protocol) for one in answers]
-    counts = protocol.counts(len(units))
+    counts = protocol.counts(len(units), len(question.ids))
     removed = [one.first(count) for one in rankings for count in counts]
     kept = [one.rest(count) for one in rankings for count in counts if protocol.kept]
     operators = [OPERATORS[name] for name in protocol.operators]
     nothing = np.zeros(len(question.ids), bool)
     variants = [operator(question, gone) for operator in operators for gone in (*removed, *kept)]
     whole = OPERATORS["delete"](question, nothing)
-    found = question.classifier.log_probabilities(
-        [whole, *variants], bfloat16=protocol.precision == "bfloat16"
-    )[:, question.target]
+    found = question.classifier.log_probabilities([whole, *variants], bfloat16=protocol.bfloat16)[
+        :, question.target
+    ]
     shaped = found[1:].reshape(len(operators), -1, len(answers), len(counts))
     return [
         {
@@ -157,11 +170,11 @@ def _ranked(
     one: Answer, question: Question, units: NDArray[np.bool_], protocol: Protocol
 ) -> Ranking:
     rng = np.random.default_rng([protocol.seed, question.seed])
-    return ranking(one.scores, units, question.ordinary, rng)
+    return ranking(one.scores, units, rng)
 
 
 def _extras(question: Question, one: Answer, rank: Ranking, protocol: Protocol) -> dict[str, float]:
-    asked = Asked(question, one.method, one.scores, rank, protocol.operators)
+    asked = Asked(question, one.method, one.scores, rank, protocol.operators, protocol.bfloat16)
     found: dict[str, float] = {}
     for name in protocol.extras:
         if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again

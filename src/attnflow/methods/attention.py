@@ -32,8 +32,8 @@ def attention_flow(question: Question) -> Scores:
     Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
-    check_reads_first(question)
     capacities = residual_attention(forward(question)).double().numpy()
+    check_reads_first(question)
     return values_from(capacities, READ)
 
 
@@ -113,6 +113,8 @@ def in_row_read(question: Question, matrix: Tensor) -> Scores:
 
 def check_reads_first(question: Question) -> None:
     """Methods with a row to read scores in need a classifier that reads one token, the first.
+
+    To be called of a model that `forward` has looked into.
 
     Raises:
         ModelError: It reads others.

@@ -9,7 +9,7 @@ import numpy as np
 from attnflow.errors import InputError
 from attnflow.methods import attention, decomposition, gradients, perturbation, relevance
 from attnflow.methods.question import Question, Scores
-from attnflow.methods.readings import READINGS
+from attnflow.methods.readings import OF_ROW_READ, READINGS
 from attnflow.methods.staging import in_stages
 from attnflow.methods.tensors import TENSORS
 
@@ -35,7 +35,10 @@ def random(question: Question) -> Scores:
 
 
 def _read(tensor: str, reading: str, question: Question) -> Scores:
-    return READINGS[reading](TENSORS[tensor](question))
+    edges = TENSORS[tensor](question)
+    if reading in OF_ROW_READ:
+        attention.check_reads_first(question)
+    return READINGS[reading](edges)
 
 
 _PUBLISHED: dict[str, tuple[Callable[[Question], Scores], str]] = {

@@ -43,12 +43,18 @@ class BertLayer:
         found: Tensor = dense.weight @ value.bias + dense.bias
         return found
 
-    def attended(self) -> Tensor:
-        """`(t, t, d)` what attention brings each query from each key, the values' bias included."""
+    def attended(self, head: int | None = None) -> Tensor:
+        """`(t, t, d)` what attention brings each query from each key, the values' bias included.
+
+        Args:
+            head: By this head alone; by all of them when None.
+        """
         attend, dense = self.block.attention.self, self.block.attention.output.dense
-        values = attend.value(self.input).unflatten(-1, (len(self.attention), -1))
-        mixed = torch.einsum("hij,jhd->ijhd", self.attention, values).flatten(2)
-        found: Tensor = mixed @ dense.weight.T
+        heads = slice(None) if head is None else slice(head, head + 1)
+        values = attend.value(self.input).unflatten(-1, (len(self.attention), -1))[:, heads]
+        mixed = torch.einsum("hij,jhd->ijhd", self.attention[heads], values).flatten(2)
+        weight = dense.weight.unflatten(-1, (len(self.attention), -1))[:, heads].flatten(1)
+        found: Tensor = mixed @ weight.T
         return found
 
     def edges(self) -> tuple[Tensor, Tensor]:
@@ -74,7 +80,7 @@ def edge_nearness(question: Question) -> Tensor:
         parts, total = layer.edges()
         norm = layer.block.attention.output.LayerNorm
         whole, parts = norm(total), _normalised(norm, parts, total)
-        near = (whole.norm(1, -1)[:, None] - (whole[:, None] - parts).norm(1, -1)).relu()
+        near = _nearness(whole, parts)
         layers.append(near / near.sum(-1, keepdim=True).clamp(min=1e-12))
     return torch.stack(layers).cpu()
 
@@ -83,18 +89,25 @@ def edge_nearness(question: Question) -> Tensor:
 def edge_importance(question: Question) -> tuple[Tensor, Tensor]:
     """Of attention edges `(layers, t, t)` and residual ones `(layers, t)`, each token's sum 1.
 
-    relu(|y|_1 - |y - part|_1) before the first norm, heads together. Source: Ferrando & Voita
-    (2024), equations 3 to 5.
+    relu(|y|_1 - |y - part|_1) before the first norm, for the part of each key and head and of the
+    residual; the heads of an edge are added last. Source: Ferrando & Voita (2024).
     """
     attention, residual = [], []
     for layer in bert_layers(question):
         total = layer.edges()[1]
-        parts = torch.cat([layer.attended(), layer.input[:, None]], 1)
-        near = (total.norm(1, -1)[:, None] - (total[:, None] - parts).norm(1, -1)).relu()
-        near = near / near.sum(-1, keepdim=True).clamp(min=1e-12)
-        attention.append(near[:, :-1])
-        residual.append(near[:, -1])
+        heads = range(len(layer.attention))
+        each = torch.stack([_nearness(total, layer.attended(head)) for head in heads]).sum(0)
+        own = _nearness(total, layer.input[:, None])
+        whole = (each.sum(-1, keepdim=True) + own).clamp(min=1e-12)
+        attention.append(each / whole)
+        residual.append((own / whole)[:, 0])
     return torch.stack(attention).cpu(), torch.stack(residual).cpu()
+
+
+def _nearness(total: Tensor, parts: Tensor) -> Tensor:
+    """`(t, sources)` relu(|y|_1 - |y - part|_1) of totals `(t, d)` and parts `(t, sources, d)`."""
+    found: Tensor = (total.norm(1, -1)[:, None] - (total[:, None] - parts).norm(1, -1)).relu()
+    return found
 
 
 @torch.no_grad()
@@ -114,7 +127,7 @@ def globenc(question: Question) -> Scores:
         sent = middle + _feed_forward(layer.block, middle)
         parts = _normalised(second, _normalised(first, parts, total), sent)
         layers.append(parts.norm(dim=-1))
-    return in_row_read(question, rolled_out(torch.stack(layers)))
+    return in_row_read(question, rolled_out(torch.stack(layers).cpu()))
 
 
 @torch.no_grad()

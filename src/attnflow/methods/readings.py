@@ -110,6 +110,9 @@ READINGS: dict[str, Callable[[Signed], Scores]] = {
 }
 
 
+OF_ROW_READ = frozenset({"path", "rollout", "chefer"})  # begin at the first token in any case
+
+
 def _flow(capacities: Tensor) -> Flow[Tensor]:
     found = maximum_flow(capacities[None])
     found.raise_for_status()

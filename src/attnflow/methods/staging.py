@@ -5,13 +5,13 @@ without the share of the tokens that have the largest means so far. Source: ours
 `capture.staged_capture`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
-from attnflow.capture import REMOVED
+from attnflow.capture import REMOVED, largest
 from attnflow.methods.question import Question, Scores
 
 
@@ -26,9 +26,12 @@ def in_stages(
     """
 
     def scores(question: Question) -> Scores:
+        changing = question.ordinary & (question.ids != question.neutral_ids)
+        removable = torch.from_numpy(changing)[None]
         total, stages = np.array(method(question), dtype=np.float64), np.ones(len(question.ids))
         for share in removed:
-            there = ~_first(total / stages, question, share)
+            means = torch.from_numpy(total / stages)[None]
+            there = ~largest(means, removable, share)[0].numpy()
             ids = np.where(there, question.ids, question.neutral_ids)
             text = replace(
                 question.text, inputs={**question.text.inputs, "input_ids": ids.tolist()}
@@ -39,11 +42,3 @@ def in_stages(
         return found
 
     return scores
-
-
-def _first(scores: Scores, question: Question, share: float) -> np.ndarray:
-    """`(t,)` bool, the share of the ordinary tokens with the largest scores."""
-    order = np.argsort(-np.where(question.ordinary, scores, -np.inf), kind="stable")
-    gone = np.zeros(len(scores), bool)
-    gone[order[: math.ceil(share * question.ordinary.sum())]] = True
-    return gone
