@@ -4,7 +4,7 @@
 
 Texts of the same draw as in benchmarks/faithfulness.py. A killed run goes on. Tables go to
 docs/results/routes-DATASET.md: probabilities of the explained class, with 95 % intervals, and what
-each route keeps beyond the flow's own capacities.
+flows, walks and whole paths keep beyond the capacities of their own tensor.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from attnflow.evaluation.routes import ROUTES, SHARES, surviving
 from attnflow.files import write_whole
 from attnflow.methods import Classifier
 
-REFERENCE = "cf4 capacity"
 SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 
 
@@ -66,11 +65,20 @@ def tables(name: str, records: list[dict]) -> str:
         "",
         *_table("knocked out", out),
         "",
-        f"Kept alone, more than {REFERENCE}:",
+        "Kept alone, more than by the capacities of the same tensor:",
         "",
-        *_table("difference", {r: kept[r] - kept[REFERENCE] for r in ROUTES if r != REFERENCE}),
+        *_table("difference", _beyond_capacities(kept)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _beyond_capacities(kept: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    pairs = {route: f"{route.split()[0]} capacity" for route in kept if " " in route}
+    return {
+        route: kept[route] - kept[capacity]
+        for route, capacity in pairs.items()
+        if capacity in kept and route != capacity
+    }
 
 
 def _table(title: str, values: dict[str, np.ndarray]) -> list[str]:

@@ -23,6 +23,8 @@ def main() -> None:
             print(f"| {first.surface(i)} | {' | '.join(cells)} |")
     shares = [f"{100 * a.special_share:.1f}" for a in results.values()]
     print(f"| *special tokens, of all flow* | {' | '.join(shares)} |")
+    without = explainer(SENTENCE.replace("smart", "[MASK]"), target=first.label, tensor="cf")
+    print(f"\nwith [MASK] for *smart*: {without.label} {without.probabilities[first.target]:.1%}")
 
 
 def _rank(shares, index: int) -> int:

@@ -3,9 +3,13 @@
 from dataclasses import replace
 from functools import partial
 
+import cuts
+import faithfulness
+import noise
 import numpy as np
 import pytest
 import reliability
+import routes
 import sensitivity
 import texts
 import torch
@@ -15,6 +19,7 @@ from networks import KINDS, random_network
 
 from attnflow import layered_network, maximum_flow
 from attnflow.capture import TENSORS
+from attnflow.methods import DEFAULT, METHODS
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +174,48 @@ def test_the_plot_names_every_tensor(measured, tmp_path):
 
     drawn = (tmp_path / "plot.svg").read_text()
     assert all(f">{tensor}</text>" in drawn for tensor in TENSORS)
+
+
+def test_every_method_is_in_one_tier():
+    for name, data in faithfulness.DATA.items():
+        found = faithfulness.tiers(name, "test", few=7)
+        asked = [method for methods, _ in found for method in methods]
+        assert len(asked) == len(set(asked)) and set(DEFAULT) <= set(asked) <= set(METHODS)
+        limits = [texts for _, texts in found]
+        assert limits[0] is None and limits[-1] == 7 and (data.some in limits)
+        assert set(found[-1][0]) == faithfulness.MANY_PASSES
+    screened = faithfulness.tiers("sst2", "screen")[0][0]
+    assert set(screened) <= set(METHODS) and faithfulness.CHOSEN in screened
+
+
+def test_cuts_are_shares_of_the_layers():
+    found = {"af": [np.array([0.25, 0.75]), np.array([0.0, 1.0])]}
+    widths = {"af": [np.array([2.0, 1.0]), np.array([4.0, 1.0])]}
+    lines = cuts.tables("some", found, widths).splitlines()
+    assert "| af | 0.12 | 0.88 | 50% |" in lines and "| af | 3.00 | 1.00 |" in lines
+
+
+def test_noise_compares_the_chosen_method_with_each():
+    def row(method, example, kind):
+        fallen = {"bcf:flow": -3.0, "random": -0.5}.get(method, -1.0) + 0.1 * example
+        lists = {operator: [fallen] * 5 for operator in ("mask", "delete")}
+        return {"method": method, "example": example, "label": 1, "target": example % 2, "ties": 0,
+                "log_p": -0.1, "removed": lists, "kept": lists, "seconds": None}  # fmt: skip
+
+    rows = {k: [row(m, e, k) for m in noise.SHOWN for e in range(6)] for k in noise.KINDS}
+    lines = noise.table("some", rows).splitlines()
+    assert lines[2] == "6, 6, 6 texts; the classifier is right on 50.0%, 50.0%, 50.0%."
+    (chosen, random) = (
+        next(x for x in lines if x.startswith(f"| {m} ")) for m in ("bcf:flow", "random")
+    )
+    assert "(" not in chosen and random.count("(+") == 3
+
+
+def test_routes_are_compared_with_the_capacities_of_their_tensor():
+    kept = {
+        "random": np.ones((3, 8)),
+        "cf capacity": np.ones((3, 8)),
+        "cf flow": np.full((3, 8), 3),
+    }
+    assert list(routes._beyond_capacities(kept)) == ["cf flow"]
+    assert (routes._beyond_capacities(kept)["cf flow"] == 2).all()

@@ -129,8 +129,8 @@ ROUTES: dict[str, Callable[[Question], Tensor]] = {
         f"{tensor} capacity": _capacity(tensor)
         for tensor in ("agf", "norm", "alti", "cf", "cf4", "bcf")
     },
-    **{f"{tensor} walk": _walk(tensor) for tensor in ("cf", "cf4", "alti")},
-    **{f"{tensor} paths": _paths(tensor) for tensor in ("cf", "cf4")},
+    **{f"{tensor} walk": _walk(tensor) for tensor in ("alti", "cf", "bcf")},
+    **{f"{tensor} paths": _paths(tensor) for tensor in ("cf", "bcf")},
     **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "bcf")},
 }
 
