@@ -53,7 +53,7 @@ def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> 
     from matplotlib.figure import Figure
 
     operators = [operator for metric, operator in found.values if metric == "aopc"]
-    figure = Figure(figsize=(5 * len(operators), 4), layout="constrained")
+    figure = Figure(figsize=(5 * len(operators) + 2, 4), layout="constrained")
     examples = set(found.examples)
     for axes, operator in zip(
         figure.subplots(1, len(operators), squeeze=False)[0], operators, strict=True
@@ -67,7 +67,8 @@ def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> 
             axes.plot(x, [p.mean for p in points], label=name)
             axes.fill_between(x, [p.low for p in points], [p.high for p in points], alpha=0.15)
         axes.set(title=operator, xlabel="share removed", ylabel="probability", ylim=(0, 1))
-    axes.legend(fontsize="small")
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize="small")
     return figure
 
 
