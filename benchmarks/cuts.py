@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from faithfulness import DATA, EMBEDDED
+from faithfulness import DATA, model_of
 from tqdm import tqdm
 
 from attnflow import models
@@ -26,7 +26,7 @@ SHOWN = ("af", "af-res", "gf", "agf", "agf-res", "relevance", "norm", "alti", "c
 
 def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
     """For each tensor `(texts, layers)` shares of the cut, and layers as multiples of it."""
-    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    model = model_of(name, args.models)
     classifier = Classifier(*models.load(model))
     questions = chosen(
         read_examples(str(args.data / DATA[name].test)), classifier, limit=args.texts

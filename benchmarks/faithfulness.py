@@ -114,10 +114,15 @@ def crossed(tensors: dict[str, tuple[str, ...]]) -> list[str]:
     return [f"{tensor}:{reading}" for tensor, readings in tensors.items() for reading in readings]
 
 
+def model_of(name: str, folder: Path) -> str:
+    """The classifier of a data set: the embedded one, or one of training/classifiers.py."""
+    return EMBEDDED if name == "sst2" else str(folder / name)
+
+
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     """Ask all methods about a data set's texts; the folder of the run."""
     data, folder = DATA[name], args.models / phase / name
-    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    model = model_of(name, args.models)
     file = str(args.data / (data.train if phase == "screen" else data.test))
     limit = args.texts or (data.screened if phase == "screen" else data.texts)
     protocol = Protocol(precision="bfloat16", kept=data.some is None) if data.long else Protocol()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faithfulness import CHOSEN, DATA, EMBEDDED
+from faithfulness import CHOSEN, DATA, model_of
 from tqdm import tqdm
 
 from attnflow import models
@@ -38,7 +38,7 @@ KINDS = (None, *NOISE)
 
 def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]:
     """Rows of a data set, with a part of the words made worse."""
-    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    model = model_of(name, args.models)
     file = str(args.data / DATA[name].test)
     classifier = Classifier(*models.load(model))
     change = None if kind is None else partial(noisy, kind=kind)

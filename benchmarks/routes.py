@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from faithfulness import DATA, EMBEDDED
+from faithfulness import DATA, model_of
 from journal import Journal
 from tqdm import tqdm
 
@@ -28,7 +28,7 @@ SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
     """One record for each text, with every route's probabilities."""
     file = str(args.data / DATA[name].test)
-    model = EMBEDDED if name == "sst2" else str(args.models / name)
+    model = model_of(name, args.models)
     classifier = Classifier(*models.load(model))
     questions = chosen(read_examples(file), classifier, limit=args.texts, most=args.most)
     options = {"texts": args.texts, "most": args.most, "data": name, "shares": list(SHARES),
