@@ -92,20 +92,20 @@ class Data:
     train: str
     test: str
     texts: int = 500
-    screened: int = 100
+    screened: int = 40
     some: int | None = None  # of methods that take tens to hundreds of passes; all when None
-    few: int = 100  # of methods that take thousands of passes
+    few: int = 0  # of methods that take thousands of passes
     long: bool = False  # texts of fifty tokens and more: fewer ablations, a cheaper protocol
 
 
 DATA = {
-    "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", texts=1000, few=500),
-    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", long=True),
-    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=200, long=True),
+    "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", screened=100, few=60),
+    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", few=10, long=True),
+    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=100, long=True),
     "amazon_polarity": Data(
-        "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=200, long=True
+        "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=100, long=True
     ),
-    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=200, long=True),
+    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=100, long=True),
 }
 
 
@@ -148,22 +148,23 @@ def tiers(name: str, phase: str, few: int | None = None) -> list[tuple[list[str]
         found.append(([m for m in wanted if m in SOME_PASSES], data.some))
     if not data.long:
         found.append((list(STAGED), STAGED_TEXTS))
-    return [*found, ([m for m in wanted if m in MANY_PASSES], few or data.few)]
+    few = data.few if few is None else few
+    return [*found, ([m for m in wanted if m in MANY_PASSES], few)] if few else found
 
 
-def report(name: str, phase: str, folder: Path, out: Path) -> None:
+def report(name: str, phase: str, folder: Path, args: argparse.Namespace) -> None:
     """Write the tables of a data set."""
     from attnflow.evaluation import read_rows
 
     rows = read_rows(folder)
-    (plain, _), *slower = tiers(name, phase)
+    (plain, _), *slower = tiers(name, phase, args.few)
     found = judgements(rows, plain)
     parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
     for methods, _ in slower:
         parts += ["\nMethods of more passes, beside others on the same texts:\n"]
         parts += [table(judgements(rows, [CHOSEN, *REFERENCES, *methods]), reference=CHOSEN)]
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / f"{phase}-{name}.md", "\n".join(parts), overwrite=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out / f"{phase}-{name}.md", "\n".join(parts), overwrite=True)
     print(summary(name, found), flush=True)
 
 
@@ -193,7 +194,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     for name in args.only:
-        report(name, args.phase, measure(name, args.phase, args), args.out)
+        report(name, args.phase, measure(name, args.phase, args), args)
 
 
 if __name__ == "__main__":

@@ -184,6 +184,8 @@ def test_every_method_is_in_one_tier():
         limits = [texts for _, texts in found]
         assert limits[0] is None and limits[-1] == 7 and (data.some in limits)
         assert set(found[-1][0]) == faithfulness.MANY_PASSES
+        without = faithfulness.tiers(name, "test", few=0)
+        assert without == found[:-1]
     screened = faithfulness.tiers("sst2", "screen")[0][0]
     assert set(screened) <= set(METHODS) and faithfulness.CHOSEN in screened
 
