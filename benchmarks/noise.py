@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--texts", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=["sst2", "ag_news"])
-    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--texts", type=int, default=100)
     parser.add_argument("--most", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
