@@ -100,12 +100,12 @@ class Data:
 
 DATA = {
     "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", screened=100, few=60),
-    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", few=10, long=True),
-    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=100, long=True),
+    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", long=True),
+    "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=40, long=True),
     "amazon_polarity": Data(
-        "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=100, long=True
+        "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=40, long=True
     ),
-    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=100, long=True),
+    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=40, long=True),
 }
 
 
