@@ -274,9 +274,11 @@ def test_networks_step_alike_each_by_a_thread_and_all_together(monkeypatch):
         monkeypatch.setattr(primal_dual, "kernels_for", lambda *_: (compiled, None))
         together = maximum_flow(given, **settings)
 
-        ends |= set(each.status)
-        assert each.status == together.status
-        if "mu" not in settings:  # else what is left is rounding
+        ends |= {*each.status, *together.status}
+        if "mu" in settings:  # what is left is rounding, which says which limit comes first
+            assert Status.SOLVED not in (*each.status, *together.status)
+        else:
+            assert each.status == together.status
             assert (each.iterations == together.iterations).all()
             torch.testing.assert_close(each.edges, together.edges, rtol=1e-7, atol=1e-18)
     assert ends == {Status.SOLVED, Status.ITERATION_LIMIT, Status.NUMERICAL_LIMIT}
