@@ -99,7 +99,7 @@ class Data:
 
 
 DATA = {
-    "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", screened=100, few=60),
+    "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", screened=60, few=60),
     "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", long=True),
     "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=40, long=True),
     "amazon_polarity": Data(
