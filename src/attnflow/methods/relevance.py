@@ -17,7 +17,11 @@ from attnflow.methods.question import Question, Scores
 
 
 def transatt(question: Question) -> Scores:
-    """Rollout over all layers of I + `edge_relevance`, rows of sum 1, in the row read."""
+    """Rollout over all layers of I + `edge_relevance`, rows of sum 1, in the row read.
+
+    From the first layer on, as the comparisons of Qiang et al. (2022) have it; the authors' own
+    code takes the last layer alone unless told otherwise.
+    """
     edges = edge_relevance(question)
     layers = edges + torch.eye(edges.shape[-1], dtype=edges.dtype)
     return in_row_read(question, rolled_out(layers / layers.sum(-1, keepdim=True)))
