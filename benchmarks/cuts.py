@@ -10,13 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from faithfulness import DATA, model_of
+from faithfulness import DATA, drawn, model_of
 from tqdm import tqdm
 
-from attnflow import models
-from attnflow.evaluation import chosen, read_examples
 from attnflow.files import write_whole
-from attnflow.methods import Classifier
 from attnflow.methods.exact import minimum_cut
 from attnflow.methods.tensors import TENSORS
 
@@ -26,11 +23,8 @@ SHOWN = ("af", "af-res", "gf", "agf", "agf-res", "relevance", "norm", "alti", "c
 
 def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
     """For each tensor `(texts, layers)` shares of the cut, and layers as multiples of it."""
-    model = model_of(name, args.models)
-    classifier = Classifier(*models.load(model))
-    questions = chosen(
-        read_examples(str(args.data / DATA[name].test)), classifier, limit=args.texts
-    )
+    file = str(args.data / DATA[name].test)
+    questions = drawn(model_of(name, args.models), file, limit=args.texts)
     cuts: dict[str, list] = {tensor: [] for tensor in SHOWN}
     widths: dict[str, list] = {tensor: [] for tensor in SHOWN}
     for _, question in tqdm(questions, desc=f"cuts {name}"):

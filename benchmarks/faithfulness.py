@@ -119,6 +119,11 @@ def model_of(name: str, folder: Path) -> str:
     return EMBEDDED if name == "sst2" else str(folder / name)
 
 
+def drawn(model: str, file: str, **options) -> list:
+    """The questions of a file's texts that a classifier is asked; options of `chosen`."""
+    return chosen(read_examples(file), Classifier(*models.load(model)), **options)
+
+
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     """Ask all methods about a data set's texts; the folder of the run."""
     data, folder = DATA[name], args.models / phase / name
@@ -127,8 +132,7 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     limit = args.texts or (data.screened if phase == "screen" else data.texts)
     protocol = Protocol(precision="bfloat16", kept=data.some is None) if data.long else Protocol()
     run = Run(model, file, protocol, limit)
-    classifier = Classifier(*models.load(model))
-    questions = chosen(read_examples(file), classifier, limit=limit)
+    questions = drawn(model, file, limit=limit)
     for wanted, texts in tiers(name, phase, args.few):
         methods, asked = [METHODS[method] for method in wanted], questions[:texts]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:

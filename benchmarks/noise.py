@@ -13,23 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faithfulness import CHOSEN, DATA, model_of
+from faithfulness import CHOSEN, DATA, drawn, model_of
 from tqdm import tqdm
 
-from attnflow import models
 from attnflow.evaluation import (
     Protocol,
     Run,
-    chosen,
     differences,
     evaluate,
     judgements,
     means,
-    read_examples,
 )
 from attnflow.evaluation.noise import NOISE, noisy
 from attnflow.files import write_whole
-from attnflow.methods import METHODS, Classifier
+from attnflow.methods import METHODS
 
 SHOWN = ("bcf:flow", "cf:flow", "agf:flow", "gf:flow", "af:flow", "integrated-gradients", "decompx",
          "attcat", "random")  # fmt: skip
@@ -40,9 +37,8 @@ def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]
     """Rows of a data set, with a part of the words made worse."""
     model = model_of(name, args.models)
     file = str(args.data / DATA[name].test)
-    classifier = Classifier(*models.load(model))
     change = None if kind is None else partial(noisy, kind=kind)
-    questions = chosen(read_examples(file), classifier, limit=args.texts, change=change)
+    questions = drawn(model, file, limit=args.texts, change=change)
     run = Run(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
     folder = args.models / "noise" / f"{name}-{kind or 'as-they-are'}"
     methods = [METHODS[method] for method in SHOWN]

@@ -12,15 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from faithfulness import DATA, model_of
+from faithfulness import DATA, drawn, model_of
 from journal import Journal
 from tqdm import tqdm
 
-from attnflow import models
-from attnflow.evaluation import chosen, estimate, read_examples
+from attnflow.evaluation import estimate
 from attnflow.evaluation.routes import ROUTES, SHARES, surviving
 from attnflow.files import write_whole
-from attnflow.methods import Classifier
 
 SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 
@@ -28,9 +26,7 @@ SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
     """One record for each text, with every route's probabilities."""
     file = str(args.data / DATA[name].test)
-    model = model_of(name, args.models)
-    classifier = Classifier(*models.load(model))
-    questions = chosen(read_examples(file), classifier, limit=args.texts, most=args.most)
+    questions = drawn(model_of(name, args.models), file, limit=args.texts, most=args.most)
     options = {"texts": args.texts, "most": args.most, "data": name, "shares": list(SHARES),
                "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)

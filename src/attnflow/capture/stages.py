@@ -65,13 +65,14 @@ def staged_capture(
     check_removed(removed)
     ids = inputs["input_ids"]
     mask = inputs.get("attention_mask", torch.ones_like(ids)) != 0
-    removable = (neutral.to(ids.device) != ids) & mask
+    neutral = neutral.to(ids.device)
+    removable = (neutral != ids) & mask
     there = torch.ones_like(removable)
     text = capture(model, inputs, target, tensor="cf", explained=explained)
     found = _Effects(text, there)
     for share in removed:
         there = ~largest(found.of_tokens, removable, share)
-        rest = {**inputs, "input_ids": ids.where(there, neutral.to(ids.device))}
+        rest = {**inputs, "input_ids": ids.where(there, neutral)}
         found.add(capture(model, rest, text.target, tensor="cf", explained=explained), there)
     signed, residual = found.means
     capacities = signed.relu() + torch.diag_embed(residual.relu())

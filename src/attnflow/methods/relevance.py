@@ -100,11 +100,10 @@ def _through_sum(relevance: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
     share = _ratio(relevance, a + b)
     of_a, of_b = a * share, b * share
     total = of_a.sum().abs() + of_b.sum().abs()
-    scaled = (
+    left, right = (
         part * _ratio(part.sum().abs() * relevance.sum(), total * part.sum())
         for part in (of_a, of_b)
     )
-    left, right = scaled
     return left, right
 
 
