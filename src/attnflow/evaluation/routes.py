@@ -1,8 +1,8 @@
 """Which attention edges carry a decision: knock out the best and watch it fall, or keep only those.
 
 A route names a number for every attention edge `(layers, t, t)`. Residual connections stay whole.
-An edge of `cf` from a token to itself carries attention and residual together; what the flow sends
-there is shared between the two as their capacities are.
+An edge of `cf` from a token to itself carries attention and residual together; what goes along it
+is shared between the two as their capacities are.
 """
 
 import math
@@ -19,7 +19,7 @@ from attnflow.methods.attention import READ
 from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.internals import forward, internals
 from attnflow.methods.readings import walked
-from attnflow.methods.tensors import TENSORS, Signed
+from attnflow.methods.tensors import TENSORS
 from attnflow.solver import maximum_flow
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -66,58 +66,45 @@ def information_flow_routes(question: Question) -> Tensor:
     return torch.stack(found[::-1]).double()
 
 
-def _capacity(tensor: str) -> Callable[[Question], Tensor]:
-    return lambda question: TENSORS[tensor](question).attention.relu()
+def _flow(capacities: Tensor) -> Tensor:
+    flow = maximum_flow(capacities[None])
+    flow.raise_for_status()
+    return flow.edges[0]
 
 
-def _flow(tensor: str) -> Callable[[Question], Tensor]:
+CARRIED: dict[str, Callable[[Tensor], Tensor]] = {
+    "capacity": lambda capacities: capacities,
+    "walk": lambda capacities: walked(capacities)[1],
+    "flow": _flow,
+}
+
+
+def _route(tensor: str, carried: str, paths: bool = False) -> Callable[[Question], Tensor]:
+    """What an edge's attention has of what it carries, or of the best whole path's weakest edge.
+
+    An edge's attention and its residual, where it has one, share as their capacities do.
+    """
+
     def route(question: Question) -> Tensor:
         edges = TENSORS[tensor](question)
-        flow = maximum_flow(edges.positive[None])
-        flow.raise_for_status()
-        return _of_attention(edges, flow.edges[0])
+        on_edges = CARRIED[carried](edges.positive)
+        attention, whole = edges.attention.relu(), edges.positive.clamp(min=1e-300)
+        return (best_path_through(on_edges) if paths else on_edges) * attention / whole
 
     return route
 
 
-def _paths(tensor: str) -> Callable[[Question], Tensor]:
-    """The weakest edge's flow on the best whole path through each edge: paths enter at once."""
-
-    def route(question: Question) -> Tensor:
-        edges = TENSORS[tensor](question)
-        flow = maximum_flow(edges.positive[None])
-        flow.raise_for_status()
-        return _of_attention(edges, best_path_through(flow.edges[0]))
-
-    return route
-
-
-def best_path_through(flow: Tensor) -> Tensor:
+def best_path_through(edges: Tensor) -> Tensor:
     """`(layers, t, t)` for each edge the largest bottleneck of a path from top to input over it."""
-    above = [flow[-1].sum(-1)]
-    for layer in flow.flip(0):
+    above = [edges[-1].sum(-1)]
+    for layer in edges.flip(0):
         above.append(torch.minimum(above[-1][:, None], layer).amax(0))
-    below = [flow[0].sum(0)]
-    for layer in flow:
+    below = [edges[0].sum(0)]
+    for layer in edges:
         below.append(torch.minimum(layer, below[-1][None]).amax(1))
     tops = torch.stack(above[:-1][::-1])[:, :, None]
     bottoms = torch.stack(below[:-1])[:, None]
-    return torch.minimum(torch.minimum(flow, tops), bottoms)
-
-
-def _walk(tensor: str) -> Callable[[Question], Tensor]:
-    """What a random walk from the top sends along each edge: the flow's ablation."""
-
-    def route(question: Question) -> Tensor:
-        edges = TENSORS[tensor](question)
-        return _of_attention(edges, walked(edges.positive)[1])
-
-    return route
-
-
-def _of_attention(edges: Signed, flow: Tensor) -> Tensor:
-    attention, whole = edges.attention.relu(), edges.positive
-    return flow * attention / whole.clamp(min=1e-300)
+    return torch.minimum(torch.minimum(edges, tops), bottoms)
 
 
 ROUTES: dict[str, Callable[[Question], Tensor]] = {
@@ -126,12 +113,19 @@ ROUTES: dict[str, Callable[[Question], Tensor]] = {
     "patching": _patching,
     "information-flow-routes": information_flow_routes,
     **{
-        f"{tensor} capacity": _capacity(tensor)
-        for tensor in ("agf", "norm", "alti", "cf", "cf4", "bcf")
+        f"{tensor} {carried}": _route(tensor, carried)
+        for carried, tensors in {
+            "capacity": ("agf", "norm", "alti", "cf", "cf4", "bcf"),
+            "walk": ("alti", "cf", "bcf"),
+            "flow": ("af", "agf", "cf", "cf4", "bcf"),
+        }.items()
+        for tensor in tensors
     },
-    **{f"{tensor} walk": _walk(tensor) for tensor in ("alti", "cf", "bcf")},
-    **{f"{tensor} paths": _paths(tensor) for tensor in ("cf", "bcf")},
-    **{f"{tensor} flow": _flow(tensor) for tensor in ("af", "agf", "cf", "cf4", "bcf")},
+    **{
+        f"{tensor} {carried} paths": _route(tensor, carried, paths=True)
+        for tensor in ("cf", "bcf")
+        for carried in CARRIED
+    },
 }
 
 

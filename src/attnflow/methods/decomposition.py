@@ -18,6 +18,8 @@ from attnflow.methods.attention import READ, as_scores, in_row_read, rolled_out
 from attnflow.methods.internals import forward
 from attnflow.methods.question import Question, Scores
 
+AT_ONCE = 512  # vectors: with 1,536 numbers of 4 bytes behind each, 3 MB
+
 
 @dataclass(frozen=True)
 class BertLayer:
@@ -136,21 +138,33 @@ def decompx(question: Question) -> Scores:
     layers = bert_layers(question)
     head = question.classifier.model
     parts = torch.diag_embed(layers[0].input.T).permute(1, 2, 0)
-    for at, layer in enumerate(layers):
-        block, attend = layer.block, layer.mixed(parts)
-        if at == len(layers) - 1:  # only the token read is used from here on
-            parts, attend = parts[READ : READ + 1], attend[READ : READ + 1]
-        parts = _with_bias(attend + parts, layer.attention_bias)
-        parts = _behind_norm(block.attention.output.LayerNorm, parts)
-        inner = _with_bias(parts @ block.intermediate.dense.weight.T, block.intermediate.dense.bias)
-        inner = _activated(block.intermediate.intermediate_act_fn, inner)
-        outer = _with_bias(inner @ block.output.dense.weight.T, block.output.dense.bias)
-        parts = _behind_norm(block.output.LayerNorm, outer + parts)
+    for layer in layers[:-1]:
+        parts = _behind_layer(layer, parts, layer.mixed(parts))
+    only = slice(READ, READ + 1)  # of the last layer's tokens, the one that the head reads
+    parts = _behind_layer(layers[-1], parts[only], layers[-1].mixed(parts)[only])
     pooler = head.bert.pooler.dense
     pooled = _activated(torch.tanh, _with_bias(parts @ pooler.weight.T, pooler.bias))
     row, bias = _explained_row(question, head.classifier)
     logit = _with_bias(pooled @ row[:, None], bias[None])
     return as_scores(logit[0, :, 0])
+
+
+def _behind_layer(layer: BertLayer, parts: Tensor, mixed: Tensor) -> Tensor:
+    """Parts `(t, sources, d)` behind a layer, of those before it and those behind its attention."""
+    rows = max(1, AT_ONCE // parts.shape[1])
+    tokens = zip(torch.split(parts, rows), torch.split(mixed, rows), strict=True)
+    return torch.cat([_of_few_tokens(layer, *few) for few in tokens])
+
+
+def _of_few_tokens(layer: BertLayer, parts: Tensor, mixed: Tensor) -> Tensor:
+    """`_behind_layer` of tokens so few that what is computed of them stays in a cache."""
+    block = layer.block
+    parts = _with_bias(mixed + parts, layer.attention_bias)
+    parts = _behind_norm(block.attention.output.LayerNorm, parts)
+    inner = _with_bias(parts @ block.intermediate.dense.weight.T, block.intermediate.dense.bias)
+    inner = _activated(block.intermediate.intermediate_act_fn, inner)
+    outer = _with_bias(inner @ block.output.dense.weight.T, block.output.dense.bias)
+    return _behind_norm(block.output.LayerNorm, outer + parts)
 
 
 def _explained_row(question: Question, linear: Any) -> tuple[Tensor, Tensor]:
