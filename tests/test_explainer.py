@@ -332,7 +332,7 @@ def test_weights_that_are_no_numbers(tiny, tokenizer, target):
 @pytest.mark.parametrize("target", (None, 1, [None, 1]))
 def test_no_classifier(tiny, tokenizer, target):
     explainer = Explainer(tiny(head="MaskedLM"), tokenizer)
-    with pytest.raises(ModelError, match="not a sequence classifier"):
+    with pytest.raises(ModelError, match="gives no logits of shape"):
         explainer(["good film", "bad"], target=target)
 
 

@@ -5,6 +5,7 @@ that also falls where another class rises.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,35 @@ def _class(target: Target, labels: Sequence[str]) -> int | None:
 
 
 Explained = Callable[[Tensor, Tensor], Tensor]
+Reading = Callable[[Any], Any]
+
+
+def class_logits(output: Any) -> Any:
+    """`(batch, classes)` logits of what a classifier returned; None where there are none."""
+    return getattr(output, "logits", None)
+
+
+def logits_at(positions: Tensor) -> Reading:
+    """The `(batch, vocabulary)` logits at one position of every example, `(batch,)`."""
+
+    def read(output: Any) -> Any:
+        logits = class_logits(output)
+        if not isinstance(logits, Tensor) or logits.ndim != 3:
+            return logits
+        return logits[torch.arange(len(logits), device=logits.device), positions.to(logits.device)]
+
+    return read
+
+
+def versus(others: Tensor, explained: Explained) -> Explained:
+    """Each target's logit less that of another class, `(batch,)`; where that is -1, `explained`."""
+
+    def read(logits: Tensor, target: Tensor) -> Tensor:
+        other = others.to(logits.device)
+        difference = logit(logits, target) - logit(logits, other.clamp(min=0))
+        return difference.where(other >= 0, explained(logits, target))
+
+    return read
 
 
 def logit(logits: Tensor, target: Tensor) -> Tensor:

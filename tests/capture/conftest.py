@@ -63,15 +63,80 @@ def build_model(family="bert", *, biases=True, dtype=torch.float32, attention=No
     if attention is not None:
         config._attn_implementation = attention
     model = getattr(transformers, f"{prefix}ForSequenceClassification")(config)
+    return _randomised(model, biases).to(dtype).eval()
+
+
+_GROUPED = dict(num_key_value_heads=2, bos_token_id=1, eos_token_id=2)
+_GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
+DECODERS = {
+    "gpt2": ("GPT2", dict(bos_token_id=1, eos_token_id=2)),
+    "gpt_neox": ("GPTNeoX", {}),
+    "gpt_neox sequential": ("GPTNeoX", dict(use_parallel_residual=False)),
+    "opt": ("OPT", dict(ffn_dim=24, word_embed_proj_dim=16, bos_token_id=1, eos_token_id=2)),
+    "llama": ("Llama", _GROUPED),
+    "mistral": ("Mistral", dict(_GROUPED, sliding_window=3)),
+    "qwen2": ("Qwen2", dict(_GROUPED, use_sliding_window=True, sliding_window=3)),
+    "qwen3": ("Qwen3", dict(_GROUPED, head_dim=4)),
+    "gemma2": ("Gemma2", _GEMMA),
+    "gemma3_text": ("Gemma3Text", _GEMMA),
+    "phi": ("Phi", dict(_GROUPED)),
+    "phi3": ("Phi3", dict(_GROUPED)),
+}
+_LM_HEADS = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}
+
+
+def build_decoder(family, *, biases=True, dtype=torch.float32, attention=None, **options):
+    """A random causal language model in evaluation mode."""
+    torch.manual_seed(7)
+    prefix, own = DECODERS[family]
+    settings = {**_SIZES, **own, **options}
+    config = getattr(transformers, f"{prefix}Config")(**settings)
+    if attention is not None:
+        config._attn_implementation = attention
+    name = _LM_HEADS.get(prefix, f"{prefix}ForCausalLM")
+    return _randomised(getattr(transformers, name)(config), biases).to(dtype).eval()
+
+
+_TWO_STACKS = {
+    "bart": "BartForConditionalGeneration",
+    "marian": "MarianMTModel",
+    "t5": "T5ForConditionalGeneration",
+    "t5 gated": "T5ForConditionalGeneration",
+}
+
+
+def build_two_stacks(family, *, biases=True, dtype=torch.float32, attention=None, **options):
+    """A random encoder-decoder: two layers of the encoder, three of the decoder."""
+    torch.manual_seed(7)
+    settings = dict(vocab_size=40, pad_token_id=0, eos_token_id=2, decoder_start_token_id=1)
+    if family.startswith("t5"):
+        settings |= dict(d_model=16, d_kv=4, d_ff=24, num_heads=4, num_layers=2)
+        settings |= dict(num_decoder_layers=3, relative_attention_num_buckets=4)
+        settings |= dict(feed_forward_proj="gated-gelu" if "gated" in family else "relu")
+    else:
+        settings |= dict(d_model=16, encoder_layers=2, decoder_layers=3, bos_token_id=1)
+        settings |= dict(encoder_attention_heads=4, decoder_attention_heads=4)
+        settings |= dict(encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=32)
+        settings |= dict(forced_eos_token_id=None)
+    name = _TWO_STACKS[family]
+    kind = {"bart": "Bart", "marian": "Marian"}.get(family, "T5")
+    config = getattr(transformers, f"{kind}Config")(**{**settings, **options})
+    if attention is not None:
+        config._attn_implementation = attention
+    return _randomised(getattr(transformers, name)(config), biases).to(dtype).eval()
+
+
+def _randomised(model, biases):
+    """Weights at random, norms and biases too."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("bias") and "relative" not in name:
                 parameter.normal_(std=0.3 if biases else 0.0)
             elif parameter.ndim == 1:
                 parameter.normal_(mean=1.0, std=0.2)
             else:
                 parameter.normal_(std=0.35)
-    return model.to(dtype).eval()
+    return model
 
 
 def eager_twin(model):
@@ -134,6 +199,16 @@ def build():
 
 
 @pytest.fixture
+def decoder():
+    return build_decoder
+
+
+@pytest.fixture
+def two_stacks():
+    return build_two_stacks
+
+
+@pytest.fixture
 def eager():
     return eager_twin
 
@@ -150,4 +225,14 @@ def state():
 
 @pytest.fixture(params=list(CLASSES))
 def family(request):
+    return request.param
+
+
+@pytest.fixture(params=list(DECODERS))
+def decoder_family(request):
+    return request.param
+
+
+@pytest.fixture(params=list(_TWO_STACKS))
+def two_stack_family(request):
     return request.param

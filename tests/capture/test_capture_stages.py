@@ -144,7 +144,7 @@ def test_log_odds_by_hand():
 def test_what_cannot_take_the_place_of_tokens(build, batch):
     model, inputs = build(), batch()
     for bad in (neutral(inputs)[:, :-1], [[1]]):
-        with pytest.raises(InputError, match="neutral must be a tensor of token ids"):
+        with pytest.raises(InputError, match="neutral must be a tensor of shape"):
             staged_capture(model, inputs, bad)
     with pytest.raises(InputError, match="must have input_ids"):
         staged_capture(model, {"inputs_embeds": torch.zeros(1, 2, 16)}, neutral(inputs))

@@ -11,6 +11,10 @@ With A the weights of a head, O = A V its output and dO the gradient that arrive
     dV = A' dO                          always
     dQ, dK = dS K, dS' Q   with dS = scaling * A * (G - rowsum(A * G))      unless frozen
 
+Scores may be capped, cap * tanh(score / cap), as in Gemma 2, and have a bias for each pair of
+positions, as in T5. There may be fewer heads of keys and values than of queries, and in
+cross-attention another number of keys.
+
 For the conservative tensor (`cf`) the weights are constants: gradient leaves through V alone.
 Models that compute attention by themselves are tapped at their probabilities instead (`tap`).
 
@@ -25,7 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,31 +50,98 @@ _TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 # Options of attention functions that change the weights and that are not computed here.
-_UNKNOWN_OPTIONS = ("softcap", "position_bias", "s_aux", "cache")
+_UNKNOWN_OPTIONS = ("s_aux", "cache")
 
 
 @dataclass
 class Recorder:
     """Collects one (batch, query, key) tensor per attention call, in the order of the calls.
 
-    `layers[l]` is None until it is known: after the forward pass for `af`, else after the backward.
+    `layers[l]` is None until it is known: after the forward pass for `af`, else after the backward;
+    a further backward pass overwrites it.
     """
 
     tensor: str
     layers: list[Tensor | None] = field(default_factory=list)
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def frozen(self) -> bool:
         return self.tensor == "cf"
 
-    def open_layer(self) -> int:
-        """Announce one more attention call and return its layer index."""
+    def open_layer(self, batch: int, queries: int, keys: int) -> int:
+        """Announce one more attention call of that shape and return its layer index."""
         self.layers.append(None)
+        self.shapes.append((batch, queries, keys))
         return len(self.layers) - 1
 
     def close_layer(self, layer: int, total: Tensor, heads: int) -> None:
         """Keep the sum over heads of a layer: as it is for `cf`, else the mean."""
         self.layers[layer] = total if self.frozen else total / heads
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How queries and keys become scores.
+
+    scaling  of the products
+    mask     (batch, heads, query, key), boolean or additive, or None
+    softcap  scores run through softcap * tanh(score / softcap), or None
+    bias     (batch, heads, query, key), added to the scores, or None
+    """
+
+    scaling: float
+    mask: Tensor | None = None
+    softcap: float | None = None
+    bias: Tensor | None = None
+
+    @classmethod
+    def of_call(
+        cls, query: Tensor, mask: Tensor | None, scaling: float | None, options: dict[str, Any]
+    ) -> Scoring:
+        """From what transformers hands to an attention function."""
+        if scaling is None:
+            scaling = query.shape[-1] ** -0.5
+        bias = options.get("position_bias")
+        return cls(scaling, mask, options.get("softcap"), None if bias is None else bias.detach())
+
+    def of_head(self, head: int, shape: torch.Size) -> Scoring:
+        """The same for one head of `shape` (batch, heads, ...)."""
+        one = [
+            None if x is None else x.expand(*shape[:2], -1, -1)[:, head]
+            for x in (self.mask, self.bias)
+        ]
+        return Scoring(self.scaling, one[0], self.softcap, one[1])
+
+    @property
+    def forbidden(self) -> Tensor | None:
+        """Boolean, true where the mask forbids the edge."""
+        if self.mask is None:
+            return None
+        if self.mask.dtype == torch.bool:
+            return ~self.mask
+        return self.mask <= torch.finfo(self.mask.dtype).min / 2
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """Attention weights (..., query, key); a row that may attend nowhere is 0."""
+        scores = query @ key.mT * self.scaling
+        if self.softcap is not None:
+            scores = self.softcap * (scores / self.softcap).tanh()
+        if self.bias is not None:
+            scores = scores + self.bias
+        if self.mask is None:
+            return softmax(scores, dim=-1)
+        forbidden = cast(Tensor, self.forbidden)
+        scores = scores if self.mask.dtype == torch.bool else scores + self.mask
+        weights = softmax(scores.masked_fill(forbidden, -torch.inf), dim=-1)
+        return weights.masked_fill(forbidden.all(dim=-1, keepdim=True), 0.0)
+
+    def slope(self, query: Tensor, key: Tensor) -> Tensor | float:
+        """Derivative of the scores by the products of queries and keys."""
+        if self.softcap is None:
+            return self.scaling
+        capped = (query @ key.mT * (self.scaling / self.softcap)).tanh()
+        return self.scaling * (1 - capped.square())
 
 
 _ACTIVE: ContextVar[Recorder | None] = ContextVar("attnflow_recorder", default=None)
@@ -126,23 +197,21 @@ def _recorded_attention(
             f"The attention implementation '{IMPLEMENTATION}' works only inside attnflow.capture; "
             "load the model with 'sdpa' or 'eager' and hand it to capture()."
         )
-    check_call(module, query, key, options)
-    if attention_mask is None and _is_causal(module, is_causal):
-        ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
-        attention_mask = ones.tril()[None, None]
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer = recorder.open_layer()
+    check_call(module, options)
+    mask = written_out(module, query, key, attention_mask, is_causal)
+    scoring = Scoring.of_call(query, mask, scaling, options)
+    layer = recorder.open_layer(len(query), query.shape[2], key.shape[2])
     output: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-        query, key, value, attention_mask, scaling, recorder, layer
+        query, key, value, scoring, recorder, layer
     )
     return output.transpose(1, 2).contiguous(), None
 
 
-def check_call(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
+def check_call(module: nn.Module, options: dict[str, Any]) -> None:
     """Refuse a call of attention that is not computed here as the model means it.
 
     Raises:
-        ModelError: An option that changes the weights, or more keys than queries.
+        ModelError: An option that changes the weights.
     """
     unknown = [name for name in _UNKNOWN_OPTIONS if options.get(name) is not None]
     if unknown:
@@ -150,16 +219,18 @@ def check_call(module: nn.Module, query: Tensor, key: Tensor, options: dict[str,
             f"{type(module).__name__} calls attention with {unknown[0]}, which attnflow does not "
             "compute; such a model cannot be captured."
         )
-    if query.shape[2] != key.shape[2]:
-        raise ModelError(
-            f"{type(module).__name__} attends from {query.shape[2]} queries to {key.shape[2]} "
-            "keys; expected self-attention over one sequence, without cross-attention or a cache."
-        )
 
 
-def _is_causal(module: nn.Module, is_causal: bool | None) -> bool:
-    # The rule of transformers' own sdpa function, which applies where no mask came.
-    return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+def written_out(
+    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool | None
+) -> Tensor | None:
+    """The mask; where none came and the module is causal, the causal one."""
+    # The rule of transformers' own sdpa function.
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if mask is not None or not causal or query.shape[2] != key.shape[2]:
+        return mask
+    ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+    return ones.tril()[None, None]
 
 
 def boolean_mask(*args: Any, **options: Any) -> Tensor | None:
@@ -168,31 +239,14 @@ def boolean_mask(*args: Any, **options: Any) -> Tensor | None:
     return mask
 
 
-def _forbidden(mask: Tensor) -> Tensor:
-    """Boolean, true where a boolean or additive mask forbids the edge."""
-    return ~mask if mask.dtype == torch.bool else mask <= torch.finfo(mask.dtype).min / 2
-
-
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """Attention weights (batch, t, t) of one head; a row that may attend nowhere is 0."""
-    scores = query @ key.mT * scaling
-    if mask is None:
-        return softmax(scores, dim=-1)
-    forbidden = _forbidden(mask)
-    scores = scores if mask.dtype == torch.bool else scores + mask
-    weights = softmax(scores.masked_fill(forbidden, -torch.inf), dim=-1)
-    return weights.masked_fill(forbidden.all(dim=-1, keepdim=True), 0.0)
-
-
 def _by_head(
-    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
-) -> Iterator[tuple[int, int, Tensor | None, Tensor]]:
-    """Each head's index, that of its key and value head (shared in groups), mask and weights."""
+    query: Tensor, key: Tensor, scoring: Scoring
+) -> Iterator[tuple[int, int, Scoring, Tensor]]:
+    """Each head's index, that of its key and value head (shared in groups), scoring and weights."""
     group = query.shape[1] // key.shape[1]
     for head in range(query.shape[1]):
-        mask_h = None if mask is None else mask[:, head]
-        weights = attention_weights(query[:, head], key[:, head // group], mask_h, scaling)
-        yield head, head // group, mask_h, weights
+        of_head = scoring.of_head(head, query.shape)
+        yield head, head // group, of_head, of_head.weights(query[:, head], key[:, head // group])
 
 
 class _Attention(Function):
@@ -204,52 +258,71 @@ class _Attention(Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None,
-        scaling: float,
+        scoring: Scoring,
         recorder: Recorder,
         layer: int,
     ) -> Tensor:
-        heads, group = query.shape[1], query.shape[1] // key.shape[1]
-        mask = None if mask is None else mask.expand(len(query), heads, -1, -1)
-        ctx.save_for_backward(query, key, value, mask)
-        ctx.scaling, ctx.recorder, ctx.layer = scaling, recorder, layer
+        ctx.save_for_backward(query, key, value)
+        ctx.scoring, ctx.recorder, ctx.layer = scoring, recorder, layer
         if recorder.tensor == "af":
-            total = _zeros(query)
-            for *_, weights in _by_head(query, key, mask, scaling):
+            total = _zeros(query, key)
+            for *_, weights in _by_head(query, key, scoring):
                 total += weights
-            recorder.close_layer(layer, total, heads)
-        if group > 1:
-            key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+            recorder.close_layer(layer, total, query.shape[1])
+        return _attended(query, key, value, scoring)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, mask = ctx.saved_tensors
-        recorder, scaling = ctx.recorder, ctx.scaling
-        total = _zeros(query)
+        query, key, value = ctx.saved_tensors
+        recorder = ctx.recorder
+        total = _zeros(query, key)
         dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for head, shared, mask_h, weights in _by_head(query, key, mask, scaling):
+        for head, shared, scoring, weights in _by_head(query, key, ctx.scoring):
             do = output_gradient[:, head]
             gradient = do @ value[:, shared].mT
-            if mask_h is not None:
-                gradient = gradient.masked_fill(_forbidden(mask_h), 0.0)
+            if scoring.forbidden is not None:
+                gradient = gradient.masked_fill(scoring.forbidden, 0.0)
             total += _TERMS[recorder.tensor](weights, gradient)
             dv[:, shared] += weights.mT @ do
             if not recorder.frozen:
                 ds = weights * gradient
-                ds = scaling * (ds - weights * ds.sum(dim=-1, keepdim=True))
+                ds = ds - weights * ds.sum(dim=-1, keepdim=True)
+                ds = ds * scoring.slope(query[:, head], key[:, shared])
                 dq[:, head] = ds @ key[:, shared]
                 dk[:, shared] += ds.mT @ query[:, head]
         recorder.close_layer(ctx.layer, total, query.shape[1])
         through_weights = (None, None) if recorder.frozen else (dq, dk)
-        return (*through_weights, dv, None, None, None, None)
+        return (*through_weights, dv, None, None, None)
 
 
-def _zeros(heads: Tensor) -> Tensor:
-    """The (batch, t, t) that a layer's heads (batch, heads, t, d) are added into."""
-    batch, _, t, _ = heads.shape
-    dtype = accumulation_dtype(heads.dtype)
-    return torch.zeros(batch, t, t, dtype=dtype, device=heads.device)
+def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
+    """(batch, heads, query, d): by SDPA, or where scores are capped, head by head."""
+    if scoring.softcap is not None:
+        heads = _by_head(query, key, scoring)
+        return torch.stack([weights @ value[:, shared] for _, shared, _, weights in heads], dim=1)
+    group = query.shape[1] // key.shape[1]
+    if group > 1:
+        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    mask = scoring.mask
+    if scoring.bias is not None:
+        mask = _biased(scoring)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scoring.scaling)
+
+
+def _biased(scoring: Scoring) -> Tensor:
+    """Bias and mask as one additive mask."""
+    bias, mask = cast(Tensor, scoring.bias), scoring.mask
+    if mask is None:
+        return bias
+    if mask.dtype == torch.bool:
+        return bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+    return bias + mask
+
+
+def _zeros(query: Tensor, key: Tensor) -> Tensor:
+    """The (batch, query, key) that a layer's heads (batch, heads, t, d) are added into."""
+    shape = (len(query), query.shape[2], key.shape[2])
+    return torch.zeros(shape, dtype=accumulation_dtype(query.dtype), device=query.device)
 
 
 class _Tap(Function):
@@ -265,7 +338,7 @@ class _Tap(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         (probabilities,) = ctx.saved_tensors
         recorder, heads = ctx.recorder, gradient.shape[1]
-        total = _zeros(gradient)
+        total = torch.zeros_like(gradient[:, 0], dtype=accumulation_dtype(gradient.dtype))
         for head in range(heads):
             total += _TERMS[recorder.tensor](probabilities[:, head], gradient[:, head])
         recorder.close_layer(ctx.layer, total, heads)
@@ -276,7 +349,7 @@ def tap(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A forward hook for a module whose output is attention probabilities (batch, heads, t, t)."""
 
     def hook(module: nn.Module, args: Any, probabilities: Tensor) -> Tensor:
-        layer = recorder.open_layer()
+        layer = recorder.open_layer(len(probabilities), *probabilities.shape[2:])
         if recorder.tensor == "af":
             dtype = accumulation_dtype(probabilities.dtype)
             recorder.close_layer(

@@ -32,11 +32,6 @@ def check_model(model: PreTrainedModel) -> None:
         )
     if any(module.training for module in model.modules()):
         raise ModelError(f"{name} is in training mode, so dropout is active; call model.eval().")
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"{name} is an encoder-decoder, whose cross-attention does not fit one sequence of "
-            "layers; expected an encoder or a decoder alone."
-        )
     _check_weights(model, name)
 
 
@@ -76,8 +71,8 @@ def _is_quantized(model: PreTrainedModel) -> bool:
     return bool(marked) or any(".quantized" in type(m).__module__ for m in model.modules())
 
 
-def check_inputs(inputs: Mapping[str, Tensor]) -> tuple[int, int]:
-    """(batch, t) of the inputs, which are tensors as a tokenizer returns them."""
+def check_inputs(inputs: Mapping[str, Tensor], model: PreTrainedModel) -> None:
+    """The inputs are tensors as a tokenizer or an image processor returns them."""
     if not isinstance(inputs, Mapping):
         raise InputError(
             f"inputs must be a mapping from names to tensors, not {type(inputs).__name__}; pass "
@@ -91,33 +86,50 @@ def check_inputs(inputs: Mapping[str, Tensor]) -> tuple[int, int]:
         )
     if "labels" in inputs:
         raise InputError("inputs must not hold 'labels'; give the explained class as target.")
-    if ("input_ids" in inputs) == ("inputs_embeds" in inputs):
+    main = [name for name in _INPUTS if name in inputs]
+    if len(main) != 1:
         raise InputError(
-            "inputs must hold either 'input_ids' or 'inputs_embeds'; "
+            f"inputs must hold either {' or '.join(map(repr, _INPUTS))}; "
             f"it holds {', '.join(map(repr, inputs)) or 'nothing'}."
         )
-    name, axes = ("input_ids", 2) if "input_ids" in inputs else ("inputs_embeds", 3)
-    shape = tuple(inputs[name].shape)
-    if len(shape) != axes or 0 in shape:
-        expected = "(batch, t)" if axes == 2 else "(batch, t, width)"
-        raise InputError(f"inputs[{name!r}] must have shape {expected}, none 0; it has {shape}.")
-    _check_mask(inputs.get("attention_mask"), shape[:2])
-    return shape[0], shape[1]
+    shape = _checked_shape(inputs, main[0])
+    _check_mask(inputs, "attention_mask", shape)
+    if getattr(model.config, "is_encoder_decoder", False):
+        if "decoder_input_ids" not in inputs:
+            raise InputError(
+                f"inputs of {type(model).__name__}, an encoder-decoder, must hold "
+                "'decoder_input_ids': the start token and the text written so far."
+            )
+        _check_mask(inputs, "decoder_attention_mask", _checked_shape(inputs, "decoder_input_ids"))
 
 
-def _check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
+# Which inputs carry the example, with the axes of their shape.
+_INPUTS = {
+    "input_ids": "(batch, t)",
+    "inputs_embeds": "(batch, t, width)",
+    "pixel_values": "(batch, channels, height, width)",
+}
+
+
+def _checked_shape(inputs: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    shape, axes = tuple(inputs[name].shape), _INPUTS[name.removeprefix("decoder_")]
+    if len(shape) != axes.count(",") + 1 or 0 in shape:
+        raise InputError(f"inputs[{name!r}] must have shape {axes}, none 0; it has {shape}.")
+    return shape[:2]
+
+
+def _check_mask(inputs: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> None:
+    mask = inputs.get(name)
     if mask is None:
         return
     if tuple(mask.shape) != shape:
         raise InputError(
-            f"inputs['attention_mask'] must have shape (batch, t) = {shape}, 1 at real tokens; "
+            f"inputs[{name!r}] must have shape (batch, t) = {shape}, 1 at real tokens; "
             f"it has {tuple(mask.shape)}."
         )
     empty = (~mask.bool().any(dim=1)).nonzero().flatten().tolist()
     if empty:
-        raise InputError(
-            f"inputs['attention_mask'] has no real token in row {empty[0]}; drop empty texts."
-        )
+        raise InputError(f"inputs[{name!r}] has no real token in row {empty[0]}; drop empty texts.")
 
 
 def check_logits(logits: object, name: str, batch: int) -> Tensor:
@@ -125,8 +137,9 @@ def check_logits(logits: object, name: str, batch: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch:
         came = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else "none"
         raise ModelError(
-            f"{name} is not a sequence classifier: expected logits of shape (batch, classes), "
-            f"got {came}; load it with AutoModelForSequenceClassification."
+            f"{name} gives no logits of shape (batch, classes), but {came}: expected a model for "
+            "sequence classification (AutoModelForSequenceClassification), or another way to "
+            "read its output (read=, such as targets.logits_at for a language model)."
         )
     if not logits.isfinite().all():
         row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
@@ -138,9 +151,10 @@ def check_logits(logits: object, name: str, batch: int) -> Tensor:
 
 
 def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
-    """The explained class of each example, (batch,) int64; by default the predicted one."""
+    """The explained class of each example, (batch,) int64; the predicted one for None or -1."""
+    predicted = logits.argmax(dim=1)
     if target is None:
-        return logits.argmax(dim=1)
+        return predicted
     batch, classes = logits.shape
     came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
     whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -149,12 +163,27 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
             f"target must be an integer tensor of shape (batch,) = ({batch},), not {came}; "
             "give one class index per example, or None for the predicted class."
         )
-    if target.min() < 0 or target.max() >= classes:
+    if target.min() < -1 or target.max() >= classes:
         raise InputError(
             f"target must lie in 0..{classes - 1}, the classes of the model; it holds "
             f"{target.tolist()}. Give the index of a class, not its label."
         )
-    return target.to(device=logits.device, dtype=torch.int64, copy=True)
+    target = target.to(device=logits.device, dtype=torch.int64, copy=True)
+    return target.where(target >= 0, predicted)
+
+
+def check_position(position: Tensor, mask: Tensor) -> Tensor:
+    """The node that the logits are read from, (batch,) int64, at a real token of `mask`."""
+    batch, t = mask.shape
+    if position.shape != (batch,) or position.min() < 0 or position.max() >= t:
+        raise InputError(
+            f"position must be (batch,) = ({batch},) integers in 0..{t - 1}, one token each; got "
+            f"{position.tolist()}."
+        )
+    position = position.to(mask.device)
+    if not mask.gather(1, position[:, None]).all():
+        raise InputError(f"position must be at real tokens, not at padding; got {position}.")
+    return position
 
 
 def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
@@ -172,14 +201,11 @@ def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
         )
 
 
-def check_neutral(neutral: object, inputs: Mapping[str, Tensor]) -> None:
-    """What takes the place of tokens has one for each of the text's."""
-    ids = inputs.get("input_ids")
-    if ids is None:
-        raise InputError("inputs must have input_ids, of which some are replaced.")
-    if not isinstance(neutral, Tensor) or neutral.shape != ids.shape:
+def check_neutral(neutral: object, own: Tensor) -> None:
+    """What takes the place of an example's parts has one for each of them."""
+    if not isinstance(neutral, Tensor) or neutral.shape != own.shape:
         raise InputError(
-            f"neutral must be a tensor of token ids of shape {tuple(ids.shape)}, got "
+            f"neutral must be a tensor of shape {tuple(own.shape)}, like what it replaces, got "
             f"{tuple(neutral.shape) if isinstance(neutral, Tensor) else type(neutral).__name__}."
         )
 

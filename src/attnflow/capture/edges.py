@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from attnflow.capture.attention import attention_weights, boolean_mask, check_call, lent
+from attnflow.capture.attention import Scoring, boolean_mask, check_call, lent, written_out
 from attnflow.errors import InputError, ModelError
 
 IMPLEMENTATION = "attnflow_edges"
@@ -61,9 +61,10 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    check_call(module, query, key, options)
+    check_call(module, options)
     waiting = _KEPT.get()
     if not waiting:
         raise ModelError(
@@ -73,8 +74,8 @@ def _attention(
     group = query.shape[1] // key.shape[1]
     if group > 1:
         key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    weights = attention_weights(query, key, attention_mask, scaling)
+    mask = written_out(module, query, key, attention_mask, is_causal)
+    weights = Scoring.of_call(query, mask, scaling, options).weights(query, key)
     output = (weights * kept) @ value
     return output.transpose(1, 2).contiguous(), None
 

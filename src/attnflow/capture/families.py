@@ -2,8 +2,9 @@
 
 A family is found by `config.model_type`. The conservative tensor needs to know where the residual
 stream x_i enters an attention block and which module gives the block's output o_i, before the two
-are added; both are named by a class and a path below it. Layers are told apart by the order of
-calls, never by module, since ALBERT runs one module for all of them.
+are added; both are named by a class and a path below it. In some decoders an MLP reads x_i beside
+attention, and all three are added: what goes through that MLP stays with its token. Layers are told
+apart by the order of calls, never by module, since ALBERT runs one module for all of them.
 
 To add a family, add an entry here and to the tests' models: the conservation test then tells
 whether everything non-linear in it is frozen. Read next: capture.py.
@@ -31,6 +32,9 @@ class Family:
                    families that compute attention themselves; None: through transformers' interface
     gates          (class, attribute) of the activation in a gated MLP, or None
     mixer          config entry that, when positive, mixes tokens beside attention, or None
+    parallel       path inside the block to an MLP that runs beside attention, or None
+    parallel_if    config entry that says whether it does, or None: always
+    cross          block and output of cross-attention where they have others than self-attention
     """
 
     block: str
@@ -38,10 +42,24 @@ class Family:
     probabilities: str | None = None
     gates: tuple[str, str] | None = None
     mixer: str | None = None
+    parallel: str | None = None
+    parallel_if: str | None = None
+    cross: tuple[str, str] | None = None
+
+    def branch(self, config: Any) -> str | None:
+        """`parallel`, if it runs beside attention under this config."""
+        beside = self.parallel_if is None or getattr(config, self.parallel_if)
+        return self.parallel if beside else None
+
+
+def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_proj") -> Family:
+    """Decoders of Llama's shape: a layer with its own residual stream, and a gated MLP."""
+    return Family(f"{name}DecoderLayer", output, gates=(mlp or f"{name}MLP", "act_fn"))
 
 
 FAMILIES: dict[str, Family] = {
     "albert": Family("AlbertAttention", "dense"),
+    "bart": Family("BartAttention", "out_proj"),
     "bert": Family("BertAttention", "output.dense"),
     "camembert": Family("CamembertAttention", "output.dense"),
     "deberta-v2": Family(
@@ -52,18 +70,40 @@ FAMILIES: dict[str, Family] = {
     ),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
+    # Gemma norms what attention gives before it is added.
+    "gemma2": _llama_like("Gemma2", output="post_attention_layernorm"),
+    "gemma3_text": _llama_like("Gemma3", output="post_attention_layernorm"),
+    "gpt2": Family("GPT2Block", "attn.c_proj"),
+    "gpt_neox": Family(
+        "GPTNeoXLayer", "attention.dense", parallel="mlp", parallel_if="use_parallel_residual"
+    ),
+    "llama": _llama_like("Llama"),
+    "marian": Family("MarianAttention", "out_proj"),
+    "mistral": _llama_like("Mistral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=("ModernBertMLP", "act")),
+    "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
+    "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
+    "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=("Phi3MLP", "activation_fn")),
+    "qwen2": _llama_like("Qwen2"),
+    "qwen3": _llama_like("Qwen3"),
     "roberta": Family("RobertaAttention", "output.dense"),
+    "t5": Family(
+        "T5LayerSelfAttention",
+        "SelfAttention.o",
+        gates=("T5DenseGatedActDense", "act"),
+        cross=("T5LayerCrossAttention", "EncDecAttention.o"),
+    ),
     "xlm-roberta": Family("XLMRobertaAttention", "output.dense"),
 }
 
 
 @dataclass
 class ResidualStream:
-    """Per layer, in the order of calls, x_i and o_i of shape (batch, t, width)."""
+    """Per layer, in the order of calls, (batch, t, width): x_i, o_i, what a parallel MLP gave."""
 
     streams: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    branches: list[Tensor] = field(default_factory=list)
 
     def keep_stream(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         first: Tensor = (*args, *kwargs.values())[0]
@@ -71,6 +111,16 @@ class ResidualStream:
 
     def keep_output(self, module: nn.Module, args: Any, output: Tensor) -> None:
         self.outputs.append(output)
+
+    def keep_branch(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.branches.append(output.detach())
+
+    @property
+    def carried(self) -> list[Tensor]:
+        """Per layer, what every position carries by itself, without attention."""
+        if not self.branches:
+            return self.streams
+        return [x + mlp for x, mlp in zip(self.streams, self.branches, strict=True)]
 
 
 def family_of(model: PreTrainedModel) -> Family | None:
@@ -96,8 +146,9 @@ def conservative_family(model: PreTrainedModel) -> Family:
 
 
 def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
-    """The modules that `family.block` names; a ModelError if there are none."""
-    blocks = [m for m in model.modules() if type(m).__name__ == family.block]
+    """The modules that the family's blocks name; a ModelError if there are none."""
+    names = [family.block, *(family.cross or ())[:1]]
+    blocks = [m for m in model.modules() if type(m).__name__ in names]
     if not blocks:
         raise ModelError(
             f"{type(model).__name__} has no {family.block}, which its model_type "
@@ -118,9 +169,13 @@ def watch_residual_stream(
     model: PreTrainedModel, family: Family, stack: ExitStack
 ) -> ResidualStream:
     """Hook the blocks for one forward pass; the hooks go when `stack` closes."""
-    seen = ResidualStream()
+    seen, branch = ResidualStream(), family.branch(model.config)
+    outputs = dict([(family.block, family.output), *([family.cross] if family.cross else [])])
     for block in attention_blocks(model, family):
-        output = block.get_submodule(family.output)
+        output = block.get_submodule(outputs[type(block).__name__])
         stack.enter_context(block.register_forward_pre_hook(seen.keep_stream, with_kwargs=True))
         stack.enter_context(output.register_forward_hook(seen.keep_output))
+        if branch is not None:
+            mlp = block.get_submodule(branch)
+            stack.enter_context(mlp.register_forward_hook(seen.keep_branch))
     return seen

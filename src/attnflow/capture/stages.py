@@ -28,9 +28,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attnflow.capture.capture import Capture, capture
-from attnflow.capture.checks import check_neutral, check_removed
-from attnflow.targets import Explained, contrast
+from attnflow.capture.capture import Asked, Capture, capacities_of, captures
+from attnflow.capture.checks import check_removed
+from attnflow.capture.removal import removal
+from attnflow.targets import Explained, Reading, class_logits, contrast
 
 REMOVED = (0.05, 0.15, 0.3)  # shares of the tokens, one stage each after the whole text
 
@@ -43,56 +44,52 @@ def staged_capture(
     *,
     removed: Sequence[float] = REMOVED,
     explained: Explained = contrast,
+    read: Reading = class_logits,
+    position: Tensor | None = None,
 ) -> Capture:
     """`capture` of `cf`, its effects averaged over stages; capacities are not balanced yet.
 
     Args:
         model: As for `capture`.
-        inputs: As for `capture`, with `input_ids`.
-        neutral: `(batch, t)` ids of the text with nothing in it: a token that it has elsewhere than
-            the text can be removed, and is then what neutral has.
+        inputs: As for `capture`, with `input_ids` or `pixel_values`.
+        neutral: The example with nothing in it, as for `removal`: a token or patch that it has
+            elsewhere than the example can be removed, and is then what neutral has.
         target: As for `capture`.
         removed: Share of these tokens that is gone in each stage but the first, inside (0, 1);
             rounded up to whole tokens. A stage is a forward and a backward pass.
         explained: As for `capture`.
+        read: As for `capture`.
+        position: As for `capture`.
 
     Raises:
-        InputError: As for `capture`, `neutral` has another shape than the ids, or a share is not
-            inside (0, 1).
+        InputError: As for `capture`, `neutral` has another shape than what it replaces, or a share
+            is not inside (0, 1).
         ModelError: As for `capture`.
     """
-    check_neutral(neutral, inputs)
+    way = removal(model.config, inputs, neutral)
     check_removed(removed)
-    ids = inputs["input_ids"]
-    mask = inputs.get("attention_mask", torch.ones_like(ids)) != 0
-    neutral = neutral.to(ids.device)
-    removable = (neutral != ids) & mask
-    there = torch.ones_like(removable)
-    text = capture(model, inputs, target, tensor="cf", explained=explained)
-    found = _Effects(text, there)
+    asked = Asked(target, explained, read, position)
+    (text,) = captures(model, inputs, [asked], tensor="cf")
+    again = replace(asked, target=text.target)
+    found = _Effects(text)
+    removable = torch.zeros_like(text.mask)  # tokens before an image's patches stay
+    removable[:, text.mask.shape[1] - way.removable.shape[1] :] = way.removable
     for share in removed:
-        there = ~largest(found.of_tokens, removable, share)
-        rest = {**inputs, "input_ids": ids.where(there, neutral)}
-        found.add(capture(model, rest, text.target, tensor="cf", explained=explained), there)
+        gone = largest(found.of_tokens, removable, share)
+        found.add(captures(model, way.without(gone), [again], tensor="cf")[0], ~gone)
     signed, residual = found.means
-    capacities = signed.relu() + torch.diag_embed(residual.relu())
+    capacities = capacities_of(signed, residual, text.carried)
     return replace(text, capacities=capacities, signed=signed, residual=residual)
-
-
-def balanced(capacities: Tensor) -> Tensor:
-    """`(batch, layers, t, t)` with a total of 1 in every layer; a layer of zeros stays."""
-    total = capacities.sum((2, 3), keepdim=True)
-    return capacities / total.where(total > 0, 1.0)
 
 
 class _Effects:
     """Sums of signed effects over the stages in which their token, the key, was there."""
 
-    def __init__(self, text: Capture, there: Tensor) -> None:
+    def __init__(self, text: Capture) -> None:
         signed, residual = text.effects
         self.signed, self.residual = torch.zeros_like(signed), torch.zeros_like(residual)
-        self.stages = torch.zeros(there.shape, dtype=signed.dtype, device=signed.device)
-        self.add(text, there)
+        self.stages = torch.zeros(text.mask.shape, dtype=signed.dtype, device=signed.device)
+        self.add(text, torch.ones_like(text.mask))
 
     def add(self, stage: Capture, there: Tensor) -> None:
         signed, residual = stage.effects

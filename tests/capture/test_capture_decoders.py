@@ -1,0 +1,131 @@
+"""Causal decoders: what the token after a position rests on, in every family."""
+
+import pytest
+import torch
+
+from attnflow.capture import Asked, capture, captures
+from attnflow.errors import InputError, ModelError
+from attnflow.targets import contrast, logit, logits_at, versus
+
+AT = torch.tensor([6, 4, 1])
+TOKENS = torch.tensor([5, 17, 30])
+LAYER_NORM = ("gpt2", "gpt_neox", "gpt_neox sequential", "opt", "phi")
+
+
+def asked(model, inputs, at=AT, target=TOKENS, **options):
+    return capture(model, inputs, target, read=logits_at(at), position=at, **options)
+
+
+def conservation_error(got, value):
+    layers = got.signed.sum((-2, -1)) + got.residual.sum(-1)
+    leaves, arrives = got.signed.sum(-1) + got.residual, got.signed.sum(-2) + got.residual
+    worst = max(
+        (layers - value[:, None]).abs().max(), (arrives[:, 1:] - leaves[:, :-1]).abs().max()
+    )
+    return float(worst / got.signed.abs().max())
+
+
+def test_conserved_at_every_node_without_biases(decoder, batch, decoder_family):
+    model = decoder(decoder_family, biases=False, dtype=torch.float64)
+    got = asked(model, batch())
+    assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
+    # RMS norms of transformers compute in float32, also in a float64 model.
+    tolerance = 1e-11 if decoder_family in LAYER_NORM else 1e-6
+    assert conservation_error(got, logit(got.logits, got.target)) < tolerance
+
+
+@pytest.mark.parametrize("tensor", ["gf", "agf"])
+def test_equals_eager_weights_with_autograd(decoder, eager, batch, decoder_family, tensor):
+    model, inputs = decoder(decoder_family), batch()
+    got = asked(model, inputs, tensor=tensor)
+    output = eager(model)(**inputs, output_attentions=True)
+    value = logit(logits_at(AT)(output), TOKENS).sum()
+    gradients = torch.autograd.grad(value, output.attentions)
+    for layer, (a, g) in enumerate(zip(output.attentions, gradients, strict=True)):
+        wanted = (g.relu() * (a > 0) if tensor == "gf" else (a * g).relu()).mean(1)
+        assert wanted.max() > 1e-5, "a degenerate model tests nothing"
+        error = (got.capacities[:, layer] - wanted).abs().max() / wanted.max()
+        assert error < 1e-5
+
+
+@pytest.mark.parametrize("tensor", ["gf", "agf", "cf"])
+def test_nothing_after_the_position(decoder, batch, decoder_family, tensor):
+    got = asked(decoder(decoder_family), batch(), tensor=tensor)
+    later = torch.arange(9)[None] > AT[:, None]
+    assert got.capacities.sum((1, 2))[later].abs().max() == 0
+    assert got.capacities.sum((1, 3))[later].abs().max() == 0
+    assert got.capacities.triu(1).abs().max() == 0
+    assert got.sources.nonzero()[:, 1].tolist() == AT.tolist()
+
+
+def test_alone_as_in_a_batch(decoder, batch, decoder_family):
+    model, inputs = decoder(decoder_family), batch()
+    together = asked(model, inputs)
+    for row, t in enumerate((9, 6, 2)):
+        alone = {name: x[row : row + 1, :t] for name, x in inputs.items()}
+        one = asked(model, alone, AT[row : row + 1], TOKENS[row : row + 1])
+        scale = one.capacities.max()
+        assert (together.capacities[row, :, :t, :t] - one.capacities[0]).abs().max() < 2e-5 * scale
+
+
+def test_a_prefix_is_all_that_counts(decoder, batch, decoder_family):
+    model, inputs = decoder(decoder_family), batch(lengths=(9,))
+    at, token = torch.tensor([5]), torch.tensor([5])
+    whole = asked(model, inputs, at, token)
+    prefix = asked(model, {name: x[:, :6] for name, x in inputs.items()}, at, token)
+    error = (whole.capacities[..., :6, :6] - prefix.capacities).abs().max()
+    assert error < 2e-5 * prefix.capacities.max()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_back_end_of_loading_makes_no_difference(decoder, batch, attention):
+    one = asked(decoder("mistral", attention=attention), batch())
+    other = asked(decoder("mistral"), batch())
+    assert torch.equal(one.capacities, other.capacities)
+
+
+def test_several_numbers_of_one_forward_pass(decoder, batch):
+    model, inputs = decoder("llama"), batch(lengths=(9,))
+    passes = []
+    model.model.register_forward_hook(lambda *_: passes.append(1))
+    wanted = [
+        Asked(torch.tensor([t]), read=logits_at(torch.tensor([p])), position=torch.tensor([p]))
+        for t, p in ((5, 3), (6, 4), (7, 8))
+    ]
+    together = captures(model, inputs, wanted)
+    assert len(passes) == 1
+    for one, got in zip(wanted, together, strict=True):
+        alone = capture(model, inputs, one.target, read=one.read, position=one.position)
+        assert torch.equal(got.capacities, alone.capacities)
+
+
+def test_why_this_token_and_not_that(decoder, batch):
+    model, inputs = decoder("gpt2", biases=False, dtype=torch.float64), batch()
+    others = torch.tensor([9, -1, 3])
+    got = asked(model, inputs, explained=versus(others, contrast))
+    by_hand = logit(got.logits, TOKENS) - logit(got.logits, others.clamp(min=0))
+    by_hand = by_hand.where(others >= 0, contrast(got.logits, TOKENS))
+    assert conservation_error(got, by_hand) > 1e-12  # the logsumexp of row 1 is not linear
+    rows = others >= 0
+    layers = got.signed.sum((-2, -1)) + got.residual.sum(-1)
+    torch.testing.assert_close(layers[rows], by_hand[rows, None].expand(-1, 3))
+
+
+def test_the_predicted_token(decoder, batch):
+    model, inputs = decoder("qwen3"), batch()
+    got = asked(model, inputs, target=torch.tensor([5, -1, -1]))
+    best = got.logits.argmax(1)
+    assert got.target.tolist() == [5, best[1], best[2]]
+
+
+def test_positions_outside(decoder, batch):
+    model, inputs = decoder("llama"), batch()
+    with pytest.raises(InputError, match=r"in 0\.\.8"):
+        capture(model, inputs, TOKENS, read=logits_at(AT), position=torch.tensor([0, 0, 9]))
+    with pytest.raises(InputError, match="not at padding"):
+        asked(model, inputs, torch.tensor([8, 4, 4]))
+
+
+def test_logits_of_a_language_model_need_a_position(decoder, batch):
+    with pytest.raises(ModelError, match="targets.logits_at for a language model"):
+        capture(decoder("llama"), batch(), TOKENS)
