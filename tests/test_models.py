@@ -101,19 +101,29 @@ def test_a_home_folder_is_found(folder, monkeypatch):
 
 def test_a_base_model_has_no_trained_head(tiny, save_model, tmp_path):
     base = save_model(tiny(head=None))
-    with pytest.raises(ModelError, match="BertModel.*expected a model for sequence classif"):
+    with pytest.raises(
+        ModelError, match="BertModel: expected a model for text-classification, text-gen"
+    ):
         load(base)
     nameless = edited(base, tmp_path / "nameless", architectures=None)
-    with pytest.raises(ModelError, match="no trained classifier.*lacks classifier.bias"):
+    with pytest.raises(
+        ModelError, match="not trained for text-classification.*lacks classifier.bias"
+    ):
         load(nameless)
     liar = edited(base, tmp_path / "liar", architectures=["BertForSequenceClassification"])
-    with pytest.raises(ModelError, match="no trained classifier"):
+    with pytest.raises(ModelError, match="not trained for text-classification"):
         load(liar)
 
 
 def test_another_head_is_refused(tiny, save_model):
-    with pytest.raises(ModelError, match="BertForMaskedLM"):
-        load(save_model(tiny(head="MaskedLM")))
+    with pytest.raises(ModelError, match="BertForQuestionAnswering: expected"):
+        load(save_model(tiny(head="QuestionAnswering")))
+
+
+@pytest.mark.parametrize("head", ("MaskedLM", "TokenClassification"))
+def test_a_model_is_loaded_for_its_task(tiny, save_model, head):
+    model, _ = load(save_model(tiny(head=head)))
+    assert type(model).__name__ == f"Bert{'For' + head}"
 
 
 def test_a_folder_without_tokenizer_is_refused(tiny, save_model):

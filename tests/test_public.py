@@ -44,28 +44,26 @@ ALLOWED = {
     "capture": {"targets", "errors"},
     "solver": {"network", "errors"},
     "flow_game": {"network", "solver", "errors"},
-    "models": {"embedded", "errors"},
+    "tasks": {"errors"},
+    "models": {"embedded", "tasks", "errors"},
     "attribution": {"files", "errors"},
     "views": {"attribution", "files", "errors"},
     "targets": {"errors"},
     "batches": {"tokens", "errors"},
     "readouts": {"solver", "attribution"},
+    "choices": {"targets", "errors"},
+    "continuations": {"batches", "tokens", "errors"},
+    "decisions": {"choices", "targets", "tasks", "tokens", "errors"},
+    "asking": {"batches", "capture", "decisions", "targets", "tasks", "tokens"},
     "explainer": {
-        *(
-            "batches",
-            "models",
-            "embedded",
-            "tokens",
-            "targets",
-            "capture",
-            "network",
-            "solver",
-            "readouts",
-        ),
+        *("asking", "batches", "capture", "choices", "continuations", "decisions", "embedded"),
+        *("models", "network", "readouts", "solver", "targets", "tasks", "tokens"),
         *("attribution", "errors"),
     },
     "bench": {"capture", "network", "solver"},
-    "methods": {"batches", "models", "tokens", "targets", "capture", "solver", "errors"},
+    "methods": {
+        *("batches", "models", "tasks", "tokens", "targets", "capture", "solver", "errors"),
+    },
     "evaluation": {"methods", "capture", "solver", "files", "errors"},
     "cli": {"__init__", "bench", "errors", "files"},
     "__main__": {"cli"},
@@ -184,7 +182,7 @@ def test_only_the_rooms_for_models_know_transformers():
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if any(name.split(".")[0] == "transformers" for name in names):
                 knowing.add(file.relative_to(SOURCE).parts[0].removesuffix(".py"))
-    assert knowing == {"capture", "models", "embedded", "bench", "cli"}
+    assert knowing == {"capture", "models", "embedded", "bench", "cli", "tasks"}
 
 
 def test_no_assertion_guards_a_user():

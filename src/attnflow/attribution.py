@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from attnflow.errors import InputError, StorageError
 from attnflow.files import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ARRAYS = ("special", "scores", "logits", "edges")
 
 
@@ -85,13 +85,19 @@ class Attribution:
         tensor: The information tensor: "af", "gf", "agf", "cf" or "bcf".
         readout: "input" (outflow of the input row) or "throughput" (mean over all rows).
         target: Index of the explained class.
-        labels: Names of the classes, in the order of `logits`.
-        logits: `(classes,)` float64, the model's output for this text.
+        labels: Names of the classes, in the order of `logits`. Of a vocabulary, the likeliest
+            tokens and one entry for all others.
+        logits: `(classes,)` float64, the model's output for this text; of all other tokens together
+            the logsumexp.
         certificate: Why the flow can be believed.
         model: Name or folder of the model.
         truncated: Number of tokens that were cut off the end of the text.
         edges: `(layers, t, t)` float64 flow on each edge, layer 0 next to the tokens; query, then
             key. None unless asked for.
+        task: What the model decides, by the name of transformers' pipeline.
+        position: Index of the token whose output was read: of a causal language model the last one
+            before the token explained. None where the model reads what it wants.
+        against: Index of the class that the target is contrasted with, or None.
     """
 
     text: str
@@ -109,6 +115,9 @@ class Attribution:
     model: str
     truncated: int = 0
     edges: NDArray[np.float64] | None = None
+    task: str = "text-classification"
+    position: int | None = None
+    against: int | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:

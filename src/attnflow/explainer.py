@@ -1,51 +1,76 @@
-"""Explainer: the front door. A model, a tokenizer and texts in; one `Attribution` a text out.
+"""Explainer: the front door. A model, a tokenizer and texts in; one `Attribution` a decision out.
 
-The way through the house: `tokens` places each text's tokens, `capture` runs the model once forward
-and once backward, `network` takes its information tensor for capacities, `solver` finds the flow,
-and the outflow of the input row (or the throughput of all rows) becomes the scores.
+The way through the house: `tokens` places each text's tokens, `decisions` says which of the model's
+decisions is meant, `asking` has `capture` run the model forward and backward, `network` takes the
+information tensor for capacities, `solver` finds the flow, and the outflow of the input row (or the
+throughput of all rows) becomes the scores.
 
 The explainer holds a model and a tokenizer, and nothing that a call leaves behind.
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow import batches, models, readouts, targets
+from attnflow import batches, models, readouts
+from attnflow.asking import Asker
 from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
-from attnflow.capture import Capture, balanced, capture, staged_capture
+from attnflow.capture import Capture
+from attnflow.choices import Choices, Classes, Vocabulary
+from attnflow.continuations import extended, ids_of, of_ids, rows_of_ids, written
+from attnflow.decisions import Decision, check_contrast, continued, decisions
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.errors import InputError, ModelError, UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
 from attnflow.solver import Flow, maximum_flow
+from attnflow.targets import Target
+from attnflow.tasks import Task, explained_task
 from attnflow.tokens import EncodedText, encode
 
 TENSORS = (*PASSES, "bcf")
 
 
+class Options(TypedDict, total=False):
+    """Options of a call, see `Explainer.__call__`."""
+
+    target: Target | Sequence[Target]
+    against: Target | Sequence[Target]
+    position: int | Sequence[int] | None
+    tensor: str
+    readout: str
+    gap: float
+    mu: float | None
+    edges: bool
+    truncate: bool
+    batch_size: int
+    keep_unsolved: bool
+    progress: Callable[[int], object] | None
+
+
 class Explainer:
-    """Explains the decisions of one sequence classifier.
+    """Explains the decisions of one model: a classifier's class, a language model's next token.
 
     Attributes:
         model: The model, as it was given.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, or None.
         name: What results call the model.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Any = None, *, name: str | None = None) -> None:
         """Take a model of transformers in evaluation mode, in float32, and its tokenizer.
+
+        Without a tokenizer the explainer takes `input_ids`, and names tokens by their ids.
 
         Raises:
             InputError: One of the two is something else.
         """
-        if not hasattr(model, "config") or not callable(tokenizer):
+        if not hasattr(model, "config") or not (tokenizer is None or callable(tokenizer)):
             raise InputError(
                 f"Explainer takes a model of transformers and its tokenizer, got "
                 f"{type(model).__name__} and {type(tokenizer).__name__}; to load both by name, "
@@ -70,43 +95,34 @@ class Explainer:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, to the checker
-        self,
-        texts: str,
-        *,
-        tensor: str = ...,
-        target: targets.Target | Sequence[targets.Target] = ...,
-        readout: str = ...,
-        gap: float = ...,
-        mu: float | None = ...,
-        edges: bool = ...,
-        truncate: bool = ...,
-        batch_size: int = ...,
-        keep_unsolved: bool = ...,
-        progress: Callable[[int], object] | None = ...,
+        self, texts: str, *, continuation: None = ..., **options: Unpack[Options]
     ) -> Attribution: ...
     @overload
     def __call__(
-        self,
-        texts: Sequence[str],
-        *,
-        tensor: str = ...,
-        target: targets.Target | Sequence[targets.Target] = ...,
-        readout: str = ...,
-        gap: float = ...,
-        mu: float | None = ...,
-        edges: bool = ...,
-        truncate: bool = ...,
-        batch_size: int = ...,
-        keep_unsolved: bool = ...,
-        progress: Callable[[int], object] | None = ...,
+        self, texts: Sequence[str], *, continuation: None = ..., **options: Unpack[Options]
     ) -> list[Attribution]: ...
+    @overload
+    def __call__(
+        self,
+        texts: str | Sequence[str] | None = ...,
+        *,
+        continuation: str | int | None = ...,
+        input_ids: Any = ...,
+        attention_mask: Any = ...,
+        **options: Unpack[Options],
+    ) -> Any: ...
 
     def __call__(
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str] | None = None,
         *,
+        continuation: str | int | None = None,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        target: Target | Sequence[Target] = None,
+        against: Target | Sequence[Target] = None,
+        position: int | Sequence[int] | None = None,
         tensor: str = "bcf",
-        target: targets.Target | Sequence[targets.Target] = None,
         readout: str = "input",
         gap: float = 1e-2,
         mu: float | None = None,
@@ -115,15 +131,24 @@ class Explainer:
         batch_size: int = 16,
         keep_unsolved: bool = False,
         progress: Callable[[int], object] | None = None,
-    ) -> Attribution | list[Attribution]:
+    ) -> Any:
         """Explain one text, or several as a batch.
 
         Args:
             texts: A text, or a sequence of texts.
+            continuation: Of a causal language model: how the text goes on, or how many tokens the
+                model is to write (greedily). Each of these tokens is explained.
+            input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
+            attention_mask: Of `input_ids`: 0 at padding, on the left or on the right.
+            target: The class or token to explain, by label, text or index, for all texts or one for
+                each; None is what the model predicts.
+            against: Another class or token: why the target and not this one, by the difference of
+                their logits.
+            position: Of models that decide at every token: the index of the one whose output is
+                read. A causal language model predicts there the token after it, by default after
+                the last; tokens behind the position get exactly 0. A masked one fills the mask.
             tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
                 (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
-            target: The class to explain, by label or index, for all texts or one for each; None
-                is the class that the model predicts.
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
                 the flow; "throughput" by its mean flow over all rows, for "bcf" and "cf" alone,
                 where a token's rows are its own residual stream.
@@ -137,34 +162,54 @@ class Explainer:
             progress: Called with the number of texts done, after each batch.
 
         Returns:
-            One attribution for a text, a list in the order of the texts for a sequence.
+            One attribution for a text, a list in the order of the texts for a sequence; with a
+            continuation a list of its tokens' attributions in the place of each.
 
         Raises:
             InputError: An argument, a label or a text is not what it should be.
             ModelError: The model cannot be explained.
             UnsolvedError: A flow could not be certified.
         """
-        alone = isinstance(texts, str)
-        many = _listed(texts)
         check_options(tensor, readout, batch_size)
-        encoded = self._encoded(many, truncate)
-        wanted = targets.class_indices(target, self.labels, len(many))
+        task = explained_task(self.model)
+        choices = self._choices(task)
+        alone, encoded = self._encoded(texts, input_ids, attention_mask, truncate)
+        if continuation is None:
+            options = dict(target=target, against=against, position=position)
+            wanted = decisions(task, choices, encoded, self.tokenizer, **options)
+            rows = list(zip(encoded, wanted, strict=True))
+            counts = [1] * len(encoded)
+        else:
+            _check_continuation(task, target=target, against=against, position=position)
+            parts = [self._continued(text, continuation) for text in encoded]
+            rows, counts = [row for part in parts for row in part], [len(part) for part in parts]
+        asker = Asker(self.model, self.tokenizer, task, tensor)
         results: dict[int, Attribution] = {}
-        # A decoder that knows no padding token cannot tell where a padded text ends.
-        most = batch_size if self.model.config.pad_token_id is not None else 1
-        for group in batches.of_like_length(encoded, most):
-            captured = self._capture(
-                [encoded[i] for i in group], [wanted[i] for i in group], tensor
-            )
+        # A classifier that is a decoder and knows no padding cannot tell where a padded text ends.
+        padded = task.reads != "text" or self.model.config.pad_token_id is not None
+        for group in batches.of_like_length(
+            [text for text, _ in rows], batch_size if padded else 1
+        ):
+            some = [rows[i] for i in group]
+            captured = asker([text for text, _ in some], [decision for _, decision in some])
+            for (_, decision), predicted in zip(some, captured.target.tolist(), strict=True):
+                check_contrast(decision, predicted, against)
             flow = maximum_flow(_network(captured), gap=gap, mu=mu)
             for row, i in enumerate(group):
-                results[i] = self._result(encoded[i], captured, flow, row, tensor, readout, edges)
+                told = self._told(task, choices, captured, row, rows[i][1])
+                results[i] = Attribution(
+                    **told,
+                    **_placed(rows[i][0]),
+                    **_flowed(flow, row, len(rows[i][0].tokens), readout, edges),
+                    tensor=tensor,
+                )
             if progress is not None:
                 progress(len(group))
-        ordered = [results[i] for i in range(len(many))]
+        ordered = [results[i] for i in range(len(rows))]
         if not keep_unsolved:
             _raise_unsolved(ordered)
-        return ordered[0] if alone else ordered
+        found = ordered if continuation is None else _split(ordered, counts)
+        return found[0] if alone else found
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"
@@ -180,7 +225,39 @@ class Explainer:
         """Most tokens the model takes, special ones included; None where nothing bounds it."""
         return models.token_limit(self.model.config, self.tokenizer)
 
-    def _encoded(self, texts: Sequence[str], truncate: bool) -> list[EncodedText]:
+    def _choices(self, task: Task) -> Choices:
+        if task.chooses == "class":
+            return Classes(self.labels)
+        return Vocabulary(self.tokenizer, self.model.config.get_text_config().vocab_size)
+
+    def _encoded(
+        self, texts: Any, input_ids: Any, attention_mask: Any, truncate: bool
+    ) -> tuple[bool, list[EncodedText]]:
+        """Whether there is one alone, and what is to be explained."""
+        if texts is not None and input_ids is not None:
+            raise InputError("give texts or input_ids, and not both.")
+        if input_ids is None:
+            if self.tokenizer is None:
+                raise InputError("there is no tokenizer to read texts with: give input_ids.")
+            return isinstance(texts, str), self._read(_listed(texts), truncate)
+        rows = rows_of_ids(input_ids, attention_mask)
+        found = [of_ids(self.tokenizer, row, self.limit) for row in rows]
+        for text in found:
+            self._check_vocabulary(text)
+        return np.ndim(input_ids) == 1, found
+
+    def _continued(
+        self, text: EncodedText, continuation: str | int
+    ) -> list[tuple[EncodedText, Decision]]:
+        """The text as it goes on, with a decision for each token that follows."""
+        if isinstance(continuation, str):
+            ids = ids_of(self.tokenizer, continuation)
+        else:
+            ids = written(self.model, text, continuation)
+        whole = extended(self.tokenizer, text, ids, self.limit)
+        return [(whole, decision) for decision in continued(len(text.tokens), ids)]
+
+    def _read(self, texts: Sequence[str], truncate: bool) -> list[EncodedText]:
         found = []
         for index, text in enumerate(texts):
             try:
@@ -193,7 +270,7 @@ class Explainer:
                 warnings.warn(
                     f"text {index} was cut to {len(encoded.tokens)} tokens: "
                     f"{encoded.truncated} more are not explained.",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             self._check_vocabulary(encoded)
             found.append(encoded)
@@ -208,55 +285,22 @@ class Explainer:
                 f"tokens 0 to {known - 1}: they do not belong together."
             )
 
-    def _capture(
-        self, texts: Sequence[EncodedText], classes: Sequence[int | None], tensor: str
-    ) -> Capture:
-        inputs = batches.inputs(texts, self.model, self.tokenizer)
-        target = None
-        if any(c is not None for c in classes):
-            target = self._completed(inputs, classes)
-        if tensor != "bcf":
-            return capture(self.model, inputs, target, tensor=tensor)
-        neutral = batches.neutral(texts, inputs["input_ids"], self.tokenizer)
-        found = staged_capture(self.model, inputs, neutral, target)
-        return replace(found, capacities=balanced(found.capacities))
-
-    def _completed(self, inputs: dict[str, Tensor], classes: Sequence[int | None]) -> Tensor:
-        """The classes asked for, and the predicted one where none was."""
-        if any(c is None for c in classes):
-            predicted = capture(self.model, inputs, tensor="af").target.tolist()
-            classes = [p if c is None else c for c, p in zip(classes, predicted, strict=True)]
-        return torch.tensor(classes)
-
-    def _result(
-        self,
-        text: EncodedText,
-        captured: Capture,
-        flow: Flow[Tensor],
-        row: int,
-        tensor: str,
-        readout: str,
-        edges: bool,
-    ) -> Attribution:
-        t = len(text.tokens)
-        scores = readouts.scores(flow, row, readout)[:t]
-        return Attribution(
-            text=text.text,
-            tokens=text.tokens,
-            offsets=text.offsets,
-            special=np.array(text.special),
-            word_ids=text.word_ids,
-            scores=scores,
-            tensor=tensor,
-            readout=readout,
-            target=int(captured.target[row]),
-            labels=self.labels,
-            logits=readouts.array(captured.logits[row]),
-            certificate=readouts.certificate(flow, row),
-            model=self.name,
-            truncated=text.truncated,
-            edges=readouts.array(flow.edges[row, :, :t, :t]) if edges else None,
-        )
+    def _told(
+        self, task: Task, choices: Choices, captured: Capture, row: int, decision: Decision
+    ) -> dict[str, Any]:
+        """What a result says of the decision."""
+        wanted = [int(captured.target[row])]
+        wanted += [] if decision.against is None else [decision.against]
+        labels, logits, places = choices.shown(readouts.array(captured.logits[row]), wanted)
+        return {
+            "task": task.name,
+            "position": decision.position,
+            "target": places[0],
+            "against": places[1] if len(places) > 1 else None,
+            "labels": labels,
+            "logits": logits,
+            "model": self.name,
+        }
 
 
 def check_options(tensor: str, readout: str, batch_size: int) -> None:
@@ -299,9 +343,50 @@ def _listed(texts: str | Sequence[str]) -> list[str]:
     return many
 
 
+def _check_continuation(task: Task, **options: Any) -> None:
+    if task.reads != "last":
+        raise InputError(
+            f"continuation is for causal language models; this model is for {task.name}."
+        )
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(
+            f"{given[0]} and continuation exclude each other: a continuation's own tokens are what "
+            "is explained."
+        )
+
+
+def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[list[Attribution]]:
+    """Runs of so many."""
+    rest = iter(ordered)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _placed(text: EncodedText) -> dict[str, Any]:
+    """What a result says of the text."""
+    return {
+        "text": text.text,
+        "tokens": text.tokens,
+        "offsets": text.offsets,
+        "special": np.array(text.special),
+        "word_ids": text.word_ids,
+        "truncated": text.truncated,
+    }
+
+
+def _flowed(flow: Flow[Tensor], row: int, t: int, readout: str, edges: bool) -> dict[str, Any]:
+    """What a result says of the flow."""
+    return {
+        "scores": readouts.scores(flow, row, readout)[:t],
+        "readout": readout,
+        "certificate": readouts.certificate(flow, row),
+        "edges": readouts.array(flow.edges[row, :, :t, :t]) if edges else None,
+    }
+
+
 def _network(captured: Capture) -> LayeredNetwork:
-    """All tokens may be sources and sinks: where nothing can flow the capacities say so."""
+    """All tokens may be sinks: where nothing can flow the capacities say so."""
     # The solver needs float64, which Apple's devices do not have.
     place = "cpu" if captured.mask.device.type == "mps" else captured.mask.device
     mask = captured.mask.to(place)
-    return layered_network(captured.capacities.to(place), mask, mask)
+    return layered_network(captured.capacities.to(place), captured.sources.to(place), mask)

@@ -1,4 +1,4 @@
-"""Loading a classifier and its tokenizer by name, with errors that say what to do.
+"""Loading a model and its tokenizer by name, with errors that say what to do.
 
 The name is that of the embedded model, a local folder, or an id on the model hub. Weights are
 loaded in float32, code from the hub is never run, and a checkpoint without a trained
@@ -15,6 +15,7 @@ import torch
 
 from attnflow import embedded
 from attnflow.errors import AttnflowError, InputError, ModelError
+from attnflow.tasks import CLASSIFICATION, TASKS, Task, task_of
 
 # Families that number positions from the one after the padding token's, as RoBERTa does.
 COUNTED_AFTER_PADDING = (
@@ -34,12 +35,12 @@ COUNTED_AFTER_PADDING = (
 
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
-    """A classifier in evaluation mode on `device` (the CPU when None), and its tokenizer.
+    """A model in evaluation mode on `device` (the CPU when None), and its tokenizer.
 
     Raises:
         InputError: The device does not exist here, or the folder holds no model.
         ModelError: The hub cannot be reached or does not know the name, the files are broken, or
-            the model is no trained sequence classifier.
+            the model is not trained for a task that can be explained.
     """
     place = checked_device(device)
     if str(name) == embedded.EMBEDDED_MODEL:
@@ -94,14 +95,15 @@ def _found(name: str | Path) -> str | Path:
 
 
 def _load(name: str | Path) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer
 
     # Left open, transformers would ask on standard input whether to run the code.
     no_code = {"trust_remote_code": False}
     try:
         with _quiet_loading():
-            _check_classifier(AutoConfig.from_pretrained(name, **no_code), name)
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            task = _task(AutoConfig.from_pretrained(name, **no_code), name)
+            model, loading = getattr(transformers, task.loader).from_pretrained(
                 name, dtype=torch.float32, output_loading_info=True, **no_code
             )
             tokenizer = AutoTokenizer.from_pretrained(name, **no_code)
@@ -115,8 +117,8 @@ def _load(name: str | Path) -> tuple[Any, Any]:
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(
-            f"model {str(name)!r} is no trained classifier: its checkpoint lacks "
-            f"{', '.join(missing[:3])}. Give a model fine-tuned for sequence classification."
+            f"model {str(name)!r} is not trained for {task.name}: its checkpoint lacks "
+            f"{', '.join(missing[:3])}. Give a model that was fine-tuned."
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(
@@ -126,14 +128,18 @@ def _load(name: str | Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _check_classifier(config: Any, name: str | Path) -> None:
-    """Name what the checkpoint is for, where it says so."""
+def _task(config: Any, name: str | Path) -> Task:
+    """What the checkpoint is for; a classifier where it does not say so."""
     architectures = getattr(config, "architectures", None) or []
-    if architectures and not any("SequenceClassification" in a for a in architectures):
+    if not architectures:
+        return CLASSIFICATION
+    task = task_of(architectures[0])
+    if task is None:
         raise ModelError(
-            f"model {str(name)!r} is a {architectures[0]}: expected a model for sequence "
-            "classification (...ForSequenceClassification)."
+            f"model {str(name)!r} is a {architectures[0]}: expected a model for "
+            f"{', '.join(t.name for t in TASKS)}."
         )
+    return task
 
 
 def _first_line(error: Exception) -> str:
@@ -159,10 +165,10 @@ def _quiet_loading() -> Iterator[None]:
 
 def token_limit(config: Any, tokenizer: Any) -> int | None:
     """Most tokens that a model takes, special ones included; None where nothing bounds it."""
-    bounds = [tokenizer.model_max_length]
+    bounds = [] if tokenizer is None else [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
         shifted = config.model_type in COUNTED_AFTER_PADDING
         bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
-    bound = min(bounds)
+    bound = min(bounds, default=10**9)
     return int(bound) if bound < 10**9 else None

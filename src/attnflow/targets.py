@@ -16,22 +16,25 @@ from attnflow.errors import InputError
 Target = int | str | None
 
 
-def class_indices(
-    target: Target | Sequence[Target], labels: Sequence[str], count: int
-) -> list[int | None]:
-    """The class of each of `count` texts; None where the model's prediction is to be explained.
+def one_for_each(value: Any, count: int, name: str) -> list[Any]:
+    """An option of each of `count` texts, given once for all or one for each.
 
     Raises:
-        InputError: A label or index that the model does not have, or another number of them.
+        InputError: There is another number of them.
     """
-    if isinstance(target, str) or not isinstance(target, Sequence | np.ndarray):
-        return [_class(target, labels)] * count
-    if len(target) != count:
-        raise InputError(f"target must be one class or {count}, like texts; got {len(target)}.")
-    return [_class(one, labels) for one in target]
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        return [value] * count
+    if len(value) != count:
+        raise InputError(f"{name} must be one for all or {count}, like texts; got {len(value)}.")
+    return list(value)
 
 
-def _class(target: Target, labels: Sequence[str]) -> int | None:
+def class_index(target: Target, labels: Sequence[str]) -> int | None:
+    """The class of that label, in any case, or index; None for None.
+
+    Raises:
+        InputError: The model has no such class.
+    """
     if target is None:
         return None
     if isinstance(target, str):
@@ -41,7 +44,7 @@ def _class(target: Target, labels: Sequence[str]) -> int | None:
         if len(alike) == 1:
             return alike[0]
         if target.isdecimal():
-            return _class(int(target), labels)
+            return class_index(int(target), labels)
     elif isinstance(target, int | np.integer) and not isinstance(target, bool):
         if 0 <= target < len(labels):
             return int(target)

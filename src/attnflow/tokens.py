@@ -96,6 +96,24 @@ def encode(tokenizer: Any, text: str, *, limit: int | None, truncate: bool = Fal
     )
 
 
+def placed(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
+    """Tokens that are known already, each found again in the text that they spell."""
+    names = tokenizer.convert_ids_to_tokens(list(ids))
+    tokens = [str(i) if name is None else name for i, name in zip(ids, names, strict=True)]
+    ordinary = {tokenizer.unk_token_id, tokenizer.mask_token_id}
+    added = set(tokenizer.all_special_ids) - ordinary
+    special = [i in added for i in ids]
+    offsets = _grown(text, _offsets(None, text, tokens, special))
+    return EncodedText(
+        text=text,
+        inputs={"input_ids": list(ids)},
+        tokens=tuple(tokens),
+        offsets=tuple(offsets),
+        special=tuple(special),
+        word_ids=tuple(_word_ids(text, offsets, special)),
+    )
+
+
 def _tokenized(tokenizer: Any, text: str, limit: int | None) -> Any:
     return tokenizer(
         text,

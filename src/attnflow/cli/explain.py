@@ -19,6 +19,7 @@ EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
   attnflow explain --file reviews.txt --tensor agf --target negative --json scores.json
   cat review.txt | attnflow explain - --html review.html
+  attnflow explain "Once upon a time" --model my-language-model --write 5
 """
 
 
@@ -27,7 +28,7 @@ def add(commands: Any) -> None:
     explain = commands.add_parser(
         "explain",
         help="score the tokens of texts",
-        description="Score the tokens of texts for the class that a model predicts.",
+        description="Score the tokens of texts for the class or next token that a model predicts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,7 +39,14 @@ def add(commands: Any) -> None:
     add("--file", metavar="F", help="read texts from F, one a line (UTF-8)")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
-    add("--target", metavar="CLASS", help="label or index (default: the predicted class)")
+    add("--target", metavar="CLASS",
+        help="class or token, by label, text or index (default: the predicted one)")  # fmt: skip
+    add("--against", metavar="CLASS", help="contrast with this one: why the target and not it")
+    add("--position", metavar="P", type=int,
+        help="of models that decide at every token: index of the one that is read")  # fmt: skip
+    add("--continuation", metavar="TEXT", help="of a language model: explain each token of TEXT")
+    add("--write", metavar="N", type=count,
+        help="of a language model: let it write N tokens, and explain each")  # fmt: skip
     add("--truncate", action="store_true", help="cut texts longer than the model takes")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add("--batch-size", metavar="N", type=count, default=16, help="texts at a time (%(default)s)")
@@ -63,6 +71,8 @@ def add(commands: Any) -> None:
 
 def _explain(args: argparse.Namespace) -> int:
     texts = _texts(args)
+    if args.write is not None and args.continuation is not None:
+        raise InputError("give --continuation or --write, not both.")
     outputs = [name for name in (args.json, args.html, args.save) if name is not None]
     named = outputs if args.file is None else [*outputs, args.file]
     if len({os.path.realpath(name) for name in named}) < len(named):
@@ -125,10 +135,13 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
         check_options(args.tensor, args.readout, args.batch_size)
         explainer = Explainer.from_pretrained(args.model, device=args.device)
         with bar(len(texts), unit="text", hidden=args.quiet) as advance:
-            return explainer(
+            found = explainer(
                 texts,
+                continuation=args.write if args.continuation is None else args.continuation,
                 tensor=args.tensor,
                 target=args.target,
+                against=args.against,
+                position=args.position,
                 readout=args.readout,
                 gap=args.gap,
                 mu=args.mu,
@@ -137,6 +150,7 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
                 batch_size=args.batch_size,
                 progress=advance,
             )
+            return [a for one in found for a in (one if isinstance(one, list) else [one])]
 
 
 def _print(attributions: "list[Attribution]", args: argparse.Namespace) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from attnflow import models
 from attnflow.batches import neutral_token
-from attnflow.errors import InputError
+from attnflow.errors import InputError, ModelError
 from attnflow.targets import EXPLAINED
+from attnflow.tasks import CLASSIFICATION, explained_task
 from attnflow.tokens import EncodedText, encode
 
 TOKENS_AT_ONCE = 8192  # of a forward pass, padding included
@@ -43,6 +44,12 @@ class Classifier:
     """A sequence classifier of transformers with its tokenizer, in evaluation mode."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
+        task = explained_task(model)
+        if task is not CLASSIFICATION:
+            raise ModelError(
+                f"{type(model).__name__} is a model for {task.name}: expected one for sequence "
+                "classification, whose classes methods are judged by."
+            )
         self.model, self.tokenizer = model, tokenizer
         self.device = next(model.parameters()).device
 

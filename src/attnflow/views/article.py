@@ -19,6 +19,7 @@ from attnflow.views.diagnostics import (
 from attnflow.views.heatmap import escape, heat_map
 from attnflow.views.links import has_flow
 from attnflow.views.pieces import Ranked, pieces, rank
+from attnflow.views.titles import contrast, subject
 
 RANKS_IN_SIGHT = 12
 CLASSES_IN_SIGHT = 8
@@ -46,8 +47,9 @@ def article(attribution: Attribution, index: int) -> str:
 def _heading(attribution: Attribution, index: int) -> str:
     certainty = percent(float(attribution.probabilities[attribution.target]))
     return (
-        f'<header><p class="eyebrow">What the decision rests on</p>'
-        f'<h1 id="class-{index}"><bdi>{escape(attribution.label)}</bdi> '
+        f'<header><p class="eyebrow">What the {escape(subject(attribution))} rests on'
+        f"{escape(contrast(attribution))}</p>"
+        f'<h1 id="class-{index}"><bdi>{escape(as_name(attribution.label))}</bdi> '
         f'<span class="certainty">{certainty}</span></h1></header>'
     )
 
@@ -190,10 +192,11 @@ def _classes(attribution: Attribution) -> str:
 def _class(attribution: Attribution, index: int, probability: float) -> str:
     explained = index == attribution.target
     remark = " <small>explained</small>" if explained else ""
+    remark = " <small>contrasted</small>" if index == attribution.against else remark
     style = f"--w:{100 * probability:.1f}%"
     return (
         f'<li class="{"target" if explained else "other"}"><span class="name">'
-        f"<bdi>{escape(attribution.labels[index])}</bdi>{remark}</span>"
+        f"<bdi>{escape(as_name(attribution.labels[index]))}</bdi>{remark}</span>"
         f'<span class="gauge" aria-hidden="true"><i style="{style}"></i></span>'
         f"<span>{percent(probability)}</span></li>"
     )

@@ -12,6 +12,7 @@ from attnflow.attribution import Attribution
 from attnflow.views.characters import as_name, for_page
 from attnflow.views.diagnostics import NOTE, number, percent, summary
 from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
+from attnflow.views.titles import contrast
 
 TINT = (226, 92, 20)
 STRONGEST_TINT = 0.6
@@ -71,7 +72,8 @@ def fragment(attribution: Attribution) -> str:
     certainty = percent(float(attribution.probabilities[attribution.target]))
     proof = "<br>".join(escape(line) for line in [*summary(attribution), NOTE])
     return (
-        f'<div style="{_BOX}"><div><b>{escape(attribution.label)}</b> {certainty} '
+        f'<div style="{_BOX}"><div><b>{escape(as_name(attribution.label))}</b> {certainty}'
+        f"{escape(contrast(attribution))} "
         f"<small>{escape(attribution.model)}, {escape(attribution.tensor)} flow</small></div>"
         f'<div dir="auto" style="{_TEXT}">{text}</div>'
         f"<small>{_leaders(ranked[:5])}</small>"

@@ -85,7 +85,7 @@ def _data(attribution: Attribution) -> dict[str, Any]:
 
 
 def _title(attributions: Sequence[Attribution]) -> str:
-    first = f"{attributions[0].label}: {_beginning(attributions[0].text, 60)}"
+    first = f"{as_name(attributions[0].label)}: {_beginning(attributions[0].text, 60)}"
     return first if len(attributions) == 1 else f"{len(attributions)} texts explained"
 
 
@@ -94,7 +94,7 @@ def _chooser(attributions: Sequence[Attribution]) -> str:
     if len(attributions) == 1:
         return ""
     entries = "".join(
-        f'<li><a href="#text-{i}"><span class="what"><bdi>{escape(a.label)}</bdi> '
+        f'<li><a href="#text-{i}"><span class="what"><bdi>{escape(as_name(a.label))}</bdi> '
         f"{percent(float(a.probabilities[a.target]))}</span> "
         f"<bdi>{escape(_beginning(a.text, 90))}</bdi></a></li>"
         for i, a in enumerate(attributions)

@@ -1,0 +1,80 @@
+"""From decisions about texts to captures: what the model is run with, and which number is read."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnflow import batches
+from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
+from attnflow.decisions import Decision
+from attnflow.targets import Explained, class_logits, contrast, logit, logits_at, versus
+from attnflow.tasks import Task
+from attnflow.tokens import EncodedText
+
+
+class Asker:
+    """Asks one model for one kind of decision, by one information tensor."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: Task, tensor: str) -> None:
+        self.model, self.tokenizer, self.task, self.tensor = model, tokenizer, task, tensor
+
+    def __call__(self, texts: Sequence[EncodedText], decisions: Sequence[Decision]) -> Capture:
+        """A capture with a row for each text and its decision.
+
+        One forward pass reads them all; where all decisions are about one text, it is read once.
+        """
+        same = len(texts) > 1 and all(text is texts[0] for text in texts)
+        if same and self.tensor != "bcf":
+            inputs = batches.inputs(texts[:1], self.model, self.tokenizer)
+            asked = [self._asked([decision]) for decision in decisions]
+            return _stacked(captures(self.model, inputs, asked, tensor=self.tensor))
+        inputs = batches.inputs(texts, self.model, self.tokenizer)
+        asked_once = self._asked(decisions)
+        if self.tensor == "bcf":
+            return self._in_stages(texts, inputs, asked_once)
+        return captures(self.model, inputs, [asked_once], tensor=self.tensor)[0]
+
+    def _asked(self, decisions: Sequence[Decision]) -> Asked:
+        explained: Explained = contrast if self.tensor == "bcf" else logit
+        target, against = (
+            torch.tensor([-1 if index is None else index for index in of_all])
+            for of_all in zip(*((d.target, d.against) for d in decisions), strict=True)
+        )
+        if (against >= 0).any():
+            explained = versus(against, explained)
+        if decisions[0].position is None:
+            return Asked(target, explained, class_logits)
+        position = torch.tensor([d.position for d in decisions])
+        return Asked(target, explained, logits_at(position), position)
+
+    def _in_stages(
+        self, texts: Sequence[EncodedText], inputs: dict[str, Tensor], asked: Asked
+    ) -> Capture:
+        ids = inputs["input_ids"]
+        neutral = batches.neutral(texts, ids, self.tokenizer, self.model.config)
+        if asked.position is not None:  # what comes later, and the mask to be filled, stays
+            places = torch.arange(ids.shape[1], device=ids.device)
+            read = asked.position.to(ids.device)[:, None]
+            stays = places > read if self.task.reads == "last" else places == read
+            neutral = neutral.where(~stays, ids)
+        found = staged_capture(
+            self.model,
+            inputs,
+            neutral,
+            asked.target,
+            explained=asked.explained,
+            read=asked.read,
+            position=asked.position,
+        )
+        return replace(found, capacities=balanced(found.capacities, found.carried))
+
+
+def _stacked(found: Sequence[Capture]) -> Capture:
+    """The rows of several captures of one text, in one."""
+    names = [f.name for f in fields(Capture) if f.name != "carried"]
+    rows = {name: [getattr(one, name) for one in found] for name in names}
+    joined = {name: None if row[0] is None else torch.cat(row) for name, row in rows.items()}
+    return Capture(**joined, carried=found[0].carried)  # type: ignore[arg-type]

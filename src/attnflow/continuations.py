@@ -1,0 +1,147 @@
+"""Token ids as texts, and texts that go on: given words, or what the model itself writes.
+
+Ids come from a user who has no text, or whose tokens must stay as they are. A continuation is
+tokenized by itself and put behind the prompt's tokens, as a model that generates would do it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnflow import batches
+from attnflow.errors import InputError
+from attnflow.tokens import EncodedText, placed
+
+Ids = Sequence[int]
+
+
+def rows_of_ids(input_ids: Any, attention_mask: Any = None) -> list[list[int]]:
+    """Each example's ids without its padding, which may be on either side.
+
+    Args:
+        input_ids: `(t,)` or `(batch, t)` integers: lists, numpy or torch.
+        attention_mask: The same shape, 1 at real tokens; None where all are.
+
+    Raises:
+        InputError: Something else, nothing, or padding inside an example.
+    """
+    rows = _rows(input_ids, "input_ids")
+    masks = [[1] * len(row) for row in rows]
+    if attention_mask is not None:
+        masks = _rows(attention_mask, "attention_mask")
+    if [len(row) for row in rows] != [len(mask) for mask in masks]:
+        raise InputError("attention_mask must have the shape of input_ids, 1 at real tokens.")
+    found = []
+    for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
+        real = [i for i, one in enumerate(mask) if one]
+        if not real:
+            raise InputError(f"input_ids has no token in row {index}: drop empty examples.")
+        if real != list(range(real[0], real[-1] + 1)):
+            raise InputError(
+                f"row {index} of input_ids has padding between its tokens: expected it on the left "
+                "or on the right alone."
+            )
+        found.append(row[real[0] : real[-1] + 1])
+    return found
+
+
+def _rows(values: Any, name: str) -> list[list[int]]:
+    values = values.tolist() if isinstance(values, torch.Tensor | np.ndarray) else values
+    if isinstance(values, Sequence) and values and not isinstance(values[0], Sequence):
+        values = [values]
+    is_whole = isinstance(values, Sequence) and all(
+        isinstance(row, Sequence) and all(isinstance(i, int) for i in row) for row in values
+    )
+    if not is_whole or not values:
+        raise InputError(f"{name} must be integers, (t,) or (batch, t), got {values!r:.80}.")
+    return [list(row) for row in values]
+
+
+def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
+    """The text that these ids are; without a tokenizer its tokens are named by their ids.
+
+    Raises:
+        InputError: There are more than the model takes.
+    """
+    if limit is not None and len(ids) > limit:
+        raise InputError(
+            f"input_ids has {len(ids)} tokens and the model takes {limit}: shorten it."
+        )
+    if tokenizer is None:
+        names = tuple(str(i) for i in ids)
+        count = len(ids)
+        return EncodedText(
+            text=" ".join(names),
+            inputs={"input_ids": list(ids)},
+            tokens=names,
+            offsets=_spans(names),
+            special=(False,) * count,
+            word_ids=tuple(range(count)),
+        )
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return placed(tokenizer, text, ids)
+
+
+def _spans(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Where names stand that are joined by single spaces."""
+    spans, start = [], 0
+    for name in names:
+        spans.append((start, start + len(name)))
+        start += len(name) + 1
+    return tuple(spans)
+
+
+def ids_of(tokenizer: Any, continuation: str) -> list[int]:
+    """The tokens of a continuation, without any that a tokenizer would add.
+
+    Raises:
+        InputError: There is none, or no tokenizer.
+    """
+    if tokenizer is None:
+        raise InputError("a continuation as text needs a tokenizer; give its ids in input_ids.")
+    ids = list(tokenizer(continuation, add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise InputError(
+            f"the continuation {continuation!r} is empty: there is nothing to explain."
+        )
+    return ids
+
+
+def written(model: Any, text: EncodedText, count: int) -> list[int]:
+    """The `count` likeliest next tokens, one after the other, or fewer where the model ends.
+
+    Raises:
+        InputError: `count` is not positive.
+    """
+    if count < 1:
+        raise InputError(f"continuation must be a text or at least one token, got {count}.")
+    inputs = batches.inputs([text], model, None)
+    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": count}
+    padding = model.config.pad_token_id
+    with torch.inference_mode():
+        ids = model.generate(**inputs, **options, pad_token_id=0 if padding is None else padding)
+    found: list[int] = ids[0, len(text.tokens) :].tolist()
+    return found
+
+
+def extended(tokenizer: Any, text: EncodedText, ids: Ids, limit: int | None) -> EncodedText:
+    """The text with more tokens behind it.
+
+    Raises:
+        InputError: The whole is longer than the model takes.
+    """
+    whole = of_ids(tokenizer, [*text.inputs["input_ids"], *ids], limit)
+    if tokenizer is None:
+        return whole
+    # The prompt as the user wrote it, and not as its tokens spell it.
+    rest = tokenizer.decode(
+        [*text.inputs["input_ids"], *ids],
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
+    start = tokenizer.decode(
+        text.inputs["input_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return placed(tokenizer, text.text + rest[len(start) :], whole.inputs["input_ids"])

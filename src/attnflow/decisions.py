@@ -1,0 +1,124 @@
+"""Which of a model's decisions about a text to explain: where it is read, for what, against what.
+
+A classifier decides once. A language model decides after every token which comes next; a model
+that fills masks decides at the mask, one that labels tokens at each of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attnflow.choices import Choices
+from attnflow.errors import InputError
+from attnflow.targets import one_for_each
+from attnflow.tasks import Task
+from attnflow.tokens import EncodedText
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about one text.
+
+    Attributes:
+        position: The token whose output is read: the one before the token decided on, or itself;
+            None where the model reads what it wants.
+        target: Index of what is explained, None for what the model predicts.
+        against: Index of what it is contrasted with, or None.
+    """
+
+    position: int | None = None
+    target: int | None = None
+    against: int | None = None
+
+
+def decisions(
+    task: Task,
+    choices: Choices,
+    texts: Sequence[EncodedText],
+    tokenizer: Any,
+    *,
+    target: Any = None,
+    against: Any = None,
+    position: Any = None,
+) -> list[Decision]:
+    """One decision about each text; options for all of them, or one for each.
+
+    Raises:
+        InputError: A class or token that the model does not have, a contrast with itself, or a
+            position that is not in the text.
+    """
+    targets = [choices.index(one) for one in one_for_each(target, len(texts), "target")]
+    others = [choices.index(one) for one in one_for_each(against, len(texts), "against")]
+    places = one_for_each(position, len(texts), "position")
+    found = []
+    for text, own, other, place in zip(texts, targets, others, places, strict=True):
+        if own is not None and own == other:
+            raise _with_itself(against)
+        found.append(Decision(_position(task, text, place, tokenizer), own, other))
+    return found
+
+
+def continued(start: int, ids: Sequence[int]) -> list[Decision]:
+    """Each token of a continuation that begins at index `start` of its text."""
+    return [Decision(start + i - 1, token) for i, token in enumerate(ids)]
+
+
+def check_contrast(decision: Decision, predicted: int, against: Any) -> None:
+    """The explained class is not the one that it is contrasted with.
+
+    Raises:
+        InputError: It is.
+    """
+    if decision.against == predicted:
+        raise _with_itself(against)
+
+
+def _with_itself(against: Any) -> InputError:
+    return InputError(
+        f"against {against!r} is what is explained: there is no contrast with itself. Give another "
+        "target or another one to contrast it with."
+    )
+
+
+def _position(task: Task, text: EncodedText, position: Any, tokenizer: Any) -> int | None:
+    """Where the decision is read, checked; from the end where it is negative."""
+    t = len(text.tokens)
+    if task.reads == "text":
+        if position is not None:
+            raise InputError(
+                f"position {position!r}: a model for {task.name} decides about the whole text; "
+                "leave position out."
+            )
+        return None
+    if position is None:
+        return _default_position(task, text, tokenizer)
+    if isinstance(position, bool) or not isinstance(position, int | np.integer):
+        raise InputError(f"position must be the index of a token, got {position!r:.80}.")
+    if not -t <= position < t:
+        raise InputError(
+            f"position {position} is outside the text: it has {t} tokens, 0 to {t - 1} "
+            f"({' '.join(text.tokens[:12])}{' ...' * (t > 12)})."
+        )
+    return int(position) % t
+
+
+def _default_position(task: Task, text: EncodedText, tokenizer: Any) -> int:
+    if task.reads == "last":
+        return len(text.tokens) - 1
+    if task.reads == "mask":
+        masks = [
+            i for i, id in enumerate(text.inputs["input_ids"]) if id == tokenizer.mask_token_id
+        ]
+        if len(masks) == 1:
+            return masks[0]
+        raise InputError(
+            f"the text has {len(masks)} tokens {tokenizer.mask_token!r}: expected one, or the "
+            "position of the one to explain (position=)."
+        )
+    named = ", ".join(f"{i} {token}" for i, token in enumerate(text.tokens[:12]))
+    raise InputError(
+        f"a model for {task.name} decides about every token: say which one (position=): {named}"
+        f"{', ...' * (len(text.tokens) > 12)}."
+    )

@@ -1,0 +1,25 @@
+"""What a result is about, in words: the decision, where it was read, and against what."""
+
+from attnflow.attribution import Attribution
+from attnflow.views.characters import as_name
+
+_PLACES = {
+    "text-generation": "next token after “{}”",
+    "fill-mask": "token in the place of “{}”",
+    "token-classification": "label of “{}”",
+}
+
+
+def subject(attribution: Attribution) -> str:
+    """What was decided: "decision", or "next token after “is”"."""
+    if attribution.position is None:
+        return "decision"
+    token = as_name(attribution.surface(attribution.position))
+    return _PLACES[attribution.task].format(token)
+
+
+def contrast(attribution: Attribution) -> str:
+    """ ", rather than good" where the target is contrasted with another; else nothing."""
+    if attribution.against is None:
+        return ""
+    return f", rather than {as_name(attribution.labels[attribution.against])}"
