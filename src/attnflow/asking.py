@@ -29,15 +29,20 @@ class Asker:
         same = len(texts) > 1 and all(text is texts[0] for text in texts)
         if same and self.tensor != "bcf":
             inputs = batches.inputs(texts[:1], self.model, self.tokenizer)
-            asked = [self._asked([decision]) for decision in decisions]
+            asked = [self._asked(texts[:1], inputs, [decision]) for decision in decisions]
             return _stacked(captures(self.model, inputs, asked, tensor=self.tensor))
         inputs = batches.inputs(texts, self.model, self.tokenizer)
-        asked_once = self._asked(decisions)
+        asked_once = self._asked(texts, inputs, decisions)
         if self.tensor == "bcf":
             return self._in_stages(texts, inputs, asked_once)
         return captures(self.model, inputs, [asked_once], tensor=self.tensor)[0]
 
-    def _asked(self, decisions: Sequence[Decision]) -> Asked:
+    def _asked(
+        self,
+        texts: Sequence[EncodedText],
+        inputs: dict[str, Tensor],
+        decisions: Sequence[Decision],
+    ) -> Asked:
         explained: Explained = contrast if self.tensor == "bcf" else logit
         target, against = (
             torch.tensor([-1 if index is None else index for index in of_all])
@@ -45,20 +50,25 @@ class Asker:
         )
         if (against >= 0).any():
             explained = versus(against, explained)
-        if decisions[0].position is None:
+        nodes = [
+            None if d.position is None else batches.places(text, inputs)[d.position]
+            for text, d in zip(texts, decisions, strict=True)
+        ]
+        if nodes[0] is None:
             return Asked(target, explained, class_logits)
-        position = torch.tensor([d.position for d in decisions])
-        return Asked(target, explained, logits_at(position), position)
+        position = torch.tensor(nodes)
+        written = inputs["input_ids"].shape[1] if "decoder_input_ids" in inputs else 0
+        return Asked(target, explained, logits_at(position - written), position)
 
     def _in_stages(
         self, texts: Sequence[EncodedText], inputs: dict[str, Tensor], asked: Asked
     ) -> Capture:
-        ids = inputs["input_ids"]
-        neutral = batches.neutral(texts, ids, self.tokenizer, self.model.config)
+        neutral = batches.neutral(texts, inputs, self.tokenizer, self.model.config)
         if asked.position is not None:  # what comes later, and the mask to be filled, stays
-            places = torch.arange(ids.shape[1], device=ids.device)
+            ids = torch.cat([inputs[name] for name in batches.SIDES if name in inputs], dim=1)
+            nodes = torch.arange(ids.shape[1], device=ids.device)
             read = asked.position.to(ids.device)[:, None]
-            stays = places > read if self.task.reads == "last" else places == read
+            stays = nodes > read if self.task.writes else nodes == read
             neutral = neutral.where(~stays, ids)
         found = staged_capture(
             self.model,

@@ -1,6 +1,6 @@
 """Encoded texts as the padded tensors that a model takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from attnflow.errors import ModelError
 from attnflow.tokens import EncodedText
+
+SIDES = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
 
 
 def of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[list[int]]:
@@ -18,31 +20,50 @@ def of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[list[int
 
 
 def inputs(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:
-    """`(batch, t)` tensors on the model's device, right-padded; the attention mask says how far."""
-    t = max(len(text.tokens) for text in texts)
+    """`(batch, t)` tensors on the model's device, right-padded; attention masks say how far."""
     padding = (model.config.pad_token_id, getattr(tokenizer, "pad_token_id", None), 0)
-    fill = {
-        "input_ids": next(token for token in padding if token is not None),
-        "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
-    }
+    pad = next(token for token in padding if token is not None)
+    fill = dict.fromkeys(SIDES, pad)
+    fill["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
     rows = {
-        name: [list(e.inputs[name]) + [fill.get(name, 0)] * (t - len(e.tokens)) for e in texts]
+        name: _padded([text.inputs[name] for text in texts], fill.get(name, 0))
         for name in texts[0].inputs
     }
-    rows["attention_mask"] = [[1] * len(e.tokens) + [0] * (t - len(e.tokens)) for e in texts]
+    for name, mask in SIDES.items():
+        if name in rows:
+            rows[mask] = _padded([[1] * len(text.inputs[name]) for text in texts], 0)
     device = next(model.parameters()).device
     return {name: torch.tensor(values, device=device) for name, values in rows.items()}
 
 
-def neutral(texts: Sequence[EncodedText], ids: Tensor, *owners: Any) -> Tensor:
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> list[list[int]]:
+    longest = max(len(row) for row in rows)
+    return [[*row, *[fill] * (longest - len(row))] for row in rows]
+
+
+def places(text: EncodedText, inputs: Mapping[str, Tensor]) -> list[int]:
+    """Where the text's tokens stand among the nodes of its batch: one side's, then the other's."""
+    found: list[int] = []
+    start = 0
+    for name in SIDES:
+        if name in inputs:
+            found += range(start, start + len(text.inputs[name]))
+            start += inputs[name].shape[1]
+    return found
+
+
+def neutral(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owners: Any) -> Tensor:
     """`(batch, t)` the ids with a token that says nothing in the place of every ordinary one.
+
+    Those of an encoder-decoder's prefix stand behind the source's.
 
     Raises:
         ModelError: The owners, a tokenizer or a config, have no token for that.
     """
+    ids = torch.cat([inputs[name] for name in SIDES if name in inputs], dim=1)
     ordinary = torch.zeros_like(ids, dtype=torch.bool)
     for row, text in enumerate(texts):
-        ordinary[row, : len(text.tokens)] = ~torch.tensor(text.special, device=ids.device)
+        ordinary[row, places(text, inputs)] = ~torch.tensor(text.special, device=ids.device)
     return ids.masked_fill(ordinary, neutral_token(*owners))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from attnflow import batches
-from attnflow.errors import InputError
+from attnflow.errors import InputError, ModelError
 from attnflow.tokens import EncodedText, placed
 
 Ids = Sequence[int]
@@ -101,12 +101,49 @@ def ids_of(tokenizer: Any, continuation: str) -> list[int]:
     """
     if tokenizer is None:
         raise InputError("a continuation as text needs a tokenizer; give its ids in input_ids.")
-    ids = list(tokenizer(continuation, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(text_target=continuation, add_special_tokens=False)["input_ids"])
     if not ids:
         raise InputError(
             f"the continuation {continuation!r} is empty: there is nothing to explain."
         )
     return ids
+
+
+def begun(model: Any, tokenizer: Any, source: EncodedText, ids: Ids = ()) -> EncodedText:
+    """A source, and behind it what an encoder-decoder has written: its start tokens, and `ids`.
+
+    Raises:
+        ModelError: The model does not say which these are.
+    """
+    start = model.config.decoder_start_token_id
+    if start is None:
+        raise ModelError(
+            f"{type(model).__name__} has no decoder_start_token_id in its config, with which what "
+            "it writes begins: set it."
+        )
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
+    first = [start] if forced is None else [start, forced]
+    return _prefixed(tokenizer, source, [*first, *ids])
+
+
+def _prefixed(tokenizer: Any, source: EncodedText, ids: Ids) -> EncodedText:
+    """A source, without any prefix, and behind it what has been written."""
+    prefix = of_ids(tokenizer, ids, None)
+    start = len(source.text) + 1
+    words = max((word for word in source.word_ids if word is not None), default=-1) + 1
+    return EncodedText(
+        text=f"{source.text}\n{prefix.text}" if prefix.text.strip() else source.text,
+        inputs={**source.inputs, "decoder_input_ids": list(ids)},
+        tokens=(*source.tokens, *prefix.tokens),
+        offsets=(*source.offsets, *(_shifted(span, start) for span in prefix.offsets)),
+        special=(*source.special, *prefix.special),
+        word_ids=(*source.word_ids, *(None if w is None else w + words for w in prefix.word_ids)),
+        truncated=source.truncated,
+    )
+
+
+def _shifted(span: tuple[int, int], by: int) -> tuple[int, int]:
+    return (span[0] + by, span[1] + by) if span[1] > span[0] else span
 
 
 def written(model: Any, text: EncodedText, count: int) -> list[int]:
@@ -122,7 +159,8 @@ def written(model: Any, text: EncodedText, count: int) -> list[int]:
     padding = model.config.pad_token_id
     with torch.inference_mode():
         ids = model.generate(**inputs, **options, pad_token_id=0 if padding is None else padding)
-    found: list[int] = ids[0, len(text.tokens) :].tolist()
+    known = len(text.inputs.get("decoder_input_ids", text.inputs["input_ids"]))
+    found: list[int] = ids[0, known:].tolist()
     return found
 
 

@@ -101,11 +101,17 @@ def _position(task: Task, text: EncodedText, position: Any, tokenizer: Any) -> i
             f"position {position} is outside the text: it has {t} tokens, 0 to {t - 1} "
             f"({' '.join(text.tokens[:12])}{' ...' * (t > 12)})."
         )
-    return int(position) % t
+    place, source = int(position) % t, len(text.inputs["input_ids"])
+    if task.reads == "prefix" and place < source:
+        raise InputError(
+            f"position {place} is in the source: what is written begins at position {source}, "
+            f"and ends at {t - 1}."
+        )
+    return place
 
 
 def _default_position(task: Task, text: EncodedText, tokenizer: Any) -> int:
-    if task.reads == "last":
+    if task.writes:
         return len(text.tokens) - 1
     if task.reads == "mask":
         masks = [

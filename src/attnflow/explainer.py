@@ -23,7 +23,7 @@ from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
 from attnflow.capture import Capture
 from attnflow.choices import Choices, Classes, Vocabulary
-from attnflow.continuations import extended, ids_of, of_ids, rows_of_ids, written
+from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
 from attnflow.decisions import Decision, check_contrast, continued, decisions
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.errors import InputError, ModelError, UnsolvedError
@@ -136,8 +136,9 @@ class Explainer:
 
         Args:
             texts: A text, or a sequence of texts.
-            continuation: Of a causal language model: how the text goes on, or how many tokens the
-                model is to write (greedily). Each of these tokens is explained.
+            continuation: Of a language model: how the text goes on, or how many tokens the model is
+                to write (greedily). Each of these tokens is explained. An encoder-decoder writes a
+                text of its own, whose tokens follow the source's in the result.
             input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
             attention_mask: Of `input_ids`: 0 at padding, on the left or on the right.
             target: The class or token to explain, by label, text or index, for all texts or one for
@@ -176,12 +177,13 @@ class Explainer:
         alone, encoded = self._encoded(texts, input_ids, attention_mask, truncate)
         if continuation is None:
             options = dict(target=target, against=against, position=position)
+            encoded = [self._begun(task, text) for text in encoded]
             wanted = decisions(task, choices, encoded, self.tokenizer, **options)
             rows = list(zip(encoded, wanted, strict=True))
             counts = [1] * len(encoded)
         else:
             _check_continuation(task, target=target, against=against, position=position)
-            parts = [self._continued(text, continuation) for text in encoded]
+            parts = [self._continued(task, text, continuation) for text in encoded]
             rows, counts = [row for part in parts for row in part], [len(part) for part in parts]
         asker = Asker(self.model, self.tokenizer, task, tensor)
         results: dict[int, Attribution] = {}
@@ -200,7 +202,7 @@ class Explainer:
                 results[i] = Attribution(
                     **told,
                     **_placed(rows[i][0]),
-                    **_flowed(flow, row, len(rows[i][0].tokens), readout, edges),
+                    **_flowed(flow, row, captured.mask[row], readout, edges),
                     tensor=tensor,
                 )
             if progress is not None:
@@ -246,16 +248,24 @@ class Explainer:
             self._check_vocabulary(text)
         return np.ndim(input_ids) == 1, found
 
+    def _begun(self, task: Task, text: EncodedText) -> EncodedText:
+        """The text, and for an encoder-decoder the tokens that its own text begins with."""
+        return begun(self.model, self.tokenizer, text) if task.reads == "prefix" else text
+
     def _continued(
-        self, text: EncodedText, continuation: str | int
+        self, task: Task, text: EncodedText, continuation: str | int
     ) -> list[tuple[EncodedText, Decision]]:
         """The text as it goes on, with a decision for each token that follows."""
+        start = self._begun(task, text)
         if isinstance(continuation, str):
             ids = ids_of(self.tokenizer, continuation)
         else:
-            ids = written(self.model, text, continuation)
-        whole = extended(self.tokenizer, text, ids, self.limit)
-        return [(whole, decision) for decision in continued(len(text.tokens), ids)]
+            ids = written(self.model, start, continuation)
+        if task.reads == "prefix":
+            whole = begun(self.model, self.tokenizer, text, ids)
+        else:
+            whole = extended(self.tokenizer, text, ids, self.limit)
+        return [(whole, decision) for decision in continued(len(start.tokens), ids)]
 
     def _read(self, texts: Sequence[str], truncate: bool) -> list[EncodedText]:
         found = []
@@ -344,10 +354,8 @@ def _listed(texts: str | Sequence[str]) -> list[str]:
 
 
 def _check_continuation(task: Task, **options: Any) -> None:
-    if task.reads != "last":
-        raise InputError(
-            f"continuation is for causal language models; this model is for {task.name}."
-        )
+    if not task.writes:
+        raise InputError(f"continuation is for models that write; this one is for {task.name}.")
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise InputError(
@@ -374,13 +382,16 @@ def _placed(text: EncodedText) -> dict[str, Any]:
     }
 
 
-def _flowed(flow: Flow[Tensor], row: int, t: int, readout: str, edges: bool) -> dict[str, Any]:
-    """What a result says of the flow."""
+def _flowed(
+    flow: Flow[Tensor], row: int, mask: Tensor, readout: str, edges: bool
+) -> dict[str, Any]:
+    """What a result says of the flow, through the tokens of `mask`, `(t,)` bool."""
+    real = mask.nonzero()[:, 0].to(flow.sink.device)
     return {
-        "scores": readouts.scores(flow, row, readout)[:t],
+        "scores": readouts.scores(flow, row, readout)[real.cpu().numpy()],
         "readout": readout,
         "certificate": readouts.certificate(flow, row),
-        "edges": readouts.array(flow.edges[row, :, :t, :t]) if edges else None,
+        "edges": readouts.array(flow.edges[row][:, real][:, :, real]) if edges else None,
     }
 
 

@@ -19,7 +19,8 @@ class Task:
     loader   class of transformers that loads such models
     table    of transformers, from a model's type to its class
     chooses  "class", one of the model's labels, or "token", one of its vocabulary
-    reads    where: "text", wherever the model does; "last", "mask" or "token", at one position
+    reads    where: "text", wherever the model does; "last", "mask" or "token", at one position;
+             "prefix", at one position of what an encoder-decoder has written
     """
 
     name: str
@@ -27,6 +28,11 @@ class Task:
     table: str
     chooses: str
     reads: str
+
+    @property
+    def writes(self) -> bool:
+        """Whether it decides on what comes next, and can go on."""
+        return self.reads in ("last", "prefix")
 
 
 CLASSIFICATION = Task(
@@ -44,6 +50,13 @@ TASKS = (
         "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
         chooses="token",
         reads="last",
+    ),
+    Task(
+        "text2text-generation",
+        "AutoModelForSeq2SeqLM",
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        chooses="token",
+        reads="prefix",
     ),
     Task(
         "fill-mask",
@@ -76,15 +89,17 @@ def explained_task(model: Any) -> Task:
     """The task of a model that can be explained.
 
     Raises:
-        ModelError: The model has two stacks.
+        ModelError: It has two stacks, and writes nothing.
     """
     name = type(getattr(model, "_orig_mod", model)).__name__
-    if getattr(model.config, "is_encoder_decoder", False):
+    task = task_of(name) or CLASSIFICATION
+    if getattr(model.config, "is_encoder_decoder", False) and task.reads != "prefix":
         raise ModelError(
-            f"{name} is an encoder-decoder: expected an encoder or a decoder alone. Its layers can "
-            "be had from attnflow.capture, for networks of your own."
+            f"{name} is an encoder-decoder for {task.name}, which reads its text twice, once in "
+            "each stack: expected one that writes (...ForConditionalGeneration), or an encoder or "
+            "decoder alone."
         )
-    return task_of(name) or CLASSIFICATION
+    return task
 
 
 def _names(table: dict[str, Any]) -> set[str]:

@@ -136,7 +136,7 @@ def balanced(layers: Tensor, carried: Tensor | None = None) -> Tensor:
     arrived = layers.new_zeros(layers[:, 0, 0].shape)
     for layer in reversed(range(layers.shape[1])):
         _carry(layers[:, layer], torch.zeros_like(arrived), carried[layer])
-        rest = 1 - arrived[:, carried[layer]].sum(1)
+        rest = (1 - arrived[:, carried[layer]].sum(1)).clamp(min=0)  # what rounding leaves
         total = layers[:, layer].sum((1, 2))
         layers[:, layer] *= (rest / total.where(total > 0, 1.0))[:, None, None]
         _carry(layers[:, layer], arrived, carried[layer])

@@ -5,6 +5,7 @@ from attnflow.views.characters import as_name
 
 _PLACES = {
     "text-generation": "next token after “{}”",
+    "text2text-generation": "next token after “{}”",
     "fill-mask": "token in the place of “{}”",
     "token-classification": "label of “{}”",
 }

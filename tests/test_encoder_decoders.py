@@ -1,0 +1,114 @@
+"""Encoder-decoders through the front door: source and what has been written, in one flow."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from attnflow import Explainer, InputError, ModelError
+
+SOURCE = "the dog is not good"
+T5 = dict(d_model=16, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=3, num_heads=2)
+BART = dict(
+    d_model=16,
+    encoder_layers=2,
+    decoder_layers=3,
+    encoder_attention_heads=2,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=24,
+    decoder_ffn_dim=24,
+    max_position_embeddings=32,
+    forced_eos_token_id=None,
+)
+FAMILIES = {
+    "T5ForConditionalGeneration": ("T5Config", T5),
+    "BartForConditionalGeneration": ("BartConfig", BART),
+    "MarianMTModel": ("MarianConfig", BART),
+}
+
+
+def writer(tokenizer, name="T5ForConditionalGeneration", **options):
+    torch.manual_seed(5)
+    kind, own = FAMILIES[name]
+    own = own | dict(vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=3, bos_token_id=2)
+    config = getattr(transformers, kind)(**own, decoder_start_token_id=2, **options)
+    model = getattr(transformers, name)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.3)
+    return Explainer(model, tokenizer, name=name)
+
+
+@pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf", "bcf"))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_first_token_written(tokenizer, name, tensor):
+    explainer = writer(tokenizer, name)
+    a = explainer(SOURCE, tensor=tensor, keep_unsolved=True, edges=True)
+    ids = tokenizer(SOURCE, return_tensors="pt")
+    ids.pop("token_type_ids", None)
+    with torch.no_grad():
+        logits = explainer.model(**ids, decoder_input_ids=torch.tensor([[2]])).logits[0, 0]
+    assert a.label == tokenizer.decode([int(logits.argmax())]) or not a.label.strip()
+    assert a.task == "text2text-generation" and a.text == SOURCE
+    assert a.tokens == (*tokenizer.convert_ids_to_tokens(ids["input_ids"][0]), "[CLS]")
+    assert a.position == len(a) - 1 and a.edges.shape == (8, len(a), len(a))
+    assert a.certificate.is_certified
+    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+
+
+@pytest.mark.parametrize("tensor", ("cf", "bcf"))
+def test_a_given_translation_token_by_token(tokenizer, tensor):
+    explainer = writer(tokenizer)
+    found = explainer(SOURCE, continuation="a bad film", tensor=tensor)
+    assert [a.label for a in found] == ["a", "bad", "film"]
+    start = len(tokenizer(SOURCE)["input_ids"])
+    for i, a in enumerate(found):
+        assert a.text == f"{SOURCE}\na bad film" and a.position == start + i
+        assert (a.scores[a.position + 1 :] == 0).all()
+        assert [w.text for w in a.words()][-3:] == ["a", "bad", "film"]
+
+
+def test_what_the_model_writes_itself(tokenizer):
+    explainer = writer(tokenizer, "BartForConditionalGeneration")
+    ids = tokenizer(SOURCE, return_tensors="pt")
+    ids.pop("token_type_ids", None)
+    wanted = explainer.model.generate(**ids, do_sample=False, num_beams=1, max_new_tokens=3)[0, 1:]
+    found = explainer(SOURCE, continuation=3, tensor="cf")
+    assert len(found) == len(wanted)
+    for a, token in zip(found, wanted.tolist(), strict=True):
+        assert a.tokens[a.position] and a.label in (
+            tokenizer.decode([token]),
+            *tokenizer.convert_ids_to_tokens([token]),
+        )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("tensor", ("agf", "cf", "bcf"))
+def test_sources_of_other_lengths_in_a_batch(tokenizer, name, tensor):
+    explainer = writer(tokenizer, name)
+    together = explainer([SOURCE, "bad"], tensor=tensor, target="good", edges=True)
+    for text, a in zip([SOURCE, "bad"], together, strict=True):
+        alone = explainer(text, tensor=tensor, target="good", edges=True)
+        assert a.tokens == alone.tokens
+        scale = max(alone.certificate.value, 1e-9)
+        np.testing.assert_allclose(a.scores, alone.scores, rtol=0, atol=2e-4 * scale)
+        np.testing.assert_allclose(a.edges, alone.edges, rtol=0, atol=2e-4 * scale)
+
+
+def test_a_position_in_what_is_written(tokenizer):
+    explainer = writer(tokenizer)
+    with pytest.raises(InputError, match="position 2 is in the source: .* begins at position 7"):
+        explainer(SOURCE, position=2)
+    assert explainer(SOURCE, position=7, tensor="cf").position == 7
+
+
+def test_models_that_cannot_begin_or_read_twice(tokenizer):
+    explainer = writer(tokenizer)
+    explainer.model.config.decoder_start_token_id = None
+    with pytest.raises(ModelError, match="no decoder_start_token_id"):
+        explainer(SOURCE)
+    config = transformers.BartConfig(vocab_size=100, **BART)
+    model = transformers.BartForSequenceClassification(config).eval()
+    with pytest.raises(ModelError, match="BartForSequenceClassification.*reads its text twice"):
+        Explainer(model, tokenizer)(SOURCE)
