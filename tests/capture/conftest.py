@@ -126,6 +126,32 @@ def build_two_stacks(family, *, biases=True, dtype=torch.float32, attention=None
     return _randomised(getattr(transformers, name)(config), biases).to(dtype).eval()
 
 
+_VISION = {
+    "vit": ("ViTForImageClassification", {}),
+    "deit": ("DeiTForImageClassification", {}),
+    "dinov2": ("Dinov2ForImageClassification", dict(mlp_ratio=2)),
+    "dinov2 swiglu": ("Dinov2ForImageClassification", dict(use_swiglu_ffn=True)),
+    "clip_vision_model": ("CLIPVisionModelWithProjection", dict(projection_dim=3)),
+}
+
+
+def build_vision(family, *, biases=True, dtype=torch.float32, attention=None, **options):
+    """A random image model: 3 x 4 patches of 2 x 2 pixels, or 4 x 4 where images are square."""
+    torch.manual_seed(7)
+    settings = {k: v for k, v in _SIZES.items() if k not in _OF_TEXTS}
+    name, own = _VISION[family]
+    size = (6, 8) if family in ("vit", "deit") else 8
+    settings |= dict(image_size=size, patch_size=2, num_channels=3, **own)
+    kind = name.split("For")[0].split("Model")[0]
+    config = getattr(transformers, f"{kind}Config")(**{**settings, **options})
+    if attention is not None:
+        config._attn_implementation = attention
+    return _randomised(getattr(transformers, name)(config), biases).to(dtype).eval()
+
+
+_OF_TEXTS = ("vocab_size", "max_position_embeddings", "pad_token_id")
+
+
 def _randomised(model, biases):
     """Weights at random, norms and biases too."""
     with torch.no_grad():
@@ -206,6 +232,16 @@ def decoder():
 @pytest.fixture
 def two_stacks():
     return build_two_stacks
+
+
+@pytest.fixture
+def vision():
+    return build_vision
+
+
+@pytest.fixture(params=list(_VISION))
+def vision_family(request):
+    return request.param
 
 
 @pytest.fixture

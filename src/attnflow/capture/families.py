@@ -27,7 +27,8 @@ class Family:
     """Where one family keeps what a capture needs.
 
     block          class of the module whose first argument is the residual stream x_i
-    output         path inside the block to the module that gives o_i, the block's attention output
+    output         path inside the block to the module that gives o_i, the block's attention output;
+                   of several, apart by |, the first that there is
     probabilities  path inside the block to a module through which the attention weights run, for
                    families that compute attention themselves; None: through transformers' interface
     gates          (class, attribute) of the activation in a gated MLP, or None
@@ -60,6 +61,8 @@ def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_pr
 FAMILIES: dict[str, Family] = {
     "albert": Family("AlbertAttention", "dense"),
     "bart": Family("BartAttention", "out_proj"),
+    "clip": Family("CLIPEncoderLayer", "self_attn.out_proj"),
+    "clip_vision_model": Family("CLIPEncoderLayer", "self_attn.out_proj"),
     "bert": Family("BertAttention", "output.dense"),
     "camembert": Family("CamembertAttention", "output.dense"),
     "deberta-v2": Family(
@@ -68,6 +71,9 @@ FAMILIES: dict[str, Family] = {
         probabilities="self.dropout",
         mixer="conv_kernel_size",
     ),
+    # Layers of transformers before and after they were reshaped in version 5.
+    "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
+    "dinov2": Family("Dinov2Layer", "layer_scale1", gates=("Dinov2SwiGLUFFN", "act_fn")),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
     # Gemma norms what attention gives before it is added.
@@ -93,6 +99,7 @@ FAMILIES: dict[str, Family] = {
         gates=("T5DenseGatedActDense", "act"),
         cross=("T5LayerCrossAttention", "EncDecAttention.o"),
     ),
+    "vit": Family("ViTLayer", "attention.o_proj|attention.output.dense"),
     "xlm-roberta": Family("XLMRobertaAttention", "output.dense"),
 }
 
@@ -162,7 +169,19 @@ def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     if family.gates is None:
         return []
     owner, attribute = family.gates
-    return [getattr(m, attribute) for m in model.modules() if type(m).__name__ == owner]
+    return [_submodule(m, attribute) for m in model.modules() if type(m).__name__ == owner]
+
+
+def _submodule(block: nn.Module, paths: str) -> nn.Module:
+    """The first of these paths that the block has; a ModelError if it has none."""
+    known: dict[str, nn.Module] = dict(block.named_modules())
+    found = [known[path] for path in paths.split("|") if path in known]
+    if not found:
+        raise ModelError(
+            f"{type(block).__name__} has no module {paths.replace('|', ' or ')}; is it of another "
+            "version of transformers?"
+        )
+    return found[0]
 
 
 def watch_residual_stream(
@@ -172,7 +191,7 @@ def watch_residual_stream(
     seen, branch = ResidualStream(), family.branch(model.config)
     outputs = dict([(family.block, family.output), *([family.cross] if family.cross else [])])
     for block in attention_blocks(model, family):
-        output = block.get_submodule(outputs[type(block).__name__])
+        output = _submodule(block, outputs[type(block).__name__])
         stack.enter_context(block.register_forward_pre_hook(seen.keep_stream, with_kwargs=True))
         stack.enter_context(output.register_forward_hook(seen.keep_output))
         if branch is not None:

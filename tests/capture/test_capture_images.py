@@ -1,0 +1,98 @@
+"""Image models: patches are tokens, behind a class token and what else a family puts first."""
+
+import pytest
+import torch
+
+from attnflow.capture import balanced, capture, staged_capture
+from attnflow.errors import InputError
+from attnflow.targets import class_logits
+
+TARGET = torch.tensor([0, 2])
+
+
+def read(output):
+    """The logits, or of CLIP's tower the image's coordinates."""
+    logits = class_logits(output)
+    return output.image_embeds if logits is None else logits
+
+
+def pixels(model, count=2):
+    generator = torch.Generator().manual_seed(3)
+    size = model.config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    values = torch.rand(count, 3, height, width, generator=generator, dtype=torch.float64)
+    return {"pixel_values": values.to(next(model.parameters()).dtype)}
+
+
+def test_conserved_at_every_node_without_biases(vision, vision_family):
+    # Patches are embedded, and positions added, before the first layer: nothing is lost above.
+    model = vision(vision_family, biases=False, dtype=torch.float64)
+    got = capture(model, pixels(model), TARGET, read=read)
+    assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
+    value = got.logits.gather(1, TARGET[:, None])
+    layers = got.signed.sum((-2, -1)) + got.residual.sum(-1)
+    leaves, arrives = got.signed.sum(-1) + got.residual, got.signed.sum(-2) + got.residual
+    small = 1e-11 * got.signed.abs().max()
+    assert (layers - value).abs().max() < small
+    assert (arrives[:, 1:] - leaves[:, :-1]).abs().max() < small
+
+
+@pytest.mark.parametrize("tensor", ["gf", "agf"])
+def test_equals_eager_weights_with_autograd(vision, eager, vision_family, tensor):
+    model = vision(vision_family, dtype=torch.float64)
+    inputs = pixels(model)
+    got = capture(model, inputs, TARGET, tensor=tensor, read=read)
+    output = eager(model)(**inputs, output_attentions=True)
+    value = read(output).gather(1, TARGET[:, None]).sum()
+    gradients = torch.autograd.grad(value, output.attentions)
+    for layer, (a, g) in enumerate(zip(output.attentions, gradients, strict=True)):
+        wanted = (g.relu() if tensor == "gf" else (a * g).relu()).mean(1)
+        assert wanted.max() > 1e-6, "a degenerate model tests nothing"
+        assert (got.capacities[:, layer] - wanted).abs().max() < 1e-5 * wanted.max()
+
+
+def test_an_image_alone_and_in_a_batch(vision, vision_family):
+    model = vision(vision_family)
+    inputs = pixels(model)
+    together = capture(model, inputs, TARGET, read=read)
+    alone = capture(model, {"pixel_values": inputs["pixel_values"][1:]}, TARGET[1:], read=read)
+    error = (together.capacities[1] - alone.capacities[0]).abs().max()
+    assert error < 2e-5 * alone.capacities.max()
+
+
+def test_stages_grey_out_whole_patches(vision, vision_family):
+    model, seen = vision(vision_family), []
+    inputs = pixels(model)
+    model.register_forward_pre_hook(
+        lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
+    )
+    grey = torch.zeros_like(inputs["pixel_values"])
+    got = staged_capture(model, inputs, grey, TARGET, read=read, removed=(0.25,))
+    whole, later = seen
+    gone = (whole != later).any(1)
+    patches = gone.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).float().mean((2, 4))
+    assert set(patches.flatten().tolist()) == {0.0, 1.0}, "patches go as a whole"
+    rows, columns = patches.shape[1:]
+    assert patches.sum((1, 2)).tolist() == [rows * columns / 4] * 2
+    total = balanced(got.capacities).sum((2, 3))
+    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_a_patch_that_is_neutral_already_stays(vision):
+    model, seen = vision("vit"), []
+    inputs = pixels(model, 1)
+    inputs["pixel_values"][:, :, :, :4] = 0  # the left half
+    model.register_forward_pre_hook(
+        lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
+    )
+    staged_capture(model, inputs, torch.zeros_like(inputs["pixel_values"]), removed=(0.5,))
+    assert (seen[0] != seen[1]).any(1)[0].sum() == 3 * 4, "half of the six that are there"
+
+
+def test_images_of_another_shape(vision):
+    model = vision("vit")
+    with pytest.raises(InputError, match=r"'pixel_values'.*\(batch, channels, height, width\)"):
+        capture(model, {"pixel_values": torch.zeros(3, 6, 8)})
+    inputs = pixels(model)
+    with pytest.raises(InputError, match="neutral must be a tensor of shape"):
+        staged_capture(model, inputs, torch.zeros(2, 3, 8, 6))
