@@ -214,6 +214,14 @@ def test_bad_questions(writer, options, message):
         writer(PROMPT, **options)
 
 
+def test_ids_of_several_lengths(writer):
+    both = writer(input_ids=[[5, 6, 7], [5]], tensor="cf")
+    assert [len(a) for a in both] == [3, 1]
+    np.testing.assert_allclose(
+        both[0].scores, writer(input_ids=[5, 6, 7], tensor="cf").scores, rtol=1e-4
+    )
+
+
 @pytest.mark.parametrize("ids", ([], [[]], "5 6", [5.0, 6], [[5], 6]))
 def test_bad_ids(writer, ids):
     with pytest.raises(InputError, match="input_ids"):

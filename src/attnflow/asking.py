@@ -10,7 +10,7 @@ from torch import Tensor
 from attnflow import batches
 from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
 from attnflow.decisions import Decision
-from attnflow.targets import Explained, class_logits, contrast, logit, logits_at, versus
+from attnflow.targets import Explained, class_logits, contrast, logit, logits_at, number, versus
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
@@ -43,6 +43,8 @@ class Asker:
         inputs: dict[str, Tensor],
         decisions: Sequence[Decision],
     ) -> Asked:
+        if decisions[0].value is not None:
+            return Asked(None, logit, number(decisions[0].value))
         explained: Explained = contrast if self.tensor == "bcf" else logit
         target, against = (
             torch.tensor([-1 if index is None else index for index in of_all])

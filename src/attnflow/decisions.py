@@ -12,7 +12,7 @@ import numpy as np
 
 from attnflow.choices import Choices
 from attnflow.errors import InputError
-from attnflow.targets import one_for_each
+from attnflow.targets import Value, one_for_each
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
@@ -26,11 +26,13 @@ class Decision:
             None where the model reads what it wants.
         target: Index of what is explained, None for what the model predicts.
         against: Index of what it is contrasted with, or None.
+        value: The number explained, from the model's output, instead of a class or token.
     """
 
     position: int | None = None
     target: int | None = None
     against: int | None = None
+    value: Value | None = None
 
 
 def decisions(
@@ -49,6 +51,13 @@ def decisions(
         InputError: A class or token that the model does not have, a contrast with itself, or a
             position that is not in the text.
     """
+    if callable(target):
+        if against is not None or position is not None:
+            raise InputError(
+                "a target that is a function reads the model's output by itself: leave against and "
+                "position out."
+            )
+        return [Decision(value=target)] * len(texts)
     targets = [choices.index(one) for one in one_for_each(target, len(texts), "target")]
     others = [choices.index(one) for one in one_for_each(against, len(texts), "against")]
     places = one_for_each(position, len(texts), "position")

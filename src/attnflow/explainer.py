@@ -1,15 +1,14 @@
 """Explainer: the front door. A model, a tokenizer and texts in; one `Attribution` a decision out.
 
-The way through the house: `tokens` places each text's tokens, `decisions` says which of the model's
-decisions is meant, `asking` has `capture` run the model forward and backward, `network` takes the
-information tensor for capacities, `solver` finds the flow, and the outflow of the input row (or the
-throughput of all rows) becomes the scores.
+The way through the house: `reading` places each text's tokens, `decisions` says which of the
+model's decisions is meant, `asking` has `capture` run the model forward and backward, `network`
+takes the information tensor for capacities, `solver` finds the flow, and the outflow of the input
+row (or the throughput of all rows) becomes the scores.
 
 The explainer holds a model and a tokenizer, and nothing that a call leaves behind.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
@@ -23,15 +22,15 @@ from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
 from attnflow.capture import Capture
 from attnflow.choices import Choices, Classes, Vocabulary
-from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
-from attnflow.decisions import Decision, check_contrast, continued, decisions
+from attnflow.decisions import Decision, check_contrast, decisions
 from attnflow.embedded import EMBEDDED_MODEL
-from attnflow.errors import InputError, ModelError, UnsolvedError
+from attnflow.errors import InputError, UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
+from attnflow.reading import Reader, read
 from attnflow.solver import Flow, maximum_flow
-from attnflow.targets import Target
+from attnflow.targets import Target, Value
 from attnflow.tasks import Task, explained_task
-from attnflow.tokens import EncodedText, encode
+from attnflow.tokens import EncodedText
 
 TENSORS = (*PASSES, "bcf")
 
@@ -39,7 +38,8 @@ TENSORS = (*PASSES, "bcf")
 class Options(TypedDict, total=False):
     """Options of a call, see `Explainer.__call__`."""
 
-    target: Target | Sequence[Target]
+    pair: str | Sequence[str] | None
+    target: Target | Value | Sequence[Target]
     against: Target | Sequence[Target]
     position: int | Sequence[int] | None
     tensor: str
@@ -119,7 +119,8 @@ class Explainer:
         continuation: str | int | None = None,
         input_ids: Any = None,
         attention_mask: Any = None,
-        target: Target | Sequence[Target] = None,
+        pair: str | Sequence[str] | None = None,
+        target: Target | Value | Sequence[Target] = None,
         against: Target | Sequence[Target] = None,
         position: int | Sequence[int] | None = None,
         tensor: str = "bcf",
@@ -141,8 +142,11 @@ class Explainer:
                 text of its own, whose tokens follow the source's in the result.
             input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
             attention_mask: Of `input_ids`: 0 at padding, on the left or on the right.
+            pair: A second text for models that read two (entailment, paraphrase), for all texts or
+                one for each. In the result it stands on a line of its own.
             target: The class or token to explain, by label, text or index, for all texts or one for
-                each; None is what the model predicts.
+                each; None is what the model predicts. Or a function that makes a number for each
+                text, `(batch,)`, of the model's output: whatever that number is, it is explained.
             against: Another class or token: why the target and not this one, by the difference of
                 their logits.
             position: Of models that decide at every token: the index of the one whose output is
@@ -173,34 +177,39 @@ class Explainer:
         """
         check_options(tensor, readout, batch_size)
         task = explained_task(self.model)
-        choices = self._choices(task)
-        alone, encoded = self._encoded(texts, input_ids, attention_mask, truncate)
-        if continuation is None:
-            options = dict(target=target, against=against, position=position)
-            encoded = [self._begun(task, text) for text in encoded]
-            wanted = decisions(task, choices, encoded, self.tokenizer, **options)
-            rows = list(zip(encoded, wanted, strict=True))
-            counts = [1] * len(encoded)
-        else:
-            _check_continuation(task, target=target, against=against, position=position)
-            parts = [self._continued(task, text, continuation) for text in encoded]
-            rows, counts = [row for part in parts for row in part], [len(part) for part in parts]
-        asker = Asker(self.model, self.tokenizer, task, tensor)
+        choices = Classes([_name(target)]) if callable(target) else self._choices(task)
+        reader = Reader(self.model, self.tokenizer, task)
+        alone, encoded = read(
+            reader,
+            texts,
+            pair=pair,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            truncate=truncate,
+        )
+        rows, counts = self._rows(
+            reader,
+            encoded,
+            choices,
+            continuation,
+            target=target,
+            against=against,
+            position=position,
+        )
         results: dict[int, Attribution] = {}
         # A classifier that is a decoder and knows no padding cannot tell where a padded text ends.
         padded = task.reads != "text" or self.model.config.pad_token_id is not None
-        for group in batches.of_like_length(
-            [text for text, _ in rows], batch_size if padded else 1
-        ):
+        sizes = batches.of_like_length([text for text, _ in rows], batch_size if padded else 1)
+        asker = Asker(self.model, self.tokenizer, task, tensor)
+        for group in sizes:
             some = [rows[i] for i in group]
             captured = asker([text for text, _ in some], [decision for _, decision in some])
             for (_, decision), predicted in zip(some, captured.target.tolist(), strict=True):
                 check_contrast(decision, predicted, against)
             flow = maximum_flow(_network(captured), gap=gap, mu=mu)
             for row, i in enumerate(group):
-                told = self._told(task, choices, captured, row, rows[i][1])
                 results[i] = Attribution(
-                    **told,
+                    **self._told(task, choices, captured, row, rows[i][1]),
                     **_placed(rows[i][0]),
                     **_flowed(flow, row, captured.mask[row], readout, edges),
                     tensor=tensor,
@@ -212,6 +221,23 @@ class Explainer:
             _raise_unsolved(ordered)
         found = ordered if continuation is None else _split(ordered, counts)
         return found[0] if alone else found
+
+    def _rows(
+        self,
+        reader: Reader,
+        texts: Sequence[EncodedText],
+        choices: Choices,
+        continuation: str | int | None,
+        **options: Any,
+    ) -> tuple[list[tuple[EncodedText, Decision]], list[int]]:
+        """Every decision with its text, and how many of them each example has."""
+        if continuation is None:
+            begun = [reader.begun(text) for text in texts]
+            wanted = decisions(reader.task, choices, begun, self.tokenizer, **options)
+            return list(zip(begun, wanted, strict=True)), [1] * len(begun)
+        _check_continuation(reader.task, **options)
+        parts = [reader.continued(text, continuation) for text in texts]
+        return [row for part in parts for row in part], [len(part) for part in parts]
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"
@@ -231,69 +257,6 @@ class Explainer:
         if task.chooses == "class":
             return Classes(self.labels)
         return Vocabulary(self.tokenizer, self.model.config.get_text_config().vocab_size)
-
-    def _encoded(
-        self, texts: Any, input_ids: Any, attention_mask: Any, truncate: bool
-    ) -> tuple[bool, list[EncodedText]]:
-        """Whether there is one alone, and what is to be explained."""
-        if texts is not None and input_ids is not None:
-            raise InputError("give texts or input_ids, and not both.")
-        if input_ids is None:
-            if self.tokenizer is None:
-                raise InputError("there is no tokenizer to read texts with: give input_ids.")
-            return isinstance(texts, str), self._read(_listed(texts), truncate)
-        rows = rows_of_ids(input_ids, attention_mask)
-        found = [of_ids(self.tokenizer, row, self.limit) for row in rows]
-        for text in found:
-            self._check_vocabulary(text)
-        return np.ndim(input_ids) == 1, found
-
-    def _begun(self, task: Task, text: EncodedText) -> EncodedText:
-        """The text, and for an encoder-decoder the tokens that its own text begins with."""
-        return begun(self.model, self.tokenizer, text) if task.reads == "prefix" else text
-
-    def _continued(
-        self, task: Task, text: EncodedText, continuation: str | int
-    ) -> list[tuple[EncodedText, Decision]]:
-        """The text as it goes on, with a decision for each token that follows."""
-        start = self._begun(task, text)
-        if isinstance(continuation, str):
-            ids = ids_of(self.tokenizer, continuation)
-        else:
-            ids = written(self.model, start, continuation)
-        if task.reads == "prefix":
-            whole = begun(self.model, self.tokenizer, text, ids)
-        else:
-            whole = extended(self.tokenizer, text, ids, self.limit)
-        return [(whole, decision) for decision in continued(len(start.tokens), ids)]
-
-    def _read(self, texts: Sequence[str], truncate: bool) -> list[EncodedText]:
-        found = []
-        for index, text in enumerate(texts):
-            try:
-                encoded = encode(self.tokenizer, text, limit=self.limit, truncate=truncate)
-            except InputError as error:
-                if len(texts) == 1:
-                    raise
-                raise InputError(f"text {index} (of {len(texts)}): {error}") from None
-            if encoded.truncated:
-                warnings.warn(
-                    f"text {index} was cut to {len(encoded.tokens)} tokens: "
-                    f"{encoded.truncated} more are not explained.",
-                    stacklevel=4,
-                )
-            self._check_vocabulary(encoded)
-            found.append(encoded)
-        return found
-
-    def _check_vocabulary(self, text: EncodedText) -> None:
-        known = getattr(self.model.config, "vocab_size", None)
-        highest = max(text.inputs["input_ids"])
-        if known is not None and highest >= known:
-            raise ModelError(
-                f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows the "
-                f"tokens 0 to {known - 1}: they do not belong together."
-            )
 
     def _told(
         self, task: Task, choices: Choices, captured: Capture, row: int, decision: Decision
@@ -342,15 +305,10 @@ def _raise_unsolved(attributions: Sequence[Attribution]) -> None:
         )
 
 
-def _listed(texts: str | Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        return [texts]
-    if not isinstance(texts, Iterable):
-        raise InputError(f"texts must be a text or a sequence of texts, got {texts!r:.80}.")
-    many = list(texts)
-    if not many:
-        raise InputError("texts is empty: give at least one text.")
-    return many
+def _name(target: Callable[..., Any]) -> str:
+    """What results call a number that a function makes."""
+    name = getattr(target, "__name__", type(target).__name__)
+    return "target" if name == "<lambda>" else name
 
 
 def _check_continuation(task: Task, **options: Any) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from attnflow.errors import InputError
 
 Target = int | str | None
+Value = Callable[[Any], Any]
 
 
 def one_for_each(value: Any, count: int, name: str) -> list[Any]:
@@ -71,6 +72,22 @@ def logits_at(positions: Tensor) -> Reading:
         if not isinstance(logits, Tensor) or logits.ndim != 3:
             return logits
         return logits[torch.arange(len(logits), device=logits.device), positions.to(logits.device)]
+
+    return read
+
+
+def number(value: Callable[[Any], Any]) -> Reading:
+    """What `value` makes of the model's output, `(batch,)`, as the logits of a single class."""
+
+    def read(output: Any) -> Any:
+        found = value(output)
+        if not isinstance(found, Tensor) or found.ndim != 1:
+            came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(
+                "a target that is a function must return a tensor with one number for each text, "
+                f"(batch,), from the model's output; got {came}."
+            )
+        return found[:, None]
 
     return read
 

@@ -46,44 +46,51 @@ class EncodedText:
     truncated: int = 0
 
 
-def encode(tokenizer: Any, text: str, *, limit: int | None, truncate: bool = False) -> EncodedText:
-    """Tokenize one text and place every token in it.
+def encode(
+    tokenizer: Any,
+    text: str,
+    pair: str | None = None,
+    *,
+    limit: int | None,
+    truncate: bool = False,
+) -> EncodedText:
+    """Tokenize one text, or a pair of texts, and place every token in it.
 
     Args:
-        tokenizer: A tokenizer of transformers, fast or slow.
+        tokenizer: A tokenizer of transformers, fast or slow; fast for a pair.
         text: Not empty.
+        pair: What the tokenizer puts behind the text, as its second one; in the result it stands
+            on a line of its own.
         limit: Most tokens that the model takes, or None.
         truncate: Cut a longer text instead of refusing it.
 
     Raises:
         InputError: The text is no string, empty, nothing but special tokens, or too long.
     """
-    if not isinstance(text, str):
-        raise InputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}.")
-    if not text.strip():
-        raise InputError("the text is empty: there is nothing to explain.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
+    parts = [text] if pair is None else [text, pair]
+    for part in parts:
+        _check_text(part)
+    if pair is not None and not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            f"the text is not valid Unicode ({error.reason} at character {error.start}): read the "
-            "file with its right encoding, or replace the character."
-        ) from None
-    whole = _tokenized(tokenizer, text, None)
+            f"a pair needs a fast tokenizer, which tells the two texts apart; "
+            f"{type(tokenizer).__name__} is none."
+        )
+    whole = _tokenized(tokenizer, parts, None)
     excess = max(0, len(whole["input_ids"]) - limit) if limit else 0
     if excess and not truncate:
         raise InputError(
             f"the text has {len(whole['input_ids'])} tokens and the model takes {limit}: shorten "
             f"it, or let {excess} tokens be cut off (truncate=True, --truncate)."
         )
-    encoding = _tokenized(tokenizer, text, limit) if excess else whole
+    encoding = _tokenized(tokenizer, parts, limit) if excess else whole
     tokens = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
     special = _special(tokenizer, encoding)
     if all(special):
         raise InputError(
             f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
         )
-    offsets = _grown(text, _offsets(encoding.get("offset_mapping"), text, tokens, special))
+    offsets = _offsets_in_parts(encoding, parts, tokens, special)
+    text = "\n".join(parts)
     names = [name for name in tokenizer.model_input_names if name in encoding]
     return EncodedText(
         text=text,
@@ -114,9 +121,44 @@ def placed(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
     )
 
 
-def _tokenized(tokenizer: Any, text: str, limit: int | None) -> Any:
+def _check_text(text: Any) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}.")
+    if not text.strip():
+        raise InputError("the text is empty: there is nothing to explain.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text is not valid Unicode ({error.reason} at character {error.start}): read the "
+            "file with its right encoding, or replace the character."
+        ) from None
+
+
+def _offsets_in_parts(
+    encoding: Any, parts: Sequence[str], tokens: Sequence[str], special: Sequence[bool]
+) -> list[tuple[int, int]]:
+    """Where every token stands in the parts, each on its own line."""
+    given = encoding.get("offset_mapping")
+    part_of = [0] * len(tokens) if len(parts) == 1 else encoding.sequence_ids(0)
+    found, start = [(0, 0)] * len(tokens), 0
+    for number, part in enumerate(parts):
+        own = [i for i, of in enumerate(part_of) if of == number]
+        spans = _offsets(
+            None if given is None else [given[i] for i in own],
+            part,
+            [tokens[i] for i in own],
+            [special[i] for i in own],
+        )
+        for i, (first, last) in zip(own, _grown(part, spans), strict=True):
+            found[i] = (first + start, last + start) if last > first else (0, 0)
+        start += len(part) + 1
+    return found
+
+
+def _tokenized(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
     return tokenizer(
-        text,
+        *parts,
         truncation=limit is not None,
         max_length=limit,
         return_special_tokens_mask=True,

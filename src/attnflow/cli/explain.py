@@ -41,6 +41,7 @@ def add(commands: Any) -> None:
         help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
     add("--target", metavar="CLASS",
         help="class or token, by label, text or index (default: the predicted one)")  # fmt: skip
+    add("--pair", metavar="TEXT", help="a second text, for models that read two")
     add("--against", metavar="CLASS", help="contrast with this one: why the target and not it")
     add("--position", metavar="P", type=int,
         help="of models that decide at every token: index of the one that is read")  # fmt: skip
@@ -138,6 +139,7 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
             found = explainer(
                 texts,
                 continuation=args.write if args.continuation is None else args.continuation,
+                pair=args.pair,
                 tensor=args.tensor,
                 target=args.target,
                 against=args.against,

@@ -1,0 +1,128 @@
+"""What a call gives to be explained, as the model reads it: texts, pairs of texts, token ids.
+
+Whatever comes is checked here, once, and becomes an `EncodedText` for each example. Read next:
+tokens.py for how a text is placed, continuations.py for ids and for how a text goes on.
+"""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from attnflow import models
+from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
+from attnflow.decisions import Decision, continued
+from attnflow.errors import InputError, ModelError
+from attnflow.targets import one_for_each
+from attnflow.tasks import Task
+from attnflow.tokens import EncodedText, encode
+
+
+class Reader:
+    """Reads examples for one model, with its tokenizer if there is one."""
+
+    def __init__(self, model: Any, tokenizer: Any, task: Task) -> None:
+        self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.limit = models.token_limit(model.config, tokenizer)
+
+    def texts(
+        self, texts: str | Sequence[str], pair: str | Sequence[str] | None, truncate: bool
+    ) -> list[EncodedText]:
+        """One for each text, behind which its pair stands where there is one.
+
+        Raises:
+            InputError: There is no tokenizer, no text, or a text that cannot be explained.
+            ModelError: The tokenizer is not the model's.
+        """
+        if self.tokenizer is None:
+            raise InputError("there is no tokenizer to read texts with: give input_ids.")
+        many = _listed(texts)
+        found = []
+        for index, (text, other) in enumerate(
+            zip(many, one_for_each(pair, len(many), "pair"), strict=True)
+        ):
+            try:
+                encoded = encode(self.tokenizer, text, other, limit=self.limit, truncate=truncate)
+            except InputError as error:
+                if len(many) == 1:
+                    raise
+                raise InputError(f"text {index} (of {len(many)}): {error}") from None
+            if encoded.truncated:
+                warnings.warn(
+                    f"text {index} was cut to {len(encoded.tokens)} tokens: "
+                    f"{encoded.truncated} more are not explained.",
+                    stacklevel=4,
+                )
+            found.append(self._known(encoded))
+        return found
+
+    def ids(self, input_ids: Any, attention_mask: Any) -> list[EncodedText]:
+        """One for each row of ids, without its padding.
+
+        Raises:
+            InputError: They are no such rows, or too long.
+            ModelError: The model does not know one of them.
+        """
+        rows = rows_of_ids(input_ids, attention_mask)
+        return [self._known(of_ids(self.tokenizer, row, self.limit)) for row in rows]
+
+    def begun(self, text: EncodedText) -> EncodedText:
+        """The text, and for an encoder-decoder the tokens that its own text begins with."""
+        return begun(self.model, self.tokenizer, text) if self.task.reads == "prefix" else text
+
+    def continued(
+        self, text: EncodedText, continuation: str | int
+    ) -> list[tuple[EncodedText, Decision]]:
+        """The text as it goes on, with a decision for each token that follows."""
+        start = self.begun(text)
+        if isinstance(continuation, str):
+            ids = ids_of(self.tokenizer, continuation)
+        else:
+            ids = written(self.model, start, continuation)
+        if self.task.reads == "prefix":
+            whole = begun(self.model, self.tokenizer, text, ids)
+        else:
+            whole = extended(self.tokenizer, text, ids, self.limit)
+        return [(whole, decision) for decision in continued(len(start.tokens), ids)]
+
+    def _known(self, text: EncodedText) -> EncodedText:
+        """The text, whose tokens the model all knows."""
+        known = getattr(self.model.config, "vocab_size", None)
+        highest = max(text.inputs["input_ids"])
+        if known is not None and highest >= known:
+            raise ModelError(
+                f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows the "
+                f"tokens 0 to {known - 1}: they do not belong together."
+            )
+        return text
+
+
+def read(
+    reader: Reader, texts: Any, *, pair: Any, input_ids: Any, attention_mask: Any, truncate: bool
+) -> tuple[bool, list[EncodedText]]:
+    """Whether there is one example alone, and all of them.
+
+    Raises:
+        InputError: Both texts and ids were given, or what was given cannot be explained.
+        ModelError: Tokenizer and model do not belong together.
+    """
+    if input_ids is None:
+        return isinstance(texts, str), reader.texts(texts, pair, truncate)
+    if texts is not None:
+        raise InputError("give texts or input_ids, and not both.")
+    if pair is not None:
+        raise InputError("pair goes with texts; input_ids hold both texts already.")
+    found = reader.ids(input_ids, attention_mask)
+    return np.ndim(input_ids[0]) == 0, found
+
+
+def _listed(texts: str | Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable):
+        raise InputError(f"texts must be a text or a sequence of texts, got {texts!r:.80}.")
+    many = list(texts)
+    if not many:
+        raise InputError("texts is empty: give at least one text.")
+    return many
