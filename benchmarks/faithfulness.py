@@ -2,12 +2,16 @@
 
     .venv/bin/python benchmarks/faithfulness.py screen --data DATA --models runs
     .venv/bin/python benchmarks/faithfulness.py test --data DATA --models runs
+    .venv/bin/python benchmarks/faithfulness.py slow --data DATA --models runs
+    .venv/bin/python benchmarks/faithfulness.py extras --data DATA --models runs --only sst2
 
 `screen` crosses tensors with readings on texts of the training files: what is chosen is chosen
-there. `test` judges all published methods and what was chosen on texts that chose nothing. DATA has
-a folder for each data set; `runs` has the classifiers of training/classifiers.py (SST-2 is judged
-on the one inside the package). A killed run goes on. Tables are written to docs/results when all
-rows of a data set are there; hours on two cores stand in docs/results/README.md.
+there. `test` judges the published methods and what was chosen on texts that chose nothing; `slow`,
+on some of these texts, methods of thousands of passes; `extras`, on short ones, by metrics that
+cost more. DATA has a folder for each data set; `runs` has the classifiers of
+training/classifiers.py (SST-2 is judged on the one inside the package). A killed run goes on.
+Tables are written to docs/results when all rows of a data set are there; hours on two cores stand
+in docs/results/README.md.
 """
 
 import argparse
@@ -20,6 +24,7 @@ from tqdm import tqdm
 
 from attnflow import models
 from attnflow.evaluation import (
+    EXTRAS,
     Judgements,
     Protocol,
     Run,
@@ -81,6 +86,7 @@ FEWER = {
     "bcf-logit": ("flow",),
     "bcf": ("flow", "net", "walk", "chefer", "sums", "first"),
 }
+PAPERS = {"af": ("flow",), "gf": ("flow",), "agf": ("flow",)}
 SOME_PASSES = {"occlusion", "smoothgrad"}
 MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
 
@@ -94,19 +100,22 @@ class Data:
     texts: int = 500
     screened: int = 40
     some: int | None = None  # of methods that take tens to hundreds of passes; all when None
-    few: int = 0  # of methods that take thousands of passes
+    few: int = 8  # of methods that take thousands of passes
+    fewer_tokens: int = 96  # at most, of these texts
     long: bool = False  # texts of fifty tokens and more: fewer ablations, a cheaper protocol
 
 
 DATA = {
     "sst2": Data("sst2/train.tsv", "sst2/dev.tsv", screened=60, few=60),
-    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", long=True),
+    "ag_news": Data("ag_news/train.tsv", "ag_news/test.tsv", few=30, long=True),
     "yelp_polarity": Data("yelp_polarity/train.tsv", "yelp_polarity/test.tsv", some=40, long=True),
     "amazon_polarity": Data(
         "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=40, long=True
     ),
     "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=40, long=True),
 }
+PHASES = ("screen", "test", "slow", "extras")
+SHORT, SHORT_TEXTS = 16, 60  # tokens of a text, and texts, whose extras are measured
 
 
 def crossed(tensors: dict[str, tuple[str, ...]]) -> list[str]:
@@ -126,34 +135,54 @@ def drawn(model: str, file: str, **options) -> list:
 
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     """Ask all methods about a data set's texts; the folder of the run."""
-    data, folder = DATA[name], args.models / phase / name
-    model = model_of(name, args.models)
-    file = str(args.data / (data.train if phase == "screen" else data.test))
-    limit = args.texts or (data.screened if phase == "screen" else data.texts)
-    protocol = Protocol(precision="bfloat16", kept=data.some is None) if data.long else Protocol()
-    run = Run(model, file, protocol, limit)
-    questions = drawn(model, file, limit=limit)
-    for wanted, texts in tiers(name, phase, args.few):
+    folder, model = args.models / phase / name, model_of(name, args.models)
+    file, limit, most = drawing(name, phase)
+    file, limit = str(args.data / file), args.texts or limit
+    run = Run(model, file, protocol(name, phase), limit, most=most)
+    questions = drawn(model, file, limit=limit, most=most)
+    for wanted, texts in tiers(name, phase):
         methods, asked = [METHODS[method] for method in wanted], questions[:texts]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
             evaluate(run, asked, methods, folder, progress=bar.update)
     return folder
 
 
-def tiers(name: str, phase: str, few: int | None = None) -> list[tuple[list[str], int | None]]:
+def drawing(name: str, phase: str) -> tuple[str, int, int]:
+    """File, number of texts, and tokens of a text at most."""
+    data = DATA[name]
+    return {
+        "screen": (data.train, data.screened, 256),
+        "test": (data.test, data.texts, 256),
+        "slow": (data.test, data.few, data.fewer_tokens),
+        "extras": (data.test, SHORT_TEXTS, SHORT),
+    }[phase]
+
+
+def protocol(name: str, phase: str) -> Protocol:
+    """How rankings are judged."""
+    if phase == "extras":
+        return Protocol(extras=tuple(EXTRAS))
+    data = DATA[name]
+    cheaper = data.long and phase != "slow"
+    return Protocol(precision="bfloat16", kept=data.some is None) if cheaper else Protocol()
+
+
+def tiers(name: str, phase: str) -> list[tuple[list[str], int | None]]:
     """Methods, with the number of texts that they are asked of, None for all; the most first."""
+    data = DATA[name]
+    fast = [method for method in DEFAULT if method not in MANY_PASSES]
     if phase == "screen":
         return [([*REFERENCES, *crossed(SCREENED)], None)]
-    data = DATA[name]
-    wanted = list(dict.fromkeys([*DEFAULT, *crossed(FEWER if data.long else ABLATIONS)]))
-    slow = MANY_PASSES if data.some is None else MANY_PASSES | SOME_PASSES
+    if phase == "slow":
+        return [([CHOSEN, *REFERENCES, *sorted(MANY_PASSES)], None)]
+    if phase == "extras":
+        return [([*fast, *crossed(PAPERS)], None)]
+    wanted = list(dict.fromkeys([*fast, *crossed(FEWER if data.long else ABLATIONS)]))
+    slow = () if data.some is None else SOME_PASSES
     found: list[tuple[list[str], int | None]] = [([m for m in wanted if m not in slow], None)]
     if data.some is not None:
         found.append(([m for m in wanted if m in SOME_PASSES], data.some))
-    if not data.long:
-        found.append((list(STAGED), STAGED_TEXTS))
-    few = data.few if few is None else few
-    return [*found, ([m for m in wanted if m in MANY_PASSES], few)] if few else found
+    return found if data.long else [*found, (list(STAGED), STAGED_TEXTS)]
 
 
 def report(name: str, phase: str, folder: Path, args: argparse.Namespace) -> None:
@@ -161,7 +190,7 @@ def report(name: str, phase: str, folder: Path, args: argparse.Namespace) -> Non
     from attnflow.evaluation import read_rows
 
     rows = read_rows(folder)
-    (plain, _), *slower = tiers(name, phase, args.few)
+    (plain, _), *slower = tiers(name, phase)
     found = judgements(rows, plain)
     parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
     for methods, _ in slower:
@@ -185,12 +214,11 @@ def summary(name: str, found: Judgements) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("phase", choices=("screen", "test"))
+    parser.add_argument("phase", choices=PHASES)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--texts", type=int, help="of each data set, instead of its own number")
-    parser.add_argument("--few", type=int, help="of these for methods of thousands of passes")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()

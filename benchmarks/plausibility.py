@@ -29,7 +29,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     classifier = Classifier(*models.load(args.model or args.models / "imdb"))
     passages = read_rationales(args.data / "eraser_movies" / "dev.jsonl", classifier)
     drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()
-    wanted = [name for names, _ in tiers("imdb", "test", few=0) for name in names]
+    wanted = [name for names, _ in tiers("imdb", "test") for name in names]
     options = {"texts": args.texts, "methods": wanted, "model": args.model}
     journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):

@@ -1,5 +1,6 @@
 """What the benchmarks make of their measurements; the benchmarks themselves are run by hand."""
 
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -178,16 +179,25 @@ def test_the_plot_names_every_tensor(measured, tmp_path):
 
 def test_every_method_is_in_one_tier():
     for name, data in faithfulness.DATA.items():
-        found = faithfulness.tiers(name, "test", few=7)
+        found = faithfulness.tiers(name, "test")
         asked = [method for methods, _ in found for method in methods]
-        assert len(asked) == len(set(asked)) and set(DEFAULT) <= set(asked) <= set(METHODS)
+        [(slow, texts)] = faithfulness.tiers(name, "slow")
+        assert len(asked) == len(set(asked)) and set(asked) | set(slow) <= set(METHODS)
+        assert set(DEFAULT) <= set(asked) | set(slow)
+        assert set(slow) - set(asked) == faithfulness.MANY_PASSES and texts is None
         limits = [texts for _, texts in found]
-        assert limits[0] is None and limits[-1] == 7 and (data.some in limits)
-        assert set(found[-1][0]) == faithfulness.MANY_PASSES
-        without = faithfulness.tiers(name, "test", few=0)
-        assert without == found[:-1]
-    screened = faithfulness.tiers("sst2", "screen")[0][0]
-    assert set(screened) <= set(METHODS) and faithfulness.CHOSEN in screened
+        assert limits[0] is None and data.some in limits
+    for phase in ("screen", "extras"):
+        [(once, _)] = faithfulness.tiers("sst2", phase)
+        assert set(once) <= set(METHODS) and faithfulness.CHOSEN in once
+
+
+def test_every_phase_has_texts_and_a_protocol():
+    for name, phase in itertools.product(faithfulness.DATA, faithfulness.PHASES):
+        file, texts, most = faithfulness.drawing(name, phase)
+        assert file.startswith(f"{name}/") and ("train" in file) == (phase == "screen")
+        assert texts > 0 and most <= 256
+        assert bool(faithfulness.protocol(name, phase).extras) == (phase == "extras")
 
 
 def test_cuts_are_shares_of_the_layers():

@@ -7,6 +7,7 @@ them away, `trial` asks the model about what is left, `harness` keeps the rows; 
 """
 
 from attnflow.evaluation.examples import Example, chosen, read_examples, read_scores
+from attnflow.evaluation.extras import EXTRAS
 from attnflow.evaluation.harness import Run, evaluate, read_rows, read_run
 from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.report import Judgements, differences, judgements, means
@@ -15,6 +16,7 @@ from attnflow.evaluation.table import table
 from attnflow.evaluation.trial import PRESETS, Protocol
 
 __all__ = [
+    "EXTRAS",
     "METRICS",
     "PRESETS",
     "Estimate",
