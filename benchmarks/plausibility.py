@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/plausibility.py --data DATA --models runs
 
-Passages of dev.jsonl of at most 256 tokens, by the classifier of film reviews (imdb). A killed run
-goes on. The table goes to docs/results/plausibility.md.
+Passages of dev.jsonl, by the embedded classifier, which knows sentences of film reviews. A killed
+run goes on. The table goes to docs/results/plausibility.md.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from faithfulness import CHOSEN, tiers
+import torch
+from faithfulness import CHOSEN, EMBEDDED, tiers
 from journal import Journal
 from tqdm import tqdm
 
@@ -26,11 +27,12 @@ from attnflow.methods import METHODS, Classifier
 
 def measure(args: argparse.Namespace) -> list[dict]:
     """One record for each passage, with both numbers of every method."""
-    classifier = Classifier(*models.load(args.model or args.models / "imdb"))
-    passages = read_rationales(args.data / "eraser_movies" / "dev.jsonl", classifier)
+    classifier = Classifier(*models.load(args.model))
+    file = args.data / "eraser_movies" / "dev.jsonl"
+    passages = read_rationales(file, classifier, most=args.most)
     drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()
     wanted = [name for names, _ in tiers("imdb", "test") for name in names]
-    options = {"texts": args.texts, "methods": wanted, "model": args.model}
+    options = {"texts": args.texts, "methods": wanted, "model": args.model, "most": args.most}
     journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):
         if str(at) not in journal.records:
@@ -54,7 +56,7 @@ def table(records: list[dict]) -> str:
         "# Plausibility on ERASER's movie reviews",
         "",
         f"{len(records)} passages of {len(reviews)} reviews; the classifier agrees with the label "
-        f"on {right:.1%} of them.",
+        f"of the review on {right:.1%} of them.",
         "",
         "| method | AUPRC | token F1 | chosen one better by, AUPRC |",
         "|---|---|---|---|",
@@ -85,10 +87,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
-    parser.add_argument("--model", help="another classifier of film reviews, by folder or name")
-    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--model", default=EMBEDDED, help="classifier of film reviews")
+    parser.add_argument("--texts", type=int, default=150)
+    parser.add_argument("--most", type=int, default=128, help="tokens of a passage")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     args.out.mkdir(parents=True, exist_ok=True)
     text = table(measure(args))

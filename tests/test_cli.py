@@ -338,7 +338,8 @@ def test_models_that_are_none(refused, tiny, save_model, tmp_path):
         ("nobody/nothing-here", "Check the name and the network"),
         ("a" * 5000, "is no name of a model"),
         ("", "is no model"),
-        (save_model(tiny(head=None)), "BertModel"),
+        (save_model(tiny(head=None)), "give a text to compare with"),
+        (save_model(tiny(head="MultipleChoice")), "BertForMultipleChoice"),
         (save_model(tiny(), with_tokenizer=False), "no tokenizer"),
     ):
         err = refused("good", model=model)

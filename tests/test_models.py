@@ -101,10 +101,7 @@ def test_a_home_folder_is_found(folder, monkeypatch):
 
 def test_a_base_model_has_no_trained_head(tiny, save_model, tmp_path):
     base = save_model(tiny(head=None))
-    with pytest.raises(
-        ModelError, match="BertModel: expected a model for text-classification, text-gen"
-    ):
-        load(base)
+    assert type(load(base)[0]).__name__ == "BertModel"  # which embeds texts
     nameless = edited(base, tmp_path / "nameless", architectures=None)
     with pytest.raises(
         ModelError, match="not trained for text-classification.*lacks classifier.bias"
@@ -116,11 +113,13 @@ def test_a_base_model_has_no_trained_head(tiny, save_model, tmp_path):
 
 
 def test_another_head_is_refused(tiny, save_model):
-    with pytest.raises(ModelError, match="BertForQuestionAnswering: expected"):
-        load(save_model(tiny(head="QuestionAnswering")))
+    with pytest.raises(
+        ModelError, match="BertForMultipleChoice: expected a model for text-classification, text-g"
+    ):
+        load(save_model(tiny(head="MultipleChoice")))
 
 
-@pytest.mark.parametrize("head", ("MaskedLM", "TokenClassification"))
+@pytest.mark.parametrize("head", ("MaskedLM", "TokenClassification", "QuestionAnswering"))
 def test_a_model_is_loaded_for_its_task(tiny, save_model, head):
     model, _ = load(save_model(tiny(head=head)))
     assert type(model).__name__ == f"Bert{'For' + head}"

@@ -9,8 +9,21 @@ from torch import Tensor
 
 from attnflow import batches
 from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
+from attnflow.choices import answering
 from attnflow.decisions import Decision
-from attnflow.targets import Explained, class_logits, contrast, logit, logits_at, number, versus
+from attnflow.embeddings import embeddings, pooled
+from attnflow.targets import (
+    Explained,
+    Reading,
+    answers,
+    class_logits,
+    contrast,
+    logit,
+    logits_at,
+    number,
+    similarity,
+    versus,
+)
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
@@ -18,8 +31,11 @@ from attnflow.tokens import EncodedText
 class Asker:
     """Asks one model for one kind of decision, by one information tensor."""
 
-    def __init__(self, model: Any, tokenizer: Any, task: Task, tensor: str) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, task: Task, tensor: str, *, pooling: str = "mean"
+    ) -> None:
         self.model, self.tokenizer, self.task, self.tensor = model, tokenizer, task, tensor
+        self.pooling = pooling
 
     def __call__(self, texts: Sequence[EncodedText], decisions: Sequence[Decision]) -> Capture:
         """A capture with a row for each text and its decision.
@@ -57,10 +73,26 @@ class Asker:
             for text, d in zip(texts, decisions, strict=True)
         ]
         if nodes[0] is None:
-            return Asked(target, explained, class_logits)
+            return Asked(target, explained, self._reading(texts, inputs))
         position = torch.tensor(nodes)
         written = inputs["input_ids"].shape[1] if "decoder_input_ids" in inputs else 0
         return Asked(target, explained, logits_at(position - written), position)
+
+    def _reading(self, texts: Sequence[EncodedText], inputs: dict[str, Tensor]) -> Reading:
+        """Where a model that decides about whole texts says it."""
+        if self.task.chooses == "answer":
+            allowed = torch.zeros(inputs["input_ids"].shape, dtype=torch.bool)
+            for row, text in enumerate(texts):
+                allowed[row, answering(text)] = True
+            return answers(allowed)
+        others = [text.compared for text in texts if text.compared is not None]
+        if not others:
+            return class_logits
+        known = embeddings(
+            self.model, self.pooling, batches.inputs(others, self.model, self.tokenizer)
+        )
+        frozen = self.tensor in ("cf", "bcf")
+        return similarity(known, pooled(self.pooling, inputs), frozen=frozen)
 
     def _in_stages(
         self, texts: Sequence[EncodedText], inputs: dict[str, Tensor], asked: Asked

@@ -1,21 +1,22 @@
-"""What a model chooses from: its classes, or the tokens of its vocabulary.
+"""What a model chooses from: its classes, the tokens of its vocabulary, or answers in a text.
 
-Both turn what a user asks for into an index of the logits, and logits into what a result shows: all
-classes, or of a vocabulary the likeliest tokens and one entry for all others, so that probabilities
-are those of the model.
+All turn what a user asks for into an index of the logits, and logits into what a result shows: all
+classes, or the likeliest tokens or answers and one entry for all others, so that probabilities are
+those of the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.errors import InputError
-from attnflow.targets import Target, class_index
+from attnflow.targets import LONGEST_ANSWER, NEVER, Target, class_index
+from attnflow.tokens import EncodedText
 
-LIKELIEST = 10  # tokens of a vocabulary that a result shows
-REST = "(all other tokens)"
+LIKELIEST = 10  # tokens or answers that a result shows
+REST = "(all other {})"
 
 Logits = NDArray[np.float64]
 
@@ -45,6 +46,13 @@ class Classes:
 
     def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
         return self.labels, logits, tuple(wanted)
+
+
+def similarities(text: EncodedText) -> Classes:
+    """The one number of a text whose embedding is compared with another's."""
+    other = "" if text.compared is None else text.compared.text
+    shown = other if len(other) <= 60 else f"{other[:59]}…"
+    return Classes([f"similarity to “{shown}”"])
 
 
 class Vocabulary:
@@ -95,13 +103,74 @@ class Vocabulary:
         return written if written.strip() else str(token)
 
     def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
-        best = np.argsort(-logits, kind="stable")[:LIKELIEST].tolist()
-        kept = list(dict.fromkeys([*best, *wanted]))
-        kept.sort(key=lambda i: -logits[i])
-        names, values = [self.name(i) for i in kept], logits[kept]
-        others = np.delete(logits, kept)
-        if len(others):
-            highest = others.max()
-            rest = highest + np.log(np.exp(others - highest).sum())
-            names, values = [*names, REST], np.append(values, rest)
-        return tuple(names), values, tuple(kept.index(i) for i in wanted)
+        return _likeliest(logits, wanted, self.name, "tokens")
+
+
+class Answers:
+    """Runs of the second text's tokens, in the order of `targets.answers`."""
+
+    def __init__(self, text: EncodedText) -> None:
+        self.text = text
+
+    def index(self, target: Target) -> int | None:
+        if target is None:
+            return None
+        if not isinstance(target, str) or not target.strip():
+            raise InputError(f"a target must be an answer, as text, got {target!r:.80}.")
+        start = self.text.text.find(target, self.text.second)
+        if start < 0:
+            raise InputError(
+                f"target {target!r:.80} does not stand in the second text, where answers are."
+            )
+        offsets = self.text.offsets
+        own = [
+            i
+            for i in answering(self.text)
+            if offsets[i][0] < start + len(target) and offsets[i][1] > start
+        ]
+        if not own or len(own) > LONGEST_ANSWER:
+            raise InputError(
+                f"target {target!r:.80} has {len(own)} tokens: expected an answer of 1 to "
+                f"{LONGEST_ANSWER}."
+            )
+        return own[0] * LONGEST_ANSWER + own[-1] - own[0]
+
+    def name(self, index: int) -> str:
+        """The answer as it stands in the text."""
+        first, more = divmod(index, LONGEST_ANSWER)
+        offsets = self.text.offsets[first : first + more + 1]
+        return self.text.text[offsets[0][0] : offsets[-1][1]]
+
+    def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
+        return _likeliest(logits, wanted, self.name, "answers")
+
+
+def _likeliest(
+    logits: Logits, wanted: Sequence[int], name: Callable[[int], str], kind: str
+) -> tuple[tuple[str, ...], Logits, Any]:
+    """The likeliest of many choices and the wanted ones, and the rest of that kind together."""
+    best = np.argsort(-logits, kind="stable")[:LIKELIEST].tolist()
+    best = [i for i in best if logits[i] > NEVER]
+    kept = list(dict.fromkeys([*best, *wanted]))
+    kept.sort(key=lambda i: -logits[i])
+    names, values = [name(i) for i in kept], logits[kept]
+    others = np.delete(logits, kept)
+    if len(others):
+        highest = others.max()
+        rest = highest + np.log(np.exp(others - highest).sum())
+        names, values = [*names, REST.format(kind)], np.append(values, rest)
+    return tuple(names), values, tuple(kept.index(i) for i in wanted)
+
+
+def answering(text: EncodedText) -> list[int]:
+    """The tokens of a pair's second text.
+
+    Raises:
+        InputError: There is no second text, or nothing is left of it.
+    """
+    found = [i for i, (start, end) in enumerate(text.offsets) if end > start >= text.second]
+    if not text.second or not found:
+        raise InputError(
+            "a question is answered from a second text: give it (pair=, --pair), and room for it."
+        )
+    return found

@@ -4,7 +4,7 @@ A classifier decides once. A language model decides after every token which come
 that fills masks decides at the mask, one that labels tokens at each of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Decision:
 
 def decisions(
     task: Task,
-    choices: Choices,
+    choosing: Callable[[EncodedText], Choices],
     texts: Sequence[EncodedText],
     tokenizer: Any,
     *,
@@ -47,9 +47,16 @@ def decisions(
 ) -> list[Decision]:
     """One decision about each text; options for all of them, or one for each.
 
+    Args:
+        task: The model's.
+        choosing: What there is to choose from, of each text.
+        texts: What is decided about.
+        tokenizer: The model's, or None.
+        target, against, position: Options of `Explainer.__call__`.
+
     Raises:
-        InputError: A class or token that the model does not have, a contrast with itself, or a
-            position that is not in the text.
+        InputError: A class or token that the model does not have, a contrast with itself, a
+            position that is not in the text, or nothing to compare an embedding with.
     """
     if callable(target):
         if against is not None or position is not None:
@@ -58,13 +65,23 @@ def decisions(
                 "position out."
             )
         return [Decision(value=target)] * len(texts)
-    targets = [choices.index(one) for one in one_for_each(target, len(texts), "target")]
-    others = [choices.index(one) for one in one_for_each(against, len(texts), "against")]
+    targets, others = (
+        [choosing(text).index(one) for text, one in zip(texts, options, strict=True)]
+        for options in (
+            one_for_each(target, len(texts), "target"),
+            one_for_each(against, len(texts), "against"),
+        )
+    )
     places = one_for_each(position, len(texts), "position")
     found = []
     for text, own, other, place in zip(texts, targets, others, places, strict=True):
         if own is not None and own == other:
             raise _with_itself(against)
+        if task.chooses == "nothing" and text.compared is None:
+            raise InputError(
+                "this model gives embeddings and decides nothing: give a text to compare with "
+                "(pair=, --pair), or a target that is a function of the model's output."
+            )
         found.append(Decision(_position(task, text, place, tokenizer), own, other))
     return found
 

@@ -21,9 +21,10 @@ from attnflow.asking import Asker
 from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
 from attnflow.capture import Capture
-from attnflow.choices import Choices, Classes, Vocabulary
+from attnflow.choices import Answers, Choices, Classes, Vocabulary, similarities
 from attnflow.decisions import Decision, check_contrast, decisions
 from attnflow.embedded import EMBEDDED_MODEL
+from attnflow.embeddings import check_pooling
 from attnflow.errors import InputError, UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
 from attnflow.reading import Reader, read
@@ -60,15 +61,30 @@ class Explainer:
         model: The model, as it was given.
         tokenizer: Its tokenizer, or None.
         name: What results call the model.
+        pooling: How it embeds a text, if it does.
     """
 
-    def __init__(self, model: Any, tokenizer: Any = None, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        name: str | None = None,
+        pooling: str = "mean",
+    ) -> None:
         """Take a model of transformers in evaluation mode, in float32, and its tokenizer.
 
         Without a tokenizer the explainer takes `input_ids`, and names tokens by their ids.
 
+        Args:
+            model: The model.
+            tokenizer: Its own.
+            name: What results call the model.
+            pooling: Of a model that embeds: how the states of its last layer become one vector,
+                "mean", "cls" (the first token's) or "last" (the last token's).
+
         Raises:
-            InputError: One of the two is something else.
+            InputError: One of these is something else.
         """
         if not hasattr(model, "config") or not (tokenizer is None or callable(tokenizer)):
             raise InputError(
@@ -78,6 +94,7 @@ class Explainer:
             )
         self.model = model
         self.tokenizer = tokenizer
+        self.pooling = check_pooling(pooling)
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
 
     @classmethod
@@ -91,7 +108,9 @@ class Explainer:
             ModelError: There is no such classifier.
         """
         model, tokenizer = models.load(name, device=device)
-        return cls(model, tokenizer, name=str(name))
+        embeds = explained_task(model).chooses == "nothing"
+        pooling = models.pooling(name) if embeds else "mean"
+        return cls(model, tokenizer, name=str(name), pooling=pooling)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, to the checker
@@ -142,11 +161,13 @@ class Explainer:
                 text of its own, whose tokens follow the source's in the result.
             input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
             attention_mask: Of `input_ids`: 0 at padding, on the left or on the right.
-            pair: A second text for models that read two (entailment, paraphrase), for all texts or
-                one for each. In the result it stands on a line of its own.
-            target: The class or token to explain, by label, text or index, for all texts or one for
-                each; None is what the model predicts. Or a function that makes a number for each
-                text, `(batch,)`, of the model's output: whatever that number is, it is explained.
+            pair: A second text, for all texts or one for each. Models that read two (entailment,
+                paraphrase, question and context) read it behind the text; in the result it stands
+                on a line of its own. With a model of embeddings it is what the text is compared
+                with: the text's part in their cosine is explained.
+            target: The class, token or answer to explain, by label, text or index, for all texts or
+                one for each; None is what the model predicts. Or a function that makes a number for
+                each text, `(batch,)`, of the model's output: whatever it is, it is explained.
             against: Another class or token: why the target and not this one, by the difference of
                 their logits.
             position: Of models that decide at every token: the index of the one whose output is
@@ -177,8 +198,9 @@ class Explainer:
         """
         check_options(tensor, readout, batch_size)
         task = explained_task(self.model)
-        choices = Classes([_name(target)]) if callable(target) else self._choices(task)
-        reader = Reader(self.model, self.tokenizer, task)
+        choosing = self._choosing(task, target)
+        compares = task.chooses == "nothing" and not callable(target)
+        reader = Reader(self.model, self.tokenizer, task, compares=compares)
         alone, encoded = read(
             reader,
             texts,
@@ -190,7 +212,7 @@ class Explainer:
         rows, counts = self._rows(
             reader,
             encoded,
-            choices,
+            choosing,
             continuation,
             target=target,
             against=against,
@@ -200,7 +222,7 @@ class Explainer:
         # A classifier that is a decoder and knows no padding cannot tell where a padded text ends.
         padded = task.reads != "text" or self.model.config.pad_token_id is not None
         sizes = batches.of_like_length([text for text, _ in rows], batch_size if padded else 1)
-        asker = Asker(self.model, self.tokenizer, task, tensor)
+        asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
         for group in sizes:
             some = [rows[i] for i in group]
             captured = asker([text for text, _ in some], [decision for _, decision in some])
@@ -209,7 +231,7 @@ class Explainer:
             flow = maximum_flow(_network(captured), gap=gap, mu=mu)
             for row, i in enumerate(group):
                 results[i] = Attribution(
-                    **self._told(task, choices, captured, row, rows[i][1]),
+                    **self._told(task, choosing(rows[i][0]), captured, row, rows[i][1]),
                     **_placed(rows[i][0]),
                     **_flowed(flow, row, captured.mask[row], readout, edges),
                     tensor=tensor,
@@ -226,14 +248,14 @@ class Explainer:
         self,
         reader: Reader,
         texts: Sequence[EncodedText],
-        choices: Choices,
+        choosing: Callable[[EncodedText], Choices],
         continuation: str | int | None,
         **options: Any,
     ) -> tuple[list[tuple[EncodedText, Decision]], list[int]]:
         """Every decision with its text, and how many of them each example has."""
         if continuation is None:
             begun = [reader.begun(text) for text in texts]
-            wanted = decisions(reader.task, choices, begun, self.tokenizer, **options)
+            wanted = decisions(reader.task, choosing, begun, self.tokenizer, **options)
             return list(zip(begun, wanted, strict=True)), [1] * len(begun)
         _check_continuation(reader.task, **options)
         parts = [reader.continued(text, continuation) for text in texts]
@@ -253,10 +275,20 @@ class Explainer:
         """Most tokens the model takes, special ones included; None where nothing bounds it."""
         return models.token_limit(self.model.config, self.tokenizer)
 
-    def _choices(self, task: Task) -> Choices:
-        if task.chooses == "class":
-            return Classes(self.labels)
-        return Vocabulary(self.tokenizer, self.model.config.get_text_config().vocab_size)
+    def _choosing(self, task: Task, target: Any) -> Callable[[EncodedText], Choices]:
+        """What there is to choose from, of each text."""
+        if callable(target):
+            always: Choices = Classes([_name(target)])
+        elif task.chooses == "answer":
+            return Answers
+        elif task.chooses == "token":
+            size = self.model.config.get_text_config().vocab_size
+            always = Vocabulary(self.tokenizer, size)
+        elif task.chooses == "nothing":
+            return similarities
+        else:
+            always = Classes(self.labels)
+        return lambda text: always
 
     def _told(
         self, task: Task, choices: Choices, captured: Capture, row: int, decision: Decision

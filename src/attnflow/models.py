@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from attnflow import embedded
+from attnflow.embeddings import FILE, pooling_of
 from attnflow.errors import AttnflowError, InputError, ModelError
 from attnflow.tasks import CLASSIFICATION, TASKS, Task, task_of
 
@@ -48,6 +49,19 @@ def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple
     else:
         model, tokenizer = _load(_found(name))
     return model.to(place).eval(), tokenizer
+
+
+def pooling(name: str | Path) -> str:
+    """How a model embeds texts, by the files of sentence-transformers beside its weights.
+
+    Raises:
+        ModelError: In a way that is not known here.
+    """
+    from transformers.utils import cached_file
+
+    quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
+    files = [cached_file(str(_found(name)), file, **quiet) for file in ("modules.json", FILE)]
+    return pooling_of(name, *files)
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

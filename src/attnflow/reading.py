@@ -6,6 +6,7 @@ tokens.py for how a text is placed, continuations.py for ids and for how a text 
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,14 @@ from attnflow.tokens import EncodedText, encode
 
 
 class Reader:
-    """Reads examples for one model, with its tokenizer if there is one."""
+    """Reads examples for one model, with its tokenizer if there is one.
 
-    def __init__(self, model: Any, tokenizer: Any, task: Task) -> None:
+    With `compares`, a text and its pair are two examples whose embeddings are compared.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, task: Task, *, compares: bool = False) -> None:
         self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.compares = compares
         self.limit = models.token_limit(model.config, tokenizer)
 
     def texts(
@@ -43,7 +48,7 @@ class Reader:
             zip(many, one_for_each(pair, len(many), "pair"), strict=True)
         ):
             try:
-                encoded = encode(self.tokenizer, text, other, limit=self.limit, truncate=truncate)
+                encoded = self._encoded(text, other, truncate)
             except InputError as error:
                 if len(many) == 1:
                     raise
@@ -56,6 +61,14 @@ class Reader:
                 )
             found.append(self._known(encoded))
         return found
+
+    def _encoded(self, text: str, other: str | None, truncate: bool) -> EncodedText:
+        """A text with its pair behind it, or beside it where the two are compared."""
+        options: Any = {"limit": self.limit, "truncate": truncate}
+        if other is None or not self.compares:
+            return encode(self.tokenizer, text, other, **options)
+        compared = encode(self.tokenizer, other, **options)
+        return replace(encode(self.tokenizer, text, **options), compared=compared)
 
     def ids(self, input_ids: Any, attention_mask: Any) -> list[EncodedText]:
         """One for each row of ids, without its padding.

@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from attnflow.errors import InputError
+
+LONGEST_ANSWER = 30  # tokens of an answer that can be chosen
+NEVER = -1e9  # logit of an answer that is none: finite, and of probability 0
 
 Target = int | str | None
 Value = Callable[[Any], Any]
@@ -88,6 +92,51 @@ def number(value: Callable[[Any], Any]) -> Reading:
                 f"(batch,), from the model's output; got {came}."
             )
         return found[:, None]
+
+    return read
+
+
+def answers(allowed: Tensor) -> Reading:
+    """Logits of the answers to a question: of a run of tokens, its first's and its last's together.
+
+    Answer `i * LONGEST_ANSWER + k` begins at token i and ends at token i + k.
+
+    Args:
+        allowed: `(batch, t)` bool, tokens that an answer may have.
+    """
+
+    def read(output: Any) -> Any:
+        starts, ends = (getattr(output, f"{side}_logits", None) for side in ("start", "end"))
+        if starts is None or ends is None:
+            return None
+        there = allowed.to(starts.device)
+        behind = there[:, :, None] & _following(there, False)
+        return (starts[:, :, None] + _following(ends, 0.0)).where(behind, NEVER).flatten(1)
+
+    return read
+
+
+def _following(values: Tensor, beyond: float) -> Tensor:
+    """`(batch, t, LONGEST_ANSWER)` each token's own value and those of the tokens after it."""
+    longer = pad(values, (0, LONGEST_ANSWER - 1), value=beyond)
+    return torch.stack([longer[:, k : k + values.shape[1]] for k in range(LONGEST_ANSWER)], 2)
+
+
+def similarity(others: Tensor, pool: Callable[[Any], Tensor], *, frozen: bool) -> Reading:
+    """Cosine of an embedding and that of another text, as the logit of a single class.
+
+    Args:
+        others: `(batch, d)` embeddings of length 1.
+        pool: The embeddings `(batch, d)`, from the model's output.
+        frozen: Hold the embedding's length constant, as every other scale: a cosine does not depend
+            on it, so that without this all contributions would add up to nothing.
+    """
+
+    def read(output: Any) -> Tensor:
+        own = pool(output)
+        length: Tensor = own.norm(dim=1)
+        length = length.detach() if frozen else length
+        return ((own * others.to(own)).sum(1) / length)[:, None]
 
     return read
 

@@ -18,7 +18,8 @@ class Task:
     name     of transformers' pipeline
     loader   class of transformers that loads such models
     table    of transformers, from a model's type to its class
-    chooses  "class", one of the model's labels, or "token", one of its vocabulary
+    chooses  "class", one of the model's labels; "token", one of its vocabulary; "answer", a run of
+             the second text's tokens; "nothing": it gives embeddings, to be compared
     reads    where: "text", wherever the model does; "last", "mask" or "token", at one position;
              "prefix", at one position of what an encoder-decoder has written
     """
@@ -71,6 +72,20 @@ TASKS = (
         "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
         chooses="class",
         reads="token",
+    ),
+    Task(
+        "question-answering",
+        "AutoModelForQuestionAnswering",
+        "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
+        chooses="answer",
+        reads="text",
+    ),
+    Task(
+        "sentence-similarity",
+        "AutoModel",
+        "MODEL_MAPPING_NAMES",
+        chooses="nothing",
+        reads="text",
     ),
 )
 

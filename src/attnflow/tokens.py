@@ -35,6 +35,8 @@ class EncodedText:
         special: Which tokens the tokenizer added.
         word_ids: Index of each token's word, None for special tokens.
         truncated: Number of tokens cut off, at the end unless the tokenizer says otherwise.
+        second: Character at which the second text of a pair begins; 0 where there is none.
+        compared: The text whose embedding this one's is compared with, if any.
     """
 
     text: str
@@ -44,6 +46,8 @@ class EncodedText:
     special: tuple[bool, ...]
     word_ids: tuple[int | None, ...]
     truncated: int = 0
+    second: int = 0
+    compared: "EncodedText | None" = None
 
 
 def encode(
@@ -100,6 +104,7 @@ def encode(
         special=tuple(special),
         word_ids=tuple(_word_ids(text, offsets, special)),
         truncated=excess,
+        second=0 if pair is None else len(parts[0]) + 1,
     )
 
 

@@ -19,7 +19,7 @@ from attnflow.views.diagnostics import (
 from attnflow.views.heatmap import escape, heat_map
 from attnflow.views.links import has_flow
 from attnflow.views.pieces import Ranked, pieces, rank
-from attnflow.views.titles import contrast, subject
+from attnflow.views.titles import certainty, contrast, subject
 
 RANKS_IN_SIGHT = 12
 CLASSES_IN_SIGHT = 8
@@ -45,12 +45,11 @@ def article(attribution: Attribution, index: int) -> str:
 
 
 def _heading(attribution: Attribution, index: int) -> str:
-    certainty = percent(float(attribution.probabilities[attribution.target]))
     return (
         f'<header><p class="eyebrow">What the {escape(subject(attribution))} rests on'
         f"{escape(contrast(attribution))}</p>"
         f'<h1 id="class-{index}"><bdi>{escape(as_name(attribution.label))}</bdi> '
-        f'<span class="certainty">{certainty}</span></h1></header>'
+        f'<span class="certainty">{certainty(attribution)}</span></h1></header>'
     )
 
 
@@ -172,12 +171,15 @@ def _computed(attribution: Attribution) -> str:
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return (
-        f'<section class="computed"><h2>Classes</h2>{_classes(attribution)}'
+        f'<section class="computed">{_classes(attribution)}'
         f'<h2>How it was computed</h2><dl>{listed}</dl><p class="note">{escape(NOTE)}</p></section>'
     )
 
 
 def _classes(attribution: Attribution) -> str:
+    """The probabilities of what there was to choose from; nothing where there was no choice."""
+    if len(attribution.labels) == 1:
+        return ""
     probabilities = [float(p) for p in attribution.probabilities]
     order = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])
     shown = order[:CLASSES_IN_SIGHT]
@@ -186,7 +188,7 @@ def _classes(attribution: Attribution) -> str:
     rows = "".join(_class(attribution, i, probabilities[i]) for i in shown)
     hidden = len(order) - len(shown)
     more = f'<p class="quiet">and {hidden} less probable classes</p>' if hidden else ""
-    return f'<ul class="classes">{rows}</ul>{more}'
+    return f'<h2>Classes</h2><ul class="classes">{rows}</ul>{more}'
 
 
 def _class(attribution: Attribution, index: int, probability: float) -> str:

@@ -12,7 +12,7 @@ from attnflow.attribution import Attribution
 from attnflow.views.characters import as_name, for_page
 from attnflow.views.diagnostics import NOTE, number, percent, summary
 from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
-from attnflow.views.titles import contrast
+from attnflow.views.titles import certainty, contrast
 
 TINT = (226, 92, 20)
 STRONGEST_TINT = 0.6
@@ -69,11 +69,10 @@ def fragment(attribution: Attribution) -> str:
     ranked = rank(found)
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
     text = "".join(_tinted(segment, heat) for segment in lay_out(attribution.text, found))
-    certainty = percent(float(attribution.probabilities[attribution.target]))
     proof = "<br>".join(escape(line) for line in [*summary(attribution), NOTE])
     return (
-        f'<div style="{_BOX}"><div><b>{escape(as_name(attribution.label))}</b> {certainty}'
-        f"{escape(contrast(attribution))} "
+        f'<div style="{_BOX}"><div><b>{escape(as_name(attribution.label))}</b> '
+        f"{certainty(attribution)}{escape(contrast(attribution))} "
         f"<small>{escape(attribution.model)}, {escape(attribution.tensor)} flow</small></div>"
         f'<div dir="auto" style="{_TEXT}">{text}</div>'
         f"<small>{_leaders(ranked[:5])}</small>"

@@ -19,10 +19,10 @@ from attnflow.errors import InputError
 from attnflow.files import check_writable, write_whole
 from attnflow.views.article import article
 from attnflow.views.characters import as_name, for_page
-from attnflow.views.diagnostics import percent
 from attnflow.views.heatmap import escape, fragment
 from attnflow.views.links import has_flow, links
 from attnflow.views.pieces import pieces
+from attnflow.views.titles import certainty
 
 __all__ = ["fragment", "render", "write"]
 
@@ -95,7 +95,7 @@ def _chooser(attributions: Sequence[Attribution]) -> str:
         return ""
     entries = "".join(
         f'<li><a href="#text-{i}"><span class="what"><bdi>{escape(as_name(a.label))}</bdi> '
-        f"{percent(float(a.probabilities[a.target]))}</span> "
+        f"{certainty(a)}</span> "
         f"<bdi>{escape(_beginning(a.text, 90))}</bdi></a></li>"
         for i, a in enumerate(attributions)
     )

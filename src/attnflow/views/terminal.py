@@ -16,7 +16,7 @@ from attnflow.errors import InputError
 from attnflow.views.characters import as_name, columns, for_terminal
 from attnflow.views.diagnostics import SUPERSCRIPTS, number, percent, summary
 from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
-from attnflow.views.titles import contrast, subject
+from attnflow.views.titles import certainty, contrast, subject
 
 RANKED = 10
 MARKED = 3  # numbers that stand in the text itself where there is no colour
@@ -104,13 +104,12 @@ def _depth(color: bool | None) -> str:
 
 
 def _title(attribution: Attribution, style: _Style) -> str:
-    certainty = percent(float(attribution.probabilities[attribution.target]))
     label = style.mark(for_terminal(as_name(attribution.label)), _BOLD)
     how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
     if attribution.position is not None:
         how = f"{subject(attribution)}; {how}"
     other = for_terminal(contrast(attribution))
-    return f"{label} {certainty}{other}  {style.mark(for_terminal(how), _FAINT)}"
+    return f"{label} {certainty(attribution)}{other}  {style.mark(for_terminal(how), _FAINT)}"
 
 
 def _chunks(

@@ -2,6 +2,7 @@
 
 from attnflow.attribution import Attribution
 from attnflow.views.characters import as_name
+from attnflow.views.diagnostics import number, percent
 
 _PLACES = {
     "text-generation": "next token after “{}”",
@@ -9,6 +10,13 @@ _PLACES = {
     "fill-mask": "token in the place of “{}”",
     "token-classification": "label of “{}”",
 }
+
+
+def certainty(attribution: Attribution) -> str:
+    """Probability of what is explained; where there is no other choice, the number itself."""
+    if len(attribution.labels) == 1:
+        return number(float(attribution.logits[0]))
+    return percent(float(attribution.probabilities[attribution.target]))
 
 
 def subject(attribution: Attribution) -> str:

@@ -1,0 +1,161 @@
+"""Answers to a question in a second text, and the cosine of two texts' embeddings."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from attnflow import Explainer, InputError, ModelError
+from attnflow.models import pooling
+from attnflow.targets import LONGEST_ANSWER, NEVER, answers
+
+QUESTION, CONTEXT = "was it dull?", "the film is not good, but it was never dull"
+
+
+@pytest.fixture(scope="module")
+def asked(tiny, tokenizer):
+    return Explainer(tiny(head="QuestionAnswering", labels=("start", "end")).double(), tokenizer)
+
+
+def side_logits(explainer, question, context):
+    inputs = explainer.tokenizer(question, context, return_tensors="pt")
+    with torch.no_grad():
+        output = explainer.model(**inputs)
+    second = [i for i, part in enumerate(inputs.sequence_ids(0)) if part == 1]
+    return output.start_logits[0].numpy(), output.end_logits[0].numpy(), second
+
+
+def test_the_answer_predicted_is_the_best_run_of_the_context(asked):
+    a = asked(QUESTION, pair=CONTEXT)
+    starts, ends, second = side_logits(asked, QUESTION, CONTEXT)
+    best = max((starts[i] + ends[j], i, j) for i in second for j in second if j >= i)
+    assert a.logits[a.target] == pytest.approx(best[0], rel=1e-12) and a.target == 0
+    span = a.text[a.offsets[best[1]][0] : a.offsets[best[2]][1]]
+    assert a.label == span and span in CONTEXT
+    assert a.task == "question-answering" and a.certificate.is_certified
+    whole = sum(np.exp(starts[i] + ends[j]) for i in second for j in second if j >= i)
+    assert a.probabilities[0] == pytest.approx(np.exp(best[0]) / whole, rel=1e-9)
+
+
+def test_an_answer_given_as_text(asked):
+    starts, ends, second = side_logits(asked, QUESTION, CONTEXT)
+    a = asked(QUESTION, pair=CONTEXT, target="never dull", against="good", tensor="cf")
+    first = second[CONTEXT.replace(",", " ,").split().index("never")]
+    assert a.labels[a.target] == "never dull" and a.labels[a.against] == "good"
+    assert a.logits[a.target] == pytest.approx(starts[first] + ends[first + 1], rel=1e-12)
+
+
+def test_answers_alone_and_in_a_batch(asked):
+    pairs = [CONTEXT, "a dog"]
+    together = asked([QUESTION, "bad"], pair=pairs)
+    for got, question, context in zip(together, [QUESTION, "bad"], pairs, strict=True):
+        alone = asked(question, pair=context)
+        assert got.label == alone.label
+        np.testing.assert_allclose(got.scores, alone.scores, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(), "answered from a second text"),
+        (dict(pair=CONTEXT, target="cat"), "does not stand in the second text"),
+        (dict(pair=CONTEXT, target=3), "must be an answer"),
+        (dict(pair=CONTEXT, target="good", against="good"), "no contrast with itself"),
+        (dict(pair=CONTEXT, position=2), "leave position out"),
+    ],
+)
+def test_questions_that_cannot_be_answered(asked, options, message):
+    with pytest.raises(InputError, match=message):
+        asked(QUESTION, **options)
+
+
+def test_every_answer_has_its_logit():
+    generator = torch.Generator().manual_seed(0)
+    starts, ends = torch.randn(2, 1, 5, generator=generator)
+    allowed = torch.tensor([[False, True, True, False, True]])
+    output = type("Output", (), dict(start_logits=starts, end_logits=ends))
+    logits = answers(allowed)(output)[0]
+    for i in range(5):
+        for k in range(LONGEST_ANSWER):
+            own = logits[i * LONGEST_ANSWER + k]
+            if i + k < 5 and allowed[0, i] and allowed[0, i + k]:
+                assert own == starts[0, i] + ends[0, i + k]
+            else:
+                assert own == NEVER
+
+
+@pytest.fixture(scope="module", params=["mean", "cls", "last"])
+def embedder(request, tiny, tokenizer):
+    return Explainer(tiny(head=None).double(), tokenizer, pooling=request.param)
+
+
+def embedding(explainer, text):
+    with torch.no_grad():
+        states = explainer.model(**explainer.tokenizer(text, return_tensors="pt"))[0][0]
+    found = {"mean": states.mean(0), "cls": states[0], "last": states[-1]}[explainer.pooling]
+    return found / found.norm()
+
+
+@pytest.mark.parametrize("tensor", ["agf", "cf", "bcf"])
+def test_the_cosine_of_two_texts(embedder, tensor):
+    a = embedder(QUESTION, pair=CONTEXT, tensor=tensor)
+    wanted = embedding(embedder, QUESTION) @ embedding(embedder, CONTEXT)
+    assert a.logits[0] == pytest.approx(wanted.item(), rel=1e-9)
+    assert a.label == f"similarity to “{CONTEXT}”" and a.text == QUESTION
+    assert a.task == "sentence-similarity" and a.certificate.is_certified
+
+
+def test_contributions_to_a_cosine_add_up_to_it(tiny, tokenizer):
+    """Which they would not, were the embedding's length not held constant."""
+    model = tiny(head=None).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    explainer = Explainer(model, tokenizer)
+    from attnflow.asking import Asker
+    from attnflow.decisions import Decision
+    from attnflow.reading import Reader
+    from attnflow.tasks import explained_task
+
+    task = explained_task(model)
+    text = Reader(model, tokenizer, task, compares=True).texts(QUESTION, CONTEXT, False)
+    found = Asker(model, tokenizer, task, "cf")(text, [Decision()])
+    signed, residual = found.effects
+    total = signed.sum((2, 3)) + residual.sum(2)
+    wanted = embedding(explainer, QUESTION) @ embedding(explainer, CONTEXT)
+    torch.testing.assert_close(total[0], wanted.expand(2), rtol=1e-9, atol=1e-12)
+
+
+def test_similarities_alone_and_in_a_batch(embedder, texts):
+    together = embedder(texts, pair=CONTEXT)
+    for text, got in zip(texts, together, strict=True):
+        np.testing.assert_allclose(got.scores, embedder(text, pair=CONTEXT).scores, atol=1e-9)
+
+
+def test_an_embedding_alone_decides_nothing(embedder):
+    with pytest.raises(InputError, match="give a text to compare with"):
+        embedder(QUESTION)
+    with pytest.raises(InputError, match="pooling must be one of mean, cls, last"):
+        Explainer(embedder.model, embedder.tokenizer, pooling="max")
+
+
+def written(folder, mode, kinds=("Transformer", "Pooling")):
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    modes = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False, mode: True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return folder
+
+
+def test_the_pooling_that_a_folder_names(save_model, tiny):
+    folder = save_model(tiny(head=None))
+    assert pooling(folder) == "mean" and Explainer.from_pretrained(folder).pooling == "mean"
+    written(folder, "pooling_mode_cls_token")
+    assert Explainer.from_pretrained(folder).pooling == "cls"
+    with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens"):
+        pooling(written(folder, "pooling_mode_max_tokens"))
+    with pytest.raises(ModelError, match="Dense"):
+        pooling(written(folder, "pooling_mode_cls_token", ("Transformer", "Pooling", "Dense")))
