@@ -45,6 +45,8 @@ classifiers: .venv/dev ## fine-tune the classifiers of the results on DATA=folde
 
 results: classifiers ## the tables of docs/results, from DATA=folder; hours, and goes on when killed
 	$(BIN)/python benchmarks/faithfulness.py test --data "$(DATA)" --models runs
+	$(BIN)/python benchmarks/faithfulness.py slow --data "$(DATA)" --models runs
+	$(BIN)/python benchmarks/faithfulness.py extras --data "$(DATA)" --models runs --only sst2
 	$(BIN)/python benchmarks/routes.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/cuts.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/noise.py --data "$(DATA)" --models runs
