@@ -113,7 +113,7 @@ DATA = {
     "amazon_polarity": Data(
         "amazon_polarity/train.tsv", "amazon_polarity/test.tsv", some=40, long=True
     ),
-    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=40, long=True),
+    "imdb": Data("imdb/train.tsv", "imdb/test.tsv", some=40, few=5, long=True),
 }
 PHASES = ("screen", "test", "slow", "extras")
 SHORT, SHORT_TEXTS = 12, 20  # tokens of a text, whose AOPC has exact limits; and texts

@@ -102,7 +102,7 @@ def _flow(attribution: Attribution, index: int) -> str:
         f'<section class="flow" aria-labelledby="flow-{index}"><h2 id="flow-{index}">The flow</h2>'
         '<noscript><p class="quiet">The picture of the flow needs a browser with scripts on; '
         "all the numbers are on this page without it.</p></noscript>"
-        '<p class="quiet script">It starts at the top, where the classifier reads, and runs down '
+        '<p class="quiet script">It starts at the top, where the model decides, and runs down '
         "through the layers to the tokens. Wider links carry more. Choose a token, here or in the "
         "text, to follow its paths; Escape lets go.</p>"
         '<div class="bar script"><div class="switch" role="group" aria-label="Share of the flow '
