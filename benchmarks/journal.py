@@ -20,7 +20,7 @@ class Journal:
             lines = [json.dumps({"options": options}) + "\n"]
         begun = json.loads(lines[0]).get("options")
         if begun != options:
-            sys.exit(f"{path} holds a run with other options ({begun}): name another --out.")
+            sys.exit(f"{path} holds a run with other options ({begun}): remove it, or give those.")
         path.write_text("".join(lines), encoding="utf-8")
         self.records: dict[str, dict[str, Any]] = {}
         for line in lines[1:]:

@@ -20,14 +20,15 @@ from attnflow.evaluation import estimate
 from attnflow.evaluation.routes import ROUTES, SHARES, surviving
 from attnflow.files import write_whole
 
+TEXTS = {"ag_news": 60}
 SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 
 
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
     """One record for each text, with every route's probabilities."""
-    file = str(args.data / DATA[name].test)
-    questions = drawn(model_of(name, args.models), file, limit=args.texts, most=args.most)
-    options = {"texts": args.texts, "most": args.most, "data": name, "shares": list(SHARES),
+    file, texts = str(args.data / DATA[name].test), args.texts or TEXTS.get(name, 100)
+    questions = drawn(model_of(name, args.models), file, limit=texts, most=args.most)
+    options = {"texts": texts, "most": args.most, "data": name, "shares": list(SHARES),
                "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
     for example, question in tqdm(questions, desc=f"routes {name}"):
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=["sst2", "ag_news"])
-    parser.add_argument("--texts", type=int, default=100)
+    parser.add_argument("--texts", type=int, help="instead of a hundred, of AG News sixty")
     parser.add_argument("--most", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()

@@ -59,7 +59,9 @@ def test_answers_alone_and_in_a_batch(asked):
     ("options", "message"),
     [
         (dict(), "answered from a second text"),
-        (dict(pair=CONTEXT, target="cat"), "does not stand in the second text"),
+        (dict(pair=CONTEXT, target="cat"), "is no answer"),
+        (dict(pair=CONTEXT, target="goo"), "is no answer"),
+        (dict(pair="good " + "[SEP] " * 20 + "dog " * 2, target="was"), "is no answer"),
         (dict(pair=CONTEXT, target=3), "must be an answer"),
         (dict(pair=CONTEXT, target="good", against="good"), "no contrast with itself"),
         (dict(pair=CONTEXT, position=2), "leave position out"),
@@ -129,9 +131,25 @@ def test_contributions_to_a_cosine_add_up_to_it(tiny, tokenizer):
 
 
 def test_similarities_alone_and_in_a_batch(embedder, texts):
-    together = embedder(texts, pair=CONTEXT)
-    for text, got in zip(texts, together, strict=True):
-        np.testing.assert_allclose(got.scores, embedder(text, pair=CONTEXT).scores, atol=1e-9)
+    others = [CONTEXT, "bad", "a dog", "the film"]
+    together = embedder(texts, pair=others)
+    for text, other, got in zip(texts, others, together, strict=True):
+        alone = embedder(text, pair=other)
+        assert got.logits == pytest.approx(alone.logits, rel=1e-9)
+        np.testing.assert_allclose(got.scores, alone.scores, atol=1e-9)
+
+
+def test_similarities_in_inference_mode(embedder):
+    with torch.inference_mode():
+        inside = embedder(QUESTION, pair=CONTEXT, tensor="cf")
+    np.testing.assert_array_equal(
+        inside.scores, embedder(QUESTION, pair=CONTEXT, tensor="cf").scores
+    )
+
+
+def test_a_compared_text_that_is_cut_is_told(embedder):
+    with pytest.warns(UserWarning, match="the pair of text 0 was cut to 32 tokens"):
+        embedder(QUESTION, pair="bad dog " * 20, tensor="cf", truncate=True)
 
 
 def test_an_embedding_alone_decides_nothing(embedder):
@@ -142,10 +160,13 @@ def test_an_embedding_alone_decides_nothing(embedder):
 
 
 def written(folder, mode, kinds=("Transformer", "Pooling")):
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "2_Pooling").mkdir(exist_ok=True)
     modes = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False, mode: True}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes))
-    modules = [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (folder / "2_Pooling" / "config.json").write_text(json.dumps(modes))
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"{i + 1}_{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
     return folder
 
@@ -155,7 +176,27 @@ def test_the_pooling_that_a_folder_names(save_model, tiny):
     assert pooling(folder) == "mean" and Explainer.from_pretrained(folder).pooling == "mean"
     written(folder, "pooling_mode_cls_token")
     assert Explainer.from_pretrained(folder).pooling == "cls"
+    assert Explainer.from_pretrained(folder, pooling="last").pooling == "last"
     with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens"):
         pooling(written(folder, "pooling_mode_max_tokens"))
     with pytest.raises(ModelError, match="Dense"):
         pooling(written(folder, "pooling_mode_cls_token", ("Transformer", "Pooling", "Dense")))
+    (folder / "modules.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        pooling(folder)
+
+
+def test_an_embedder_without_the_pooler_that_is_not_read(save_model, tiny, tokenizer):
+    from safetensors.torch import load_file, save_file
+
+    folder = save_model(tiny(head=None))
+    weights = load_file(folder / "model.safetensors")
+    rest = {name: w for name, w in weights.items() if not name.startswith("pooler.")}
+    assert len(rest) < len(weights)
+    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+    assert Explainer.from_pretrained(folder)(QUESTION, pair=CONTEXT).certificate.is_certified
+
+
+def test_an_answer_is_whole_tokens(asked):
+    a = asked(QUESTION, pair="the film, he was good", target="he")
+    assert a.label == "he" or a.labels[a.target] == "he"

@@ -186,7 +186,7 @@ def test_every_method_is_in_one_tier():
         assert set(DEFAULT) <= set(asked) | set(slow)
         assert set(slow) - set(asked) == faithfulness.MANY_PASSES and texts is None
         limits = [texts for _, texts in found]
-        assert limits[0] is None and data.some in limits
+        assert limits[0] is None and (data.some is None or limits[1] == data.some)
     for phase in ("screen", "extras"):
         [(once, _)] = faithfulness.tiers("sst2", phase)
         assert set(once) <= set(METHODS) and faithfulness.CHOSEN in once

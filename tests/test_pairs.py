@@ -54,7 +54,7 @@ def test_pairs_that_cannot_be_read(exact, tokenizer):
         exact(PREMISE, pair=" ")
     with pytest.raises(InputError, match="pair must be one for all or 2"):
         exact([PREMISE, PREMISE], pair=["a"])
-    with pytest.raises(InputError, match="input_ids hold both texts already"):
+    with pytest.raises(InputError, match="pair goes with texts"):
         exact(input_ids=[2, 5, 3], pair="a")
     with pytest.raises(InputError, match="a pair needs a fast tokenizer"):
         encode(CanineTokenizer(), "a", "b", limit=None)
@@ -84,7 +84,24 @@ def test_a_function_of_the_output_in_stages_and_batches(exact, texts):
         np.testing.assert_allclose(got.scores, exact(text, target=margin).scores, atol=1e-9)
 
 
+def test_a_function_that_reads_the_last_position_reads_no_padding(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(head=None).double(), tokenizer)
+
+    def last(output):
+        return output.last_hidden_state[:, -1, 0]
+
+    for tensor in ("af", "cf"):
+        together = explainer(texts, target=last, tensor=tensor)
+        for text, got in zip(texts, together, strict=True):
+            alone = explainer(text, target=last, tensor=tensor)
+            assert got.logits == pytest.approx(alone.logits, rel=1e-9)
+
+
 def test_functions_that_are_no_target(exact):
+    with pytest.raises(InputError, match="detached, constant or counts"):
+        exact(PREMISE, target=lambda output: output.logits[:, 0].detach())
+    with pytest.raises(InputError, match="one number for each text.*int64"):
+        exact(PREMISE, target=lambda output: output.logits.argmax(1))
     with pytest.raises(InputError, match="one number for each text"):
         exact(PREMISE, target=lambda output: output.logits)
     with pytest.raises(InputError, match="reads the model's output by itself"):

@@ -85,13 +85,13 @@ class Attribution:
         tensor: The information tensor: "af", "gf", "agf", "cf" or "bcf".
         readout: "input" (outflow of the input row) or "throughput" (mean over all rows).
         target: Index of the explained class.
-        labels: Names of the classes, in the order of `logits`. Of a vocabulary, the likeliest
-            tokens and one entry for all others.
+        labels: Names of the classes, in the order of `logits`. Of a vocabulary, or
+            of answers, the likeliest and one entry for all others.
         logits: `(classes,)` float64, the model's output for this text; of all other tokens together
             the logsumexp.
         certificate: Why the flow can be believed.
         model: Name or folder of the model.
-        truncated: Number of tokens that were cut off the end of the text.
+        truncated: Number of tokens that were cut off, of a pair from the longer text.
         edges: `(layers, t, t)` float64 flow on each edge, layer 0 next to the tokens; query, then
             key. None unless asked for.
         task: What the model decides, by the name of transformers' pipeline.

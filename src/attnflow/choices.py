@@ -5,6 +5,7 @@ classes, or the likeliest tokens or answers and one entry for all others, so tha
 those of the model.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ Logits = NDArray[np.float64]
 
 
 class Choices(Protocol):
-    """Classes or tokens, in the order of the logits."""
+    """Classes, tokens or answers, in the order of the logits."""
 
     def index(self, target: Target) -> int | None:
         """Index of a label, name or index; None for None.
@@ -117,23 +118,22 @@ class Answers:
             return None
         if not isinstance(target, str) or not target.strip():
             raise InputError(f"a target must be an answer, as text, got {target!r:.80}.")
-        start = self.text.text.find(target, self.text.second)
-        if start < 0:
-            raise InputError(
-                f"target {target!r:.80} does not stand in the second text, where answers are."
-            )
+        places = re.finditer(re.escape(target.strip()), self.text.text[self.text.second :])
+        for place in places:
+            own = self._tokens(*(self.text.second + end for end in place.span()))
+            if own and own[-1] - own[0] < LONGEST_ANSWER:
+                return own[0] * LONGEST_ANSWER + own[-1] - own[0]
+        raise InputError(
+            f"target {target!r:.80} is no answer: expected 1 to {LONGEST_ANSWER} whole tokens of "
+            "what the model reads of the second text."
+        )
+
+    def _tokens(self, start: int, end: int) -> list[int]:
+        """The tokens that spell just these characters; none where others do too."""
         offsets = self.text.offsets
-        own = [
-            i
-            for i in answering(self.text)
-            if offsets[i][0] < start + len(target) and offsets[i][1] > start
-        ]
-        if not own or len(own) > LONGEST_ANSWER:
-            raise InputError(
-                f"target {target!r:.80} has {len(own)} tokens: expected an answer of 1 to "
-                f"{LONGEST_ANSWER}."
-            )
-        return own[0] * LONGEST_ANSWER + own[-1] - own[0]
+        own = [i for i in answering(self.text) if offsets[i][0] < end and offsets[i][1] > start]
+        spelt = self.text.text[offsets[own[0]][0] : offsets[own[-1]][1]].strip() if own else ""
+        return own if spelt == self.text.text[start:end] else []
 
     def name(self, index: int) -> str:
         """The answer as it stands in the text."""
@@ -155,6 +155,7 @@ def _likeliest(
     kept.sort(key=lambda i: -logits[i])
     names, values = [name(i) for i in kept], logits[kept]
     others = np.delete(logits, kept)
+    others = others[others > NEVER]
     if len(others):
         highest = others.max()
         rest = highest + np.log(np.exp(others - highest).sum())
@@ -171,6 +172,7 @@ def answering(text: EncodedText) -> list[int]:
     found = [i for i, (start, end) in enumerate(text.offsets) if end > start >= text.second]
     if not text.second or not found:
         raise InputError(
-            "a question is answered from a second text: give it (pair=, --pair), and room for it."
+            "a question is answered from a second text: give both as texts (pair=, --pair), and "
+            "room for the second."
         )
     return found

@@ -1,13 +1,12 @@
 """Embeddings of whole texts: how a model's last hidden states become one vector.
 
-Sentence-transformers writes that beside the weights, in `1_Pooling/config.json`. Without such a
-file it is the mean over the tokens, as most such models have it.
+Sentence-transformers writes that into files beside the weights. Without such files it is the mean
+over the tokens, as most such models have it.
 Source: Reimers & Gurevych (2019), and the format of their library.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,11 @@ from torch import Tensor
 from attnflow.errors import InputError, ModelError
 
 POOLINGS = ("mean", "cls", "last")
-FILE = "1_Pooling/config.json"
+MODULES, CONFIG = "modules.json", "config.json"
+KINDS = ("Transformer", "Pooling", "Normalize")  # a cosine does not see the last
 MODES = {
     "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean",  # of the same direction
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
@@ -35,32 +36,47 @@ def check_pooling(pooling: str) -> str:
     return pooling
 
 
-def pooling_of(name: str | Path, modules: str | None, record: str | None) -> str:
-    """What sentence-transformers' files say of a model's pooling; "mean" where they say nothing.
+def pooling_file(name: str, modules: str) -> str:
+    """Path within the model of the file that says how it pools.
 
     Args:
         name: Of the model, for errors.
-        modules: The file `modules.json`, None where there is none.
-        record: The file `FILE`, None where there is none.
+        modules: Content of its `modules.json`.
 
     Raises:
-        ModelError: It pools in a way that is not known here, or embeds by more than pooling.
+        ModelError: It embeds by something else than a Transformer and pooling.
     """
-    if modules is not None:
-        kinds = [str(m["type"]) for m in json.loads(Path(modules).read_text(encoding="utf-8"))]
-        if any(kind.endswith(".Dense") for kind in kinds):
-            raise ModelError(
-                f"model {str(name)!r} sends its embedding through a layer behind the Transformer "
-                "(Dense), which is not explained: expected pooling alone."
-            )
-    if record is None:
-        return "mean"
-    modes: dict[str, Any] = json.loads(Path(record).read_text(encoding="utf-8"))
+    try:
+        paths = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in json.loads(modules)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{MODULES} of model {name!r} cannot be read: {error!r}.") from error
+    unknown = [kind for kind in paths if kind not in KINDS]
+    if unknown or "Pooling" not in paths:
+        raise ModelError(
+            f"model {name!r} embeds by {', '.join(paths)}: expected {', '.join(KINDS)} alone."
+        )
+    return f"{paths['Pooling']}/{CONFIG}"
+
+
+def pooling_of(name: str, record: str) -> str:
+    """The pooling that such a file names, of `POOLINGS`.
+
+    Args:
+        name: Of the model, for errors.
+        record: Content of the file.
+
+    Raises:
+        ModelError: It pools in a way that is not known here.
+    """
+    try:
+        modes = dict(json.loads(record))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"the pooling of model {name!r} cannot be read: {error!r}.") from error
     chosen = [mode for mode, on in modes.items() if mode.startswith("pooling_mode") and on is True]
     if len(chosen) != 1 or chosen[0] not in MODES:
         raise ModelError(
-            f"model {str(name)!r} pools by {', '.join(chosen) or 'nothing'}: expected one of "
-            f"{', '.join(MODES)}."
+            f"model {name!r} pools by {', '.join(chosen) or 'nothing that is known'}: expected one "
+            f"of {', '.join(MODES)}. Or name it yourself (pooling=)."
         )
     return MODES[chosen[0]]
 
@@ -84,6 +100,11 @@ def pooled(pooling: str, inputs: Mapping[str, Tensor]) -> Callable[[Any], Tensor
 
 def embeddings(model: Any, pooling: str, inputs: Mapping[str, Tensor]) -> Tensor:
     """`(batch, d)` embeddings of length 1, detached."""
-    with torch.no_grad():
+    device = next(model.parameters()).device
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
         found = pooled(pooling, inputs)(model(**inputs, return_dict=True))
         return torch.nn.functional.normalize(found)

@@ -99,9 +99,16 @@ class Explainer:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = EMBEDDED_MODEL, *, device: str | torch.device | None = None
+        cls,
+        name: str | Path = EMBEDDED_MODEL,
+        *,
+        device: str | torch.device | None = None,
+        pooling: str | None = None,
     ) -> "Explainer":
         """Load a model by folder or hub id, in float32; the embedded one by default.
+
+        A model of embeddings pools as the files of sentence-transformers beside it say, or as
+        `pooling` does.
 
         Raises:
             InputError: The device or the folder is not what it should be.
@@ -109,7 +116,8 @@ class Explainer:
         """
         model, tokenizer = models.load(name, device=device)
         embeds = explained_task(model).chooses == "nothing"
-        pooling = models.pooling(name) if embeds else "mean"
+        if pooling is None:
+            pooling = models.pooling(name) if embeds else "mean"
         return cls(model, tokenizer, name=str(name), pooling=pooling)
 
     @overload
@@ -166,8 +174,9 @@ class Explainer:
                 on a line of its own. With a model of embeddings it is what the text is compared
                 with: the text's part in their cosine is explained.
             target: The class, token or answer to explain, by label, text or index, for all texts or
-                one for each; None is what the model predicts. Or a function that makes a number for
-                each text, `(batch,)`, of the model's output: whatever it is, it is explained.
+                one for each; None is what the model predicts. An answer is meant where it first
+                stands, by its text alone. Or a function that makes a number for each text,
+                `(batch,)`, of the model's output: whatever it is, it is explained.
             against: Another class or token: why the target and not this one, by the difference of
                 their logits.
             position: Of models that decide at every token: the index of the one whose output is
@@ -219,8 +228,10 @@ class Explainer:
             position=position,
         )
         results: dict[int, Attribution] = {}
-        # A classifier that is a decoder and knows no padding cannot tell where a padded text ends.
+        # A classifier that is a decoder and knows no padding cannot tell where a padded text ends,
+        # and a function of the reader's might read there.
         padded = task.reads != "text" or self.model.config.pad_token_id is not None
+        padded = padded and not callable(target)
         sizes = batches.of_like_length([text for text, _ in rows], batch_size if padded else 1)
         asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
         for group in sizes:

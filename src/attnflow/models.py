@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from attnflow import embedded
-from attnflow.embeddings import FILE, pooling_of
+from attnflow.embeddings import MODULES, pooling_file, pooling_of
 from attnflow.errors import AttnflowError, InputError, ModelError
 from attnflow.tasks import CLASSIFICATION, TASKS, Task, task_of
 
@@ -57,11 +57,23 @@ def pooling(name: str | Path) -> str:
     Raises:
         ModelError: In a way that is not known here.
     """
+    modules = _text_of(name, MODULES)
+    if modules is None:
+        return "mean"
+    file = pooling_file(str(name), modules)
+    record = _text_of(name, file)
+    if record is None:
+        raise ModelError(f"model {str(name)!r} has no {file}, which its {MODULES} names.")
+    return pooling_of(str(name), record)
+
+
+def _text_of(name: str | Path, file: str) -> str | None:
+    """Content of a file beside a model's weights, None where there is none."""
     from transformers.utils import cached_file
 
     quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-    files = [cached_file(str(_found(name)), file, **quiet) for file in ("modules.json", FILE)]
-    return pooling_of(name, *files)
+    path = cached_file(str(_found(name)), file, **quiet)
+    return None if path is None else Path(path).read_text(encoding="utf-8")
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:
@@ -129,6 +141,8 @@ def _load(name: str | Path) -> tuple[Any, Any]:
             "network, or give a local folder as save_pretrained writes it."
         ) from error
     missing = sorted(loading["missing_keys"])
+    if task.chooses == "nothing":  # embeddings are of the last layer's states, and not pooled there
+        missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ModelError(
             f"model {str(name)!r} is not trained for {task.name}: its checkpoint lacks "

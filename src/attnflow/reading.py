@@ -53,13 +53,14 @@ class Reader:
                 if len(many) == 1:
                     raise
                 raise InputError(f"text {index} (of {len(many)}): {error}") from None
-            if encoded.truncated:
-                warnings.warn(
-                    f"text {index} was cut to {len(encoded.tokens)} tokens: "
-                    f"{encoded.truncated} more are not explained.",
-                    stacklevel=4,
-                )
-            found.append(self._known(encoded))
+            for name, part in (("text", encoded), ("the pair of text", encoded.compared)):
+                if part is not None and self._known(part).truncated:
+                    warnings.warn(
+                        f"{name} {index} was cut to {len(part.tokens)} tokens: "
+                        f"{part.truncated} more are not read.",
+                        stacklevel=4,
+                    )
+            found.append(encoded)
         return found
 
     def _encoded(self, text: str, other: str | None, truncate: bool) -> EncodedText:
@@ -125,7 +126,7 @@ def read(
     if texts is not None:
         raise InputError("give texts or input_ids, and not both.")
     if pair is not None:
-        raise InputError("pair goes with texts; input_ids hold both texts already.")
+        raise InputError("pair goes with texts, and not with input_ids.")
     found = reader.ids(input_ids, attention_mask)
     return np.ndim(input_ids[0]) == 0, found
 

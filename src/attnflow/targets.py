@@ -80,16 +80,22 @@ def logits_at(positions: Tensor) -> Reading:
     return read
 
 
-def number(value: Callable[[Any], Any]) -> Reading:
+def number(value: Value) -> Reading:
     """What `value` makes of the model's output, `(batch,)`, as the logits of a single class."""
 
     def read(output: Any) -> Any:
         found = value(output)
-        if not isinstance(found, Tensor) or found.ndim != 1:
-            came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if not isinstance(found, Tensor) or found.ndim != 1 or not found.is_floating_point():
+            is_tensor = isinstance(found, Tensor)
+            came = f"{tuple(found.shape)} {found.dtype}" if is_tensor else type(found).__name__
             raise InputError(
                 "a target that is a function must return a tensor with one number for each text, "
                 f"(batch,), from the model's output; got {came}."
+            )
+        if torch.is_grad_enabled() and not found.requires_grad:
+            raise InputError(
+                "a target that is a function must return numbers that depend on the model's output "
+                "differentiably; these are detached, constant or counts."
             )
         return found[:, None]
 

@@ -93,7 +93,7 @@ def encode(
         raise InputError(
             f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
         )
-    offsets = _offsets_in_parts(encoding, parts, tokens, special)
+    offsets, word_ids = _placed_in_parts(encoding, parts, tokens, special)
     text = "\n".join(parts)
     names = [name for name in tokenizer.model_input_names if name in encoding]
     return EncodedText(
@@ -102,7 +102,7 @@ def encode(
         tokens=tuple(tokens),
         offsets=tuple(offsets),
         special=tuple(special),
-        word_ids=tuple(_word_ids(text, offsets, special)),
+        word_ids=tuple(word_ids),
         truncated=excess,
         second=0 if pair is None else len(parts[0]) + 1,
     )
@@ -140,13 +140,15 @@ def _check_text(text: Any) -> None:
         ) from None
 
 
-def _offsets_in_parts(
+def _placed_in_parts(
     encoding: Any, parts: Sequence[str], tokens: Sequence[str], special: Sequence[bool]
-) -> list[tuple[int, int]]:
-    """Where every token stands in the parts, each on its own line."""
+) -> tuple[list[tuple[int, int]], list[int | None]]:
+    """Where every token stands in the parts, each on its own line, and its word."""
     given = encoding.get("offset_mapping")
     part_of = [0] * len(tokens) if len(parts) == 1 else encoding.sequence_ids(0)
     found, start = [(0, 0)] * len(tokens), 0
+    words: list[int | None] = [None] * len(tokens)
+    known = 0
     for number, part in enumerate(parts):
         own = [i for i, of in enumerate(part_of) if of == number]
         spans = _offsets(
@@ -155,10 +157,14 @@ def _offsets_in_parts(
             [tokens[i] for i in own],
             [special[i] for i in own],
         )
-        for i, (first, last) in zip(own, _grown(part, spans), strict=True):
+        spans = _grown(part, spans)
+        own_words = _word_ids(part, spans, [special[i] for i in own])
+        for i, (first, last), word in zip(own, spans, own_words, strict=True):
             found[i] = (first + start, last + start) if last > first else (0, 0)
+            words[i] = None if word is None else word + known
         start += len(part) + 1
-    return found
+        known += max((word for word in own_words if word is not None), default=-1) + 1
+    return found, words
 
 
 def _tokenized(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
