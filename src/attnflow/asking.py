@@ -12,6 +12,7 @@ from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
 from attnflow.choices import answering
 from attnflow.decisions import Decision
 from attnflow.embeddings import embeddings, pooled
+from attnflow.spans import joint
 from attnflow.targets import (
     Explained,
     Reading,
@@ -68,6 +69,8 @@ class Asker:
         )
         if (against >= 0).any():
             explained = versus(against, explained)
+        if decisions[0].tokens:
+            return self._asked_of_spans(texts, inputs, decisions, explained)
         nodes = [
             None if d.position is None else batches.places(text, inputs)[d.position]
             for text, d in zip(texts, decisions, strict=True)
@@ -75,8 +78,26 @@ class Asker:
         if nodes[0] is None:
             return Asked(target, explained, self._reading(texts, inputs))
         position = torch.tensor(nodes)
-        written = inputs["input_ids"].shape[1] if "decoder_input_ids" in inputs else 0
-        return Asked(target, explained, logits_at(position - written), position)
+        return Asked(target, explained, logits_at(position - _written(inputs)), position)
+
+    def _asked_of_spans(
+        self,
+        texts: Sequence[EncodedText],
+        inputs: dict[str, Tensor],
+        decisions: Sequence[Decision],
+        explained: Explained,
+    ) -> Asked:
+        """One number for each span; a shorter one repeats its last position, which counts once."""
+        longest = max(len(d.tokens) for d in decisions)
+        nodes, tokens = [], []
+        for text, d in zip(texts, decisions, strict=True):
+            n, missing = len(d.tokens), longest - len(d.tokens)
+            own = batches.places(text, inputs)[d.position :][:n]
+            nodes.append([*own, *own[-1:] * missing])
+            tokens.append([*d.tokens, *[-1] * missing])
+        position = torch.tensor(nodes)
+        read = joint(position - _written(inputs), torch.tensor(tokens), explained)
+        return Asked(torch.zeros(len(nodes), dtype=torch.int64), logit, read, position)
 
     def _reading(self, texts: Sequence[EncodedText], inputs: dict[str, Tensor]) -> Reading:
         """Where a model that decides about whole texts says it."""
@@ -101,7 +122,7 @@ class Asker:
         if asked.position is not None:  # what comes later, and the mask to be filled, stays
             ids = torch.cat([inputs[name] for name in batches.SIDES if name in inputs], dim=1)
             nodes = torch.arange(ids.shape[1], device=ids.device)
-            read = asked.position.to(ids.device)[:, None]
+            read = asked.position.to(ids.device).view(len(ids), -1).amax(1, keepdim=True)
             stays = nodes > read if self.task.writes else nodes == read
             neutral = neutral.where(~stays, ids)
         found = staged_capture(
@@ -114,6 +135,11 @@ class Asker:
             position=asked.position,
         )
         return replace(found, capacities=balanced(found.capacities, found.carried))
+
+
+def _written(inputs: dict[str, Tensor]) -> int:
+    """The node at which what an encoder-decoder writes begins; 0 in a model of one stack."""
+    return inputs["input_ids"].shape[1] if "decoder_input_ids" in inputs else 0
 
 
 def _stacked(found: Sequence[Capture]) -> Capture:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from attnflow.errors import InputError, StorageError
 from attnflow.files import write_whole
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ARRAYS = ("special", "scores", "logits", "edges")
 
 
@@ -98,6 +98,8 @@ class Attribution:
         position: Index of the token whose output was read: of a causal language model the last one
             before the token explained. None where the model reads what it wants.
         against: Index of the class that the target is contrasted with, or None.
+        span: Half-open indices of tokens explained at once, the first decided on at `position` and
+            each other one at the token before it; None where one decision is explained.
     """
 
     text: str
@@ -118,6 +120,7 @@ class Attribution:
     task: str = "text-classification"
     position: int | None = None
     against: int | None = None
+    span: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -302,4 +305,6 @@ def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Att
     for name in ("tokens", "word_ids", "labels"):
         values[name] = tuple(record[name])
     values |= {name: arrays[f"{index}.{name}"] for name in ARRAYS if name != "edges"}
+    if values.get("span") is not None:
+        values["span"] = tuple(values["span"])
     return Attribution(**values, edges=arrays.get(f"{index}.edges"))

@@ -1,7 +1,7 @@
 """Token ids as texts, and texts that go on: given words, or what the model itself writes.
 
-Ids come from a user who has no text, or whose tokens must stay as they are. A continuation is
-tokenized by itself and put behind the prompt's tokens, as a model that generates would do it.
+Ids come from a user who has no text, or whose tokens must stay as they are. A continuation's tokens
+are put behind the prompt's, as a model that generates would do it.
 """
 
 from collections.abc import Sequence
@@ -93,20 +93,32 @@ def _spans(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(spans)
 
 
-def ids_of(tokenizer: Any, continuation: str) -> list[int]:
+def ids_of(tokenizer: Any, continuation: str, prompt: EncodedText | None = None) -> list[int]:
     """The tokens of a continuation, without any that a tokenizer would add.
+
+    They are those that it has in one text with the prompt, where the prompt's tokens stay the same
+    there; else those that it has by itself, where some tokenizers put a space in front.
 
     Raises:
         InputError: There is none, or no tokenizer.
     """
     if tokenizer is None:
         raise InputError("a continuation as text needs a tokenizer; give its ids in input_ids.")
-    ids = list(tokenizer(text_target=continuation, add_special_tokens=False)["input_ids"])
+    ids = None if prompt is None else _ids_behind(tokenizer, continuation, prompt)
+    if ids is None:
+        ids = list(tokenizer(text_target=continuation, add_special_tokens=False)["input_ids"])
     if not ids:
         raise InputError(
             f"the continuation {continuation!r} is empty: there is nothing to explain."
         )
     return ids
+
+
+def _ids_behind(tokenizer: Any, continuation: str, prompt: EncodedText) -> list[int] | None:
+    """What follows the prompt's tokens in the whole text; None where they change."""
+    known = prompt.inputs["input_ids"]
+    whole = list(tokenizer(prompt.text + continuation, verbose=False)["input_ids"])
+    return whole[len(known) :] if whole[: len(known)] == list(known) else None
 
 
 def begun(model: Any, tokenizer: Any, source: EncodedText, ids: Ids = ()) -> EncodedText:

@@ -27,12 +27,21 @@ class Decision:
         target: Index of what is explained, None for what the model predicts.
         against: Index of what it is contrasted with, or None.
         value: The number explained, from the model's output, instead of a class or token.
+        tokens: Of a span explained at once, the tokens that follow the position.
     """
 
     position: int | None = None
     target: int | None = None
     against: int | None = None
     value: Value | None = None
+    tokens: tuple[int, ...] = ()
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Half-open indices of the tokens explained at once."""
+        if self.position is None or not self.tokens:
+            return None
+        return self.position + 1, self.position + 1 + len(self.tokens)
 
 
 def decisions(

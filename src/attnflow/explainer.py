@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow import batches, models, readouts
+from attnflow import batches, models, readouts, spans
 from attnflow.asking import Asker
 from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     gap: float
     mu: float | None
     edges: bool
+    span: spans.Span | Sequence[spans.Span] | None
     truncate: bool
     batch_size: int
     keep_unsolved: bool
@@ -150,6 +151,7 @@ class Explainer:
         target: Target | Value | Sequence[Target] = None,
         against: Target | Sequence[Target] = None,
         position: int | Sequence[int] | None = None,
+        span: spans.Span | Sequence[spans.Span] | None = None,
         tensor: str = "bcf",
         readout: str = "input",
         gap: float = 1e-2,
@@ -182,6 +184,8 @@ class Explainer:
             position: Of models that decide at every token: the index of the one whose output is
                 read. A causal language model predicts there the token after it, by default after
                 the last; tokens behind the position get exactly 0. A masked one fills the mask.
+            span: Of a language model: explain tokens `start` to `stop` of the result, half-open, at
+                once, by the sum of their numbers; True is the whole continuation.
             tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
                 (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
@@ -223,6 +227,7 @@ class Explainer:
             encoded,
             choosing,
             continuation,
+            span,
             target=target,
             against=against,
             position=position,
@@ -252,7 +257,8 @@ class Explainer:
         ordered = [results[i] for i in range(len(rows))]
         if not keep_unsolved:
             _raise_unsolved(ordered)
-        found = ordered if continuation is None else _split(ordered, counts)
+        listed = continuation is not None and span is None
+        found = _split(ordered, counts) if listed else ordered
         return found[0] if alone else found
 
     def _rows(
@@ -261,14 +267,19 @@ class Explainer:
         texts: Sequence[EncodedText],
         choosing: Callable[[EncodedText], Choices],
         continuation: str | int | None,
+        span: Any,
         **options: Any,
     ) -> tuple[list[tuple[EncodedText, Decision]], list[int]]:
         """Every decision with its text, and how many of them each example has."""
+        if span is not None:
+            _check_writes(reader.task, "span", **options)
+            pairs = zip(texts, spans.spans_of(span, len(texts)), strict=True)
+            return [reader.spanned(text, continuation, one) for text, one in pairs], []
         if continuation is None:
             begun = [reader.begun(text) for text in texts]
             wanted = decisions(reader.task, choosing, begun, self.tokenizer, **options)
             return list(zip(begun, wanted, strict=True)), [1] * len(begun)
-        _check_continuation(reader.task, **options)
+        _check_writes(reader.task, "continuation", **options)
         parts = [reader.continued(text, continuation) for text in texts]
         return [row for part in parts for row in part], [len(part) for part in parts]
 
@@ -307,10 +318,15 @@ class Explainer:
         """What a result says of the decision."""
         wanted = [int(captured.target[row])]
         wanted += [] if decision.against is None else [decision.against]
-        labels, logits, places = choices.shown(readouts.array(captured.logits[row]), wanted)
+        read = readouts.array(captured.logits[row])
+        if decision.tokens:
+            labels, logits, places = spans.shown(self.tokenizer, decision.tokens, read)
+        else:
+            labels, logits, places = choices.shown(read, wanted)
         return {
             "task": task.name,
             "position": decision.position,
+            "span": decision.span,
             "target": places[0],
             "against": places[1] if len(places) > 1 else None,
             "labels": labels,
@@ -354,14 +370,14 @@ def _name(target: Callable[..., Any]) -> str:
     return "target" if name == "<lambda>" else name
 
 
-def _check_continuation(task: Task, **options: Any) -> None:
+def _check_writes(task: Task, asked: str, **options: Any) -> None:
     if not task.writes:
-        raise InputError(f"continuation is for models that write; this one is for {task.name}.")
+        raise InputError(f"{asked} is for models that write; this one is for {task.name}.")
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise InputError(
-            f"{given[0]} and continuation exclude each other: a continuation's own tokens are what "
-            "is explained."
+            f"{given[0]} and {asked} exclude each other: a {asked}'s own tokens are what is "
+            "explained."
         )
 
 

@@ -15,6 +15,7 @@ from attnflow import models
 from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
 from attnflow.decisions import Decision, continued
 from attnflow.errors import InputError, ModelError
+from attnflow.spans import decision_on
 from attnflow.targets import one_for_each
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText, encode
@@ -89,16 +90,34 @@ class Reader:
         self, text: EncodedText, continuation: str | int
     ) -> list[tuple[EncodedText, Decision]]:
         """The text as it goes on, with a decision for each token that follows."""
+        whole, start, ids = self._gone_on(text, continuation)
+        return [(whole, decision) for decision in continued(start, ids)]
+
+    def spanned(
+        self, text: EncodedText, continuation: str | int | None, span: Any
+    ) -> tuple[EncodedText, Decision]:
+        """The text, as it goes on where it does, with one decision about a span of its tokens."""
+        if continuation is None:
+            whole, start = self.begun(text), None
+        else:
+            whole, start, _ = self._gone_on(text, continuation)
+        return whole, decision_on(self.task, whole, span, start)
+
+    def _gone_on(
+        self, text: EncodedText, continuation: str | int
+    ) -> tuple[EncodedText, int, list[int]]:
+        """The text as it goes on, where that begins, and its tokens."""
         start = self.begun(text)
         if isinstance(continuation, str):
-            ids = ids_of(self.tokenizer, continuation)
+            prompt = text if self.task.reads == "last" else None
+            ids = ids_of(self.tokenizer, continuation, prompt)
         else:
             ids = written(self.model, start, continuation)
         if self.task.reads == "prefix":
             whole = begun(self.model, self.tokenizer, text, ids)
         else:
             whole = extended(self.tokenizer, text, ids, self.limit)
-        return [(whole, decision) for decision in continued(len(start.tokens), ids)]
+        return whole, len(start.tokens), ids
 
     def _known(self, text: EncodedText) -> EncodedText:
         """The text, whose tokens the model all knows."""

@@ -49,8 +49,9 @@ class Asked:
         explained: The scalar whose gradient is taken, `(batch,)` from the logits and the target:
             one of `targets.EXPLAINED`, or another.
         read: The logits `(batch, classes)`, from what the model returned.
-        position: `(batch,)` integers, the one node of the top row that the logits are read from;
-            None where the model itself decides what it reads.
+        position: `(batch,)` integers, the one node of the top row that the logits are read from,
+            or `(batch, n)` where several are, of which some may be the same; None where the model
+            itself decides what it reads.
     """
 
     target: Tensor | None = None
@@ -173,7 +174,7 @@ def _one(run: Run, inputs: dict[str, Tensor], asked: Asked, *, last: bool) -> Ca
     sources = mask
     if asked.position is not None:
         position = check_position(asked.position, mask)
-        sources = torch.zeros_like(mask).scatter(1, position[:, None], True)
+        sources = torch.zeros_like(mask).scatter(1, position, True)
     logits = check_logits(asked.read(run.output), name, len(mask))
     target = check_target(asked.target, logits)
     effects = run.backward(asked.explained(logits, target), last=last)

@@ -173,15 +173,16 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
 
 
 def check_position(position: Tensor, mask: Tensor) -> Tensor:
-    """The node that the logits are read from, (batch,) int64, at a real token of `mask`."""
+    """The nodes that the logits are read from, (batch, n) int64, at real tokens of `mask`."""
     batch, t = mask.shape
-    if position.shape != (batch,) or position.min() < 0 or position.max() >= t:
+    rows = position[:, None] if position.ndim == 1 else position
+    if rows.ndim != 2 or len(rows) != batch or rows.min() < 0 or rows.max() >= t:
         raise InputError(
-            f"position must be (batch,) = ({batch},) integers in 0..{t - 1}, one token each; got "
-            f"{position.tolist()}."
+            f"position must be (batch,) = ({batch},) or (batch, n) integers in 0..{t - 1}, tokens "
+            f"of each example; got {position.tolist()}."
         )
-    position = position.to(mask.device)
-    if not mask.gather(1, position[:, None]).all():
+    position = rows.to(mask.device)
+    if not mask.gather(1, position).all():
         raise InputError(f"position must be at real tokens, not at padding; got {position}.")
     return position
 
