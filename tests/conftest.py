@@ -1,5 +1,6 @@
 """What all tests share: one thread, tiny random classifiers, and the embedded model."""
 
+import copy
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the network
@@ -97,6 +98,14 @@ def texts():
 @pytest.fixture(scope="session")
 def tokenizer():
     return wordpiece()
+
+
+@pytest.fixture(scope="session")
+def reader(tokenizer):
+    """The tests' tokenizer as a language model has it: nothing is added."""
+    own = copy.deepcopy(tokenizer)
+    own.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    return own
 
 
 @pytest.fixture(scope="session")

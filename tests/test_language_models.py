@@ -28,18 +28,6 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="session")
-def reader(tokenizer):
-    """The tests' tokenizer as a language model has it: nothing is added."""
-    import copy
-
-    from tokenizers import processors
-
-    own = copy.deepcopy(tokenizer)
-    own.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
-    return own
-
-
 def language_model(name="LlamaForCausalLM", **options):
     torch.manual_seed(5)
     kind, own = FAMILIES[name]

@@ -78,7 +78,8 @@ class Attribution:
         tokens: The tokenizer's tokens, special ones included, without padding; length t.
         offsets: For each token its half-open span of characters in `text`; (0, 0) for a special
             token.
-        special: `(t,)` bool, true at the tokens that the tokenizer added ([CLS], [SEP], ...).
+        special: `(t,)` bool, true at the tokens that the tokenizer ([CLS], [SEP], ...) or a chat's
+            template added; they are not ranked.
         word_ids: For each token the index of its word, or None for a special token.
         scores: `(t,)` float64, >= 0, flow units; their sum is the flow's value for the `input`
             read-out.
@@ -100,6 +101,9 @@ class Attribution:
         against: Index of the class that the target is contrasted with, or None.
         span: Half-open indices of tokens explained at once, the first decided on at `position` and
             each other one at the token before it; None where one decision is explained.
+        message_ids: Of a chat, for each token the index of its message, or None for a token of the
+            template's; empty where the text is no chat.
+        roles: Of a chat, the role of each message, that of a continuation last; else empty.
     """
 
     text: str
@@ -121,6 +125,8 @@ class Attribution:
     position: int | None = None
     against: int | None = None
     span: tuple[int, int] | None = None
+    message_ids: tuple[int | None, ...] = ()
+    roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -302,8 +308,9 @@ def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Att
     values: dict[str, Any] = dict(record)
     values["certificate"] = Certificate(**record["certificate"])
     values["offsets"] = tuple((start, end) for start, end in record["offsets"])
-    for name in ("tokens", "word_ids", "labels"):
-        values[name] = tuple(record[name])
+    for name in ("tokens", "word_ids", "labels", "message_ids", "roles"):
+        if name in record:  # schemas 1 and 2 have no chats
+            values[name] = tuple(record[name])
     values |= {name: arrays[f"{index}.{name}"] for name in ARRAYS if name != "edges"}
     if values.get("span") is not None:
         values["span"] = tuple(values["span"])

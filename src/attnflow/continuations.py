@@ -4,7 +4,8 @@ Ids come from a user who has no text, or whose tokens must stay as they are. A c
 are put behind the prompt's, as a model that generates would do it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from attnflow import batches
 from attnflow.errors import InputError, ModelError
-from attnflow.tokens import EncodedText, placed
+from attnflow.tokens import EncodedText, placed, word_ids
 
 Ids = Sequence[int]
 
@@ -65,10 +66,7 @@ def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
     Raises:
         InputError: There are more than the model takes.
     """
-    if limit is not None and len(ids) > limit:
-        raise InputError(
-            f"input_ids has {len(ids)} tokens and the model takes {limit}: shorten it."
-        )
+    check_length(ids, limit)
     if tokenizer is None:
         names = tuple(str(i) for i in ids)
         count = len(ids)
@@ -82,6 +80,18 @@ def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
         )
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return placed(tokenizer, text, ids)
+
+
+def check_length(ids: Ids, limit: int | None) -> None:
+    """The model takes so many tokens.
+
+    Raises:
+        InputError: It does not.
+    """
+    if limit is not None and len(ids) > limit:
+        raise InputError(
+            f"input_ids has {len(ids)} tokens and the model takes {limit}: shorten it."
+        )
 
 
 def _spans(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -140,17 +150,26 @@ def begun(model: Any, tokenizer: Any, source: EncodedText, ids: Ids = ()) -> Enc
 
 def _prefixed(tokenizer: Any, source: EncodedText, ids: Ids) -> EncodedText:
     """A source, without any prefix, and behind it what has been written."""
-    prefix = of_ids(tokenizer, ids, None)
-    start = len(source.text) + 1
-    words = max((word for word in source.word_ids if word is not None), default=-1) + 1
-    return EncodedText(
-        text=f"{source.text}\n{prefix.text}" if prefix.text.strip() else source.text,
-        inputs={**source.inputs, "decoder_input_ids": list(ids)},
-        tokens=(*source.tokens, *prefix.tokens),
-        offsets=(*source.offsets, *(_shifted(span, start) for span in prefix.offsets)),
-        special=(*source.special, *prefix.special),
-        word_ids=(*source.word_ids, *(None if w is None else w + words for w in prefix.word_ids)),
-        truncated=source.truncated,
+    inputs = {**source.inputs, "decoder_input_ids": list(ids)}
+    return behind(source, of_ids(tokenizer, ids, None), inputs, "\n")
+
+
+def behind(
+    text: EncodedText, more: EncodedText, inputs: Mapping[str, list[int]], between: str
+) -> EncodedText:
+    """Both texts in one, with `between` between them where there is more to see, and `inputs`."""
+    whole = f"{text.text}{between}{more.text}" if more.text.strip() else text.text
+    start = len(text.text) + len(between)
+    offsets = (*text.offsets, *(_shifted(span, start) for span in more.offsets))
+    special = (*text.special, *more.special)
+    return replace(
+        text,
+        text=whole,
+        inputs=inputs,
+        tokens=(*text.tokens, *more.tokens),
+        offsets=offsets,
+        special=special,
+        word_ids=tuple(word_ids(whole, offsets, special)),
     )
 
 
@@ -186,12 +205,14 @@ def extended(tokenizer: Any, text: EncodedText, ids: Ids, limit: int | None) -> 
     if tokenizer is None:
         return whole
     # The prompt as the user wrote it, and not as its tokens spell it.
-    rest = tokenizer.decode(
-        [*text.inputs["input_ids"], *ids],
-        skip_special_tokens=True,
-        clean_up_tokenization_spaces=False,
+    rest = rest_of(tokenizer, text.inputs["input_ids"], ids)
+    return placed(tokenizer, text.text + rest, whole.inputs["input_ids"])
+
+
+def rest_of(tokenizer: Any, known: Ids, ids: Ids) -> str:
+    """What `ids` spell behind `known` ones, which may begin with a space."""
+    whole, start = (
+        tokenizer.decode(some, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for some in ([*known, *ids], list(known))
     )
-    start = tokenizer.decode(
-        text.inputs["input_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return placed(tokenizer, text.text + rest[len(start) :], whole.inputs["input_ids"])
+    return str(whole[len(start) :])

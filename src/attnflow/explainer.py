@@ -165,7 +165,8 @@ class Explainer:
         """Explain one text, or several as a batch.
 
         Args:
-            texts: A text, or a sequence of texts.
+            texts: A text, or a chat: a list of messages, `{"role": "user", "content": "..."}` each,
+                which the tokenizer's template writes out; or a sequence of texts or chats.
             continuation: Of a language model: how the text goes on, or how many tokens the model is
                 to write (greedily). Each of these tokens is explained. An encoder-decoder writes a
                 text of its own, whose tokens follow the source's in the result.
@@ -396,6 +397,8 @@ def _placed(text: EncodedText) -> dict[str, Any]:
         "special": np.array(text.special),
         "word_ids": text.word_ids,
         "truncated": text.truncated,
+        "message_ids": text.message_ids,
+        "roles": text.roles,
     }
 
 

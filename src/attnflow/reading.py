@@ -1,4 +1,4 @@
-"""What a call gives to be explained, as the model reads it: texts, pairs of texts, token ids.
+"""What a call gives to be explained, as the model reads it: texts, pairs, chats, token ids.
 
 Whatever comes is checked here, once, and becomes an `EncodedText` for each example. Read next:
 tokens.py for how a text is placed, continuations.py for ids and for how a text goes on.
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from attnflow import models
+from attnflow.chat import Messages, encode_chat, is_chat, replied
 from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
 from attnflow.decisions import Decision, continued
 from attnflow.errors import InputError, ModelError
@@ -33,9 +34,9 @@ class Reader:
         self.limit = models.token_limit(model.config, tokenizer)
 
     def texts(
-        self, texts: str | Sequence[str], pair: str | Sequence[str] | None, truncate: bool
+        self, texts: Any, pair: str | Sequence[str] | None, truncate: bool
     ) -> list[EncodedText]:
-        """One for each text, behind which its pair stands where there is one.
+        """One for each text or chat, behind which its pair stands where there is one.
 
         Raises:
             InputError: There is no tokenizer, no text, or a text that cannot be explained.
@@ -64,13 +65,23 @@ class Reader:
             found.append(encoded)
         return found
 
-    def _encoded(self, text: str, other: str | None, truncate: bool) -> EncodedText:
-        """A text with its pair behind it, or beside it where the two are compared."""
+    def _encoded(self, text: Any, other: str | None, truncate: bool) -> EncodedText:
+        """A text with its pair behind it, or beside it where the two are compared; or a chat."""
         options: Any = {"limit": self.limit, "truncate": truncate}
+        if is_chat(text):
+            return self._chat(text, other)
         if other is None or not self.compares:
             return encode(self.tokenizer, text, other, **options)
         compared = encode(self.tokenizer, other, **options)
         return replace(encode(self.tokenizer, text, **options), compared=compared)
+
+    def _chat(self, messages: Messages, pair: str | None) -> EncodedText:
+        if pair is not None or self.task.reads == "prefix":
+            raise InputError(
+                "a chat is a text by itself, for a model of one stack: leave pair out, or give an "
+                "encoder-decoder its source as a text."
+            )
+        return encode_chat(self.tokenizer, messages, limit=self.limit, writes=self.task.writes)
 
     def ids(self, input_ids: Any, attention_mask: Any) -> list[EncodedText]:
         """One for each row of ids, without its padding.
@@ -109,12 +120,15 @@ class Reader:
         """The text as it goes on, where that begins, and its tokens."""
         start = self.begun(text)
         if isinstance(continuation, str):
-            prompt = text if self.task.reads == "last" else None
+            # A template's marks stand between a chat and its answer.
+            prompt = text if self.task.reads == "last" and not text.roles else None
             ids = ids_of(self.tokenizer, continuation, prompt)
         else:
             ids = written(self.model, start, continuation)
         if self.task.reads == "prefix":
             whole = begun(self.model, self.tokenizer, text, ids)
+        elif text.roles:
+            whole = replied(self.tokenizer, text, ids, self.limit)
         else:
             whole = extended(self.tokenizer, text, ids, self.limit)
         return whole, len(start.tokens), ids
@@ -141,7 +155,7 @@ def read(
         ModelError: Tokenizer and model do not belong together.
     """
     if input_ids is None:
-        return isinstance(texts, str), reader.texts(texts, pair, truncate)
+        return isinstance(texts, str) or is_chat(texts), reader.texts(texts, pair, truncate)
     if texts is not None:
         raise InputError("give texts or input_ids, and not both.")
     if pair is not None:
@@ -150,11 +164,11 @@ def read(
     return np.ndim(input_ids[0]) == 0, found
 
 
-def _listed(texts: str | Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
+def _listed(texts: Any) -> list[Any]:
+    if isinstance(texts, str) or is_chat(texts):
         return [texts]
     if not isinstance(texts, Iterable):
-        raise InputError(f"texts must be a text or a sequence of texts, got {texts!r:.80}.")
+        raise InputError(f"texts must be a text, a chat or a sequence of texts, got {texts!r:.80}.")
     many = list(texts)
     if not many:
         raise InputError("texts is empty: give at least one text.")

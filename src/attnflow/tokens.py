@@ -37,6 +37,8 @@ class EncodedText:
         truncated: Number of tokens cut off, at the end unless the tokenizer says otherwise.
         second: Character at which the second text of a pair begins; 0 where there is none.
         compared: The text whose embedding this one's is compared with, if any.
+        message_ids: Of a chat, index of each token's message, None for the template's; else ().
+        roles: Of a chat, who says each message.
     """
 
     text: str
@@ -48,6 +50,8 @@ class EncodedText:
     truncated: int = 0
     second: int = 0
     compared: "EncodedText | None" = None
+    message_ids: tuple[int | None, ...] = ()
+    roles: tuple[str, ...] = ()
 
 
 def encode(
@@ -93,7 +97,7 @@ def encode(
         raise InputError(
             f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
         )
-    offsets, word_ids = _placed_in_parts(encoding, parts, tokens, special)
+    offsets, words = _placed_in_parts(encoding, parts, tokens, special)
     text = "\n".join(parts)
     names = [name for name in tokenizer.model_input_names if name in encoding]
     return EncodedText(
@@ -102,7 +106,7 @@ def encode(
         tokens=tuple(tokens),
         offsets=tuple(offsets),
         special=tuple(special),
-        word_ids=tuple(word_ids),
+        word_ids=tuple(words),
         truncated=excess,
         second=0 if pair is None else len(parts[0]) + 1,
     )
@@ -112,17 +116,16 @@ def placed(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
     """Tokens that are known already, each found again in the text that they spell."""
     names = tokenizer.convert_ids_to_tokens(list(ids))
     tokens = [str(i) if name is None else name for i, name in zip(ids, names, strict=True)]
-    ordinary = {tokenizer.unk_token_id, tokenizer.mask_token_id}
-    added = set(tokenizer.all_special_ids) - ordinary
+    added = special_ids(tokenizer)
     special = [i in added for i in ids]
-    offsets = _grown(text, _offsets(None, text, tokens, special))
+    offsets = spans_in(None, text, tokens, special)
     return EncodedText(
         text=text,
         inputs={"input_ids": list(ids)},
         tokens=tuple(tokens),
         offsets=tuple(offsets),
         special=tuple(special),
-        word_ids=tuple(_word_ids(text, offsets, special)),
+        word_ids=tuple(word_ids(text, offsets, special)),
     )
 
 
@@ -151,14 +154,13 @@ def _placed_in_parts(
     known = 0
     for number, part in enumerate(parts):
         own = [i for i, of in enumerate(part_of) if of == number]
-        spans = _offsets(
+        spans = spans_in(
             None if given is None else [given[i] for i in own],
             part,
             [tokens[i] for i in own],
             [special[i] for i in own],
         )
-        spans = _grown(part, spans)
-        own_words = _word_ids(part, spans, [special[i] for i in own])
+        own_words = word_ids(part, spans, [special[i] for i in own])
         for i, (first, last), word in zip(own, spans, own_words, strict=True):
             found[i] = (first + start, last + start) if last > first else (0, 0)
             words[i] = None if word is None else word + known
@@ -180,10 +182,35 @@ def _tokenized(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
 
 def _special(tokenizer: Any, encoding: Any) -> list[bool]:
     """Tokens added by the tokenizer, or typed by hand; an unknown or a masked word is ordinary."""
-    ordinary = {tokenizer.unk_token_id, tokenizer.mask_token_id}
-    ids = set(tokenizer.all_special_ids) - ordinary
+    ids, ordinary = special_ids(tokenizer), _ordinary(tokenizer)
     pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
     return [(bool(added) and i not in ordinary) or i in ids for i, added in pairs]
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids that are special wherever they stand; an unknown or a masked word's are not."""
+    return set(tokenizer.all_special_ids) - _ordinary(tokenizer)
+
+
+def _ordinary(tokenizer: Any) -> set[int | None]:
+    return {tokenizer.unk_token_id, tokenizer.mask_token_id}
+
+
+def spans_in(
+    given: Sequence[tuple[int, int]] | None,
+    text: str,
+    tokens: Sequence[str],
+    special: Sequence[bool],
+) -> list[tuple[int, int]]:
+    """Where every token stands in the text, without white space; (0, 0) where it has no place.
+
+    Args:
+        given: What the tokenizer says of it, or None.
+        text: The text.
+        tokens: Their names.
+        special: Which tokens are not in the text.
+    """
+    return _grown(text, _offsets(given, text, tokens, special))
 
 
 def _offsets(
@@ -295,10 +322,10 @@ def _folded_with_source(text: str) -> tuple[str, list[int]]:
     return "".join(piece for piece, _ in pieces), [i for _, i in pieces]
 
 
-def _word_ids(
+def word_ids(
     text: str, offsets: Sequence[tuple[int, int]], special: Sequence[bool]
 ) -> list[int | None]:
-    """Number the words from the left; a token without a place belongs to its left neighbour."""
+    """Each token's word, counted from the left; one without a place is its left neighbour's."""
     at_character = _word_of_character(text)
     ids: list[int | None] = []
     word, covered = -1, -1
