@@ -1,4 +1,4 @@
-"""Chats through the front door: every token knows its message, and the template's are told apart."""
+"""Chats through the front door: whose message a token is in, and which are the template's."""
 
 import copy
 import json

@@ -55,16 +55,25 @@ ALLOWED = {
     "embeddings": {"errors"},
     "continuations": {"batches", "tokens", "errors"},
     "decisions": {"choices", "targets", "tasks", "tokens", "errors"},
+    "chat": {"continuations", "tokens", "errors"},
+    "spans": {"decisions", "targets", "tasks", "tokens", "errors"},
     "reading": {
-        *("continuations", "decisions", "models", "targets", "tasks", "tokens", "errors"),
+        *("chat", "continuations", "decisions", "models", "spans", "targets", "tasks", "tokens"),
+        "errors",
     },
     "asking": {
-        *("batches", "capture", "choices", "decisions", "embeddings", "targets", "tasks", "tokens"),
+        *("batches", "capture", "choices", "decisions", "embeddings", "spans", "targets", "tasks"),
+        "tokens",
+    },
+    "attention_sink": {"tasks", "tokens", "errors"},
+    "results": {
+        *("attention_sink", "capture", "decisions", "network", "readouts", "solver", "tasks"),
+        "tokens",
     },
     "explainer": {
         *("asking", "batches", "capture", "choices", "decisions", "embedded", "embeddings"),
-        *("models", "network", "readouts", "reading", "solver", "targets", "tasks", "tokens"),
-        *("attribution", "errors"),
+        *("models", "readouts", "reading", "results", "solver", "spans", "targets", "tasks"),
+        *("attention_sink", "attribution", "errors", "tokens"),
     },
     "bench": {"capture", "network", "solver"},
     "methods": {

@@ -22,7 +22,8 @@ from attnflow.errors import InputError, StorageError
 from attnflow.files import write_whole
 
 SCHEMA_VERSION = 3
-ARRAYS = ("special", "scores", "logits", "edges")
+ARRAYS = ("special", "scores", "logits", "edges", "raw_scores", "null_shares")
+OPTIONAL = ("edges", "raw_scores", "null_shares")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class Attribution:
         message_ids: Of a chat, for each token the index of its message, or None for a token of the
             template's; empty where the text is no chat.
         roles: Of a chat, the role of each message, that of a continuation last; else empty.
+        attention_sink: What became of the first token that a decoder reads: "keep", "exclude" or
+            "apart".
+        raw_scores: `(t,)` float64, the scores with the first token, where it was excluded.
+        null_shares: `(t,)` float64, sum 1: what the paths of a causal network alone would give each
+            token (`attention_sink.path_null`), special ones too; None of other models.
     """
 
     text: str
@@ -127,6 +133,9 @@ class Attribution:
     span: tuple[int, int] | None = None
     message_ids: tuple[int | None, ...] = ()
     roles: tuple[str, ...] = ()
+    attention_sink: str = "keep"
+    raw_scores: NDArray[np.float64] | None = None
+    null_shares: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -225,7 +234,8 @@ class Attribution:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the edge flows, as plain Python values ready for `json.dumps`."""
         record = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "edges"}
-        record |= {name: getattr(self, name).tolist() for name in ("special", "scores", "logits")}
+        given = [n for n in ARRAYS if n != "edges" and getattr(self, n) is not None]
+        record |= {name: getattr(self, name).tolist() for name in given}
         record["certificate"] = asdict(self.certificate)
         derived = {
             "label": self.label,
@@ -311,7 +321,8 @@ def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Att
     for name in ("tokens", "word_ids", "labels", "message_ids", "roles"):
         if name in record:  # schemas 1 and 2 have no chats
             values[name] = tuple(record[name])
-    values |= {name: arrays[f"{index}.{name}"] for name in ARRAYS if name != "edges"}
+    values |= {name: arrays[f"{index}.{name}"] for name in ARRAYS if name not in OPTIONAL}
+    values |= {name: arrays.get(f"{index}.{name}") for name in OPTIONAL}
     if values.get("span") is not None:
         values["span"] = tuple(values["span"])
-    return Attribution(**values, edges=arrays.get(f"{index}.edges"))
+    return Attribution(**values)

@@ -100,6 +100,22 @@ def continued(start: int, ids: Sequence[int]) -> list[Decision]:
     return [Decision(start + i - 1, token) for i, token in enumerate(ids)]
 
 
+def check_writes(task: Task, asked: str, **options: Any) -> None:
+    """The model writes, and nothing else is asked for than what is written.
+
+    Raises:
+        InputError: It does not, or something is.
+    """
+    if not task.writes:
+        raise InputError(f"{asked} is for models that write; this one is for {task.name}.")
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(
+            f"{given[0]} and {asked} exclude each other: a {asked}'s own tokens are what is "
+            "explained."
+        )
+
+
 def check_contrast(decision: Decision, predicted: int, against: Any) -> None:
     """The explained class is not the one that it is contrasted with.
 

@@ -12,23 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from attnflow import batches, models, readouts, spans
+from attnflow import batches, models, readouts, results, spans
 from attnflow.asking import Asker
+from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
 from attnflow.capture import TENSORS as PASSES
 from attnflow.capture import Capture
 from attnflow.choices import Answers, Choices, Classes, Vocabulary, similarities
-from attnflow.decisions import Decision, check_contrast, decisions
+from attnflow.decisions import Decision, check_contrast, check_writes, decisions
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
 from attnflow.errors import InputError, UnsolvedError
-from attnflow.network import LayeredNetwork, layered_network
 from attnflow.reading import Reader, read
-from attnflow.solver import Flow, maximum_flow
 from attnflow.targets import Target, Value
 from attnflow.tasks import Task, explained_task
 from attnflow.tokens import EncodedText
@@ -49,6 +46,7 @@ class Options(TypedDict, total=False):
     mu: float | None
     edges: bool
     span: spans.Span | Sequence[spans.Span] | None
+    attention_sink: str
     truncate: bool
     batch_size: int
     keep_unsolved: bool
@@ -152,6 +150,7 @@ class Explainer:
         against: Target | Sequence[Target] = None,
         position: int | Sequence[int] | None = None,
         span: spans.Span | Sequence[spans.Span] | None = None,
+        attention_sink: str = "keep",
         tensor: str = "bcf",
         readout: str = "input",
         gap: float = 1e-2,
@@ -187,6 +186,9 @@ class Explainer:
                 the last; tokens behind the position get exactly 0. A masked one fills the mask.
             span: Of a language model: explain tokens `start` to `stop` of the result, half-open, at
                 once, by the sum of their numbers; True is the whole continuation.
+            attention_sink: Of a language model, what becomes of the first token that its decoder
+                reads: "keep" it like any other, "exclude" it (no flow may end there; the result
+                has the scores with it in `raw_scores`), or "apart": a score, and no rank.
             tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
                 (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
@@ -212,6 +214,7 @@ class Explainer:
         """
         check_options(tensor, readout, batch_size)
         task = explained_task(self.model)
+        check_policy(attention_sink, task)
         choosing = self._choosing(task, target)
         compares = task.chooses == "nothing" and not callable(target)
         reader = Reader(self.model, self.tokenizer, task, compares=compares)
@@ -233,7 +236,7 @@ class Explainer:
             against=against,
             position=position,
         )
-        results: dict[int, Attribution] = {}
+        found: dict[int, Attribution] = {}
         # A classifier that is a decoder and knows no padding cannot tell where a padded text ends,
         # and a function of the reader's might read there.
         padded = task.reads != "text" or self.model.config.pad_token_id is not None
@@ -245,22 +248,25 @@ class Explainer:
             captured = asker([text for text, _ in some], [decision for _, decision in some])
             for (_, decision), predicted in zip(some, captured.target.tolist(), strict=True):
                 check_contrast(decision, predicted, against)
-            flow = maximum_flow(_network(captured), gap=gap, mu=mu)
+            firsts = [first_token(task, text) for text, _ in some]
+            excluded = firsts if attention_sink == "exclude" else None
+            flow, raw = results.flows(captured, excluded, gap=gap, mu=mu)
             for row, i in enumerate(group):
-                results[i] = Attribution(
+                found[i] = Attribution(
                     **self._told(task, choosing(rows[i][0]), captured, row, rows[i][1]),
-                    **_placed(rows[i][0]),
-                    **_flowed(flow, row, captured.mask[row], readout, edges),
+                    **results.placed(rows[i][0], task, attention_sink),
+                    **results.flowed(flow, raw, row, captured.mask[row], readout, edges),
+                    null_shares=results.null(task, rows[i][1], captured, row, tensor),
                     tensor=tensor,
                 )
             if progress is not None:
                 progress(len(group))
-        ordered = [results[i] for i in range(len(rows))]
+        ordered = [found[i] for i in range(len(rows))]
         if not keep_unsolved:
             _raise_unsolved(ordered)
         listed = continuation is not None and span is None
-        found = _split(ordered, counts) if listed else ordered
-        return found[0] if alone else found
+        each = _split(ordered, counts) if listed else ordered
+        return each[0] if alone else each
 
     def _rows(
         self,
@@ -273,14 +279,14 @@ class Explainer:
     ) -> tuple[list[tuple[EncodedText, Decision]], list[int]]:
         """Every decision with its text, and how many of them each example has."""
         if span is not None:
-            _check_writes(reader.task, "span", **options)
+            check_writes(reader.task, "span", **options)
             pairs = zip(texts, spans.spans_of(span, len(texts)), strict=True)
             return [reader.spanned(text, continuation, one) for text, one in pairs], []
         if continuation is None:
             begun = [reader.begun(text) for text in texts]
             wanted = decisions(reader.task, choosing, begun, self.tokenizer, **options)
             return list(zip(begun, wanted, strict=True)), [1] * len(begun)
-        _check_writes(reader.task, "continuation", **options)
+        check_writes(reader.task, "continuation", **options)
         parts = [reader.continued(text, continuation) for text in texts]
         return [row for part in parts for row in part], [len(part) for part in parts]
 
@@ -371,53 +377,7 @@ def _name(target: Callable[..., Any]) -> str:
     return "target" if name == "<lambda>" else name
 
 
-def _check_writes(task: Task, asked: str, **options: Any) -> None:
-    if not task.writes:
-        raise InputError(f"{asked} is for models that write; this one is for {task.name}.")
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise InputError(
-            f"{given[0]} and {asked} exclude each other: a {asked}'s own tokens are what is "
-            "explained."
-        )
-
-
 def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[list[Attribution]]:
     """Runs of so many."""
     rest = iter(ordered)
     return [[next(rest) for _ in range(count)] for count in counts]
-
-
-def _placed(text: EncodedText) -> dict[str, Any]:
-    """What a result says of the text."""
-    return {
-        "text": text.text,
-        "tokens": text.tokens,
-        "offsets": text.offsets,
-        "special": np.array(text.special),
-        "word_ids": text.word_ids,
-        "truncated": text.truncated,
-        "message_ids": text.message_ids,
-        "roles": text.roles,
-    }
-
-
-def _flowed(
-    flow: Flow[Tensor], row: int, mask: Tensor, readout: str, edges: bool
-) -> dict[str, Any]:
-    """What a result says of the flow, through the tokens of `mask`, `(t,)` bool."""
-    real = mask.nonzero()[:, 0].to(flow.sink.device)
-    return {
-        "scores": readouts.scores(flow, row, readout)[real.cpu().numpy()],
-        "readout": readout,
-        "certificate": readouts.certificate(flow, row),
-        "edges": readouts.array(flow.edges[row][:, real][:, :, real]) if edges else None,
-    }
-
-
-def _network(captured: Capture) -> LayeredNetwork:
-    """All tokens may be sinks: where nothing can flow the capacities say so."""
-    # The solver needs float64, which Apple's devices do not have.
-    place = "cpu" if captured.mask.device.type == "mps" else captured.mask.device
-    mask = captured.mask.to(place)
-    return layered_network(captured.capacities.to(place), captured.sources.to(place), mask)

@@ -1,0 +1,77 @@
+"""The first token of a text that a decoder reads: how much falls to it, and what to make of that.
+
+Trained decoders rest their attention on the first token where there is nothing to attend to (the
+attention sink of Xiao et al. 2024), and in a causal network more paths lead to early tokens than to
+late ones: C(p - j + L - 1, L - 1) from position p down L layers to token j. So its score may say
+less than that of another token. A policy says what a result does about it:
+
+    keep      it is a token like any other
+    exclude   no flow may end at it: what would have ended there goes elsewhere, or is not there
+    apart     it has its score, and like a special token no rank and no share
+
+`path_null` is what the paths alone would give, to compare with. Read next: results.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.errors import InputError
+from attnflow.tasks import Task
+from attnflow.tokens import EncodedText
+
+POLICIES = ("keep", "exclude", "apart")
+RESIDUAL = 0.5  # of a layer, as Abnar & Zuidema (2020) take it
+
+
+def check_policy(policy: str, task: Task) -> None:
+    """There is such a policy, and the model has a first token that it reads.
+
+    Raises:
+        InputError: There is none, or it has none.
+    """
+    if policy not in POLICIES:
+        raise InputError(f"attention_sink must be one of {', '.join(POLICIES)}, got {policy!r}.")
+    if policy != "keep" and not task.writes:
+        raise InputError(
+            f"attention_sink {policy!r} is for models that read from the left and write; this one "
+            f"is for {task.name}."
+        )
+
+
+def first_token(task: Task, text: EncodedText) -> int:
+    """Index of the first token that the decoder reads, behind an encoder's source."""
+    return len(text.inputs["input_ids"]) if task.reads == "prefix" else 0
+
+
+def set_apart(text: EncodedText, index: int) -> EncodedText:
+    """The text with one more token that is not ranked."""
+    special, words = list(text.special), list(text.word_ids)
+    special[index], words[index] = True, None
+    return replace(text, special=tuple(special), word_ids=tuple(words))
+
+
+def path_null(
+    t: int, layers: int, position: int | Sequence[int], *, residual: float = RESIDUAL
+) -> NDArray[np.float64]:
+    """`(t,)` shares, summing to 1, of the flow of a uniform causal network: what paths alone give.
+
+    In it every token attends to itself and all before it alike, and carries its own residual
+    stream. What it can carry is what arrives, so that its one maximum flow fills every edge.
+
+    Args:
+        t: Tokens.
+        layers: Layers of the network.
+        position: The node of the top row where the flow begins, or several alike.
+        residual: Part of each layer that stays with its token, inside [0, 1].
+    """
+    rows = np.arange(t)
+    uniform = np.tril(np.ones((t, t))) / (rows + 1)[:, None]
+    layer = residual * np.eye(t) + (1 - residual) * uniform
+    positions = np.atleast_1d(position)
+    shares = np.bincount(positions, minlength=t) / len(positions)
+    for _ in range(layers):
+        shares = shares @ layer
+    return shares

@@ -1,0 +1,93 @@
+"""From captures to flows, and from texts and flows to what an attribution says of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from attnflow import readouts
+from attnflow.attention_sink import RESIDUAL, first_token, path_null, set_apart
+from attnflow.capture import Capture
+from attnflow.decisions import Decision
+from attnflow.network import LayeredNetwork, layered_network
+from attnflow.solver import Flow, maximum_flow
+from attnflow.tasks import Task
+from attnflow.tokens import EncodedText
+
+
+def flows(
+    captured: Capture,
+    excluded: Sequence[int] | None = None,
+    *,
+    gap: float,
+    mu: float | None,
+) -> tuple[Flow[Tensor], Flow[Tensor]]:
+    """The flows that scores are read from, and those of the whole networks.
+
+    Args:
+        captured: A network for each text.
+        excluded: Of each text the token where no flow may end; None: both flows are the same.
+        gap: As for `maximum_flow`.
+        mu: As for `maximum_flow`.
+    """
+    network = _network(captured)
+    raw = maximum_flow(network, gap=gap, mu=mu)
+    if excluded is None:
+        return raw, raw
+    sinks = network.sinks.clone()
+    for row, token in enumerate(excluded):
+        sinks[row, captured.mask[row].nonzero()[token, 0]] = False
+    return maximum_flow(replace(network, sinks=sinks), gap=gap, mu=mu), raw
+
+
+def _network(captured: Capture) -> LayeredNetwork:
+    """All tokens may be sinks: where nothing can flow the capacities say so."""
+    # The solver needs float64, which Apple's devices do not have.
+    place = "cpu" if captured.mask.device.type == "mps" else captured.mask.device
+    mask = captured.mask.to(place)
+    return layered_network(captured.capacities.to(place), captured.sources.to(place), mask)
+
+
+def placed(text: EncodedText, task: Task, policy: str) -> dict[str, Any]:
+    """What a result says of the text."""
+    if policy == "apart":
+        text = set_apart(text, first_token(task, text))
+    return {
+        "text": text.text,
+        "tokens": text.tokens,
+        "offsets": text.offsets,
+        "special": np.array(text.special),
+        "word_ids": text.word_ids,
+        "truncated": text.truncated,
+        "message_ids": text.message_ids,
+        "roles": text.roles,
+        "attention_sink": policy,
+    }
+
+
+def flowed(
+    flow: Flow[Tensor], raw: Flow[Tensor], row: int, mask: Tensor, readout: str, edges: bool
+) -> dict[str, Any]:
+    """What a result says of the flow, through the tokens of `mask`, `(t,)` bool."""
+    real = mask.nonzero()[:, 0].to(flow.sink.device)
+    own = real.cpu().numpy()
+    return {
+        "scores": readouts.scores(flow, row, readout)[own],
+        "raw_scores": None if raw is flow else readouts.scores(raw, row, readout)[own],
+        "readout": readout,
+        "certificate": readouts.certificate(flow, row),
+        "edges": readouts.array(flow.edges[row][:, real][:, :, real]) if edges else None,
+    }
+
+
+def null(task: Task, decision: Decision, captured: Capture, row: int, tensor: str) -> Any:
+    """`(t,)` shares that the paths of a causal network alone would give; None of other models."""
+    if task.reads != "last" or decision.position is None:
+        return None
+    layers, t = captured.capacities.shape[1], int(captured.mask[row].sum())
+    read = [decision.position + i for i in range(max(len(decision.tokens), 1))]
+    # The paper's tensors have no residual edges.
+    residual = RESIDUAL if tensor in ("cf", "bcf") else 0.0
+    return path_null(t, layers, read, residual=residual)
