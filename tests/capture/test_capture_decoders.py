@@ -25,8 +25,8 @@ def conservation_error(got, value):
     return float(worst / got.signed.abs().max())
 
 
-def test_conserved_at_every_node_without_biases(decoder, batch, decoder_family):
-    model = decoder(decoder_family, biases=False, dtype=torch.float64)
+def test_conserved_at_every_node_without_biases(build, batch, decoder_family):
+    model = build(decoder_family, biases=False, dtype=torch.float64)
     got = asked(model, batch())
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     # RMS norms of transformers compute in float32, also in a float64 model.
@@ -35,8 +35,8 @@ def test_conserved_at_every_node_without_biases(decoder, batch, decoder_family):
 
 
 @pytest.mark.parametrize("tensor", ["gf", "agf"])
-def test_equals_eager_weights_with_autograd(decoder, eager, batch, decoder_family, tensor):
-    model, inputs = decoder(decoder_family), batch()
+def test_equals_eager_weights_with_autograd(build, eager, batch, decoder_family, tensor):
+    model, inputs = build(decoder_family), batch()
     got = asked(model, inputs, tensor=tensor)
     output = eager(model)(**inputs, output_attentions=True)
     value = logit(logits_at(AT)(output), TOKENS).sum()
@@ -49,8 +49,8 @@ def test_equals_eager_weights_with_autograd(decoder, eager, batch, decoder_famil
 
 
 @pytest.mark.parametrize("tensor", ["gf", "agf", "cf"])
-def test_nothing_after_the_position(decoder, batch, decoder_family, tensor):
-    got = asked(decoder(decoder_family), batch(), tensor=tensor)
+def test_nothing_after_the_position(build, batch, decoder_family, tensor):
+    got = asked(build(decoder_family), batch(), tensor=tensor)
     later = torch.arange(9)[None] > AT[:, None]
     assert got.capacities.sum((1, 2))[later].abs().max() == 0
     assert got.capacities.sum((1, 3))[later].abs().max() == 0
@@ -58,8 +58,8 @@ def test_nothing_after_the_position(decoder, batch, decoder_family, tensor):
     assert got.sources.nonzero()[:, 1].tolist() == AT.tolist()
 
 
-def test_alone_as_in_a_batch(decoder, batch, decoder_family):
-    model, inputs = decoder(decoder_family), batch()
+def test_alone_as_in_a_batch(build, batch, decoder_family):
+    model, inputs = build(decoder_family), batch()
     together = asked(model, inputs)
     for row, t in enumerate((9, 6, 2)):
         alone = {name: x[row : row + 1, :t] for name, x in inputs.items()}
@@ -68,8 +68,8 @@ def test_alone_as_in_a_batch(decoder, batch, decoder_family):
         assert (together.capacities[row, :, :t, :t] - one.capacities[0]).abs().max() < 2e-5 * scale
 
 
-def test_a_prefix_is_all_that_counts(decoder, batch, decoder_family):
-    model, inputs = decoder(decoder_family), batch(lengths=(9,))
+def test_a_prefix_is_all_that_counts(build, batch, decoder_family):
+    model, inputs = build(decoder_family), batch(lengths=(9,))
     at, token = torch.tensor([5]), torch.tensor([5])
     whole = asked(model, inputs, at, token)
     prefix = asked(model, {name: x[:, :6] for name, x in inputs.items()}, at, token)
@@ -78,14 +78,14 @@ def test_a_prefix_is_all_that_counts(decoder, batch, decoder_family):
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_the_back_end_of_loading_makes_no_difference(decoder, batch, attention):
-    one = asked(decoder("mistral", attention=attention), batch())
-    other = asked(decoder("mistral"), batch())
+def test_the_back_end_of_loading_makes_no_difference(build, batch, attention):
+    one = asked(build("mistral", attention=attention), batch())
+    other = asked(build("mistral"), batch())
     assert torch.equal(one.capacities, other.capacities)
 
 
-def test_several_numbers_of_one_forward_pass(decoder, batch):
-    model, inputs = decoder("llama"), batch(lengths=(9,))
+def test_several_numbers_of_one_forward_pass(build, batch):
+    model, inputs = build("llama"), batch(lengths=(9,))
     passes = []
     model.model.register_forward_hook(lambda *_: passes.append(1))
     wanted = [
@@ -99,8 +99,8 @@ def test_several_numbers_of_one_forward_pass(decoder, batch):
         assert torch.equal(got.capacities, alone.capacities)
 
 
-def test_why_this_token_and_not_that(decoder, batch):
-    model, inputs = decoder("gpt2", biases=False, dtype=torch.float64), batch()
+def test_why_this_token_and_not_that(build, batch):
+    model, inputs = build("gpt2", biases=False, dtype=torch.float64), batch()
     others = torch.tensor([9, -1, 3])
     got = asked(model, inputs, explained=versus(others, contrast))
     by_hand = logit(got.logits, TOKENS) - logit(got.logits, others.clamp(min=0))
@@ -111,21 +111,21 @@ def test_why_this_token_and_not_that(decoder, batch):
     torch.testing.assert_close(layers[rows], by_hand[rows, None].expand(-1, 3))
 
 
-def test_the_predicted_token(decoder, batch):
-    model, inputs = decoder("qwen3"), batch()
+def test_the_predicted_token(build, batch):
+    model, inputs = build("qwen3"), batch()
     got = asked(model, inputs, target=torch.tensor([5, -1, -1]))
     best = got.logits.argmax(1)
     assert got.target.tolist() == [5, best[1], best[2]]
 
 
-def test_positions_outside(decoder, batch):
-    model, inputs = decoder("llama"), batch()
+def test_positions_outside(build, batch):
+    model, inputs = build("llama"), batch()
     with pytest.raises(InputError, match=r"in 0\.\.8"):
         capture(model, inputs, TOKENS, read=logits_at(AT), position=torch.tensor([0, 0, 9]))
     with pytest.raises(InputError, match="not at padding"):
         asked(model, inputs, torch.tensor([8, 4, 4]))
 
 
-def test_logits_of_a_language_model_need_a_position(decoder, batch):
+def test_logits_of_a_language_model_need_a_position(build, batch):
     with pytest.raises(ModelError, match="targets.logits_at for a language model"):
-        capture(decoder("llama"), batch(), TOKENS)
+        capture(build("llama"), batch(), TOKENS)

@@ -235,9 +235,9 @@ def test_parameters_stay_out_of_the_graph(build, batch):
     assert seen and not any(seen)
 
 
-def test_an_encoder_decoder_needs_what_was_written(batch, two_stacks):
+def test_an_encoder_decoder_needs_what_was_written(batch, build):
     with pytest.raises(InputError, match="must hold 'decoder_input_ids'"):
-        capture(two_stacks("bart"), batch(), tensor="agf")
+        capture(build("bart"), batch(), tensor="agf")
 
 
 def test_conservative_tensor_is_refused_where_it_would_not_be_one(build, batch):

@@ -24,9 +24,9 @@ def pixels(model, count=2):
     return {"pixel_values": values.to(next(model.parameters()).dtype)}
 
 
-def test_conserved_at_every_node_without_biases(vision, vision_family):
+def test_conserved_at_every_node_without_biases(build, vision_family):
     # Patches are embedded, and positions added, before the first layer: nothing is lost above.
-    model = vision(vision_family, biases=False, dtype=torch.float64)
+    model = build(vision_family, biases=False, dtype=torch.float64)
     got = capture(model, pixels(model), TARGET, read=read)
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     value = got.logits.gather(1, TARGET[:, None])
@@ -38,8 +38,8 @@ def test_conserved_at_every_node_without_biases(vision, vision_family):
 
 
 @pytest.mark.parametrize("tensor", ["gf", "agf"])
-def test_equals_eager_weights_with_autograd(vision, eager, vision_family, tensor):
-    model = vision(vision_family, dtype=torch.float64)
+def test_equals_eager_weights_with_autograd(build, eager, vision_family, tensor):
+    model = build(vision_family, dtype=torch.float64)
     inputs = pixels(model)
     got = capture(model, inputs, TARGET, tensor=tensor, read=read)
     output = eager(model)(**inputs, output_attentions=True)
@@ -51,8 +51,8 @@ def test_equals_eager_weights_with_autograd(vision, eager, vision_family, tensor
         assert (got.capacities[:, layer] - wanted).abs().max() < 1e-5 * wanted.max()
 
 
-def test_an_image_alone_and_in_a_batch(vision, vision_family):
-    model = vision(vision_family)
+def test_an_image_alone_and_in_a_batch(build, vision_family):
+    model = build(vision_family)
     inputs = pixels(model)
     together = capture(model, inputs, TARGET, read=read)
     alone = capture(model, {"pixel_values": inputs["pixel_values"][1:]}, TARGET[1:], read=read)
@@ -60,8 +60,8 @@ def test_an_image_alone_and_in_a_batch(vision, vision_family):
     assert error < 2e-5 * alone.capacities.max()
 
 
-def test_stages_grey_out_whole_patches(vision, vision_family):
-    model, seen = vision(vision_family), []
+def test_stages_grey_out_whole_patches(build, vision_family):
+    model, seen = build(vision_family), []
     inputs = pixels(model)
     model.register_forward_pre_hook(
         lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
@@ -78,8 +78,8 @@ def test_stages_grey_out_whole_patches(vision, vision_family):
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
-def test_a_patch_that_is_neutral_already_stays(vision):
-    model, seen = vision("vit"), []
+def test_a_patch_that_is_neutral_already_stays(build):
+    model, seen = build("vit"), []
     inputs = pixels(model, 1)
     inputs["pixel_values"][:, :, :, :4] = 0  # the left half
     model.register_forward_pre_hook(
@@ -89,8 +89,8 @@ def test_a_patch_that_is_neutral_already_stays(vision):
     assert (seen[0] != seen[1]).any(1)[0].sum() == 3 * 4, "half of the six that are there"
 
 
-def test_images_of_another_shape(vision):
-    model = vision("vit")
+def test_images_of_another_shape(build):
+    model = build("vit")
     with pytest.raises(InputError, match=r"'pixel_values'.*\(batch, channels, height, width\)"):
         capture(model, {"pixel_values": torch.zeros(3, 6, 8)})
     inputs = pixels(model)

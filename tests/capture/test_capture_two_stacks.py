@@ -38,8 +38,8 @@ def rounding(family):
     return 1e-11 if family in ("bart", "marian") else 1e-6  # T5's norm computes in float32
 
 
-def test_conserved_at_every_node_without_biases(two_stacks, two_stack_family):
-    model = two_stacks(two_stack_family, biases=False, dtype=torch.float64)
+def test_conserved_at_every_node_without_biases(build, two_stack_family):
+    model = build(two_stack_family, biases=False, dtype=torch.float64)
     got = asked(model, inputs_of())
     assert got.signed.shape == (2, 2 + 2 * 3, SOURCE + PREFIX, SOURCE + PREFIX)
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
@@ -52,8 +52,8 @@ def test_conserved_at_every_node_without_biases(two_stacks, two_stack_family):
 
 
 @pytest.mark.parametrize("tensor", ["gf", "agf"])
-def test_equals_eager_weights_with_autograd(two_stacks, eager, two_stack_family, tensor):
-    model, inputs = two_stacks(two_stack_family, dtype=torch.float64), inputs_of()
+def test_equals_eager_weights_with_autograd(build, eager, two_stack_family, tensor):
+    model, inputs = build(two_stack_family, dtype=torch.float64), inputs_of()
     got = asked(model, inputs, tensor=tensor)
     output = eager(model)(**inputs, output_attentions=True)
     decoder = zip(output.decoder_attentions, output.cross_attentions, strict=True)
@@ -72,8 +72,8 @@ def test_equals_eager_weights_with_autograd(two_stacks, eager, two_stack_family,
 
 
 @pytest.mark.parametrize("tensor", ["agf", "cf"])
-def test_alone_as_in_a_batch(two_stacks, two_stack_family, tensor):
-    model, inputs = two_stacks(two_stack_family), inputs_of()
+def test_alone_as_in_a_batch(build, two_stack_family, tensor):
+    model, inputs = build(two_stack_family), inputs_of()
     together = asked(model, inputs, tensor=tensor)
     alone = {
         name: x[1:, : 5 if name in ("input_ids", "attention_mask") else 3]
@@ -86,8 +86,8 @@ def test_alone_as_in_a_batch(two_stacks, two_stack_family, tensor):
     assert together.capacities[1].sum((0, 1))[[5, 6, SOURCE + 3]].abs().max() == 0
 
 
-def test_what_is_carried_does_not_bind(two_stacks):
-    got = asked(two_stacks("t5"), inputs_of())
+def test_what_is_carried_does_not_bind(build):
+    got = asked(build("t5"), inputs_of())
     network = layered_network(got.capacities, got.sources, got.mask)
     flow = maximum_flow(network, gap=1e-5)
     wider = got.capacities.clone()
@@ -113,8 +113,8 @@ def test_carried_by_hand():
     assert even[0, 0].tolist() == [[0.75, 0], [0, 0.25]]
 
 
-def test_stages_remove_from_both_sides(two_stacks):
-    model, inputs = two_stacks("bart"), inputs_of()
+def test_stages_remove_from_both_sides(build):
+    model, inputs = build("bart"), inputs_of()
     neutral = torch.cat([inputs["input_ids"], inputs["decoder_input_ids"]], 1).clone()
     neutral[:, 1:SOURCE] = 3
     neutral[:, SOURCE + 1 :] = 3

@@ -1,0 +1,173 @@
+"""A tiny random model of every family: one table, which the tests and `attnflow models` go through.
+
+An entry says what a family is called, its kind, and the settings that its config needs beside the
+kind's own. A family in two forms has two entries. No hub is needed.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+
+TOKENS = dict(vocab_size=40, max_position_embeddings=32, pad_token_id=0)
+ENDS = dict(bos_token_id=1, eos_token_id=2)
+SIZES = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=4, intermediate_size=24)
+T5_SIZES = dict(d_model=16, d_kv=4, d_ff=24, num_heads=4, num_layers=2, num_decoder_layers=3)
+BART_SIZES = dict(
+    d_model=16,
+    encoder_layers=2,
+    decoder_layers=3,
+    encoder_attention_heads=4,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=24,
+    decoder_ffn_dim=24,
+)
+WRITER = dict(TOKENS, **ENDS, decoder_start_token_id=1, forced_eos_token_id=None)
+KINDS: dict[str, dict[str, Any]] = {
+    "encoder": SIZES | TOKENS | dict(num_labels=3),
+    "decoder": SIZES | TOKENS | dict(num_labels=3),
+    "encoder-decoder": WRITER,
+    "vision": SIZES | dict(num_labels=3, image_size=8, patch_size=2, num_channels=3),
+}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One entry of the table.
+
+    name      as users know the family
+    kind      one of KINDS
+    prefix    of the family's classes in transformers
+    settings  of its config, beside the kind's
+    head      of the model's class, behind the prefix, where it is not the kind's
+    relative  whether it has no positions but those between two tokens
+    """
+
+    name: str
+    kind: str
+    prefix: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    head: str = ""
+
+
+HEADS = {
+    "encoder": "ForSequenceClassification",
+    "decoder": "ForCausalLM",
+    "encoder-decoder": "ForConditionalGeneration",
+    "vision": "ForImageClassification",
+}
+_LOCAL = dict(  # two of three layers see one token to either side
+    ENDS,
+    global_attn_every_n_layers=3,
+    local_attention=2,
+    cls_token_id=1,
+    sep_token_id=2,
+    reference_compile=False,
+)
+_RELATIVE = dict(
+    relative_attention=True,
+    position_biased_input=False,
+    pos_att_type=["p2c", "c2p"],
+    position_buckets=4,
+    norm_rel_ebd="layer_norm",
+    share_att_key=True,
+    type_vocab_size=0,
+)
+_GROUPED = dict(ENDS, num_key_value_heads=2)
+_GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
+_WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3)
+_T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
+_GATED = dict(_T5, feed_forward_proj="gated-gelu")
+
+TINY: dict[str, Tiny] = {
+    "albert": Tiny("ALBERT", "encoder", "Albert", dict(embedding_size=8, hidden_act="gelu_new")),
+    "bert": Tiny("BERT", "encoder", "Bert"),
+    "camembert": Tiny("CamemBERT", "encoder", "Camembert", ENDS),
+    "deberta-v2": Tiny("DeBERTa-v2, DeBERTa-v3", "encoder", "DebertaV2", _RELATIVE),
+    "distilbert": Tiny("DistilBERT", "encoder", "DistilBert"),
+    "electra": Tiny("ELECTRA", "encoder", "Electra", dict(embedding_size=8)),
+    "modernbert": Tiny("ModernBERT", "encoder", "ModernBert", _LOCAL),
+    "roberta": Tiny("RoBERTa", "encoder", "Roberta"),
+    "xlm-roberta": Tiny("XLM-RoBERTa", "encoder", "XLMRoberta", ENDS),
+    "gemma2": Tiny("Gemma 2", "decoder", "Gemma2", _GEMMA),
+    "gemma3_text": Tiny("Gemma 3", "decoder", "Gemma3", _GEMMA),
+    "gpt2": Tiny("GPT-2", "decoder", "GPT2", ENDS, head="LMHeadModel"),
+    "gpt_neox": Tiny("GPT-NeoX, Pythia", "decoder", "GPTNeoX"),
+    "gpt_neox sequential": Tiny(
+        "GPT-NeoX, Pythia", "decoder", "GPTNeoX", dict(use_parallel_residual=False)
+    ),
+    "llama": Tiny("Llama", "decoder", "Llama", _GROUPED),
+    "mistral": Tiny("Mistral", "decoder", "Mistral", dict(_GROUPED, sliding_window=3)),
+    "opt": Tiny("OPT", "decoder", "OPT", dict(ENDS, ffn_dim=24, word_embed_proj_dim=16)),
+    "phi": Tiny("Phi", "decoder", "Phi", _GROUPED),
+    "phi3": Tiny("Phi-3", "decoder", "Phi3", _GROUPED),
+    "qwen2": Tiny("Qwen 2", "decoder", "Qwen2", _WINDOW),
+    "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
+    "bart": Tiny("BART", "encoder-decoder", "Bart", BART_SIZES),
+    "marian": Tiny("Marian", "encoder-decoder", "Marian", BART_SIZES, head="MTModel"),
+    "t5": Tiny("T5", "encoder-decoder", "T5", _T5),
+    "t5 gated": Tiny("T5", "encoder-decoder", "T5", _GATED),
+    "clip_vision_model": Tiny(
+        "CLIP, image tower", "vision", "CLIPVision", dict(projection_dim=3),
+        head="ModelWithProjection",
+    ),  # fmt: skip
+    "deit": Tiny("DeiT", "vision", "DeiT", dict(image_size=(6, 8))),
+    "dinov2": Tiny("DINOv2", "vision", "Dinov2", dict(mlp_ratio=2)),
+    "dinov2 swiglu": Tiny("DINOv2", "vision", "Dinov2", dict(use_swiglu_ffn=True)),
+    "vit": Tiny("ViT", "vision", "ViT", dict(image_size=(6, 8))),
+}
+ENCODERS, DECODERS, TWO_STACKS, VISION = (
+    [name for name, tiny in TINY.items() if tiny.kind == kind] for kind in KINDS
+)
+
+# What some configs call the sizes, where they know no other name.
+_OWN_NAMES = {
+    "DistilBert": {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    },
+}
+_CONFIGS = {"Gemma3": "Gemma3Text"}  # whose bare name is a model of texts and images
+
+
+def build(
+    family="bert", *, head=None, biases=True, dtype=torch.float32, attention=None, **options
+):
+    """A random model in evaluation mode; norms and biases are random too.
+
+    `family` is a name in TINY, or the prefix of another encoder's classes.
+    """
+    torch.manual_seed(7)
+    tiny = TINY.get(family) or Tiny(family, "encoder", family)
+    settings = {**KINDS[tiny.kind], **tiny.settings, **options}
+    own = _OWN_NAMES.get(tiny.prefix, {})
+    settings = {own.get(key, key): value for key, value in settings.items()}
+    config = getattr(transformers, f"{_CONFIGS.get(tiny.prefix, tiny.prefix)}Config")(**settings)
+    if attention is not None:
+        config._attn_implementation = attention
+    name = tiny.prefix + (head or tiny.head or HEADS[tiny.kind])
+    return randomised(getattr(transformers, name)(config), biases).to(dtype).eval()
+
+
+def randomised(model, biases=True):
+    """The model with weights at random, norms and biases too."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") and "relative" not in name:
+                parameter.normal_(std=0.3 if biases else 0.0)
+            elif parameter.ndim == 1:
+                parameter.normal_(mean=1.0, std=0.2)
+            else:
+                parameter.normal_(std=0.35)
+    return model
+
+
+def eager_twin(model):
+    """The same weights with attention weights in the open."""
+    twin = copy.deepcopy(model)
+    twin.set_attn_implementation("eager")
+    return twin
