@@ -35,6 +35,7 @@ from attnflow.capture.checks import (
     check_tensor,
 )
 from attnflow.capture.layers import carrying, placed, placed_nodes, stacks
+from attnflow.capture.positions import in_front, positioned
 from attnflow.capture.run import Run
 from attnflow.errors import ModelError
 from attnflow.targets import Explained, Reading, class_logits, logit
@@ -118,9 +119,10 @@ def capture(
         model: A transformers model in evaluation mode and full precision, on one device. With a
             single label, logit 0 is explained.
         inputs: What the tokenizer or image processor returned, padded on either side as long as the
-            model does not read its decision there; moved to the model's device. May hold
-            `inputs_embeds` or `pixel_values` instead of `input_ids`; an encoder-decoder needs
-            `decoder_input_ids` beside them. Without an attention mask every token counts as real.
+            model does not read its decision there; moved to the model's device. Where padding
+            stands in front, `position_ids` are added that count from each text's first token.
+            May hold `inputs_embeds` or `pixel_values` instead of `input_ids`; an encoder-decoder
+            needs `decoder_input_ids` beside them. Without a mask every token counts as real.
         target: As in `Asked`.
         tensor: "af", "gf", "agf" or "cf".
         explained: As in `Asked`.
@@ -150,6 +152,10 @@ def captures(
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_model(model)
     check_inputs(inputs, model)
+    inputs = positioned(model, inputs)
+    if tensor == "af" and in_front(inputs.get("attention_mask")) is not None:
+        # Whether logits are read at padding shows in gradients alone.
+        captures(model, inputs, asked, tensor="agf")
     device = next(model.parameters()).device
     with (
         torch.inference_mode(False),

@@ -36,6 +36,8 @@ class Family:
     parallel       path inside the block to an MLP that runs beside attention, or None
     parallel_if    config entry that says whether it does, or None: always
     cross          block and output of cross-attention where they have others than self-attention
+    positions      how tokens are numbered: "given" with the inputs; "counted" by the model, padding
+                   left out; "relative", from token to token alone; "placed", by place in the tensor
     """
 
     block: str
@@ -46,6 +48,7 @@ class Family:
     parallel: str | None = None
     parallel_if: str | None = None
     cross: tuple[str, str] | None = None
+    positions: str = "given"
 
     def branch(self, config: Any) -> str | None:
         """`parallel`, if it runs beside attention under this config."""
@@ -60,11 +63,11 @@ def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_pr
 
 FAMILIES: dict[str, Family] = {
     "albert": Family("AlbertAttention", "dense"),
-    "bart": Family("BartAttention", "out_proj"),
+    "bart": Family("BartAttention", "out_proj", positions="placed"),
     "clip": Family("CLIPEncoderLayer", "self_attn.out_proj"),
     "clip_vision_model": Family("CLIPEncoderLayer", "self_attn.out_proj"),
     "bert": Family("BertAttention", "output.dense"),
-    "camembert": Family("CamembertAttention", "output.dense"),
+    "camembert": Family("CamembertAttention", "output.dense", positions="counted"),
     "deberta-v2": Family(
         "DebertaV2Attention",
         "output.dense",
@@ -84,7 +87,7 @@ FAMILIES: dict[str, Family] = {
         "GPTNeoXLayer", "attention.dense", parallel="mlp", parallel_if="use_parallel_residual"
     ),
     "llama": _llama_like("Llama"),
-    "marian": Family("MarianAttention", "out_proj"),
+    "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=("ModernBertMLP", "act")),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
@@ -92,15 +95,16 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
     "qwen3": _llama_like("Qwen3"),
-    "roberta": Family("RobertaAttention", "output.dense"),
+    "roberta": Family("RobertaAttention", "output.dense", positions="counted"),
     "t5": Family(
         "T5LayerSelfAttention",
         "SelfAttention.o",
         gates=("T5DenseGatedActDense", "act"),
         cross=("T5LayerCrossAttention", "EncDecAttention.o"),
+        positions="relative",
     ),
     "vit": Family("ViTLayer", "attention.o_proj|attention.output.dense"),
-    "xlm-roberta": Family("XLMRobertaAttention", "output.dense"),
+    "xlm-roberta": Family("XLMRobertaAttention", "output.dense", positions="counted"),
 }
 
 

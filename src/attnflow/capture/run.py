@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class Run:
             stack.enter_context(_without_parameter_gradients(self.model))
             self._lend(stack)
             inputs = self._watch_embeddings(inputs, stack)
-            self.output = self.model(**inputs, return_dict=True)
+            self.output = self.model(**inputs, **_options(self.model))
         self._check_layers()
 
     def backward(self, explained: Tensor, *, last: bool = True) -> list[Tensor] | None:
@@ -126,6 +127,12 @@ class Run:
                 f"{name} ran {found} attention calls but {len(self.stream.streams)} attention "
                 "blocks, so its residual stream cannot be followed; use tensor='agf'."
             )
+
+
+def _options(model: PreTrainedModel) -> dict[str, bool]:
+    """Beside the inputs: no cache of keys and values, which nothing here would read again."""
+    caches = "use_cache" in signature(model.forward).parameters
+    return {"return_dict": True, **({"use_cache": False} if caches else {})}
 
 
 def _tables(model: PreTrainedModel) -> list[nn.Module]:

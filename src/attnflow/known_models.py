@@ -1,0 +1,91 @@
+"""The families of models that attnflow knows, as its tests have measured them.
+
+The rows lie in `assets/families.json`, which `tests/capture/same_answer.py` writes from the models
+that the tests run, and which a test compares with them. Nothing here needs torch or transformers.
+Read next: verdict.py for a model of one's own.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).parent / "assets" / "families.json"
+FORMATS = ("text", "json", "markdown")
+
+
+@dataclass(frozen=True)
+class KnownFamily:
+    """One row of the table.
+
+    Attributes:
+        name: As users know the family.
+        model_type: As transformers calls it in a config.
+        kind: "encoder", "decoder", "encoder-decoder" or "vision".
+        tasks: Of transformers' pipelines, what such models can be explained for.
+        tensors: Information tensors that work.
+        back_ends: Of attention, with which it was loaded and captured alike.
+        padding: Sides on which padding leaves the answer as it is; the others are refused.
+        error: The largest difference of a capacity, alone and in a padded batch, in units of the
+            largest capacity.
+    """
+
+    name: str
+    model_type: str
+    kind: str
+    tasks: tuple[str, ...]
+    tensors: tuple[str, ...]
+    back_ends: tuple[str, ...]
+    padding: tuple[str, ...]
+    error: float
+
+
+COLUMNS = {
+    "name": "family",
+    "model_type": "model_type",
+    "kind": "kind",
+    "tasks": "tasks",
+    "tensors": "tensors",
+    "back_ends": "back ends",
+    "padding": "padding",
+    "error": "error",
+}
+
+
+@cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
+
+
+def known_families() -> tuple[KnownFamily, ...]:
+    """The rows, by kind and name."""
+    return tuple(
+        KnownFamily(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        for row in _table()["families"]
+    )
+
+
+def table(form: str) -> str:
+    """The rows as text, Markdown or JSON (one of FORMATS)."""
+    if form == "json":
+        return json.dumps(_table(), indent=1)
+    rows = [list(COLUMNS.values())]
+    for family in known_families():
+        rows.append([_cell(getattr(family, name)) for name in COLUMNS])
+    if form == "markdown":
+        rows.insert(1, ["---"] * len(COLUMNS))
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", f"measured in {_table()['measured']}"])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0e}"
+    return value if isinstance(value, str) else " ".join(value) or "none"
