@@ -52,30 +52,31 @@ def texts(seed=3):
 
 def images(model, seed=3):
     """Three images, each (1, channels, height, width)."""
-    size = model.config.image_size
+    size = getattr(model.config, "vision_config", model.config).image_size
     height, width = (size, size) if isinstance(size, int) else size
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(3, 1, 3, height, width, generator=generator)
 
 
-def padded(examples, sides):
-    """`(rows, t)` ids with 0 as padding on each row's side, and the mask."""
+def padded(examples, sides, pad):
+    """`(rows, t)` ids with `pad` on each row's side, and the mask."""
     t = max(len(ids) for ids in examples)
     rows, masks = [], []
     for ids, side in zip(examples, sides, strict=True):
         before = t - len(ids) if side == "left" else 0
         room = (before, t - len(ids) - before)
-        rows.append(torch.nn.functional.pad(ids, room))
+        rows.append(torch.nn.functional.pad(ids, room, value=pad))
         masks.append(torch.nn.functional.pad(torch.ones_like(ids), room))
     return torch.stack(rows), torch.stack(masks)
 
 
-def batch(kind, examples, sides):
+def batch(model, kind, examples, sides):
     """Inputs of examples of a kind, and the mask of their nodes `(rows, nodes)`."""
+    pad = model.config.get_text_config().pad_token_id
     names = ["input_ids"] + ["decoder_input_ids"] * (kind == "encoder-decoder")
     inputs, masks = {}, []
     for name in names:
-        ids, mask = padded([example[name] for example in examples], sides)
+        ids, mask = padded([example[name] for example in examples], sides, pad)
         inputs |= {name: ids, name.replace("input_ids", "attention_mask"): mask}
         masks.append(mask.bool())
     return inputs, torch.cat(masks, dim=1)
@@ -94,7 +95,7 @@ def asked(model, kind, examples, rows, sides, tensor):
         got = capture(model, {"pixel_values": torch.cat([examples[i] for i in rows])}, target,
                       tensor=tensor, read=read_image)  # fmt: skip
     else:
-        inputs, mask = batch(kind, [examples[i] for i in rows], [sides[i] for i in rows])
+        inputs, mask = batch(model, kind, [examples[i] for i in rows], [sides[i] for i in rows])
         own = {}
         if not type(model).__name__.endswith(HEADS["encoder"]):
             last = mask.shape[1] - 1 - mask.int().flip(1).argmax(1)  # a text's, or a prefix's
@@ -126,6 +127,7 @@ def alone(name, tensor, head):
     return [asked(model, kind, examples, [i], RIGHT, tensor)[0] for i in range(3)]
 
 
+@cache
 def error(name, tensor, *, side="right", attention=None, device="cpu"):
     """How far three examples together are off from each alone."""
     head, kind = head_for(name, side), TINY[name].kind
@@ -135,6 +137,7 @@ def error(name, tensor, *, side="right", attention=None, device="cpu"):
     return off(together, alone(name, tensor, head))
 
 
+@cache
 def score_error(name, tensor):
     """How far scores of the front door, together, are off from each alone."""
     explainer = Explainer(build(name))
@@ -180,7 +183,8 @@ def classes_of(name):
     for task, table in tables:
         known = getattr(modeling_auto, table).get(model_type(name), ())
         found |= {task: known if isinstance(known, str) else known[0]} if known else {}
-    return found
+    own = TINY[name].prefix + (TINY[name].head or HEADS[TINY[name].kind])
+    return found or {"image-feature-extraction": own}  # an image tower alone
 
 
 def answers(name, task):

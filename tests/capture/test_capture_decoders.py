@@ -9,7 +9,7 @@ from attnflow.targets import contrast, logit, logits_at, versus
 
 AT = torch.tensor([6, 4, 1])
 TOKENS = torch.tensor([5, 17, 30])
-LAYER_NORM = ("gpt2", "gpt_neox", "gpt_neox sequential", "opt", "phi")
+LAYER_NORM = ("gpt2", "gpt_bigcode", "gptj", "gpt_neox", "opt", "phi", "starcoder2")
 
 
 def asked(model, inputs, at=AT, target=TOKENS, **options):
@@ -30,7 +30,7 @@ def test_conserved_at_every_node_without_biases(build, batch, decoder_family):
     got = asked(model, batch())
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     # RMS norms of transformers compute in float32, also in a float64 model.
-    tolerance = 1e-11 if decoder_family in LAYER_NORM else 1e-6
+    tolerance = 1e-11 if decoder_family.split()[0] in LAYER_NORM else 1e-6
     assert conservation_error(got, logit(got.logits, got.target)) < tolerance
 
 
@@ -58,16 +58,6 @@ def test_nothing_after_the_position(build, batch, decoder_family, tensor):
     assert got.sources.nonzero()[:, 1].tolist() == AT.tolist()
 
 
-def test_alone_as_in_a_batch(build, batch, decoder_family):
-    model, inputs = build(decoder_family), batch()
-    together = asked(model, inputs)
-    for row, t in enumerate((9, 6, 2)):
-        alone = {name: x[row : row + 1, :t] for name, x in inputs.items()}
-        one = asked(model, alone, AT[row : row + 1], TOKENS[row : row + 1])
-        scale = one.capacities.max()
-        assert (together.capacities[row, :, :t, :t] - one.capacities[0]).abs().max() < 2e-5 * scale
-
-
 def test_a_prefix_is_all_that_counts(build, batch, decoder_family):
     model, inputs = build(decoder_family), batch(lengths=(9,))
     at, token = torch.tensor([5]), torch.tensor([5])
@@ -75,13 +65,6 @@ def test_a_prefix_is_all_that_counts(build, batch, decoder_family):
     prefix = asked(model, {name: x[:, :6] for name, x in inputs.items()}, at, token)
     error = (whole.capacities[..., :6, :6] - prefix.capacities).abs().max()
     assert error < 2e-5 * prefix.capacities.max()
-
-
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_the_back_end_of_loading_makes_no_difference(build, batch, attention):
-    one = asked(build("mistral", attention=attention), batch())
-    other = asked(build("mistral"), batch())
-    assert torch.equal(one.capacities, other.capacities)
 
 
 def test_several_numbers_of_one_forward_pass(build, batch):

@@ -71,21 +71,6 @@ def test_equals_eager_weights_with_autograd(build, eager, two_stack_family, tens
         assert (got.capacities[:, layer, rows, columns] - wanted).abs().max() < 1e-5 * wanted.max()
 
 
-@pytest.mark.parametrize("tensor", ["agf", "cf"])
-def test_alone_as_in_a_batch(build, two_stack_family, tensor):
-    model, inputs = build(two_stack_family), inputs_of()
-    together = asked(model, inputs, tensor=tensor)
-    alone = {
-        name: x[1:, : 5 if name in ("input_ids", "attention_mask") else 3]
-        for name, x in inputs.items()
-    }
-    one = asked(model, alone, AT[1:], TOKENS[1:], tensor=tensor)
-    kept = [*range(5), *range(SOURCE, SOURCE + 3)]
-    error = together.capacities[1][:, kept][:, :, kept] - one.capacities[0]
-    assert error.abs().max() < 2e-5 * one.capacities.max()
-    assert together.capacities[1].sum((0, 1))[[5, 6, SOURCE + 3]].abs().max() == 0
-
-
 def test_what_is_carried_does_not_bind(build):
     got = asked(build("t5"), inputs_of())
     network = layered_network(got.capacities, got.sources, got.mask)

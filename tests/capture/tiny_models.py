@@ -42,7 +42,7 @@ class Tiny:
     prefix    of the family's classes in transformers
     settings  of its config, beside the kind's
     head      of the model's class, behind the prefix, where it is not the kind's
-    relative  whether it has no positions but those between two tokens
+    config    prefix of the config's class, where it is not the same
     """
 
     name: str
@@ -50,6 +50,7 @@ class Tiny:
     prefix: str
     settings: dict[str, Any] = field(default_factory=dict)
     head: str = ""
+    config: str = ""
 
 
 HEADS = {
@@ -80,6 +81,7 @@ _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
 _WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
 _GATED = dict(_T5, feed_forward_proj="gated-gelu")
+_PATCHES = SIZES | dict(image_size=8, patch_size=2)
 
 TINY: dict[str, Tiny] = {
     "albert": Tiny("ALBERT", "encoder", "Albert", dict(embedding_size=8, hidden_act="gelu_new")),
@@ -89,26 +91,49 @@ TINY: dict[str, Tiny] = {
     "distilbert": Tiny("DistilBERT", "encoder", "DistilBert"),
     "electra": Tiny("ELECTRA", "encoder", "Electra", dict(embedding_size=8)),
     "modernbert": Tiny("ModernBERT", "encoder", "ModernBert", _LOCAL),
+    "mpnet": Tiny("MPNet", "encoder", "MPNet", dict(ENDS, pad_token_id=1)),
     "roberta": Tiny("RoBERTa", "encoder", "Roberta"),
+    "roberta-prelayernorm": Tiny("RoBERTa-PreLayerNorm", "encoder", "RobertaPreLayerNorm"),
     "xlm-roberta": Tiny("XLM-RoBERTa", "encoder", "XLMRoberta", ENDS),
+    "xlm-roberta-xl": Tiny("XLM-RoBERTa-XL", "encoder", "XLMRobertaXL"),
+    "cohere": Tiny("Cohere, Command R", "decoder", "Cohere", dict(_GROUPED, use_qk_norm=True)),
+    "gemma": Tiny("Gemma", "decoder", "Gemma", dict(_GROUPED, head_dim=4)),
     "gemma2": Tiny("Gemma 2", "decoder", "Gemma2", _GEMMA),
-    "gemma3_text": Tiny("Gemma 3", "decoder", "Gemma3", _GEMMA),
+    "gemma3_text": Tiny("Gemma 3", "decoder", "Gemma3", _GEMMA, config="Gemma3Text"),
+    "gemma3": Tiny(
+        "Gemma 3, of texts and images", "decoder", "Gemma3",
+        dict(text_config=SIZES | TOKENS | _GEMMA, vision_config=_PATCHES | dict(num_channels=3),
+             image_token_index=39, mm_tokens_per_image=4),
+        head="ForConditionalGeneration",
+    ),  # fmt: skip
     "gpt2": Tiny("GPT-2", "decoder", "GPT2", ENDS, head="LMHeadModel"),
+    "gpt_bigcode": Tiny("GPTBigCode, StarCoder", "decoder", "GPTBigCode", ENDS),
+    "gpt_bigcode all heads": Tiny(
+        "GPTBigCode, StarCoder", "decoder", "GPTBigCode", dict(ENDS, multi_query=False)
+    ),
+    "gptj": Tiny("GPT-J", "decoder", "GPTJ", dict(ENDS, rotary_dim=2)),
     "gpt_neox": Tiny("GPT-NeoX, Pythia", "decoder", "GPTNeoX"),
     "gpt_neox sequential": Tiny(
         "GPT-NeoX, Pythia", "decoder", "GPTNeoX", dict(use_parallel_residual=False)
     ),
     "llama": Tiny("Llama", "decoder", "Llama", _GROUPED),
     "mistral": Tiny("Mistral", "decoder", "Mistral", dict(_GROUPED, sliding_window=3)),
+    "olmo2": Tiny("OLMo 2", "decoder", "Olmo2", _GROUPED),
     "opt": Tiny("OPT", "decoder", "OPT", dict(ENDS, ffn_dim=24, word_embed_proj_dim=16)),
     "phi": Tiny("Phi", "decoder", "Phi", _GROUPED),
     "phi3": Tiny("Phi-3", "decoder", "Phi3", _GROUPED),
     "qwen2": Tiny("Qwen 2", "decoder", "Qwen2", _WINDOW),
     "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
+    "smollm3": Tiny(
+        "SmolLM3", "decoder", "SmolLM3", dict(_GROUPED, no_rope_layers=[1, 0, 1])
+    ),
+    "starcoder2": Tiny("StarCoder2", "decoder", "Starcoder2", dict(_GROUPED, sliding_window=3)),
     "bart": Tiny("BART", "encoder-decoder", "Bart", BART_SIZES),
     "marian": Tiny("Marian", "encoder-decoder", "Marian", BART_SIZES, head="MTModel"),
+    "mt5": Tiny("mT5", "encoder-decoder", "MT5", _GATED),
     "t5": Tiny("T5", "encoder-decoder", "T5", _T5),
     "t5 gated": Tiny("T5", "encoder-decoder", "T5", _GATED),
+    "clip": Tiny("CLIP, image classifier", "vision", "CLIP", dict(vision_config=_PATCHES)),
     "clip_vision_model": Tiny(
         "CLIP, image tower", "vision", "CLIPVision", dict(projection_dim=3),
         head="ModelWithProjection",
@@ -131,7 +156,6 @@ _OWN_NAMES = {
         "intermediate_size": "hidden_dim",
     },
 }
-_CONFIGS = {"Gemma3": "Gemma3Text"}  # whose bare name is a model of texts and images
 
 
 def build(
@@ -146,7 +170,7 @@ def build(
     settings = {**KINDS[tiny.kind], **tiny.settings, **options}
     own = _OWN_NAMES.get(tiny.prefix, {})
     settings = {own.get(key, key): value for key, value in settings.items()}
-    config = getattr(transformers, f"{_CONFIGS.get(tiny.prefix, tiny.prefix)}Config")(**settings)
+    config = getattr(transformers, f"{tiny.config or tiny.prefix}Config")(**settings)
     if attention is not None:
         config._attn_implementation = attention
     name = tiny.prefix + (head or tiny.head or HEADS[tiny.kind])

@@ -340,7 +340,10 @@ class _Tap(Function):
         recorder, heads = ctx.recorder, gradient.shape[1]
         total = torch.zeros_like(gradient[:, 0], dtype=accumulation_dtype(gradient.dtype))
         for head in range(heads):
-            total += _TERMS[recorder.tensor](probabilities[:, head], gradient[:, head])
+            weights = probabilities[:, head]
+            # Where the mask forbids an edge its weight is exactly 0; the mask itself is not seen.
+            edges = gradient[:, head].masked_fill(weights == 0, 0.0)
+            total += _TERMS[recorder.tensor](weights, edges)
         recorder.close_layer(ctx.layer, total, heads)
         return (None if recorder.frozen else gradient), None, None
 

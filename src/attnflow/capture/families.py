@@ -61,6 +61,17 @@ def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_pr
     return Family(f"{name}DecoderLayer", output, gates=(mlp or f"{name}MLP", "act_fn"))
 
 
+def _t5_like(name: str) -> Family:
+    """Encoder-decoders of T5's shape: layers of their own for self-attention and for cross."""
+    return Family(
+        f"{name}LayerSelfAttention",
+        "SelfAttention.o",
+        gates=(f"{name}DenseGatedActDense", "act"),
+        cross=(f"{name}LayerCrossAttention", "EncDecAttention.o"),
+        positions="relative",
+    )
+
+
 FAMILIES: dict[str, Family] = {
     "albert": Family("AlbertAttention", "dense"),
     "bart": Family("BartAttention", "out_proj", positions="placed"),
@@ -68,6 +79,9 @@ FAMILIES: dict[str, Family] = {
     "clip_vision_model": Family("CLIPEncoderLayer", "self_attn.out_proj"),
     "bert": Family("BertAttention", "output.dense"),
     "camembert": Family("CamembertAttention", "output.dense", positions="counted"),
+    "cohere": Family(
+        "CohereDecoderLayer", "self_attn.o_proj", gates=("CohereMLP", "act_fn"), parallel="mlp"
+    ),
     "deberta-v2": Family(
         "DebertaV2Attention",
         "output.dense",
@@ -79,32 +93,41 @@ FAMILIES: dict[str, Family] = {
     "dinov2": Family("Dinov2Layer", "layer_scale1", gates=("Dinov2SwiGLUFFN", "act_fn")),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
-    # Gemma norms what attention gives before it is added.
+    "gemma": _llama_like("Gemma"),
+    # From its second version on, Gemma norms what attention gives before it is added.
     "gemma2": _llama_like("Gemma2", output="post_attention_layernorm"),
+    "gemma3": _llama_like("Gemma3", output="post_attention_layernorm"),
     "gemma3_text": _llama_like("Gemma3", output="post_attention_layernorm"),
     "gpt2": Family("GPT2Block", "attn.c_proj"),
+    "gpt_bigcode": Family("GPTBigCodeBlock", "attn.c_proj"),
     "gpt_neox": Family(
         "GPTNeoXLayer", "attention.dense", parallel="mlp", parallel_if="use_parallel_residual"
     ),
+    "gptj": Family("GPTJBlock", "attn.out_proj", probabilities="attn.attn_dropout", parallel="mlp"),
     "llama": _llama_like("Llama"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=("ModernBertMLP", "act")),
+    "mpnet": Family(
+        "MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"
+    ),
+    "mt5": _t5_like("MT5"),
+    "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
     "qwen3": _llama_like("Qwen3"),
     "roberta": Family("RobertaAttention", "output.dense", positions="counted"),
-    "t5": Family(
-        "T5LayerSelfAttention",
-        "SelfAttention.o",
-        gates=("T5DenseGatedActDense", "act"),
-        cross=("T5LayerCrossAttention", "EncDecAttention.o"),
-        positions="relative",
+    "roberta-prelayernorm": Family(
+        "RobertaPreLayerNormAttention", "output.dense", positions="counted"
     ),
+    "smollm3": _llama_like("SmolLM3"),
+    "starcoder2": Family("Starcoder2DecoderLayer", "self_attn.o_proj"),
+    "t5": _t5_like("T5"),
     "vit": Family("ViTLayer", "attention.o_proj|attention.output.dense"),
     "xlm-roberta": Family("XLMRobertaAttention", "output.dense", positions="counted"),
+    "xlm-roberta-xl": Family("XLMRobertaXLAttention", "output.dense", positions="counted"),
 }
 
 

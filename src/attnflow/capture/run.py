@@ -140,8 +140,19 @@ def _tables(model: PreTrainedModel) -> list[nn.Module]:
     stacks = [model]
     if getattr(model.config, "is_encoder_decoder", False):
         stacks = [model.get_encoder(), model.get_decoder()]
-    tables = [stack.get_input_embeddings() for stack in stacks]
+    tables = [_table(stack) for stack in stacks]
     return list({id(table): table for table in tables}.values())
+
+
+def _table(stack: nn.Module) -> nn.Module:
+    """What embeds in this stack, or where it cannot tell, in the first of its parts that can."""
+    for part in stack.modules():
+        if isinstance(part, PreTrainedModel):
+            try:
+                return part.get_input_embeddings()
+            except NotImplementedError:  # CLIP's image classifier
+                continue
+    raise ModelError(f"{type(stack).__name__} does not say where its inputs are embedded.")
 
 
 @contextmanager
