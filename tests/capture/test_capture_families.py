@@ -14,7 +14,7 @@ from same_answer import (
     score_error,
     texts,
 )
-from tiny_models import DECODERS, ENCODERS, TINY, TWO_STACKS, VISION, build
+from tiny_models import DECODERS, ENCODERS, TINY, TWO_STACKS, build
 from transformers.utils import is_flash_attn_2_available
 
 from attnflow.capture import FAMILIES, TENSORS, capture
