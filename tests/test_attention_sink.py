@@ -1,7 +1,5 @@
 """The first token that a decoder reads: kept, excluded or set apart; and what paths alone give."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -106,10 +104,3 @@ def test_the_null_of_a_span_is_the_mean_of_its_positions(writer):
     a = writer(PROMPT, span=(2, 4), tensor="cf")
     wanted = (path_null(4, 2, 1) + path_null(4, 2, 2)) / 2
     np.testing.assert_allclose(a.null_shares, wanted)
-
-
-def test_without_residual_edges_each_path_is_as_the_count_says():
-    """Of a tensor of ones, paths are counted: C(p - j + L - 1, L - 1)."""
-    t, layers = 6, 3
-    counts = np.linalg.matrix_power(np.tril(np.ones((t, t))), layers)[t - 1]
-    assert counts.tolist() == [math.comb(t - 1 - j + layers - 1, layers - 1) for j in range(t)]

@@ -47,7 +47,8 @@ ALLOWED = {
     "tasks": {"errors"},
     "models": {"embedded", "embeddings", "tasks", "errors"},
     "attribution": {"files", "errors"},
-    "views": {"attribution", "files", "errors"},
+    "attributions": {"attribution", "errors"},
+    "views": {"attribution", "attributions", "files", "errors"},
     "targets": {"errors"},
     "batches": {"tokens", "errors"},
     "readouts": {"solver", "attribution"},
@@ -73,7 +74,7 @@ ALLOWED = {
     "explainer": {
         *("asking", "batches", "capture", "choices", "decisions", "embedded", "embeddings"),
         *("models", "readouts", "reading", "results", "solver", "spans", "targets", "tasks"),
-        *("attention_sink", "attribution", "errors", "tokens"),
+        *("attention_sink", "attribution", "attributions", "errors", "tokens"),
     },
     "bench": {"capture", "network", "solver"},
     "methods": {
@@ -87,6 +88,7 @@ ALLOWED = {
 # What it may import in addition when a function is called.
 LATER = {
     "attribution": {"views"},
+    "attributions": {"views"},
     "bench": {"embedded"},
     "cli": {"explainer", "attribution", "views", "models", "methods", "evaluation"},
 }

@@ -43,12 +43,14 @@ def test_its_probability_is_the_product(writer, reader):
 
 
 def test_one_forward_and_one_backward_pass(writer, monkeypatch):
-    passes, backwards = [], []
+    passes, backwards, grad = [], [], torch.autograd.grad
+
+    def counted(*args, **options):
+        backwards.append(1)
+        return grad(*args, **options)
+
     handle = writer.model.model.register_forward_hook(lambda *_: passes.append(1))
-    grad = torch.autograd.grad
-    monkeypatch.setattr(
-        torch.autograd, "grad", lambda *a, **o: backwards.append(1) or grad(*a, **o)
-    )
+    monkeypatch.setattr(torch.autograd, "grad", counted)
     writer(PROMPT, continuation=" good dog", span=True, tensor="cf")
     handle.remove()
     assert (len(passes), len(backwards)) == (1, 1)

@@ -18,6 +18,7 @@ from attnflow import batches, models, readouts, results, spans
 from attnflow.asking import Asker
 from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
+from attnflow.attributions import Attributions
 from attnflow.capture import TENSORS as PASSES
 from attnflow.capture import Capture
 from attnflow.choices import Answers, Choices, Classes, Vocabulary, similarities
@@ -205,7 +206,7 @@ class Explainer:
 
         Returns:
             One attribution for a text, a list in the order of the texts for a sequence; with a
-            continuation a list of its tokens' attributions in the place of each.
+            continuation the `Attributions` of its tokens, a list, in the place of each.
 
         Raises:
             InputError: An argument, a label or a text is not what it should be.
@@ -377,7 +378,7 @@ def _name(target: Callable[..., Any]) -> str:
     return "target" if name == "<lambda>" else name
 
 
-def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[list[Attribution]]:
+def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[Attributions]:
     """Runs of so many."""
     rest = iter(ordered)
-    return [[next(rest) for _ in range(count)] for count in counts]
+    return [Attributions(next(rest) for _ in range(count)) for count in counts]

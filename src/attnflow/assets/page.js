@@ -13,7 +13,10 @@ const usual = shares.slice(0, 3);
 
 const press = (buttons, wanted) => buttons.forEach((button) => button.setAttribute("aria-pressed", String(wanted(button))));
 const article = () => articles[state.text];
-const maps = () => Array.from(article().querySelectorAll(".heat"));
+const written = new Map(Array.from(document.querySelectorAll(".written"), (section) =>
+  [Number(section.dataset.group), new Written(section, texts, select)]));
+const writing = () => written.get(texts[state.text].group);
+const maps = () => Array.from((writing() ? writing().section : article()).querySelectorAll(".heat"));
 const tokensOf = (span) => span.dataset.t.split(" ").map(Number);
 
 function read() {
@@ -54,15 +57,26 @@ function show() {
   else root.dataset.theme = state.theme;
   press(document.querySelectorAll("[data-theme-choice]"), (button) => button.dataset.themeChoice === state.theme);
   articles.forEach((each, i) => { each.hidden = i !== state.text; });
+  written.forEach((each, group) => { each.section.hidden = group !== texts[state.text].group; });
   document.querySelectorAll(".chooser a").forEach((link, i) => {
-    if (i === state.text) link.setAttribute("aria-current", "true");
+    if (i === texts[state.text].group) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   });
   const wanted = state.words ? "word" : "token";
   article().querySelectorAll("[data-granularity]").forEach((each) => { each.hidden = each.dataset.granularity !== wanted; });
   press(article().querySelectorAll("[data-show]"), (button) => button.dataset.show === wanted);
+  if (writing()) writing().show(state.text);
   showFlow();
   showChosen();
+}
+
+/* Another decision of the same page. */
+function select(index) {
+  if (index === state.text) return;
+  state.text = index;
+  state.chosen = null;
+  remember();
+  show();
 }
 
 function showFlow() {
@@ -172,18 +186,27 @@ function prepareMap(map) {
     item.removeAttribute("title");
     item.tabIndex = i === 0 ? 0 : -1;
     const tell = () => { about.textContent = item.dataset.about; };
-    item.addEventListener("focus", tell);
+    item.addEventListener("focus", () => {
+      if (item.dataset.article) select(Number(item.dataset.article));
+      tell();
+    });
     item.addEventListener("pointerenter", tell);
-    item.addEventListener("click", () => choose(0, tokensOf(item)));
+    item.addEventListener("click", () => act(item));
   });
   map.addEventListener("keydown", (event) => moveInMap(event, items));
+}
+
+/* A token that is explained is chosen to be read about; of any other the paths are followed. */
+function act(item) {
+  if (item.dataset.article) select(Number(item.dataset.article));
+  else choose(0, tokensOf(item));
 }
 
 function moveInMap(event, items) {
   const now = items.indexOf(document.activeElement);
   const forward = getComputedStyle(items[0].parentElement).direction === "rtl" ? -1 : 1;
   const moves = { ArrowLeft: now - forward, ArrowRight: now + forward, Home: 0, End: items.length - 1 };
-  if (event.key === "Enter" || event.key === " ") choose(0, tokensOf(items[now]));
+  if (event.key === "Enter" || event.key === " ") act(items[now]);
   else if (event.key in moves) focusOn(items, now, Math.max(0, Math.min(items.length - 1, moves[event.key])));
   else return;
   event.preventDefault();

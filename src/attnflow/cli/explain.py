@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
-from attnflow.cli.options import TENSORS, count, inside_unit, positive
+from attnflow.cli.options import TENSORS, count, inside_unit, positive, span
 from attnflow.errors import InputError, StorageError
 from attnflow.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from attnflow.attribution import Attribution
+    from attnflow.attributions import Attributions
+
+    Shown = Attribution | Attributions
 
 EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
   attnflow explain --file reviews.txt --tensor agf --target negative --json scores.json
   cat review.txt | attnflow explain - --html review.html
-  attnflow explain "Once upon a time" --model my-language-model --write 5
+  attnflow explain "Once upon a time" --model my-language-model --write 5 --html story.html
+  attnflow explain --chat messages.json --model my-language-model --write 20
 """
 
 
@@ -37,6 +41,7 @@ def add(commands: Any) -> None:
         help="a text, or - for standard input (-- before texts that begin with -)")  # fmt: skip
     add = explain.add_argument_group("what to explain").add_argument
     add("--file", metavar="F", help="read texts from F, one a line (UTF-8)")
+    add("--chat", metavar="F", help="read one chat from F, a JSON list of messages")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
     add("--target", metavar="CLASS",
@@ -48,6 +53,12 @@ def add(commands: Any) -> None:
     add("--continuation", metavar="TEXT", help="of a language model: explain each token of TEXT")
     add("--write", metavar="N", type=count,
         help="of a language model: let it write N tokens, and explain each")  # fmt: skip
+    add("--span", metavar="A:B", type=span,
+        help="of a language model: explain tokens A to B (B excluded) at once; all: the whole "
+        "continuation")  # fmt: skip
+    add("--attention-sink", choices=("keep", "exclude", "apart"), default="keep",
+        help="of a language model: keep its first token (default), let no flow end there, or do "
+        "not rank it")  # fmt: skip
     add("--truncate", action="store_true", help="cut texts longer than the model takes")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add("--batch-size", metavar="N", type=count, default=16, help="texts at a time (%(default)s)")
@@ -75,9 +86,9 @@ def _explain(args: argparse.Namespace) -> int:
     if args.write is not None and args.continuation is not None:
         raise InputError("give --continuation or --write, not both.")
     outputs = [name for name in (args.json, args.html, args.save) if name is not None]
-    named = outputs if args.file is None else [*outputs, args.file]
+    named = [*outputs, *(name for name in (args.file, args.chat) if name is not None)]
     if len({os.path.realpath(name) for name in named}) < len(named):
-        raise InputError("--file, --json, --html and --save must name different files.")
+        raise InputError("--file, --chat, --json, --html and --save must name different files.")
     for name in outputs:
         check_writable(Path(name), overwrite=args.overwrite)
     attributions = _attributions(args, texts)
@@ -86,8 +97,12 @@ def _explain(args: argparse.Namespace) -> int:
     return _write(attributions, args)
 
 
-def _texts(args: argparse.Namespace) -> list[str]:
-    """The texts of the arguments: as they are, `-` for standard input, or one a line of a file."""
+def _texts(args: argparse.Namespace) -> list[Any]:
+    """The texts of the arguments: as they are, `-` for standard input, lines of a file, a chat."""
+    if args.chat is not None:
+        if args.texts or args.file is not None:
+            raise InputError("give --chat alone, without texts or --file.")
+        return [_chat(args.chat)]
     if args.file is not None:
         if args.texts:
             raise InputError("give texts or --file, not both.")
@@ -103,9 +118,20 @@ def _texts(args: argparse.Namespace) -> list[str]:
     return texts
 
 
+def _chat(name: str) -> list[Any]:
+    expected = 'a JSON list of messages: [{"role": "user", "content": "..."}]'
+    try:
+        messages = json.loads(_read(Path(name), "--chat"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"--chat {name} is no JSON ({error}): expected {expected}.") from error
+    if not (isinstance(messages, list) and any(isinstance(m, dict) for m in messages)):
+        raise InputError(f"--chat {name} is no chat: expected {expected}.")
+    return messages
+
+
 def _lines(name: str) -> list[str]:
     # Not splitlines: a form feed or a Unicode line separator belongs to its text.
-    texts = [line for line in _read(Path(name)).split("\n") if line.strip()]
+    texts = [line for line in _read(Path(name), "--file").split("\n") if line.strip()]
     if not texts:
         raise InputError(f"--file {name} has no text: expected one text on each line.")
     return texts
@@ -120,23 +146,23 @@ def _standard_input() -> str:
         raise InputError(f"standard input is not UTF-8: {error}.") from error
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, option: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise StorageError(f"cannot read --file {path}: {error.strerror}.") from error
+        raise StorageError(f"cannot read {option} {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"--file {path} is not UTF-8: {error}.") from error
+        raise InputError(f"{option} {path} is not UTF-8: {error}.") from error
 
 
-def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attribution]":
+def _attributions(args: argparse.Namespace, texts: list[Any]) -> "list[Shown]":
     with quiet_transformers():
         from attnflow.explainer import Explainer, check_options
 
         check_options(args.tensor, args.readout, args.batch_size)
         explainer = Explainer.from_pretrained(args.model, device=args.device)
         with bar(len(texts), unit="text", hidden=args.quiet) as advance:
-            found = explainer(
+            found: list[Shown] = explainer(
                 texts,
                 continuation=args.write if args.continuation is None else args.continuation,
                 pair=args.pair,
@@ -144,6 +170,8 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
                 target=args.target,
                 against=args.against,
                 position=args.position,
+                span=args.span,
+                attention_sink=args.attention_sink,
                 readout=args.readout,
                 gap=args.gap,
                 mu=args.mu,
@@ -152,25 +180,31 @@ def _attributions(args: argparse.Namespace, texts: list[str]) -> "list[Attributi
                 batch_size=args.batch_size,
                 progress=advance,
             )
-            return [a for one in found for a in (one if isinstance(one, list) else [one])]
+            return found
 
 
-def _print(attributions: "list[Attribution]", args: argparse.Namespace) -> None:
-    from attnflow.views.terminal import render
+def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
+    from attnflow.views.terminal import render, render_all
 
-    show("\n\n".join(render(a, granularity=args.granularity) for a in attributions))
+    show(
+        "\n\n".join(
+            render_all(a) if isinstance(a, list) else render(a, granularity=args.granularity)
+            for a in attributions
+        )
+    )
 
 
-def _write(attributions: "list[Attribution]", args: argparse.Namespace) -> int:
+def _write(attributions: "list[Shown]", args: argparse.Namespace) -> int:
     from attnflow.attribution import save
     from attnflow.views.page import write
 
+    each = [a for one in attributions for a in (one if isinstance(one, list) else [one])]
     if args.json is not None:
-        records = [a.to_dict() for a in attributions]
+        records = [a.to_dict() for a in each]
         data = json.dumps(records, indent=1) + "\n"
         wrote(write_whole(Path(args.json), data, overwrite=args.overwrite), quiet=args.quiet)
     if args.save is not None:
-        wrote(save(attributions, args.save, overwrite=args.overwrite), quiet=args.quiet)
+        wrote(save(each, args.save, overwrite=args.overwrite), quiet=args.quiet)
     if args.html is not None:
         wrote(write(attributions, Path(args.html), overwrite=args.overwrite), quiet=args.quiet)
     return 0

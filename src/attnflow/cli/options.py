@@ -51,6 +51,16 @@ def seconds(text: str) -> float:
     return value
 
 
+def span(text: str) -> tuple[int, int] | bool:
+    """Two integers with a colon between them, or all."""
+    if text == "all":
+        return True
+    start, colon, stop = text.partition(":")
+    if not (colon and start.isdecimal() and stop.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected A:B, two indices of tokens, or all; got {text}")
+    return int(start), int(stop)
+
+
 def count(text: str) -> int:
     """An integer of at least 1."""
     value = number(text)

@@ -26,16 +26,23 @@ CLASSES_IN_SIGHT = 8
 NAMES = {"token": "tokens", "word": "words"}
 
 
-def article(attribution: Attribution, index: int) -> str:
-    """Everything about one text; `index` numbers the texts of the page from 0."""
+def article(attribution: Attribution, index: int, *, group: int, part: bool = False) -> str:
+    """Everything about one decision.
+
+    Args:
+        attribution: The decision.
+        index: Its number on the page, from 0.
+        group: Number of what it belongs to: a text, or a continuation.
+        part: Whether it is one of a continuation, whose text and matrix stand above.
+    """
     return "".join(
         (
-            f'<article id="text-{index}" aria-labelledby="class-{index}">',
-            _heading(attribution, index),
-            _heat(attribution),
+            f'<article id="text-{index}" aria-labelledby="class-{index}" data-group="{group}">',
+            _heading(attribution, index, "h2" if part else "h1"),
+            "" if part else _heat(attribution),
             _flow(attribution, index),
             '<div class="columns">',
-            _ranking(attribution, index),
+            _leaders(attribution, index) if part else _ranking(attribution, index),
             _computed(attribution),
             "</div>",
             _certificate(attribution),
@@ -44,17 +51,23 @@ def article(attribution: Attribution, index: int) -> str:
     )
 
 
-def _heading(attribution: Attribution, index: int) -> str:
+def _heading(attribution: Attribution, index: int, level: str) -> str:
     return (
         f'<header><p class="eyebrow">What the {escape(subject(attribution))} rests on'
         f"{escape(contrast(attribution))}</p>"
-        f'<h1 id="class-{index}"><bdi>{escape(as_name(attribution.label))}</bdi> '
-        f'<span class="certainty">{certainty(attribution)}</span></h1></header>'
+        f'<{level} class="title" id="class-{index}">'
+        f"<bdi>{escape(as_name(attribution.label))}</bdi> "
+        f'<span class="certainty">{certainty(attribution)}</span></{level}></header>'
     )
 
 
+def size_of(attribution: Attribution) -> str:
+    """How large the text can be written."""
+    return "long" if len(attribution.text) > 900 else "middling" if len(attribution) > 40 else ""
+
+
 def _heat(attribution: Attribution) -> str:
-    size = "long" if len(attribution.text) > 900 else "middling" if len(attribution) > 40 else ""
+    size = size_of(attribution)
     maps = "".join(
         f'<p class="heat {size}" dir="auto" data-granularity="{granularity}"'
         f"{' hidden' * (granularity == 'word')}>{heat_map(attribution, granularity)}</p>"
@@ -135,6 +148,17 @@ def _ranking(attribution: Attribution, index: int) -> str:
     return (
         f'<section class="ranking" aria-labelledby="ranking-{index}">'
         f'<h2 id="ranking-{index}">Ranking</h2>{"".join(tables)}</section>'
+    )
+
+
+def _leaders(attribution: Attribution, index: int) -> str:
+    """The best tokens alone; all of them are in the matrix."""
+    ranked = rank(pieces(attribution, "token"))
+    first = ranked[0].piece.score if ranked else 0.0
+    return (
+        f'<section class="ranking" aria-labelledby="ranking-{index}">'
+        f'<h2 id="ranking-{index}">Ranking</h2>{_table(ranked[:RANKS_IN_SIGHT], first, "token")}'
+        "</section>"
     )
 
 

@@ -106,7 +106,37 @@ def diagnostics(attribution: Attribution) -> list[Diagnostic]:
             percent(attribution.special_share),
             "Part of all the scores that went to tokens such as [CLS], which are not ranked.",
         ),
+        *_first_token(attribution),
     ]
+
+
+def _first_token(attribution: Attribution) -> list[Diagnostic]:
+    """What a decoder's first token takes, beside what paths alone would give it."""
+    if attribution.null_shares is None:
+        return []
+    return [
+        Diagnostic(
+            "First token",
+            percent(first_share(attribution)),
+            f"Part of all the scores that went to it{_POLICIES[attribution.attention_sink]}. In a "
+            "causal network with uniform attention, of as many layers, it would get "
+            f"{percent(float(attribution.null_shares[0]))}.",
+        )
+    ]
+
+
+_POLICIES = {
+    "keep": "",
+    "exclude": " before it was excluded",
+    "apart": ", which is not ranked",
+}
+
+
+def first_share(attribution: Attribution) -> float:
+    """Part of all the scores that went to the first token, before it was excluded, 0 to 1."""
+    raw = attribution.scores if attribution.raw_scores is None else attribution.raw_scores
+    total = float(raw.sum())
+    return float(raw[0]) / total if total > 0 else 0.0
 
 
 def summary(attribution: Attribution) -> list[str]:
@@ -128,4 +158,10 @@ def summary(attribution: Attribution) -> list[str]:
         f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
         f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}"
     )
+    if attribution.null_shares is not None:
+        lines.append(
+            f"the first token took {percent(first_share(attribution))}"
+            f"{_POLICIES[attribution.attention_sink]}; a uniform causal network would give it "
+            f"{percent(float(attribution.null_shares[0]))}"
+        )
     return lines

@@ -11,19 +11,32 @@ from html import escape as escape_html
 from attnflow.attribution import Attribution
 from attnflow.views.characters import as_name, for_page
 from attnflow.views.diagnostics import NOTE, number, percent, summary
-from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
+from attnflow.views.pieces import (
+    Piece,
+    Ranked,
+    Segment,
+    gathered,
+    intensities,
+    lay_out,
+    pieces,
+    rank,
+    role_starts,
+)
 from attnflow.views.titles import certainty, contrast
 
 TINT = (226, 92, 20)
 STRONGEST_TINT = 0.6
 
-_BOX = "border:1px solid rgba(128,128,128,.45);border-radius:8px;padding:.8em 1em;max-width:60em"
+BOX = "border:1px solid rgba(128,128,128,.45);border-radius:8px;padding:.8em 1em;max-width:60em"
 _TEXT = (
     "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75;font-size:1.15em;margin:.5em 0"
 )
 _CHIP = (
     "font-size:.75em;opacity:.75;border:1px dotted;border-radius:3px;padding:0 .25em;margin:0 .4em"
 )
+
+
+_ROLE = "opacity:.75;font-weight:600"
 
 
 def escape(text: str) -> str:
@@ -39,12 +52,18 @@ def about(piece: Piece, place: int | None, count: int) -> str:
     return f"{as_name(piece.name)}: score {score}, {share}, rank {place} of {count}"
 
 
+def role_label(role: str | None) -> str:
+    """Who speaks, in front of the first word of a message; nothing inside of one."""
+    return "" if role is None else f'<b class="role">{escape(role)}</b> '
+
+
 def heat_map(attribution: Attribution, granularity: str) -> str:
     """The page's heat map: spans with classes, each with its tokens and a description."""
-    found = pieces(attribution, granularity)
+    found = gathered(attribution, pieces(attribution, granularity))
     ranked = rank(found)
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
     places = {r.piece.tokens: r.rank for r in ranked}
+    roles = role_starts(attribution)
 
     def span(segment: Segment) -> str:
         piece = segment.piece
@@ -55,7 +74,7 @@ def heat_map(attribution: Attribution, granularity: str) -> str:
         title = about(piece, places.get(piece.tokens), len(ranked))
         tokens = " ".join(map(str, piece.tokens))
         element = "bdi" if piece.special or segment.detached else "span"
-        return (
+        return role_label(roles.get(piece.tokens[0])) + (
             f'<{element} class="{classes}" data-t="{tokens}" style="--h:{heat[piece.tokens]:.2f}"'
             f' title="{escape(title)}">{escape(shown)}</{element}>'
         )
@@ -65,23 +84,26 @@ def heat_map(attribution: Attribution, granularity: str) -> str:
 
 def fragment(attribution: Attribution) -> str:
     """A small static heat map for notebooks: no script, no class, nothing fetched."""
-    found = pieces(attribution, "token")
+    found = gathered(attribution, pieces(attribution, "token"))
     ranked = rank(found)
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
-    text = "".join(_tinted(segment, heat) for segment in lay_out(attribution.text, found))
+    roles = role_starts(attribution)
+    text = "".join(_tinted(segment, heat, roles) for segment in lay_out(attribution.text, found))
     proof = "<br>".join(escape(line) for line in [*summary(attribution), NOTE])
     return (
-        f'<div style="{_BOX}"><div><b>{escape(as_name(attribution.label))}</b> '
+        f'<div style="{BOX}"><div><b>{escape(as_name(attribution.label))}</b> '
         f"{certainty(attribution)}{escape(contrast(attribution))} "
         f"<small>{escape(attribution.model)}, {escape(attribution.tensor)} flow</small></div>"
         f'<div dir="auto" style="{_TEXT}">{text}</div>'
-        f"<small>{_leaders(ranked[:5])}</small>"
+        f"<small>{leaders(ranked[:5])}</small>"
         f"<details><summary><small>Certificate</small></summary><small>{proof}</small></details>"
         "</div>"
     )
 
 
-def _tinted(segment: Segment, heat: Mapping[tuple[int, ...], float]) -> str:
+def _tinted(
+    segment: Segment, heat: Mapping[tuple[int, ...], float], roles: Mapping[int, str]
+) -> str:
     if segment.piece is None:
         return escape(segment.text)
     opacity = STRONGEST_TINT * heat[segment.piece.tokens]
@@ -91,10 +113,12 @@ def _tinted(segment: Segment, heat: Mapping[tuple[int, ...], float]) -> str:
     if segment.detached or segment.piece.special:
         element, style, shown = "bdi", f"{style};{_CHIP}", as_name(shown)
     title = f"{percent(segment.piece.share)}, score {number(segment.piece.score)}"
-    return f'<{element} style="{style}" title="{escape(title)}">{escape(shown)}</{element}>'
+    role = roles.get(segment.piece.tokens[0])
+    label = "" if role is None else f'<small style="{_ROLE}">{escape(role)}</small> '
+    return f'{label}<{element} style="{style}" title="{escape(title)}">{escape(shown)}</{element}>'
 
 
-def _leaders(ranked: Sequence[Ranked]) -> str:
+def leaders(ranked: Sequence[Ranked]) -> str:
     """The first few pieces with their shares, in one line."""
     return " · ".join(
         f"<bdi>{escape(as_name(r.piece.name))}</bdi> {percent(r.piece.share)}" for r in ranked

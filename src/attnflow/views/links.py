@@ -25,16 +25,17 @@ def has_flow(attribution: Attribution) -> bool:
     return attribution.edges is not None and float(attribution.edges[-1].sum()) > 0
 
 
-def links(edges: NDArray[np.float64]) -> dict[str, Any]:
+def links(edges: NDArray[np.float64], budget: int = BUDGET) -> dict[str, Any]:
     """The links to draw of a flow above 0, ready for JSON, in `UNITS` to the whole flow.
 
     `through[row][token]` is what passes each node, row 0 at the tokens. `layers[l]` has the
     parallel lists `query`, `key` and `flow`, largest flow first, and `total`, the layer's flow.
+    They hold `budget` links in all, or the few feeders of every node where these are more.
     """
     value = float(edges[-1].sum())
     scale = UNITS / value
     through = np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
-    limit = max(BUDGET // len(edges), 1)
+    limit = max(budget // len(edges), 1)
     return {
         "value": value,
         "through": np.rint(scale * through).astype(int).tolist(),

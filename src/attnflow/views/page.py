@@ -9,47 +9,55 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from attnflow.attribution import Attribution
+from attnflow.attributions import Attributions
 from attnflow.errors import InputError
 from attnflow.files import check_writable, write_whole
 from attnflow.views.article import article
 from attnflow.views.characters import as_name, for_page
+from attnflow.views.continuation import section
 from attnflow.views.heatmap import escape, fragment
-from attnflow.views.links import has_flow, links
+from attnflow.views.links import BUDGET, has_flow, links
 from attnflow.views.pieces import pieces
-from attnflow.views.titles import certainty
+from attnflow.views.titles import beginning, certainty
 
 __all__ = ["fragment", "render", "write"]
 
 _JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def render(attributions: Sequence[Attribution]) -> str:
-    """The whole page; several texts get a list to choose from.
+def render(attributions: Sequence[Attribution | Attributions]) -> str:
+    """The whole page; several texts, or continuations of texts, get a list to choose from.
 
     Raises:
         InputError: `attributions` is empty.
     """
     if not attributions:
         raise InputError("A page needs at least one attribution, got none.")
-    scripts = [_asset(name) for name in ("flow.js", "picture.js", "page.js")]
+    scripts = [_asset(name) for name in ("flow.js", "picture.js", "written.js", "page.js")]
+    groups = _groups(attributions)
     return Template(_asset("page.html")).substitute(
-        title=escape(_title(attributions)),
+        title=escape(_title(groups)),
         hashes=" ".join(map(_hash, scripts)),
         style=_asset("page.css"),
-        chooser=_chooser(attributions),
-        articles="".join(article(a, i) for i, a in enumerate(attributions)),
-        data=_json([_data(a) for a in attributions]),
+        chooser=_chooser(groups),
+        articles="".join(map(_group, groups)),
+        data=_json([data for group in groups for data in _data_of(group)]),
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
     )
 
 
-def write(attributions: Sequence[Attribution], path: Path, *, overwrite: bool = False) -> Path:
+def write(
+    attributions: Sequence[Attribution | Attributions], path: Path, *, overwrite: bool = False
+) -> Path:
     """Write the page to `path` and return it; a reader never sees half a file.
 
     Raises:
@@ -74,34 +82,76 @@ def _json(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_JSON_ESCAPES)
 
 
-def _data(attribution: Attribution) -> dict[str, Any]:
-    """What the script needs of one text."""
+@dataclass(frozen=True)
+class _Group:
+    """A text or a continuation, its number, and that of its first article."""
+
+    what: Attribution | Attributions
+    number: int
+    first: int
+
+
+def _groups(attributions: Sequence[Attribution | Attributions]) -> list[_Group]:
+    found, first = [], 0
+    for number, what in enumerate(attributions):
+        found.append(_Group(what, number, first))
+        first += 1 if isinstance(what, Attribution) else len(what)
+    return found
+
+
+def _group(group: _Group) -> str:
+    if isinstance(group.what, Attribution):
+        return article(group.what, group.first, group=group.number)
+    articles = "".join(
+        article(a, group.first + i, group=group.number, part=True) for i, a in enumerate(group.what)
+    )
+    return section(group.what, group.number, group.first) + articles
+
+
+def _data_of(group: _Group) -> list[dict[str, Any]]:
+    """What the script needs of each article of a group."""
+    if isinstance(group.what, Attribution):
+        return [_data(group.what, BUDGET) | {"group": group.number}]
+    each = BUDGET // len(group.what)
+    return [
+        _data(a, each) | {"group": group.number, "shares": np.rint(1e4 * a.shares).tolist()}
+        for a in group.what
+    ]
+
+
+def _data(attribution: Attribution, budget: int) -> dict[str, Any]:
+    """What the script needs of one decision."""
     edges = attribution.edges if has_flow(attribution) else None
     return {
         "names": [for_page(as_name(piece.name)) for piece in pieces(attribution, "token")],
         "special": attribution.special.astype(int).tolist(),
-        "flow": None if edges is None else links(edges),
+        "flow": None if edges is None else links(edges, budget),
     }
 
 
-def _title(attributions: Sequence[Attribution]) -> str:
-    first = f"{as_name(attributions[0].label)}: {_beginning(attributions[0].text, 60)}"
-    return first if len(attributions) == 1 else f"{len(attributions)} texts explained"
+def _title(groups: Sequence[_Group]) -> str:
+    if len(groups) > 1:
+        return f"{len(groups)} texts explained"
+    what = groups[0].what
+    if isinstance(what, Attribution):
+        return f"{as_name(what.label)}: {beginning(what.text, 60)}"
+    return f"{beginning(what.written, 30)}: {beginning(what[0].text, 60)}"
 
 
-def _chooser(attributions: Sequence[Attribution]) -> str:
-    """A list of the texts, each a link to its article; nothing for a single text."""
-    if len(attributions) == 1:
+def _chooser(groups: Sequence[_Group]) -> str:
+    """A list of the texts, each a link to its first article; nothing for a single text."""
+    if len(groups) == 1:
         return ""
-    entries = "".join(
-        f'<li><a href="#text-{i}"><span class="what"><bdi>{escape(as_name(a.label))}</bdi> '
-        f"{certainty(a)}</span> "
-        f"<bdi>{escape(_beginning(a.text, 90))}</bdi></a></li>"
-        for i, a in enumerate(attributions)
+    return f'<nav class="chooser" aria-label="Texts"><ol>{"".join(map(_entry, groups))}</ol></nav>'
+
+
+def _entry(group: _Group) -> str:
+    what = group.what
+    if isinstance(what, Attribution):
+        name, text = f"<bdi>{escape(as_name(what.label))}</bdi> {certainty(what)}", what.text
+    else:
+        name, text = f"<bdi>{escape(beginning(what.written, 30))}</bdi>", what[0].text
+    return (
+        f'<li><a href="#text-{group.first}"><span class="what">{name}</span> '
+        f"<bdi>{escape(beginning(text, 90))}</bdi></a></li>"
     )
-    return f'<nav class="chooser" aria-label="Texts"><ol>{entries}</ol></nav>'
-
-
-def _beginning(text: str, length: int) -> str:
-    flat = " ".join(text[: 4 * length].split())
-    return flat if len(flat) <= length else f"{flat[: length - 1].rstrip()}…"

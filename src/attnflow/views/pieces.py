@@ -9,6 +9,7 @@ piece is ever lost.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from attnflow.attribution import Attribution, Word
 from attnflow.errors import InputError
@@ -87,6 +88,43 @@ def _word(attribution: Attribution, word: Word, shares: Sequence[float]) -> Piec
 def _unmarked(token: str) -> str:
     """A token without its tokenizer's mark for a space or a continued word."""
     return token.removeprefix("##").lstrip("Ġ▁").removesuffix("</w>") or token
+
+
+def role_starts(attribution: Attribution) -> dict[int, str]:
+    """Of a chat, the role that begins at each token where another message's words begin."""
+    found, before = {}, None
+    for token, message in enumerate(attribution.message_ids):
+        if message is not None and not attribution.special[token]:
+            if message != before:
+                found[token] = attribution.roles[message]
+            before = message
+    return found
+
+
+def gathered(attribution: Attribution, found: Sequence[Piece]) -> list[Piece]:
+    """The pieces, with each run of tokens that a chat's template wrote as a single one."""
+    if not attribution.roles:
+        return list(found)
+
+    def is_template(piece: Piece) -> bool:
+        return attribution.message_ids[piece.tokens[0]] is None
+
+    pieces: list[Piece] = []
+    for template, run in groupby(found, is_template):
+        own = list(run)
+        pieces += [_joined(attribution, own)] if template else own
+    return pieces
+
+
+def _joined(attribution: Attribution, run: Sequence[Piece]) -> Piece:
+    tokens = tuple(token for piece in run for token in piece.tokens)
+    name = "".join(attribution.tokens[token] for token in tokens)
+    for mark, meaning in _SPELLED.items():
+        name = name.replace(mark, meaning)
+    return Piece(name, 0, 0, sum(piece.score for piece in run), 0.0, True, tokens)
+
+
+_SPELLED = {"Ġ": " ", "▁": " ", "Ċ": "⏎", "<0x0A>": "⏎"}
 
 
 def rank(found: Sequence[Piece]) -> list[Ranked]:

@@ -9,14 +9,25 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnflow.attribution import Attribution
+from attnflow.attributions import Attributions
 from attnflow.errors import InputError
 from attnflow.views.characters import as_name, columns, for_terminal
-from attnflow.views.diagnostics import SUPERSCRIPTS, number, percent, summary
-from attnflow.views.pieces import Piece, Ranked, Segment, intensities, lay_out, pieces, rank
-from attnflow.views.titles import certainty, contrast, subject
+from attnflow.views.diagnostics import SUPERSCRIPTS, bound, number, percent, summary
+from attnflow.views.pieces import (
+    Piece,
+    Ranked,
+    Segment,
+    gathered,
+    intensities,
+    lay_out,
+    pieces,
+    rank,
+    role_starts,
+)
+from attnflow.views.titles import beginning, certainty, contrast, subject
 
 RANKED = 10
 MARKED = 3  # numbers that stand in the text itself where there is no colour
@@ -80,17 +91,65 @@ def render(
             environment variable NO_COLOR is not set.
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
-    if width is not None and width < 20:
-        raise InputError(f"width must be at least 20 columns, got {width}.")
-    width = width or min(shutil.get_terminal_size().columns, WIDEST)
+    width = _columns(width)
     style = _Style(_depth(color))
-    found = pieces(attribution, granularity)
+    found = gathered(attribution, pieces(attribution, granularity))
     ranked = rank(found)
     parts = [_title(attribution, style), ""]
-    parts += _wrap(_chunks(attribution.text, found, ranked, style), width)
+    parts += _wrap(_chunks(attribution, found, ranked, style), width)
     parts += ["", *_ranking(ranked[:RANKED], len(ranked), granularity, width, style), ""]
     parts += [style.mark(for_terminal(line), _FAINT) for line in summary(attribution)]
     return "\n".join(parts)
+
+
+def render_all(found: Attributions, *, color: bool | None = None, width: int | None = None) -> str:
+    """A continuation for a terminal: its text, and for each token what it rests on most.
+
+    Args are those of `render`.
+    """
+    width = _columns(width)
+    style = _Style(_depth(color))
+    first = found[0]
+    plain = [replace(piece, score=0.0) for piece in gathered(first, pieces(first, "token"))]
+    how = f"{first.tensor} flow, {first.readout} read-out, {first.model}"
+    title = style.mark(for_terminal(beginning(found.written, 60)), _BOLD)
+    worst = max(a.certificate.gap for a in found)
+    proof = f"{len(found)} flows, each at most {bound(worst)} below the maximum"
+    return "\n".join(
+        [
+            f"{title}  {style.mark(for_terminal(how), _FAINT)}",
+            "",
+            *_wrap(_chunks(first, plain, [], style), width),
+            "",
+            *_sources(found, width, style),
+            "",
+            style.mark(proof, _FAINT),
+        ]
+    )
+
+
+def _sources(found: Attributions, width: int, style: _Style) -> Iterator[str]:
+    """A line for each token: its probability, and the tokens that it rests on most."""
+    names = [_fit(for_terminal(as_name(a.label)), max(width // 5, 8)) for a in found]
+    wide = max(map(columns, names))
+    for attribution, name in zip(found, names, strict=True):
+        line = f"  {style.mark(name, _BOLD)}{' ' * (wide - columns(name))} "
+        line += f"{certainty(attribution):>8} "
+        used = wide + 12
+        for entry in rank(pieces(attribution, "token")):
+            source = _fit(for_terminal(as_name(entry.piece.name)), 20)
+            part = f"  {source} {percent(entry.piece.share)}"
+            if entry.piece.share < 0.005 or used + columns(part) > width:
+                break
+            line += f"  {source} {style.mark(percent(entry.piece.share), _FAINT)}"
+            used += columns(part)
+        yield line
+
+
+def _columns(width: int | None) -> int:
+    if width is not None and width < 20:
+        raise InputError(f"width must be at least 20 columns, got {width}.")
+    return width or min(shutil.get_terminal_size().columns, WIDEST)
 
 
 def _depth(color: bool | None) -> str:
@@ -113,14 +172,18 @@ def _title(attribution: Attribution, style: _Style) -> str:
 
 
 def _chunks(
-    text: str, found: Sequence[Piece], ranked: Sequence[Ranked], style: _Style
+    attribution: Attribution, found: Sequence[Piece], ranked: Sequence[Ranked], style: _Style
 ) -> Iterator[_Chunk]:
     """The heat map in pieces that are each words, blanks, or a line break."""
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
     places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
+    roles = role_starts(attribution)
     first = True
-    for segment in lay_out(text, found):
+    for segment in lay_out(attribution.text, found):
         piece = segment.piece
+        if piece is not None and piece.tokens[0] in roles:
+            role = f"{for_terminal(roles[piece.tokens[0]])}:"
+            yield from (_Chunk(role, style.mark(role, _FAINT)), _BLANK)
         if piece is None:
             yield from _plain(segment.text)
         elif piece.special:

@@ -19,11 +19,19 @@ def certainty(attribution: Attribution) -> str:
     return percent(float(attribution.probabilities[attribution.target]))
 
 
+def beginning(text: str, length: int) -> str:
+    """The text on one line, cut to at most so many characters."""
+    flat = " ".join(text[: 4 * length].split())
+    return flat if len(flat) <= length else f"{flat[: length - 1].rstrip()}…"
+
+
 def subject(attribution: Attribution) -> str:
     """What was decided: "decision", or "next token after “is”"."""
     if attribution.position is None:
         return "decision"
     token = as_name(attribution.surface(attribution.position))
+    if attribution.span is not None:
+        return f"{attribution.span[1] - attribution.span[0]} tokens after “{token}”"
     return _PLACES[attribution.task].format(token)
 
 
