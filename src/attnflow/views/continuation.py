@@ -66,7 +66,7 @@ def fragment(found: Attributions) -> str:
     rows = "".join(
         f'<tr><td style="{_CELL}"><b><bdi>{escape(as_name(a.label))}</bdi></b></td>'
         f'<td style="{_CELL};text-align:right">{certainty(a)}</td>'
-        f'<td style="{_CELL}">{leaders(rank(pieces(a, "token"))[:5])}</td></tr>'
+        f'<td style="{_CELL}">{leaders([r for r in rank(pieces(a, "token"))[:5] if r.piece.share >= 0.005])}</td></tr>'
         for a in found
     )
     worst = max(a.certificate.gap for a in found)
