@@ -41,15 +41,15 @@ class KnownFamily:
     error: float
 
 
-COLUMNS = {
+_COLUMNS = {
     "name": "family",
     "model_type": "model_type",
     "kind": "kind",
-    "tasks": "tasks",
     "tensors": "tensors",
-    "back_ends": "back ends",
     "padding": "padding",
     "error": "error",
+    "back_ends": "back ends",
+    "tasks": "tasks",
 }
 
 
@@ -71,18 +71,30 @@ def table(form: str) -> str:
     """The rows as text, Markdown or JSON (one of FORMATS)."""
     if form == "json":
         return json.dumps(_table(), indent=1)
-    rows = [list(COLUMNS.values())]
-    for family in known_families():
-        rows.append([_cell(getattr(family, name)) for name in COLUMNS])
-    if form == "markdown":
-        rows.insert(1, ["---"] * len(COLUMNS))
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+    rows = [[_cell(getattr(family, name)) for name in _COLUMNS] for family in known_families()]
+    return _markdown(rows) if form == "markdown" else _text(rows)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = [list(_COLUMNS.values()), ["---"] * len(_COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(rows: list[list[str]]) -> str:
+    """Columns side by side; what is the same in all rows stands once below them."""
+    columns = {
+        title: [title, *cells]
+        for title, *cells in zip(_COLUMNS.values(), *rows, strict=True)  # transposed
+    }
+    common = {title: cells[1] for title, cells in columns.items() if len(set(cells[1:])) == 1}
+    shown = [
+        [cell.ljust(max(map(len, cells))) for cell in cells]
+        for title, cells in columns.items()
+        if title not in common
     ]
-    return "\n".join([*lines, "", f"measured in {_table()['measured']}"])
+    lines = ["  ".join(line).rstrip() for line in zip(*shown, strict=True)]
+    notes = [f"{title} of all: {cell}" for title, cell in common.items()]
+    return "\n".join([*lines, "", *notes, f"measured in {_table()['measured']}"])
 
 
 def _cell(value: Any) -> str:

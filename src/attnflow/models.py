@@ -6,6 +6,7 @@ classification head is refused: transformers would fill the head with random num
 """
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,26 +121,48 @@ def _found(name: str | Path) -> str | Path:
     return path
 
 
+def config(name: str | Path) -> Any:
+    """A model's config by the model's name, without its weights.
+
+    Raises:
+        InputError: The folder holds no model.
+        ModelError: The hub cannot be reached or does not know the name, or the config is broken or
+            of a kind that transformers does not know without running code of the hub.
+    """
+    from transformers import AutoConfig
+
+    own = embedded.FOLDER if str(name) == embedded.EMBEDDED_MODEL else _found(name)
+    with _reading(own):
+        return AutoConfig.from_pretrained(own, **_NO_CODE)
+
+
+def class_of(architecture: str | None) -> Any:
+    """The class of models of that name in transformers; None where there is none."""
+    import transformers
+
+    return getattr(transformers, architecture or "", None)
+
+
+def calls_attention_interface(own: Any) -> bool:
+    """Whether a class of models computes attention through transformers' attention interface."""
+    # Its flags say which back ends it supports, and not whether it has a code of its own for them.
+    return hasattr(sys.modules.get(getattr(own, "__module__", "")), "ALL_ATTENTION_FUNCTIONS")
+
+
+# Left open, transformers would ask on standard input whether to run the code.
+_NO_CODE = {"trust_remote_code": False}
+
+
 def _load(name: str | Path) -> tuple[Any, Any]:
     import transformers
     from transformers import AutoConfig, AutoTokenizer
 
-    # Left open, transformers would ask on standard input whether to run the code.
-    no_code = {"trust_remote_code": False}
-    try:
-        with _quiet_loading():
-            task = _task(AutoConfig.from_pretrained(name, **no_code), name)
-            model, loading = getattr(transformers, task.loader).from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True, **no_code
-            )
-            tokenizer = AutoTokenizer.from_pretrained(name, **no_code)
-    except AttnflowError:
-        raise
-    except Exception as error:  # broken files make their parsers raise anything, KeyError included
-        raise ModelError(
-            f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
-            "network, or give a local folder as save_pretrained writes it."
-        ) from error
+    with _reading(name):
+        task = _task(AutoConfig.from_pretrained(name, **_NO_CODE), name)
+        model, loading = getattr(transformers, task.loader).from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, **_NO_CODE)
     missing = sorted(loading["missing_keys"])
     if task.chooses == "nothing":  # embeddings are of the last layer's states, and not pooled there
         missing = [key for key in missing if not key.startswith("pooler.")]
@@ -175,6 +198,21 @@ def _first_line(error: Exception) -> str:
     if " " not in text:
         text = f"{type(error).__name__} {text}".strip()
     return text if text.endswith(".") else text + "."
+
+
+@contextmanager
+def _reading(name: str | Path) -> Iterator[None]:
+    """Whatever goes wrong while files are read is an error of the model."""
+    try:
+        with _quiet_loading():
+            yield
+    except AttnflowError:
+        raise
+    except Exception as error:  # broken files make their parsers raise anything, KeyError included
+        raise ModelError(
+            f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
+            "network, or give a local folder as save_pretrained writes it."
+        ) from error
 
 
 @contextmanager

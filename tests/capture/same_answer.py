@@ -182,7 +182,8 @@ def classes_of(name):
     found = {}
     for task, table in tables:
         known = getattr(modeling_auto, table).get(model_type(name), ())
-        found |= {task: known if isinstance(known, str) else known[0]} if known else {}
+        if known and (task != "sentence-similarity" or TINY[name].kind != "vision"):
+            found[task] = known if isinstance(known, str) else known[0]
     own = TINY[name].prefix + (TINY[name].head or HEADS[TINY[name].kind])
     return found or {"image-feature-extraction": own}  # an image tower alone
 
@@ -192,15 +193,24 @@ def answers(name, task):
     tiny, head = TINY[name], classes_of(name)[task].removeprefix(TINY[name].prefix)
     if tiny.kind == "encoder" and task == "text-generation":
         return False  # encoders have such a class, and no use for it
-    model = build(name, head=head)
+    labels = {"num_labels": 2} if task == "question-answering" else {}  # begin and end
+    model = build(name, head=head, **labels)
+    if tiny.kind == "vision":
+        return bool(asked(model, tiny.kind, images(model), [0], RIGHT, "cf"))
     try:
-        if tiny.kind == "vision":
-            return bool(asked(model, tiny.kind, images(model), [0], RIGHT, "cf"))
-        position = 2 if task in ("fill-mask", "token-classification") else None
-        a = Explainer(model)(input_ids=texts()[1]["input_ids"].tolist(), position=position)
+        a = Explainer(model)(input_ids=texts()[1]["input_ids"].tolist(), **_DECISIONS.get(task, {}))
     except AttnflowError:
         return False
     return a.task == task and a.certificate.is_certified
+
+
+# What is asked of models that do not decide about a whole text, or read two.
+_DECISIONS = {
+    "fill-mask": {"position": 2},
+    "token-classification": {"position": 2},
+    "question-answering": {"target": lambda output: output.start_logits[:, 2]},
+    "sentence-similarity": {"target": lambda output: output.last_hidden_state[:, -1].sum(-1)},
+}
 
 
 def padding(name):

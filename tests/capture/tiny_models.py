@@ -101,9 +101,15 @@ TINY: dict[str, Tiny] = {
     "gemma2": Tiny("Gemma 2", "decoder", "Gemma2", _GEMMA),
     "gemma3_text": Tiny("Gemma 3", "decoder", "Gemma3", _GEMMA, config="Gemma3Text"),
     "gemma3": Tiny(
-        "Gemma 3, of texts and images", "decoder", "Gemma3",
-        dict(text_config=SIZES | TOKENS | _GEMMA, vision_config=_PATCHES | dict(num_channels=3),
-             image_token_index=39, mm_tokens_per_image=4),
+        "Gemma 3, of texts and images",
+        "decoder",
+        "Gemma3",
+        dict(
+            text_config=SIZES | TOKENS | _GEMMA,
+            vision_config=_PATCHES | dict(num_channels=3),
+            image_token_index=39,
+            mm_tokens_per_image=4,
+        ),
         head="ForConditionalGeneration",
     ),  # fmt: skip
     "gpt2": Tiny("GPT-2", "decoder", "GPT2", ENDS, head="LMHeadModel"),
@@ -124,9 +130,7 @@ TINY: dict[str, Tiny] = {
     "phi3": Tiny("Phi-3", "decoder", "Phi3", _GROUPED),
     "qwen2": Tiny("Qwen 2", "decoder", "Qwen2", _WINDOW),
     "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
-    "smollm3": Tiny(
-        "SmolLM3", "decoder", "SmolLM3", dict(_GROUPED, no_rope_layers=[1, 0, 1])
-    ),
+    "smollm3": Tiny("SmolLM3", "decoder", "SmolLM3", dict(_GROUPED, no_rope_layers=[1, 0, 1])),
     "starcoder2": Tiny("StarCoder2", "decoder", "Starcoder2", dict(_GROUPED, sliding_window=3)),
     "bart": Tiny("BART", "encoder-decoder", "Bart", BART_SIZES),
     "marian": Tiny("Marian", "encoder-decoder", "Marian", BART_SIZES, head="MTModel"),
@@ -135,7 +139,10 @@ TINY: dict[str, Tiny] = {
     "t5 gated": Tiny("T5", "encoder-decoder", "T5", _GATED),
     "clip": Tiny("CLIP, image classifier", "vision", "CLIP", dict(vision_config=_PATCHES)),
     "clip_vision_model": Tiny(
-        "CLIP, image tower", "vision", "CLIPVision", dict(projection_dim=3),
+        "CLIP, image tower",
+        "vision",
+        "CLIPVision",
+        dict(projection_dim=3),
         head="ModelWithProjection",
     ),  # fmt: skip
     "deit": Tiny("DeiT", "vision", "DeiT", dict(image_size=(6, 8))),
@@ -158,9 +165,7 @@ _OWN_NAMES = {
 }
 
 
-def build(
-    family="bert", *, head=None, biases=True, dtype=torch.float32, attention=None, **options
-):
+def build(family="bert", *, head=None, biases=True, dtype=torch.float32, attention=None, **options):
     """A random model in evaluation mode; norms and biases are random too.
 
     `family` is a name in TINY, or the prefix of another encoder's classes.

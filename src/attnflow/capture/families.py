@@ -108,9 +108,7 @@ FAMILIES: dict[str, Family] = {
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=("ModernBertMLP", "act")),
-    "mpnet": Family(
-        "MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"
-    ),
+    "mpnet": Family("MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"),
     "mt5": _t5_like("MT5"),
     "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),

@@ -1,4 +1,4 @@
-"""The command: `attnflow explain`, `attnflow evaluate`, and `attnflow bench`, a module each.
+"""The command: `attnflow explain`, `evaluate`, `models` and `bench`, a module each.
 
 Everything that can be checked without the model is checked before it is loaded: options, texts,
 and the files to write. Results go to standard output, all else to standard error. Exit codes: 0
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 from attnflow import __version__
-from attnflow.cli import bench, evaluate, explain
+from attnflow.cli import bench, evaluate, explain, models
 from attnflow.cli.console import fail, show_warning
 from attnflow.cli.options import Parser
 from attnflow.errors import AttnflowError, UnsolvedError
@@ -40,6 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"attnflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for subcommand in (explain, evaluate, bench):
+    for subcommand in (explain, evaluate, models, bench):
         subcommand.add(commands)
     return parser

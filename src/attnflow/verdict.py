@@ -1,0 +1,136 @@
+"""Whether and how a model can be explained, told by its config alone: no weights are loaded.
+
+    known family            its tensors, as the tests have measured them
+    another                 af, gf, agf, if its attention runs through transformers' interface
+    no attention somewhere  none: linear attention, state space, convolutions
+    quantised               none: gradients through such weights are not exact
+
+A verdict is a forecast; `capture` checks again when the model runs. Read next: known_models.py.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnflow import models
+from attnflow.capture.families import FAMILIES
+from attnflow.known_models import KnownFamily, known_families
+from attnflow.tasks import CLASSIFICATION, TASKS, task_of
+
+PASSES = ("af", "gf", "agf")  # tensors that need to know nothing of a family
+
+# What a config calls layers whose attention has weights, beside "attention" itself.
+_WEIGHTED = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be done with a model.
+
+    Attributes:
+        model: Its name, as it was given.
+        architecture: Its class in transformers, or None where the config does not say.
+        model_type: Its family, as transformers calls it.
+        task: Of transformers' pipelines, what it is explained for; None: it cannot be.
+        tensors: Information tensors that work; none where it cannot be explained.
+        reason: Why so, and what to do.
+    """
+
+    model: str
+    architecture: str | None
+    model_type: str
+    task: str | None
+    tensors: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        what = f"{self.architecture or 'a model'} ({self.model_type})"
+        if not self.tensors:
+            return f"{self.model}: {what} cannot be explained: {self.reason}"
+        tensors = " ".join(self.tensors)
+        return f"{self.model}: {what} can be explained for {self.task} by {tensors}: {self.reason}"
+
+
+def verdict(name: str | Path) -> Verdict:
+    """What can be done with a model, by folder or hub id.
+
+    Raises:
+        InputError: The folder is none of a model.
+        ModelError: There is no such config, or it cannot be read.
+    """
+    config = models.config(name)
+    architecture = (getattr(config, "architectures", None) or [None])[0]
+    family = {row.model_type: row for row in known_families()}.get(config.model_type)
+    task = _task(architecture, family)
+    reason = _refusal(config, architecture, task, family)
+    tensors: tuple[str, ...] = ()
+    if reason is None:
+        tensors, reason = _tensors(config, family)
+    return Verdict(
+        str(name), architecture, config.model_type, task if tensors else None, tensors, reason
+    )
+
+
+def _task(architecture: str | None, family: KnownFamily | None) -> str | None:
+    """What the model is for, by its class; None where no such class is explained."""
+    if architecture is None:
+        return CLASSIFICATION.name
+    task = task_of(architecture)
+    if task is not None:
+        return task.name
+    images = family is not None and family.kind == "vision" and architecture.endswith(_IMAGES)
+    return family.tasks[0] if family is not None and images else None
+
+
+_IMAGES = ("ForImageClassification", "ModelWithProjection")
+
+
+def _refusal(
+    config: Any, architecture: str | None, task: str | None, family: KnownFamily | None
+) -> str | None:
+    """Why the model cannot be explained at all; None where it can."""
+    if getattr(config, "quantization_config", None):
+        return (
+            "its weights are quantised, through which gradients are not exact; give the model "
+            "that it was made from."
+        )
+    other = sorted(set(_layer_types(config)) - set(_WEIGHTED))
+    own = models.class_of(architecture)
+    if other or getattr(own, "_is_stateful", False):
+        return (
+            f"it has layers without attention weights ({', '.join(other) or 'state space'}), "
+            "through which nothing is known to flow."
+        )
+    if task is None:
+        return (
+            f"it is for none of {', '.join(t.name for t in TASKS)}; give a model for one of them."
+        )
+    if getattr(config, "is_encoder_decoder", False) and task != "text2text-generation":
+        return (
+            f"an encoder-decoder for {task} reads its text twice, once in each stack; give one "
+            "that writes (...ForConditionalGeneration)."
+        )
+    if family is None and not models.calls_attention_interface(own):
+        return (
+            "it is of no known family, and computes attention by itself, not through "
+            "transformers' attention interface, or has none; `attnflow models` lists families."
+        )
+    return None
+
+
+def _tensors(config: Any, family: KnownFamily | None) -> tuple[tuple[str, ...], str]:
+    """The tensors that work, and why these."""
+    if family is None:
+        return PASSES, (
+            "its family is not known, so that nothing can be told of its residual stream; "
+            "these need its attention alone, which runs through transformers' interface."
+        )
+    mixer = FAMILIES[family.model_type].mixer
+    if mixer is not None and getattr(config, mixer, 0) > 0:
+        return PASSES, f"it mixes tokens beside attention ({mixer} = {getattr(config, mixer)})."
+    return family.tensors, f"{family.name} is a known family, which the tests run."
+
+
+def _layer_types(config: Any) -> list[str]:
+    """The kinds of a model's layers, where the config tells them apart."""
+    return getattr(config.get_text_config(), "layer_types", None) or []
