@@ -61,10 +61,9 @@ def _table() -> dict[str, Any]:
 
 def known_families() -> tuple[KnownFamily, ...]:
     """The rows, by kind and name."""
-    return tuple(
-        KnownFamily(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-        for row in _table()["families"]
-    )
+    lists = ("tasks", "tensors", "back_ends", "padding")
+    rows: list[dict[str, Any]] = _table()["families"]
+    return tuple(KnownFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows)
 
 
 def table(form: str) -> str:

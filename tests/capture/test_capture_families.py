@@ -7,10 +7,13 @@ from same_answer import (
     SIDES,
     TOLERANCE,
     asked,
+    batch,
     classes_of,
     error,
     measured,
     model_type,
+    off,
+    padded,
     score_error,
     texts,
 )
@@ -19,7 +22,8 @@ from transformers.utils import is_flash_attn_2_available
 
 from attnflow.capture import FAMILIES, TENSORS, capture
 from attnflow.errors import InputError, ModelError
-from attnflow.known_models import KnownFamily, known_families
+from attnflow.known_models import known_families
+from attnflow.targets import logits_at
 
 TEXTS = [*ENCODERS, *DECODERS, *TWO_STACKS]
 KNOWN = {row.model_type: row for row in known_families()}
@@ -83,8 +87,14 @@ def test_scores_in_a_batch_as_alone(name, tensor):
     assert score_error(name, tensor) < TOLERANCE["scores"]
 
 
-def test_positions_that_are_given_stay(batch):
-    model, inputs = build("gpt2"), batch("left")
+@pytest.fixture
+def left():
+    ids, mask = padded([text["input_ids"] for text in texts()], SIDES["left"], 0)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def test_positions_that_are_given_stay(left):
+    model, inputs = build("gpt2"), left
     seen = []
     model.transformer.wpe.register_forward_hook(lambda m, args, out: seen.append(args[0]))
     ids = torch.arange(9).expand(3, -1).flip(1)
@@ -92,8 +102,8 @@ def test_positions_that_are_given_stay(batch):
     assert torch.equal(seen[0], ids)
 
 
-def test_padding_that_counting_models_would_take_for_text(batch):
-    model, inputs = build("roberta", head="ForTokenClassification"), batch("left")
+def test_padding_that_counting_models_would_take_for_text(left):
+    model, inputs = build("roberta", head="ForTokenClassification"), left
     ids = inputs["input_ids"].where(inputs["attention_mask"] > 0, 7)
     with pytest.raises(InputError, match="in front.*its own padding token 0"):
         capture(model, {**inputs, "input_ids": ids}, tensor="agf")
@@ -105,10 +115,13 @@ def test_padding_that_counting_models_would_take_for_text(batch):
         capture(model, embedded, tensor="agf")
 
 
-def test_padding_in_front_of_a_model_of_another_family(batch):
-    nystrom = build("RemBert", input_embedding_size=8, output_embedding_size=8)
+def test_padding_in_front_of_a_model_of_another_family(left):
+    model = build("Ernie")
     with pytest.raises(InputError, match="pad on the right .*, or hand position_ids"):
-        capture(nystrom, batch("left"), tensor="af")
+        capture(model, left, tensor="af")
+    positions = torch.arange(9) - left["attention_mask"].argmax(1, keepdim=True)
+    with pytest.raises(InputError, match="depend on position 0"):  # as it would without gradients
+        capture(model, {**left, "position_ids": positions.clamp(min=0)}, tensor="af")
 
 
 def test_every_family_has_a_row_and_is_exercised():
@@ -129,15 +142,28 @@ def test_the_table_is_what_is_measured(row):
         assert (tuple(value) if isinstance(value, list) else value) == known, field
     # Rounding is another on another machine, but of the same size.
     assert error / 10 <= row.error <= TOLERANCE["capacities, CPU"] and row.error <= error * 10
-    assert isinstance(row, KnownFamily)
+
+
+def test_nothing_at_padding(decoder_or_writer):
+    model, kind = build(decoder_or_writer), TINY[decoder_or_writer].kind
+    inputs, mask = batch(model, kind, texts(), SIDES["right"])
+    last = mask.shape[1] - 1 - mask.int().flip(1).argmax(1)
+    side = inputs["input_ids"].shape[1] if kind == "encoder-decoder" else 0
+    for tensor in TENSORS:
+        got = capture(model, inputs, position=last, read=logits_at(last - side), tensor=tensor)
+        assert got.capacities.transpose(1, 2)[~mask].abs().max() == 0, "query rows"
+        assert got.capacities.permute(0, 3, 1, 2)[~mask].abs().max() == 0, "key columns"
+
+
+@pytest.fixture(params=["llama", "gptj", "t5", "bart"])
+def decoder_or_writer(request):
+    return request.param
 
 
 def test_a_difference_would_be_seen():
     """The measure itself: other texts, or another order of them, are far off."""
     model = build("gpt2")
     one = asked(model, "decoder", texts(), [0, 1, 2], SIDES["right"], "cf")
-    from same_answer import off
-
     assert off(one, asked(model, "decoder", texts(), [0, 1, 2], SIDES["left"], "cf")) < 2e-5
     changed = texts()
     changed[1]["input_ids"][0] = 39

@@ -149,9 +149,10 @@ def _table(stack: nn.Module) -> nn.Module:
     for part in stack.modules():
         if isinstance(part, PreTrainedModel):
             try:
-                return part.get_input_embeddings()
+                table: nn.Module = part.get_input_embeddings()
             except NotImplementedError:  # CLIP's image classifier
                 continue
+            return table
     raise ModelError(f"{type(stack).__name__} does not say where its inputs are embedded.")
 
 

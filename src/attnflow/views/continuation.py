@@ -6,13 +6,14 @@ and the matrix and the articles say everything.
 
 from collections.abc import Mapping
 
+from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
 from attnflow.views.article import size_of
 from attnflow.views.characters import as_name
 from attnflow.views.diagnostics import NOTE, bound
 from attnflow.views.heatmap import BOX, escape, leaders, role_label
 from attnflow.views.matrix import matrix
-from attnflow.views.pieces import Segment, gathered, lay_out, pieces, rank, role_starts
+from attnflow.views.pieces import Ranked, Segment, gathered, lay_out, pieces, rank, role_starts
 from attnflow.views.titles import beginning, certainty
 
 
@@ -66,7 +67,7 @@ def fragment(found: Attributions) -> str:
     rows = "".join(
         f'<tr><td style="{_CELL}"><b><bdi>{escape(as_name(a.label))}</bdi></b></td>'
         f'<td style="{_CELL};text-align:right">{certainty(a)}</td>'
-        f'<td style="{_CELL}">{leaders([r for r in rank(pieces(a, "token"))[:5] if r.piece.share >= 0.005])}</td></tr>'
+        f'<td style="{_CELL}">{leaders(_leading(a))}</td></tr>'
         for a in found
     )
     worst = max(a.certificate.gap for a in found)
@@ -80,3 +81,9 @@ def fragment(found: Attributions) -> str:
 
 
 _CELL = "text-align:left;padding:.15em 1.2em .15em 0;white-space:normal"
+
+
+def _leading(attribution: Attribution) -> list[Ranked]:
+    """The best five pieces, without those that would show as nothing."""
+    best = rank(pieces(attribution, "token"))[:5]
+    return [one for one in best if one.piece.share >= 0.005]
