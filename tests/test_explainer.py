@@ -203,7 +203,7 @@ def test_nothing_to_explain(explainer, text):
 
 @pytest.mark.parametrize("texts", (None, 3, object()))
 def test_no_texts_at_all(explainer, texts):
-    with pytest.raises(InputError, match="texts must be a text or a sequence of texts"):
+    with pytest.raises(InputError, match="texts must be a text, a chat or a sequence of texts"):
         explainer(texts)
 
 
@@ -467,7 +467,7 @@ def test_an_interruption_passes_and_restores_the_model(fresh, texts, state, tens
 
 
 def test_a_flow_without_certificate_is_an_error(explainer, monkeypatch):
-    from attnflow import explainer as module
+    from attnflow import results as module
     from attnflow.solver import maximum_flow
 
     monkeypatch.setattr(

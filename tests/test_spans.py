@@ -39,7 +39,10 @@ def test_its_probability_is_the_product(writer, reader):
     assert a.probabilities[0] == pytest.approx(product, rel=1e-5) and a.label == "good dog"
     assert a.certificate.is_certified
     assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
-    assert a.scores[4] > 0 and a.scores[5] == 0  # "good" is read for "dog", "dog" for nothing
+    by_attention = writer(PROMPT, continuation=" good dog", span=True, tensor="agf")
+    for one in (a, by_attention):
+        assert one.scores[5] == 0, "nothing is read from the last token"
+    assert by_attention.scores[4] > 0, '"good" is read for "dog"'
 
 
 def test_one_forward_and_one_backward_pass(writer, monkeypatch):

@@ -59,7 +59,7 @@ class Reader:
                 if part is not None and self._known(part).truncated:
                     warnings.warn(
                         f"{name} {index} was cut to {len(part.tokens)} tokens: "
-                        f"{part.truncated} more are not read.",
+                        f"{part.truncated} more are not explained.",
                         stacklevel=4,
                     )
             found.append(encoded)

@@ -1,10 +1,12 @@
 """Attributions to draw: plausible flows that conserve, from one deciding token down to the text."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
 from attnflow.attribution import Attribution, Certificate
+from attnflow.attributions import Attributions
 
 SHORT = "although this dog is not cute, it is very smart."
 REVIEW = (
@@ -80,3 +82,42 @@ def attribution_of(
         model=model,
         edges=edges if with_edges else None,
     )
+
+
+def continuation_of(
+    text: str = SHORT, written: int = 4, *, roles: tuple[str, ...] = (), **options: object
+) -> Attributions:
+    """The last `written` tokens of `text` as a continuation, the last special token left out.
+
+    With roles the text's lines are messages, and the tokens before and after the template's.
+    """
+    whole = attribution_of(text, **options)
+    t = len(whole) - 1
+    lines = np.cumsum([0, *(text[a:b].count("\n") for a, b in _between(whole.offsets[1:t]))])
+    found = []
+    for place in range(t - written, t):
+        scores = np.random.default_rng(place).gamma(0.3, size=t)
+        scores[place:] = 0
+        found.append(
+            replace(
+                whole,
+                tokens=whole.tokens[:t],
+                offsets=whole.offsets[:t],
+                special=whole.special[:t],
+                word_ids=whole.word_ids[:t],
+                scores=scores,
+                edges=None if whole.edges is None else whole.edges[:, :t, :t],
+                labels=(text[slice(*whole.offsets[place])], "(all other tokens)"),
+                target=0,
+                task="text-generation",
+                position=place - 1,
+                roles=roles,
+                message_ids=(None, *map(int, lines)) if roles else (),
+            )
+        )
+    return Attributions(found)
+
+
+def _between(spans: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+    """The gaps between neighbouring spans."""
+    return [(a[1], b[0]) for a, b in zip(spans, spans[1:], strict=False)]

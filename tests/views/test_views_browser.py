@@ -213,7 +213,7 @@ def test_hostile_text_does_not_run(drive, make):
         fragment="token=3",
     )
     assert seen["title"].startswith("</script><script>document") and seen["images"] == 0
-    assert seen["scripts"] == 4
+    assert seen["scripts"] == 5
 
 
 def test_the_policy_refuses_foreign_scripts(tmp_path, make):

@@ -13,7 +13,16 @@ from attnflow.views.characters import as_name
 from attnflow.views.diagnostics import NOTE, bound
 from attnflow.views.heatmap import BOX, escape, leaders, role_label
 from attnflow.views.matrix import matrix
-from attnflow.views.pieces import Ranked, Segment, gathered, lay_out, pieces, rank, role_starts
+from attnflow.views.pieces import (
+    VISIBLE,
+    Ranked,
+    Segment,
+    gathered,
+    lay_out,
+    pieces,
+    rank,
+    role_starts,
+)
 from attnflow.views.titles import beginning, certainty
 
 
@@ -67,7 +76,7 @@ def fragment(found: Attributions) -> str:
     rows = "".join(
         f'<tr><td style="{_CELL}"><b><bdi>{escape(as_name(a.label))}</bdi></b></td>'
         f'<td style="{_CELL};text-align:right">{certainty(a)}</td>'
-        f'<td style="{_CELL}">{leaders(_leading(a))}</td></tr>'
+        f'<td style="{_CELL}">{leaders(_sources(a))}</td></tr>'
         for a in found
     )
     worst = max(a.certificate.gap for a in found)
@@ -80,10 +89,9 @@ def fragment(found: Attributions) -> str:
     )
 
 
+def _sources(attribution: Attribution) -> list[Ranked]:
+    ranked = rank(pieces(attribution, "token"))
+    return [entry for entry in ranked[:5] if entry.piece.share >= VISIBLE]
+
+
 _CELL = "text-align:left;padding:.15em 1.2em .15em 0;white-space:normal"
-
-
-def _leading(attribution: Attribution) -> list[Ranked]:
-    """The best five pieces, without those that would show as nothing."""
-    best = rank(pieces(attribution, "token"))[:5]
-    return [one for one in best if one.piece.share >= 0.005]

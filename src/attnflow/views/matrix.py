@@ -13,7 +13,7 @@ from attnflow.attributions import Attributions
 from attnflow.views.characters import as_name
 from attnflow.views.diagnostics import percent
 from attnflow.views.heatmap import escape
-from attnflow.views.pieces import pieces
+from attnflow.views.pieces import VISIBLE, pieces
 
 ROOMY = 24  # columns that have room for numbers
 
@@ -72,6 +72,6 @@ def _parts(found: Attributions, columns: list[int]) -> list[tuple[str, list[int]
 
 
 def _cell(share: float, strongest: float, begins: bool) -> str:
-    style = "" if share < 0.005 else f' style="--h:{sqrt(share / strongest):.2f}"'
-    number = "" if share < 0.005 else f"{100 * share:.0f}"
+    style = "" if share < VISIBLE else f' style="--h:{sqrt(share / strongest):.2f}"'
+    number = "" if share < VISIBLE else f"{100 * share:.0f}"
     return f"<td{' class=b' * begins}{style}>{number}</td>"

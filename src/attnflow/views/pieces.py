@@ -15,6 +15,7 @@ from attnflow.attribution import Attribution, Word
 from attnflow.errors import InputError
 
 GRANULARITIES = ("token", "word")
+VISIBLE = 0.005  # least share of a source that a continuation shows: half a percent
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from attnflow.errors import InputError
 from attnflow.views.characters import as_name, columns, for_terminal
 from attnflow.views.diagnostics import SUPERSCRIPTS, bound, number, percent, summary
 from attnflow.views.pieces import (
+    VISIBLE,
     Piece,
     Ranked,
     Segment,
@@ -139,7 +140,7 @@ def _sources(found: Attributions, width: int, style: _Style) -> Iterator[str]:
         for entry in rank(pieces(attribution, "token")):
             source = _fit(for_terminal(as_name(entry.piece.name)), 20)
             part = f"  {source} {percent(entry.piece.share)}"
-            if entry.piece.share < 0.005 or used + columns(part) > width:
+            if entry.piece.share < VISIBLE or used + columns(part) > width:
                 break
             line += f"  {source} {style.mark(percent(entry.piece.share), _FAINT)}"
             used += columns(part)
