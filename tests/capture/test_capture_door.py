@@ -150,7 +150,9 @@ def test_unknown_tensor(build, batch):
 
 @pytest.mark.parametrize("tensor", ["af", "agf", "cf"])
 def test_padding_that_the_model_reads(build, batch, family, tensor):
-    with pytest.raises(InputError, match="position 0 of example 1.*padding_side"):
+    with pytest.raises(
+        InputError, match="(position 0 of example 1|in front of a text).*padding_side"
+    ):
         capture(build(family), batch("left"), tensor=tensor)
 
 
@@ -241,8 +243,8 @@ def test_an_encoder_decoder_needs_what_was_written(batch, build):
 
 
 def test_conservative_tensor_is_refused_where_it_would_not_be_one(build, batch):
-    with pytest.raises(ModelError, match="residual stream of MPNetForSequenceClassification"):
-        capture(build("MPNet", relative_attention_num_buckets=8), batch())
+    with pytest.raises(ModelError, match="residual stream of RemBertForSequenceClassification"):
+        capture(build("RemBert"), batch())
     convolved = build("deberta-v2", conv_kernel_size=3)
     with pytest.raises(ModelError, match="conv_kernel_size = 3"):
         capture(convolved, batch())

@@ -98,7 +98,9 @@ def test_positions_that_are_given_stay(left):
     seen = []
     model.transformer.wpe.register_forward_hook(lambda m, args, out: seen.append(args[0]))
     ids = torch.arange(9).expand(3, -1).flip(1)
-    capture(model, {**inputs, "position_ids": ids}, tensor="af")
+    at = torch.full((3,), 8)
+    given = {**inputs, "position_ids": ids}
+    capture(model, given, tensor="af", read=logits_at(at), position=at)
     assert torch.equal(seen[0], ids)
 
 

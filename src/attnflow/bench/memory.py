@@ -48,12 +48,12 @@ def _measure(t: int, layers: int, one_live_row: bool, threads: int) -> int:
     maximum_flow(random_capacities((1, layers, 8, 8)))
     torch.set_num_threads(threads)
     capacities = random_capacities((1, layers, t, t), one_live_row=one_live_row)
-    before = _peak(forget=True)
+    before = peak(forget=True)
     maximum_flow(capacities)
-    return _peak() - before
+    return peak() - before
 
 
-def _peak(*, forget: bool = False) -> int:
+def peak(*, forget: bool = False) -> int:
     """The largest resident bytes so far; first forgotten, where the system can."""
     if STATUS.exists():
         if forget:
