@@ -33,7 +33,7 @@ def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
             capacities = TENSORS[tensor](own).positive.numpy()
             cut = minimum_cut(capacities)
             if cut.sum() == 0:
-                raise SystemExit(f"{tensor} has no flow for the text {question.text.text!r:.60}")
+                raise SystemExit(f"{tensor} has no flow for the text {question.content.text!r:.60}")
             cuts[tensor].append(cut / cut.sum())
             widths[tensor].append(capacities.sum((1, 2)) / cut.sum())
     return cuts, widths

@@ -72,7 +72,7 @@ def oracle():
     """The words' own numbers, for the question's tokens."""
 
     def scores(question):
-        return np.array([WORDS.get(token, 0.0) for token in question.text.tokens])
+        return np.array([WORDS.get(token, 0.0) for token in question.content.tokens])
 
     return scores
 

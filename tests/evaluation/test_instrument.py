@@ -34,7 +34,7 @@ from attnflow.evaluation.ranking import members, ranking
 from attnflow.evaluation.removal import OPERATORS
 from attnflow.evaluation.statistics import trimmed_mean
 from attnflow.evaluation.trial import Answer, judged
-from attnflow.methods import METHODS, Method, Variant
+from attnflow.methods import METHODS, Method, TextVariant
 
 TEXTS = (
     "the good film a bad fine dull film",
@@ -46,7 +46,7 @@ PROTOCOL = Protocol(operators=("mask", "delete", "pad"))
 
 
 def named(name):
-    return Method(name, lambda question: np.zeros(len(question.ids)), "")
+    return Method(name, lambda question: np.zeros(question.nodes), "")
 
 
 def rows_of(questions, **scorers):
@@ -68,7 +68,7 @@ def test_an_oracle_is_best_and_its_opposite_worst(question, oracle):
         [question(text) for text in TEXTS],
         oracle=oracle,
         inverted=lambda q: -oracle(q),
-        other=lambda q: rng.random(len(q.ids)),
+        other=lambda q: rng.random(q.nodes),
     )
     found = judgements(rows)
     for (metric, _), values in signed(found):
@@ -93,8 +93,8 @@ def test_constants_are_as_good_as_chance(question):
     rows = []
     for seed, asked in enumerate(questions):
         answers = [
-            Answer(named("constant"), np.ones(len(asked.ids)), 0.0),
-            Answer(named("random"), np.random.default_rng(seed).random(len(asked.ids)), 0.0),
+            Answer(named("constant"), np.ones(asked.nodes), 0.0),
+            Answer(named("random"), np.random.default_rng(seed).random(asked.nodes), 0.0),
         ]
         rows += [{"example": seed, **r} for r in judged(asked, answers, Protocol(seed=seed))]
     found = judgements(rows)
@@ -145,7 +145,7 @@ def test_two_words_by_hand(question):
 def test_what_the_operators_remove(question):
     asked = question("the good film")
     removed = np.array([False, False, True, False, False])
-    tokenizer = asked.classifier.tokenizer
+    tokenizer = asked.subject.tokenizer
 
     def tokens(name):
         return tokenizer.convert_ids_to_tokens(OPERATORS[name](asked, removed).ids.tolist())
@@ -196,11 +196,11 @@ def test_the_protocol_of_attcat(classifier, of_special):
     assert set(row["removed"]) == {"delete", "pad-attended"}
     variants = []
     for share in protocol.shares:
-        gone = removed_by_attcat(scores, asked.text.special, share)
+        gone = removed_by_attcat(scores, asked.content.special, share)
         if of_special == 99.0 and share > 0.75:  # the token that comes last of all, which we remove
             gone = [*gone, 3]
-        ids = np.delete(asked.ids, gone)
-        variants.append(Variant(ids, np.ones(len(ids), bool)))
+        ids = np.delete(asked.inputs["input_ids"][0].numpy(), gone)
+        variants.append(TextVariant(ids, np.ones(len(ids), bool)))
     expected = classifier.log_probabilities(variants)[:, asked.target]
     assert row["removed"]["delete"] == pytest.approx(expected, abs=1e-6)
 
@@ -233,7 +233,7 @@ def test_without_the_kept_there_is_no_sufficiency(asked, oracle, tmp_path):
 
 
 def test_judging_in_bfloat16_changes_little_and_methods_nothing(bert):
-    scores = np.arange(float(len(bert.ids)))
+    scores = np.arange(float(bert.nodes))
     rows = [
         judged(bert, [Answer(named("m"), scores, 0.0)], Protocol(precision=precision))[0]
         for precision in ("float32", "bfloat16")
@@ -303,7 +303,7 @@ def test_shares_are_rounded_up():
 
 def test_probabilities_do_not_depend_on_batch_mates(classifier, question):
     asked = [question(text) for text in TEXTS]
-    removed = [np.arange(len(q.ids)) == k for q in asked for k in range(1, 5)]
+    removed = [np.arange(q.nodes) == k for q in asked for k in range(1, 5)]
     variants = [
         OPERATORS["delete"](q, removed[4 * i + k]) for i, q in enumerate(asked) for k in range(4)
     ]

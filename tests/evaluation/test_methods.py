@@ -16,7 +16,7 @@ from attnflow.methods.attention import residual_attention, rolled_out
 from attnflow.methods.decomposition import edge_nearness
 from attnflow.methods.exact import minimum_cut
 from attnflow.methods.internals import forward, internals
-from attnflow.methods.readings import READINGS
+from attnflow.methods.readings import OF_ROW_READ, READINGS
 from attnflow.methods.relevance import (
     _through_linear,
     _through_product,
@@ -31,11 +31,11 @@ from attnflow.solver import maximum_flow
 TEXT = "the good film a bad fine dull film"
 
 
-def explained(question, ids=None):
-    """The number whose gradients methods take, for the text or other ids."""
+def explained(question, point=None):
+    """The number whose gradients methods take, of the content or at another point."""
     with torch.no_grad():
-        embeddings = question.classifier.embeddings(question.ids if ids is None else ids)
-        return question.value(question.classifier.logits(embeddings))[0].item()
+        at = question.point if point is None else point
+        return question.value(question.subject.logits(at))[0].item()
 
 
 def paper(question):
@@ -52,14 +52,14 @@ def hooks_of(model):
 def test_every_method_answers_and_again_the_same(bert, name):
     first, again = answer(METHODS[name], bert), answer(METHODS[name], bert)
     assert (first.scores == again.scores).all()
-    assert first.scores.shape == bert.ids.shape
+    assert first.scores.shape == (bert.nodes,)
     if name != "attention-gradients":  # whose heads may all weigh against the class
         assert np.ptp(first.scores) > 0
 
 
 @pytest.mark.parametrize("name", DEFAULT)
 def test_every_method_leaves_the_model_as_it_was(bert, name):
-    model, before = bert.classifier.model, explained(bert)
+    model, before = bert.subject.model, explained(bert)
     internals(replace(bert))  # transformers leaves hooks of its own when it returns attentions
     state, hooks = model.config._attn_implementation, hooks_of(model)
     answer(METHODS[name], bert)
@@ -83,7 +83,7 @@ def test_perturbation_finds_the_order_of_a_sum(question, oracle, name):
     scores, terms = answer(METHODS[name], asked).scores, oracle(asked)
     for i, j in itertools.combinations(range(len(terms)), 2):
         if terms[i] > terms[j] + 0.6:
-            assert scores[i] > scores[j], (asked.text.tokens[i], asked.text.tokens[j])
+            assert scores[i] > scores[j], (asked.content.tokens[i], asked.content.tokens[j])
     assert scores[0] == scores[-1] == 0
 
 
@@ -98,11 +98,11 @@ def test_shapley_values_are_efficient(question, name):
 
 
 def test_internals_are_what_the_model_computes(bert):
-    double = Classifier(copy.deepcopy(bert.classifier.model).double(), bert.classifier.tokenizer)
-    found = internals(paper(replace(bert, classifier=double)))
+    double = Classifier(copy.deepcopy(bert.subject.model).double(), bert.subject.tokenizer)
+    found = internals(paper(replace(bert, subject=double)))
     sums = found.attention.sum(-1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
-    ids = torch.from_numpy(bert.ids)[None]
+    ids = bert.inputs["input_ids"]
     for name, own in (
         ("af", found.mean_attention),
         ("gf", found.gradient.relu().mean(1)),
@@ -178,9 +178,9 @@ def relevance_by_autograd(question):
     def heads(y):
         return y.unflatten(-1, (2, -1)).transpose(0, 1)
 
-    model, found = question.classifier.model, internals(question)
+    model, found = question.subject.model, internals(question)
     last = found.hidden[-1]
-    relevance = torch.zeros(1, len(question.classifier.labels), dtype=last.dtype)
+    relevance = torch.zeros(1, len(question.subject.labels), dtype=last.dtype)
     relevance[0, question.target] = 1
     pooled = model.bert.pooler.dense(last[:1]).tanh()
     relevance = linear(relevance, model.classifier, pooled)
@@ -210,8 +210,8 @@ def relevance_by_autograd(question):
 
 
 def test_relevance_is_that_of_the_published_modules(bert):
-    double = Classifier(copy.deepcopy(bert.classifier.model).double(), bert.classifier.tokenizer)
-    asked = replace(bert, classifier=double)
+    double = Classifier(copy.deepcopy(bert.subject.model).double(), bert.subject.tokenizer)
+    asked = replace(bert, subject=double)
     attention, left = attention_relevance(asked)
     with torch.no_grad():
         expected, end = relevance_by_autograd(asked)
@@ -242,7 +242,7 @@ def test_the_rules_of_relevance_by_hand():
 
 def test_transatt_is_a_distribution_of_edges_that_count(bert):
     edges = edge_relevance(bert)
-    assert (edges >= 0).all() and edges.shape == (3, len(bert.ids), len(bert.ids))
+    assert (edges >= 0).all() and edges.shape == (3, bert.nodes, bert.nodes)
     assert not edges[-1, 1:].any()  # the classifier reads the first token alone
     scores = answer(METHODS["transatt"], bert).scores
     assert scores.sum() == pytest.approx(1) and (scores >= 0).all()
@@ -257,23 +257,22 @@ def test_decompx_adds_up_to_what_is_explained(bert, number):
 
 def test_deeplift_rescales_the_activations(bert):
     """Through one activation alone it is complete, which the gradient is not."""
-    layer = bert.classifier.model.bert.encoder.layer[0].intermediate.intermediate_act_fn
+    layer = bert.subject.model.bert.encoder.layer[0].intermediate.intermediate_act_fn
     kind = type(layer)
     deeplift = answer(METHODS["deeplift"], bert).scores
     from captum.attr._core import deep_lift
 
     assert kind not in deep_lift.SUPPORTED_NON_LINEAR
-    embeddings = bert.classifier.embeddings(bert.ids).requires_grad_()
-    value = bert.value(bert.classifier.logits(embeddings))[0]
+    embeddings = bert.point.requires_grad_()
+    value = bert.value(bert.subject.logits(embeddings))[0]
     (slope,) = torch.autograd.grad(value, embeddings)
-    whole, masked = (bert.classifier.embeddings(ids) for ids in (bert.ids, bert.neutral_ids))
-    local = (slope * (whole - masked)).sum(-1)[0].numpy()
+    local = (slope * (bert.point - bert.baseline)).sum(-1)[0].numpy()
     assert np.abs(deeplift - local).max() > 0.1 * np.abs(local).max()
 
 
 def test_integrated_gradients_are_complete(bert):
     scores = answer(METHODS["integrated-gradients"], bert).scores
-    change = explained(bert) - explained(bert, bert.neutral_ids)
+    change = explained(bert) - explained(bert, bert.baseline)
     assert scores.sum() == pytest.approx(change, abs=1e-2)
 
 
@@ -289,7 +288,7 @@ def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert):
     """With one layer only the edge itself can carry."""
     kept = forward(bert)
     one = replace(kept, attention=kept.attention[:1])
-    asked = Question(bert.classifier, bert.text, 1)
+    asked = Question(bert.subject, bert.content, 1)
     asked.once("forward", lambda: one)
     scores = METHODS["attention-flow"].scores(asked)
     np.testing.assert_allclose(scores, residual_attention(one)[0, 0].numpy(), rtol=1e-5)
@@ -302,7 +301,7 @@ def test_the_chefer_baseline_is_the_reading_of_its_tensor(bert):
 
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf"))
 def test_flows_are_those_of_the_explainer(bert, tensor):
-    explainer = Explainer(bert.classifier.model, bert.classifier.tokenizer)
+    explainer = Explainer(bert.subject.model, bert.subject.tokenizer)
     for reading, readout in (("flow", "input"), ("throughput", "throughput")):
         if readout == "input" or tensor == "cf":
             expected = explainer(TEXT, tensor=tensor, target=1, readout=readout).scores
@@ -311,7 +310,7 @@ def test_flows_are_those_of_the_explainer(bert, tensor):
 
 
 def test_the_default_flow_is_that_of_the_explainer(bert):
-    explainer = Explainer(bert.classifier.model, bert.classifier.tokenizer)
+    explainer = Explainer(bert.subject.model, bert.subject.tokenizer)
     expected = explainer(TEXT, target=1).scores
     scores = answer(METHODS["bcf:flow"], bert).scores
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
@@ -329,8 +328,8 @@ def test_walks_and_flows_send_on_what_they_get(bert, tensor):
 
 
 def test_one_point_of_the_path_is_the_text_itself(bert):
-    ids = torch.from_numpy(bert.ids)[None]
-    captured = capture(bert.classifier.model, {"input_ids": ids}, torch.tensor([1]), tensor="cf")
+    ids = bert.inputs["input_ids"]
+    captured = capture(bert.subject.model, {"input_ids": ids}, torch.tensor([1]), tensor="cf")
     torch.testing.assert_close(
         conservative(1)(paper(bert)).positive, captured.capacities[0].double(), rtol=1e-4, atol=1e-6
     )
@@ -350,10 +349,10 @@ def test_readings_by_hand():
         "first": [3.0, 1.0],
         "signed-first": [3.0, 0.0],
         "signed-sums": [6.0, 1.0],
-        "path": [0.75, 0.125],
     }
     for reading, scores in expected.items():
         np.testing.assert_allclose(READINGS[reading](edges), scores, atol=1e-9)
+    np.testing.assert_allclose(OF_ROW_READ["path"](edges, 0), [0.75, 0.125], atol=1e-9)
     plain = READINGS["plain"](edges)
     assert plain.sum() == pytest.approx(3) and 2 <= plain[0] <= 3
     flow = READINGS["flow"](edges)  # of 3 in all; 2 to 3 of it can reach the first token
@@ -373,20 +372,20 @@ def test_readings_by_hand():
     ),
 )
 def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, name):
-    assert bert.classifier.reads_first
+    assert bert.read_node == 0
     other = tiny("ModernBert", classifier_pooling="mean", vocab_size=12)
-    classifier = Classifier(other, bert.classifier.tokenizer)
-    assert not classifier.reads_first
+    classifier = Classifier(other, bert.subject.tokenizer)
+    assert classifier.read_node(bert.content) is None
     with pytest.raises(ModelError, match="does not read its decision at the first token alone"):
-        METHODS[name].scores(replace(bert, classifier=classifier))
+        METHODS[name].scores(replace(bert, subject=classifier))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", DEFAULT)
 def test_methods_say_the_same_on_a_gpu(bert, name):
-    there = Classifier(copy.deepcopy(bert.classifier.model).cuda(), bert.classifier.tokenizer)
+    there = Classifier(copy.deepcopy(bert.subject.model).cuda(), bert.subject.tokenizer)
     expected = METHODS[name].scores(replace(bert))
-    found = METHODS[name].scores(replace(bert, classifier=there))
+    found = METHODS[name].scores(replace(bert, subject=there))
     assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from attnflow import InputError
-from attnflow.evaluation.examples import Example, chosen
+from attnflow.evaluation.choosing import chosen
+from attnflow.evaluation.examples import Example
 from attnflow.evaluation.noise import NOISE, misspelt, noisy
 from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
 
@@ -28,9 +29,9 @@ def reviews(tmp_path):
 
 def test_passages_of_whole_sentences_keep_their_marks(reviews, classifier):
     found = read_rationales(reviews, classifier, most=8)
-    assert [one.example.text for one in found] == ["the film the good film", "the dull film"]
+    assert [one.example.content for one in found] == ["the film the good film", "the dull film"]
     tokens = [
-        [t for t, marked in zip(one.question.text.tokens, one.rationale, strict=True) if marked]
+        [t for t, marked in zip(one.question.content.tokens, one.rationale, strict=True) if marked]
         for one in found
     ]
     assert tokens == [["good", "film"], ["dull"]]
@@ -57,14 +58,14 @@ def test_agreement_with_people_by_hand(reviews, classifier):
 def test_noise_changes_words_and_nothing_else(kind):
     example = Example(3, "You really, REALLY love this film; nothing is great about it!" * 4, 1)
     changed = noisy(example, kind)
-    assert changed.text != example.text and (changed.index, changed.label) == (3, 1)
+    assert changed.content != example.content and (changed.index, changed.label) == (3, 1)
     assert noisy(example, kind) == changed != noisy(example, kind, seed=1)
     assert noisy(example, kind, share=0.0) == example
 
     def others(text):
         return "".join(c for c in text if c in " ,;!")
 
-    assert others(changed.text) == others(example.text)
+    assert others(changed.content) == others(example.content)
 
 
 def test_one_letter_is_misspelt():
@@ -81,7 +82,7 @@ def test_noise_does_not_change_which_texts_are_drawn(classifier):
     plain = chosen(texts, classifier, limit=5, least=4, most=9)
     longer = chosen(
         texts, classifier, limit=5, least=4, most=9,
-        change=lambda example: replace(example, text=example.text + " good" * 20),
+        change=lambda example: replace(example, content=example.content + " good" * 20),
     )  # fmt: skip
     assert [e.index for e, _ in plain] == [e.index for e, _ in longer]
-    assert all(len(q.ids) > 20 and q.target == 1 for _, q in longer)
+    assert all(q.nodes > 20 and q.target == 1 for _, q in longer)

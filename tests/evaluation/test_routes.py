@@ -20,17 +20,17 @@ from attnflow.methods.internals import eager, internals
 
 
 def probability(bert, kept):
-    ids = torch.from_numpy(bert.ids)[None]
-    with torch.no_grad(), only_edges(bert.classifier.model, kept):
-        return bert.classifier.model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
+    ids = bert.inputs["input_ids"]
+    with torch.no_grad(), only_edges(bert.subject.model, kept):
+        return bert.subject.model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
 
 
 def all_edges(bert):
-    return torch.ones(1, 3, len(bert.ids), len(bert.ids), dtype=torch.bool)
+    return torch.ones(1, 3, bert.nodes, bert.nodes, dtype=torch.bool)
 
 
 def test_all_edges_are_the_model_itself(bert):
-    whole = bert.probability(np.ones((1, len(bert.ids)), bool))[0]
+    whole = bert.probability(np.ones((1, bert.nodes), bool))[0]
     assert probability(bert, all_edges(bert)) == pytest.approx(whole, rel=1e-6)
 
 
@@ -38,7 +38,7 @@ def test_an_edge_that_is_out_has_weight_zero(bert):
     """As a hook on eager attention's value product would have it: checked in the last layer."""
     kept = all_edges(bert)
     kept[0, 2, 0, 3] = False
-    model, ids = bert.classifier.model, torch.from_numpy(bert.ids)[None]
+    model, ids = bert.subject.model, bert.inputs["input_ids"]
     attention = model.bert.encoder.layer[2].attention.self
     with torch.no_grad(), eager(model):
         values = []
@@ -66,7 +66,7 @@ def test_an_edge_that_is_out_has_weight_zero(bert):
 
 
 def test_the_model_is_put_back_and_wrong_masks_are_refused(bert):
-    model = bert.classifier.model
+    model = bert.subject.model
     before = model.config._attn_implementation
     with pytest.raises(InputError, match="bool tensor"), only_edges(model, torch.ones(1, 3, 4, 4)):
         pass
@@ -79,13 +79,13 @@ def test_the_model_is_put_back_and_wrong_masks_are_refused(bert):
 @pytest.mark.parametrize("route", ROUTES)
 def test_routes_name_a_number_for_every_edge(bert, route):
     edges = ROUTES[route](bert)
-    t = len(bert.ids)
+    t = bert.nodes
     assert edges.shape == (3, t, t) and torch.isfinite(edges).all() and edges.std() > 0
 
 
 def test_the_importance_of_heads_is_added_last(bert):
     """One layer by hand, from the values that eager attention multiplies."""
-    model, layer = bert.classifier.model, 1
+    model, layer = bert.subject.model, 1
     block = model.bert.encoder.layer[layer].attention
     found = internals(bert)
     x = found.hidden[layer]
@@ -149,7 +149,7 @@ def test_routes_of_the_first_edges_and_the_rest(bert):
 
 
 def test_ties_of_routes_are_broken_by_their_seed(bert):
-    edges = torch.ones(3, len(bert.ids), len(bert.ids))
-    asked = Question(bert.classifier, bert.text, 1)
+    edges = torch.ones(3, bert.nodes, bert.nodes)
+    asked = Question(bert.subject, bert.content, 1)
     found = {round(surviving(asked, edges, (0.1,), seed=s).kept[0], 6) for s in range(5)}
     assert len(found) == 5

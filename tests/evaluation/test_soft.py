@@ -20,7 +20,7 @@ def aopc_of(asked, order, operator):
     units = members(asked, "token")
     removed = [units[list(order[: k + 1])].any(0) for k in range(len(order))]
     variants = [OPERATORS[operator](asked, r) for r in [removed[0] & False, *removed]]
-    p = np.exp(asked.classifier.log_probabilities(variants)[:, asked.target])
+    p = np.exp(asked.subject.log_probabilities(variants)[:, asked.target])
     return p[0] - p[1:].mean()
 
 
@@ -55,16 +55,16 @@ def test_infidelity_is_smallest_for_what_predicts_the_change(question, oracle):
     asked = question(TEXT)
     good = infidelity(asked, oracle(asked))
     assert good < infidelity(asked, oracle(asked) ** 2)
-    assert good < infidelity(asked, np.random.default_rng(0).normal(size=len(asked.ids)))
+    assert good < infidelity(asked, np.random.default_rng(0).normal(size=asked.nodes))
     for factor in (7, -1):  # the best scaling may turn them round
         assert infidelity(asked, factor * oracle(asked)) == pytest.approx(good)
 
 
 def test_sensitivity_of_a_constant_and_of_a_gradient(question):
     asked = question(TEXT)
-    constant = Method("constant", lambda q: np.ones(len(q.ids)), "")
+    constant = Method("constant", lambda q: np.ones(q.nodes), "")
     assert max_sensitivity(asked, constant) == 0
     moved = max_sensitivity(asked, METHODS["gradient-x-input"])
     assert 0 < moved < 0.1
-    table = asked.classifier.model.get_input_embeddings()
+    table = asked.subject.model.get_input_embeddings()
     assert not table._forward_hooks

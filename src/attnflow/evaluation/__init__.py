@@ -1,12 +1,13 @@
 """How faithful attributions are: metrics, a harness that goes on after a kill, statistics, reports.
 
-`examples` reads texts and asks questions of them; `ranking` orders their tokens, `removal` takes
-them away, `trial` asks the model about what is left, `harness` keeps the rows; `metrics` and
-`statistics` are pure functions of those, `report` shows them. The methods are in
+`examples` reads texts and images, `choosing` asks questions of them; `ranking` orders their nodes,
+`removal` takes them away, `trial` asks the model about what is left, `harness` keeps the rows;
+`metrics` and `statistics` are pure functions of those, `report` shows them. The methods are in
 `attnflow.methods`.
 """
 
-from attnflow.evaluation.examples import Example, chosen, read_examples, read_scores
+from attnflow.evaluation.choosing import chosen
+from attnflow.evaluation.examples import Example, read_examples, read_scores
 from attnflow.evaluation.extras import EXTRAS
 from attnflow.evaluation.harness import Run, evaluate, read_rows, read_run
 from attnflow.evaluation.metrics import METRICS

@@ -38,8 +38,7 @@ class Asked:
         found = {}
         for operator in self.operators:
             variants = [OPERATORS[operator](self.question, one) for one in removed]
-            log_p = self.question.classifier.log_probabilities(variants, bfloat16=self.bfloat16)
-            log_p = log_p[:, self.question.target]
+            log_p = self.question.log_probability(variants, bfloat16=self.bfloat16)
             found[operator] = (log_p[: len(counts)], log_p[len(counts) :])
         return found
 
@@ -84,3 +83,4 @@ EXTRAS: dict[str, Callable[[Asked], dict[str, float]]] = {
     "infidelity": lambda asked: {"infidelity": infidelity(asked.question, asked.scores)},
     "sensitivity": lambda asked: {"max_sensitivity": max_sensitivity(asked.question, asked.method)},
 }
+EXTRAS_OF_ANY = ("steps", "naopc", "infidelity")  # the others move word embeddings

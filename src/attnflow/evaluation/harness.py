@@ -23,7 +23,7 @@ from attnflow.errors import InputError, ModelError, StorageError, UnsolvedError
 from attnflow.evaluation.examples import Example
 from attnflow.evaluation.trial import BROUGHT, Answer, Protocol, answer, judged
 from attnflow.files import write_whole
-from attnflow.methods import METHODS, Method, Question, Scores, Variant
+from attnflow.methods import METHODS, Method, Question, Scores
 
 ROWS, RUN = "rows.jsonl", "run.json"
 FIRST = 5  # texts by which a run is known again
@@ -38,12 +38,13 @@ class Run:
     """What a run measures, beside its methods: all that must not change when it goes on.
 
     Attributes:
-        model: Name or folder of the classifier.
-        data: File or id of the texts.
+        model: Name or folder of the model.
+        data: File, folder or id of the texts or images.
         protocol: How rankings are judged.
         limit: Most texts.
         least, most: Bounds of a text's tokens.
         noise: What was done to the texts, a name of `NOISE`.
+        position: Where a language model was asked, a name of `choosing.POSITIONS`.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Run:
     least: int = 10
     most: int = 256
     noise: str | None = None
+    position: str = "end"
 
     def settings(self) -> dict[str, Any]:
         """For JSON; paths by their last two parts, so that a run does not depend on a machine."""
@@ -84,10 +86,12 @@ def evaluate(
         progress: Called with the number of rows finished, at first those that were there.
 
     Raises:
-        InputError: The folder holds a run of something else, or the protocol wants labels explained
-            and a question does not ask for its example's.
+        InputError: The folder holds a run of something else, the protocol asks what the model's
+            kind cannot do, or it wants labels explained and a question does not ask for its own.
         StorageError: The folder or a file in it cannot be written.
     """
+    for subject in {id(q.subject): q.subject for _, q in questions}.values():
+        run.protocol.check(subject)
     _check_targets(run.protocol, questions)
     own = dict(brought or {})
     _check_brought(own, questions, methods)
@@ -136,10 +140,10 @@ def _check_brought(
     for name, scores in brought.items():
         for example, question in questions:
             own = scores.get(example.index)
-            if own is not None and not (own.shape == question.ids.shape and np.isfinite(own).all()):
+            if own is not None and not (own.shape == (question.nodes,) and np.isfinite(own).all()):
                 raise InputError(
                     f"the scores of {name!r} for example {example.index} must be "
-                    f"{len(question.ids)} finite numbers, one for each token, got {own.size}."
+                    f"{question.nodes} finite numbers, one for each token, got {own.size}."
                 )
 
 
@@ -169,7 +173,7 @@ def _rows(
         return
     for row in judged(question, answers, protocol):
         head = {"example": example.index, "label": example.label, "target": question.target}
-        yield {**head, "tokens": len(question.ids), **row}
+        yield {**head, "tokens": question.nodes, **row}
 
 
 def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]]) -> list[Row]:
@@ -182,7 +186,7 @@ def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]
     record: dict[str, Any] = {"run": settings, "versions": [here]}
     if path.exists():
         record = read_run(folder)
-        before = record["run"]
+        before = {"position": Run.position, **record["run"]}  # which older runs do not name
         differing = [key for key, value in settings.items() if before.get(key) != value]
         differing = [key for key in differing if key != "limit"]
         if differing:
@@ -202,9 +206,9 @@ def _fingerprint(questions: Sequence[tuple[Example, Question]]) -> str:
     """Of the first texts as the model reads them and of what it says: other data, other number."""
     content = hashlib.sha256()
     for _, question in questions[:FIRST]:
-        whole = Variant(question.ids, np.ones(len(question.ids), bool))
-        found = question.classifier.log_probabilities([whole])[0]
-        content.update(question.ids.tobytes() + found.round(2).tobytes())
+        subject = question.subject
+        found = subject.log_probabilities([subject.whole(question.content)])[0]
+        content.update(subject.identity(question.content) + found.round(2).tobytes())
     return content.hexdigest()[:16]
 
 

@@ -82,5 +82,5 @@ def _probabilities(
 ) -> Scores:
     remove = OPERATORS[operator]
     variants = [remove(question, np.asarray(members[list(s)].any(0))) for s in sets]
-    found: Scores = np.exp(question.classifier.log_probabilities(variants)[:, question.target])
+    found: Scores = np.exp(question.log_probability(variants))
     return found

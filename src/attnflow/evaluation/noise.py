@@ -74,4 +74,4 @@ def noisy(example: Example, kind: str, *, share: float = SHARE, seed: int = 0) -
     def perhaps(match: re.Match[str]) -> str:
         return change(match[0], rng) if rng.random() < share else match[0]
 
-    return replace(example, text=WORD.sub(perhaps, example.text))
+    return replace(example, content=WORD.sub(perhaps, str(example.content)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from attnflow.errors import InputError, needs
 from attnflow.evaluation.examples import Example
-from attnflow.methods import Classifier, Question, Scores, Variant
+from attnflow.methods import Classifier, Question, Scores
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,7 @@ def _marked(
         characters[start : start + len(word)] = bool(mark)
         start += len(word) + 1
     rationale = np.array([bool(characters[a:b].any()) for a, b in text.offsets])
-    ids = np.array(text.inputs["input_ids"])
-    whole = Variant(ids, np.ones(len(ids), bool))
-    target = int(classifier.log_probabilities([whole])[0].argmax())
+    target = int(classifier.log_probabilities([classifier.whole(text)])[0].argmax())
     question = Question(classifier, text, target, seed=at)
     own = rationale & question.ordinary
     return Marked(Example(at, text.text, label), review, question, own)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.errors import InputError
-from attnflow.methods.question import Question, Scores
+from attnflow.methods import Question, Scores
 
 GRANULARITIES = ("token", "word")
 
@@ -46,17 +46,18 @@ def members(question: Question, granularity: str) -> NDArray[np.bool_]:
 
     Args:
         question: Of one text.
-        granularity: "token", every ordinary token, or "word", the tokens of each word.
+        granularity: "token", every ordinary token or patch, or "word", the tokens of each word.
 
     Raises:
-        InputError: An unknown granularity.
+        InputError: An unknown granularity, or words of an image.
     """
+    names = question.subject.granularities
+    if granularity not in names:
+        raise InputError(f"granularity must be one of {', '.join(names)}, got {granularity!r}.")
     if granularity == "token":
-        return np.eye(len(question.ids), dtype=bool)[question.ordinary]
-    if granularity != "word":
-        names = ", ".join(GRANULARITIES)
-        raise InputError(f"granularity must be one of {names}, got {granularity!r}.")
-    words = np.array([-1 if w is None else w for w in question.text.word_ids])
+        return np.eye(question.nodes, dtype=bool)[question.ordinary]
+    words = np.array([-1 if w is None else w for w in question.content.word_ids])
+    words[~question.ordinary] = -1
     found: NDArray[np.bool_] = words == np.unique(words[words >= 0])[:, None]
     return found
 

@@ -1,46 +1,36 @@
-"""Ways to remove tokens from a text. None is neutral: a model never saw such texts in training.
+"""Ways to remove nodes from a content. None is neutral: a model never saw such in training.
+
+    mask           [MASK] in the place of each token, or where there is none the neutral token of
+                   `batches.neutral_token`; a grey patch
+    delete         a text closed up; an image without the patches' tokens, where the others stay
+    pad            [PAD] in the place of each token, which no other token attends to
+    pad-attended   the same, attended like any word: the code of AttCAT
+    darkest        patches as dark as the image's darkest pixel
 
 Hase et al. (2021) find masking and hidden attention the least unusual of five; deletion is what
-the lineage of the paper uses. A method that removes tokens in the same way as it is judged by has
+the lineage of the paper uses. A method that removes nodes in the same way as it is judged by has
 an advantage: report at least two.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
+from attnflow.errors import InputError
+from attnflow.methods import Nodes, Question, Variant
 
-from attnflow.methods.question import Question, Variant
-
-Removal = Callable[[Question, NDArray[np.bool_]], Variant]
-
-
-def masked(question: Question, removed: NDArray[np.bool_]) -> Variant:
-    """[MASK] in the place of each removed token."""
-    ids = np.where(removed, question.classifier.mask, question.ids)
-    return Variant(ids, np.ones(len(ids), bool))
+Removal = Callable[[Question, Nodes], Variant]
 
 
-def deleted(question: Question, removed: NDArray[np.bool_]) -> Variant:
-    """The text without the removed tokens, closed up."""
-    ids = question.ids[~removed]
-    return Variant(ids, np.ones(len(ids), bool))
-
-
-def hidden(question: Question, removed: NDArray[np.bool_]) -> Variant:
-    """[PAD] in the place of each removed token, which no other token attends to."""
-    return Variant(np.where(removed, question.classifier.padding, question.ids), ~removed)
-
-
-def padded(question: Question, removed: NDArray[np.bool_]) -> Variant:
-    """[PAD] in the place of each removed token, attended like any word: the code of AttCAT."""
-    ids = np.where(removed, question.classifier.padding, question.ids)
-    return Variant(ids, np.ones(len(ids), bool))
+def _removed(operator: str, question: Question, nodes: Nodes) -> Variant:
+    known = question.subject.operators
+    if operator not in known:
+        raise InputError(
+            f"operator {operator!r} is not for a {question.subject.kind}: expected one of "
+            f"{', '.join(known)}."
+        )
+    return known[operator](question.content, nodes)
 
 
 OPERATORS: dict[str, Removal] = {
-    "mask": masked,
-    "delete": deleted,
-    "pad": hidden,
-    "pad-attended": padded,
+    name: partial(_removed, name) for name in ("mask", "delete", "pad", "pad-attended", "darkest")
 }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnflow.capture import only_edges
 from attnflow.methods import Question, Scores
-from attnflow.methods.attention import READ
+from attnflow.methods.attention import row_read
 from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.internals import forward, internals
 from attnflow.methods.readings import walked
@@ -36,8 +36,8 @@ class Surviving:
 
 
 def _random(question: Question) -> Tensor:
-    t = len(question.ids)
-    layers = question.classifier.model.config.num_hidden_layers
+    t = question.nodes
+    layers = question.subject.model.config.num_hidden_layers
     drawn = np.random.default_rng(question.seed).random((layers, t, t))
     return torch.from_numpy(drawn)
 
@@ -57,7 +57,7 @@ def information_flow_routes(question: Question) -> Tensor:
     """
     attention, residual = edge_importance(question)
     reached = torch.zeros(attention.shape[-1])
-    reached[READ] = 1.0
+    reached[row_read(question)] = 1.0
     found = []
     for edges, kept in zip(attention.flip(0), residual.flip(0), strict=True):
         found.append(torch.minimum(edges, reached[:, None]))
@@ -159,9 +159,9 @@ def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
 
 
 def _probabilities(question: Question, kept: Tensor) -> Scores:
-    model, device = question.classifier.model, question.classifier.device
-    ids = torch.from_numpy(question.ids).to(device).expand(len(kept), -1)
-    with torch.inference_mode(), only_edges(model, kept.to(device)):
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    subject = question.subject
+    with torch.inference_mode(), only_edges(subject.model, kept.to(subject.device)):
+        points = question.point
+        logits = subject.logits(points.expand(len(kept), *points.shape[1:]))
     found: Scores = logits.double().softmax(-1)[:, question.target].cpu().numpy()
     return found

@@ -65,11 +65,11 @@ def _ranks(values: Scores) -> Scores:
 def _probability(question: Question, keep: Scores) -> Scores:
     """`(n,)` of the class, each coordinate of a token kept with `(n, t)` probability."""
     generator = torch.Generator().manual_seed(question.seed)
-    embeddings = question.classifier.embeddings(question.ids)
+    embeddings = question.point
     chance = torch.from_numpy(keep)[..., None].expand(-1, -1, embeddings.shape[-1])
     drawn = torch.bernoulli(chance, generator=generator).to(embeddings)
     with torch.inference_mode():
-        logits = question.classifier.logits(embeddings * drawn)
+        logits = question.subject.logits(embeddings * drawn)
     found: Scores = logits.double().softmax(-1)[:, question.target].cpu().numpy()
     return found
 
@@ -86,7 +86,7 @@ def infidelity(question: Question, scores: Scores) -> float:
         return gone, presence - gone
 
     def probability(presence: Tensor) -> Tensor:
-        whole = np.ones((len(presence), len(question.ids)), bool)
+        whole = np.ones((len(presence), question.nodes), bool)
         whole[:, question.ordinary] = presence.numpy() > 0.5
         return torch.from_numpy(question.probability(whole))
 
@@ -105,7 +105,7 @@ def infidelity(question: Question, scores: Scores) -> float:
 def max_sensitivity(question: Question, method: Method) -> float:
     """Largest relative change of the scores, in Euclidean length, under small moves."""
     own = method.scores(replace(question))
-    spread = float(question.classifier.embeddings(question.ids).std())
+    spread = float(question.point.std())
     size = max(float(np.linalg.norm(own)), 1e-300)
     worst = 0.0
     for draw in range(SHAKES):
@@ -118,7 +118,7 @@ def max_sensitivity(question: Question, method: Method) -> float:
 @contextmanager
 def _shaken(question: Question, radius: float, seed: int) -> Iterator[None]:
     """Move every word embedding by uniform noise within the radius, the same for the same token."""
-    table = question.classifier.model.get_input_embeddings()
+    table = question.subject.model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
     noise = radius * (2 * torch.rand(table.weight.shape, generator=generator) - 1)
     noise = noise.to(table.weight)

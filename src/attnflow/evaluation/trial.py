@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from attnflow.capture import whole_units
 from attnflow.errors import InputError, ModelError
-from attnflow.evaluation.examples import TARGETS
-from attnflow.evaluation.extras import EXTRAS, Asked
+from attnflow.evaluation.choosing import TARGETS
+from attnflow.evaluation.extras import EXTRAS, EXTRAS_OF_ANY, Asked
 from attnflow.evaluation.ranking import GRANULARITIES, Ranking, members, ranking
 from attnflow.evaluation.removal import OPERATORS
-from attnflow.methods import Method, Question, Scores
+from attnflow.methods import Method, Question, Scores, Subject, TextSubject
 
 BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
 COUNTED = ("units", "positions")
@@ -69,6 +69,25 @@ class Protocol:
             unknown = [name for name in names if name not in known]
             if unknown or (what == "operators" and not names):
                 raise InputError(f"{what} must be of {', '.join(known)}, got {names!r}.")
+
+    def check(self, subject: Subject) -> None:
+        """Nothing is asked of a subject that its kind cannot do.
+
+        Raises:
+            InputError: Something is.
+        """
+        known = (*EXTRAS,) if isinstance(subject, TextSubject) else EXTRAS_OF_ANY
+        for what, names, possible in (
+            ("operators", self.operators, tuple(subject.operators)),
+            ("granularity", (self.granularity,), subject.granularities),
+            ("extras", self.extras, known),
+        ):
+            impossible = [name for name in names if name not in possible]
+            if impossible:
+                raise InputError(
+                    f"{what}: {impossible[0]!r} is not for a {subject.kind}: expected "
+                    f"{', '.join(possible)}."
+                )
 
     @property
     def bfloat16(self) -> bool:
@@ -122,10 +141,10 @@ def answer(method: Method, question: Question, *, timed: bool = True) -> Answer:
     asked, started = replace(question) if timed else question, time.perf_counter()
     scores = np.asarray(method.scores(asked), dtype=np.float64)
     seconds = time.perf_counter() - started
-    if scores.shape != question.ids.shape or not np.isfinite(scores).all():
+    if scores.shape != (question.nodes,) or not np.isfinite(scores).all():
         raise ModelError(
-            f"{method.name} gave scores of shape {scores.shape} for {len(question.ids)} tokens, or "
-            f"not all finite, for the text {question.text.text!r:.60}."
+            f"{method.name} gave scores of shape {scores.shape} for {question.nodes} nodes, or "
+            f"not all finite, for {question.name}."
         )
     return Answer(method, scores, seconds if timed else None)
 
@@ -140,16 +159,14 @@ def judged(
     """
     units = members(question, protocol.granularity)
     rankings = [_ranked(one, question, units, protocol) for one in answers]
-    counts = protocol.counts(len(units), len(question.ids))
+    counts = protocol.counts(len(units), question.nodes)
     removed = [one.first(count) for one in rankings for count in counts]
     kept = [one.rest(count) for one in rankings for count in counts if protocol.kept]
     operators = [OPERATORS[name] for name in protocol.operators]
-    nothing = np.zeros(len(question.ids), bool)
+    nothing = np.zeros(question.nodes, bool)
     variants = [operator(question, gone) for operator in operators for gone in (*removed, *kept)]
     whole = OPERATORS["delete"](question, nothing)
-    found = question.classifier.log_probabilities([whole, *variants], bfloat16=protocol.bfloat16)[
-        :, question.target
-    ]
+    found = question.log_probability([whole, *variants], bfloat16=protocol.bfloat16)
     shaped = found[1:].reshape(len(operators), -1, len(answers), len(counts))
     return [
         {

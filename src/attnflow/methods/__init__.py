@@ -1,11 +1,35 @@
 """Every attribution method: ours and the baselines, one signature, one dictionary.
 
-`METHODS[name].scores(question)` is a number for each token of the question's text. `question` says
-what is asked; `attention`, `gradients`, `perturbation` and `decomposition` hold the baselines;
-`tensors` and `readings` what flows are made of, crossed under names such as `cf:flow`.
+`METHODS[name].scores(question)` is a number for each node of the question's content: each token of
+a text, each patch of an image. `question` says what is asked; `subject` what a model has to know of
+the contents that it reads, `texts` and `images` for each kind; `attention`, `gradients`,
+`perturbation` and `decomposition` hold the baselines; `tensors` and `readings` what flows are made
+of, crossed under names such as `cf:flow`.
 """
 
 from attnflow.methods.catalogue import DEFAULT, METHODS, Method, method
-from attnflow.methods.question import Classifier, Question, Scores, Variant
+from attnflow.methods.images import Image, ImageClassifier
+from attnflow.methods.kinds import load_subject, subject_of
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Nodes, Scores, Subject, Variant
+from attnflow.methods.texts import Classifier, LanguageModel, TextSubject, TextVariant
 
-__all__ = ["DEFAULT", "METHODS", "Classifier", "Method", "Question", "Scores", "Variant", "method"]
+__all__ = [
+    "DEFAULT",
+    "METHODS",
+    "Classifier",
+    "Image",
+    "ImageClassifier",
+    "LanguageModel",
+    "Method",
+    "Nodes",
+    "Question",
+    "Scores",
+    "Subject",
+    "TextSubject",
+    "TextVariant",
+    "Variant",
+    "load_subject",
+    "method",
+    "subject_of",
+]

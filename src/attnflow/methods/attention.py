@@ -1,6 +1,7 @@
 """Methods that read attention weights, and their gradients, without a flow.
 
-A token's score is read in the row of the token that the classifier reads, [CLS] say: the first.
+A node's score is read in the row of the node that the model reads its decision at: [CLS], or the
+last token of a text that is to go on.
 Sources: Abnar & Zuidema (2020) for rollout and attention flow; Chefer et al. (ICCV 2021) for
 `chefer`; Barkan et al. (2021) for Grad-SAM; Qiang et al. (2022) for CAT, AttCAT and AttGrads.
 """
@@ -11,14 +12,13 @@ from torch import Tensor
 from attnflow.errors import ModelError
 from attnflow.methods.exact import values_from
 from attnflow.methods.internals import Forward, Internals, forward, internals
-from attnflow.methods.question import Question, Scores
-
-READ = 0  # the token that the classifier reads
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Scores
 
 
 def raw_attention(question: Question) -> Scores:
     """A[L, CLS, j], mean over heads, and 0 for the token read."""
-    return _without_read(in_row_read(question, forward(question).mean_attention[-1]))
+    return _without_read(question, in_row_read(question, forward(question).mean_attention[-1]))
 
 
 def rollout(question: Question) -> Scores:
@@ -33,8 +33,7 @@ def attention_flow(question: Question) -> Scores:
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
     capacities = residual_attention(forward(question)).double().numpy()
-    check_reads_first(question)
-    return values_from(capacities, READ)
+    return values_from(capacities, row_read(question))
 
 
 def chefer(question: Question) -> Scores:
@@ -48,7 +47,7 @@ def attention_gradients(question: Question) -> Scores:
     found = internals(question)
     weights = found.gradient[-1].mean((1, 2))
     weighted = (weights[:, None, None] * found.attention[-1]).mean(0).relu()
-    return _without_read(in_row_read(question, weighted))
+    return _without_read(question, in_row_read(question, weighted))
 
 
 def grad_sam(question: Question) -> Scores:
@@ -102,30 +101,27 @@ def as_scores(row: Tensor) -> Scores:
 
 
 def in_row_read(question: Question, matrix: Tensor) -> Scores:
-    """`(t,)` the row of `(t, t)` that belongs to the token which the classifier reads.
-
-    Raises:
-        ModelError: It does not read the first token alone.
-    """
-    check_reads_first(question)
-    return as_scores(matrix[READ])
+    """`(t,)` the row of `(t, t)` that belongs to the node which the model reads."""
+    return as_scores(matrix[row_read(question)])
 
 
-def check_reads_first(question: Question) -> None:
-    """Methods with a row to read scores in need a classifier that reads one token, the first.
+def row_read(question: Question) -> int:
+    """The node which the model reads: methods find their scores in its row.
 
     To be called of a model that `forward` has looked into.
 
     Raises:
-        ModelError: It reads others.
+        ModelError: It does not read one node alone.
     """
-    if not question.classifier.reads_first:
+    node = question.read_node
+    if node is None:
         raise ModelError(
-            f"{type(question.classifier.model).__name__} does not read its decision at the first "
+            f"{type(question.subject.model).__name__} does not read its decision at the first "
             "token alone, in whose row this method finds its scores."
         )
+    return node
 
 
-def _without_read(scores: Scores) -> Scores:
-    scores[READ] = 0.0
+def _without_read(question: Question, scores: Scores) -> Scores:
+    scores[row_read(question)] = 0.0
     return scores

@@ -8,19 +8,20 @@ import numpy as np
 
 from attnflow.errors import InputError
 from attnflow.methods import attention, decomposition, gradients, perturbation, relevance
-from attnflow.methods.question import Question, Scores
+from attnflow.methods.question import Question
 from attnflow.methods.readings import OF_ROW_READ, READINGS
 from attnflow.methods.staging import in_stages
+from attnflow.methods.subject import Scores
 from attnflow.methods.tensors import TENSORS
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to score tokens.
+    """A way to score nodes: tokens, or patches.
 
     Attributes:
         name: Its key in `METHODS`.
-        scores: `(t,)` numbers for a question, larger for tokens that speak more for the class.
+        scores: `(t,)` numbers for a question, larger for nodes that speak more for the class.
         passes: Forward and backward passes of the model, in words.
     """
 
@@ -31,13 +32,15 @@ class Method:
 
 def random(question: Question) -> Scores:
     """Uniform numbers."""
-    return np.random.default_rng(question.seed).random(len(question.ids))
+    return np.random.default_rng(question.seed).random(question.nodes)
 
 
 def _read(tensor: str, reading: str, question: Question) -> Scores:
     edges = TENSORS[tensor](question)
+    if question.position is not None:
+        edges = edges.begun_at(question.position)
     if reading in OF_ROW_READ:
-        attention.check_reads_first(question)
+        return OF_ROW_READ[reading](edges, attention.row_read(question))
     return READINGS[reading](edges)
 
 
@@ -81,7 +84,7 @@ METHODS: dict[str, Method] = (
             f"{tensor}:{reading}", partial(_read, tensor, reading), "see docs"
         )
         for tensor in TENSORS
-        for reading in READINGS
+        for reading in (*READINGS, *OF_ROW_READ)
     }
 )
 
@@ -96,9 +99,9 @@ def method(name: str) -> Method:
         InputError: There is none.
     """
     if name not in METHODS:
-        plain = ", ".join(_PUBLISHED)
+        plain, readings = ", ".join(_PUBLISHED), ", ".join((*READINGS, *OF_ROW_READ))
         raise InputError(
             f"there is no method {name!r}: expected one of {plain}; or TENSOR:READING with a "
-            f"tensor of {', '.join(TENSORS)} and a reading of {', '.join(READINGS)}."
+            f"tensor of {', '.join(TENSORS)} and a reading of {readings}."
         )
     return METHODS[name]

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
-from attnflow.methods.attention import READ, as_scores, in_row_read, rolled_out
+from attnflow.methods.attention import as_scores, in_row_read, rolled_out
 from attnflow.methods.internals import forward
-from attnflow.methods.question import Question, Scores
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Scores
+from attnflow.methods.texts import Classifier
 
+READ = 0  # the token that BERT's head reads
 AT_ONCE = 512  # vectors: with 1,536 numbers of 4 bytes behind each, 3 MB
 
 
@@ -136,7 +139,7 @@ def globenc(question: Question) -> Scores:
 def decompx(question: Question) -> Scores:
     """The part of the explained number that each token's vectors end in."""
     layers = bert_layers(question)
-    head = question.classifier.model
+    head = question.subject.model
     parts = torch.diag_embed(layers[0].input.T).permute(1, 2, 0)
     for layer in layers[:-1]:
         parts = _behind_layer(layer, parts, layer.mixed(parts))
@@ -181,12 +184,14 @@ def bert_layers(question: Question) -> list[BertLayer]:
     Raises:
         ModelError: The model is not laid out as BERT.
     """
-    model = question.classifier.model
-    if model.config.model_type != "bert":
+    model = question.subject.model
+    kind = model.config.model_type
+    if kind != "bert" or not isinstance(question.subject, Classifier):
         raise ModelError(
-            f"this method is written for BERT's layers, got {model.config.model_type!r}."
+            f"this method is written for BERT's layers and a classifier's head, got {kind!r}, a "
+            f"{question.subject.kind}."
         )
-    found, device = forward(question), question.classifier.device
+    found, device = forward(question), question.subject.device
     attention, hidden = found.attention.to(device), found.hidden[:-1].to(device)
     computed = zip(model.bert.encoder.layer, attention, hidden, strict=True)
     return [BertLayer(*one) for one in computed]

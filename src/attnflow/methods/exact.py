@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.errors import needs
-from attnflow.methods.question import Scores
+from attnflow.methods.subject import Scores
 
 Capacities = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
-"""Gradient methods, all of captum, on word embeddings, with settings fit for text.
+"""Gradient methods, all of captum, on word embeddings or pixels.
 
-The path of integrated gradients begins at the text with every ordinary token masked; noise is
-small beside the embeddings. What captum returns for each coordinate is summed over a token's.
+The path of integrated gradients begins at the content with every ordinary node gone; noise is small
+beside the embeddings or pixels. What captum returns for each coordinate is summed over a node's.
 Sources: Simonyan et al. (2014), Sundararajan et al. (2017), Smilkov et al. (2017), Shrikumar et
 al. (2017); Kokhlikyan et al. (2020) for captum.
 """
@@ -16,29 +16,30 @@ from torch import Tensor, nn
 
 from attnflow.errors import needs
 from attnflow.methods.attention import as_scores
-from attnflow.methods.question import Question, Scores
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Scores
 
 STEPS = 50  # of integrated gradients
-DRAWS, NOISE = 25, 0.15  # of SmoothGrad; in standard deviations of the text's embeddings
+DRAWS, NOISE = 25, 0.15  # of SmoothGrad; in standard deviations of the embeddings or pixels
 AT_ONCE = 10  # points of a path in one pass
 
 
 def gradient(question: Question) -> Scores:
     """Euclidean length of the gradient."""
-    found = _captum().Saliency(_value(question)).attribute(_embeddings(question), abs=False)
-    return as_scores(found[0].norm(dim=-1))
+    found = _captum().Saliency(_value(question)).attribute(_point(question), abs=False)
+    return as_scores(question.of_nodes(found).norm(dim=-1))
 
 
 def gradient_x_input(question: Question) -> Scores:
-    """Gradient times embedding."""
+    """Gradient times embedding or pixels."""
     return _attributed(question, _captum().InputXGradient(_value(question)))
 
 
 def integrated_gradients(question: Question) -> Scores:
-    """Fifty points from the masked text to the text."""
+    """Fifty points from the masked text, or the grey image, to the whole one."""
     method = _captum().IntegratedGradients(_value(question), multiply_by_inputs=True)
     return _attributed(
-        question, method, baselines=_baseline(question), n_steps=STEPS, internal_batch_size=AT_ONCE
+        question, method, baselines=question.baseline, n_steps=STEPS, internal_batch_size=AT_ONCE
     )
 
 
@@ -47,13 +48,13 @@ def smoothgrad(question: Question) -> Scores:
     captum = _captum()
     torch.manual_seed(question.seed)
     found = captum.NoiseTunnel(captum.Saliency(_value(question))).attribute(
-        _embeddings(question),
+        _point(question),
         nt_samples=DRAWS,
         nt_samples_batch_size=AT_ONCE // 2,
-        stdevs=NOISE * float(_embeddings(question).detach().std()),
+        stdevs=NOISE * float(question.point.std()),
         abs=False,
     )
-    return as_scores(found[0].norm(dim=-1))
+    return as_scores(question.of_nodes(found).norm(dim=-1))
 
 
 def deeplift(question: Question) -> Scores:
@@ -62,37 +63,33 @@ def deeplift(question: Question) -> Scores:
     captum has no rule for products, softmax and layer norms, so it is not complete here.
     """
     method = _captum().DeepLift(_Value(question))
-    with warnings.catch_warnings(), _rescaled_activations(question.classifier.model):
+    with warnings.catch_warnings(), _rescaled_activations(question.subject.model):
         warnings.filterwarnings("ignore", message="(?s).*hooks and attributes")  # which it removes
-        return _attributed(question, method, baselines=_baseline(question))
+        return _attributed(question, method, baselines=question.baseline)
 
 
 def _attributed(question: Question, method: Any, **options: Any) -> Scores:
-    found = method.attribute(_embeddings(question), **options)
-    return as_scores(found[0].sum(-1))
+    found = method.attribute(_point(question), **options)
+    return as_scores(question.of_nodes(found).sum(-1))
 
 
-def _embeddings(question: Question) -> Tensor:
-    return question.classifier.embeddings(question.ids).requires_grad_()
-
-
-def _baseline(question: Question) -> Tensor:
-    return question.classifier.embeddings(question.neutral_ids)
+def _point(question: Question) -> Tensor:
+    return question.point.requires_grad_()
 
 
 def _value(question: Question) -> Callable[[Tensor], Tensor]:
-    return lambda embeddings: question.value(question.classifier.logits(embeddings))
+    return lambda points: question.value(question.subject.logits(points))
 
 
 class _Value(nn.Module):
-    """The explained number as a module that takes embeddings, as DeepLift wants it."""
+    """The explained number as a module that takes points, as DeepLift wants it."""
 
     def __init__(self, question: Question) -> None:
         super().__init__()
-        self.model, self._value = question.classifier.model, _value(question)
+        self.model, self._value = question.subject.model, _value(question)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        return self._value(embeddings)
+    def forward(self, points: Tensor) -> Tensor:
+        return self._value(points)
 
 
 @contextmanager

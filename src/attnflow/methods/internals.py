@@ -56,33 +56,35 @@ def internals(question: Question) -> Internals:
 
 def _forward(question: Question) -> Forward:
     with torch.no_grad():
-        output = _output(question, question.classifier.embeddings(question.ids))
+        output = _output(question, question.point)
     return Forward(
-        _joined(output.attentions), _joined(output.hidden_states), output.logits[0].cpu()
+        _joined(output.attentions),
+        _joined(output.hidden_states),
+        question.subject.read(output)[0].cpu(),
     )
 
 
 def _internals(question: Question) -> Internals:
     with torch.enable_grad():
-        output = _output(question, question.classifier.embeddings(question.ids).requires_grad_())
+        output = _output(question, question.point.requires_grad_())
         wanted = (*output.attentions, *output.hidden_states)
-        gradients = torch.autograd.grad(question.value(output.logits)[0], wanted)
+        logits = question.subject.read(output)
+        gradients = torch.autograd.grad(question.value(logits)[0], wanted)
     layers = len(output.attentions)
     return Internals(
         attention=_joined(output.attentions),
         hidden=_joined(output.hidden_states),
-        logits=output.logits[0].detach().cpu(),
+        logits=logits[0].detach().cpu(),
         gradient=_joined(gradients[:layers]),
         hidden_gradient=_joined(gradients[layers:]),
     )
 
 
-def _output(question: Question, embeddings: Tensor) -> Any:
-    model = question.classifier.model
+def _output(question: Question, point: Tensor) -> Any:
+    model = question.subject.model
     with eager(model):
         output = model(
-            inputs_embeds=embeddings,
-            attention_mask=torch.ones(embeddings.shape[:2], device=embeddings.device).long(),
+            **question.subject.inputs_at(point),
             output_attentions=True,
             output_hidden_states=True,
         )

@@ -1,7 +1,8 @@
-"""Methods that ask the model about masked texts: occlusion, LIME, KernelSHAP and partition SHAP.
+"""Methods that ask the model about masked contents: occlusion, LIME, KernelSHAP, partition SHAP.
 
-Features are the ordinary tokens, a missing one being [MASK]; special tokens stay. The number
-explained is the probability of the class. Surrogates get twenty texts a token, and 500 at least.
+Features are the ordinary nodes, a missing one being [MASK], or a grey patch; the others stay. The
+number explained is the probability of the class. Surrogates get twenty contents a node, and 500 at
+least.
 Sources: Zeiler & Fergus (2014), Ribeiro et al. (2016), Lundberg & Lee (2017); captum and shap.
 """
 
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.errors import needs
-from attnflow.methods.question import Question, Scores
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Scores
 
 SAMPLES_A_TOKEN, LEAST_SAMPLES = 20, 500
 AT_ONCE = 256
@@ -126,13 +128,13 @@ def _nearness(original: Tensor, perturbed: Tensor, *_: Any, **__: Any) -> float:
 
 
 def _asked(question: Question, present: NDArray[np.bool_]) -> Scores:
-    whole = np.ones((len(present), len(question.ids)), bool)
+    whole = np.ones((len(present), question.nodes), bool)
     whole[:, question.ordinary] = present
     return question.probability(whole)
 
 
 def _spread(question: Question, found: Any) -> Scores:
-    scores = np.zeros(len(question.ids))
+    scores = np.zeros(question.nodes)
     scores[question.ordinary] = found
     return scores
 

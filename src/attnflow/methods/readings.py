@@ -1,8 +1,8 @@
 """What can be read off a tensor of edges: flows of several kinds, and what isolates them.
 
-All start at the token that the classifier reads, or where the top layer has capacity, and end at
-the input tokens. Flows are unique, conserved and within the capacities; the other readings use the
-same tensor without one of these.
+All start where the top layer has capacity, or those of `OF_ROW_READ` at the node that the model
+reads, and end at the input nodes. Flows are unique, conserved and within the capacities; the other
+readings use the same tensor without one of these.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attnflow.methods.attention import READ, accumulated, as_scores, rolled_out
+from attnflow.methods.attention import accumulated, as_scores, rolled_out
 from attnflow.methods.exact import outflow
-from attnflow.methods.question import Scores
+from attnflow.methods.subject import Scores
 from attnflow.methods.tensors import Signed
 from attnflow.solver import Flow, maximum_flow
 
@@ -52,24 +52,24 @@ def walk_throughput(edges: Signed) -> Scores:
     return as_scores(walked(edges.positive)[0].mean(0))
 
 
-def shortest_path(edges: Signed) -> Scores:
+def shortest_path(edges: Signed, read: int) -> Scores:
     """Capacity of the best path to each token, a path's being the product of its edges' shares."""
     capacities = edges.positive
     share = capacities / capacities.sum(-1, keepdim=True).clamp(min=1e-300)
-    best = share[-1, READ]
+    best = share[-1, read]
     for layer in share[:-1].flip(0):
         best = (best[:, None] * layer).amax(0)
     return as_scores(best)
 
 
-def rollout(edges: Signed) -> Scores:
+def rollout(edges: Signed, read: int) -> Scores:
     """Product of the layers, in the row read."""
-    return as_scores(rolled_out(_scaled(edges.positive))[READ])
+    return as_scores(rolled_out(_scaled(edges.positive))[read])
 
 
-def chefer(edges: Signed) -> Scores:
+def chefer(edges: Signed, read: int) -> Scores:
     """Chefer's accumulation: R <- R + E R."""
-    return as_scores(accumulated(edges.positive)[READ])
+    return as_scores(accumulated(edges.positive)[read])
 
 
 def column_sums(edges: Signed) -> Scores:
@@ -100,17 +100,16 @@ READINGS: dict[str, Callable[[Signed], Scores]] = {
     "plain": plain_flow,
     "walk": random_walk,
     "walk-throughput": walk_throughput,
-    "path": shortest_path,
-    "rollout": rollout,
-    "chefer": chefer,
     "sums": column_sums,
     "first": first_sums,
     "signed-first": signed_sums,
     "signed-sums": all_signed_sums,
 }
-
-
-OF_ROW_READ = frozenset({"path", "rollout", "chefer"})  # begin at the first token in any case
+OF_ROW_READ: dict[str, Callable[[Signed, int], Scores]] = {
+    "path": shortest_path,
+    "rollout": rollout,
+    "chefer": chefer,
+}
 
 
 def _flow(capacities: Tensor) -> Flow[Tensor]:

@@ -10,10 +10,11 @@ Source: Chefer, Gur & Wolf (CVPR 2021), section 3, with the halves of its code. 
 import torch
 from torch import Tensor, nn
 
-from attnflow.methods.attention import READ, in_row_read, rolled_out
-from attnflow.methods.decomposition import BertLayer, bert_layers
-from attnflow.methods.internals import internals
-from attnflow.methods.question import Question, Scores
+from attnflow.methods.attention import in_row_read, rolled_out
+from attnflow.methods.decomposition import READ, BertLayer, bert_layers
+from attnflow.methods.internals import forward, internals
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Scores
 
 
 def transatt(question: Question) -> Scores:
@@ -41,10 +42,10 @@ def attention_relevance(question: Question) -> tuple[list[Tensor], Tensor]:
         ModelError: The model is not laid out as BERT.
     """
     layers = bert_layers(question)
-    model = question.classifier.model
-    last = internals(question).hidden[-1].to(question.classifier.device)
+    model = question.subject.model
+    last = internals(question).hidden[-1].to(question.subject.device)
     pooled = model.bert.pooler.dense(last[READ]).tanh()
-    start = torch.zeros(len(question.classifier.labels), device=last.device)
+    start = torch.zeros(len(forward(question).logits), device=last.device)
     start[question.target] = 1.0
     relevance = torch.zeros_like(last)
     relevance[READ] = _through_linear(

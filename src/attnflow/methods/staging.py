@@ -6,13 +6,13 @@ without the share of the tokens that have the largest means so far. Source: ours
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from attnflow.capture import REMOVED, largest
-from attnflow.methods.question import Question, Scores
+from attnflow.methods.question import Question
+from attnflow.methods.subject import Scores
 
 
 def in_stages(
@@ -26,17 +26,12 @@ def in_stages(
     """
 
     def scores(question: Question) -> Scores:
-        changing = question.ordinary & (question.ids != question.neutral_ids)
-        removable = torch.from_numpy(changing)[None]
-        total, stages = np.array(method(question), dtype=np.float64), np.ones(len(question.ids))
+        removable = torch.from_numpy(question.removable)[None]
+        total, stages = np.array(method(question), dtype=np.float64), np.ones(question.nodes)
         for share in removed:
             means = torch.from_numpy(total / stages)[None]
             there = ~largest(means, removable, share)[0].numpy()
-            ids = np.where(there, question.ids, question.neutral_ids)
-            text = replace(
-                question.text, inputs={**question.text.inputs, "input_ids": ids.tolist()}
-            )
-            total += np.where(there, method(replace(question, text=text)), 0.0)
+            total += np.where(there, method(question.without(~there)), 0.0)
             stages += there
         found: Scores = total / stages
         return found

@@ -9,6 +9,7 @@ explained, where on the way from the masked text the gradient is taken, and how 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,16 @@ class Signed:
         residual = None if self.residual is None else self.residual * factor[:, None]
         return Signed(self.attention * factor[:, None, None], residual)
 
+    def begun_at(self, node: int) -> "Signed":
+        """With no other node than this in the top row."""
+        only = torch.arange(self.attention.shape[-1]) == node
+        attention, residual = self.attention.clone(), self.residual
+        attention[-1] *= only[:, None]
+        if residual is not None:
+            residual = residual.clone()
+            residual[-1] *= only
+        return Signed(attention, residual)
+
     @staticmethod
     def _joined(attention: Tensor, residual: Tensor | None) -> Tensor:
         return attention if residual is None else attention + torch.diag_embed(residual)
@@ -63,10 +74,8 @@ def _relu(x: Tensor | None) -> Tensor | None:
 
 def _captured(name: str) -> Callable[[Question], Signed]:
     def tensor(question: Question) -> Signed:
-        ids = torch.from_numpy(question.ids)[None]
-        target, explained = torch.tensor([question.target]), EXPLAINED[question.explained]
-        model = question.classifier.model
-        found = capture(model, {"input_ids": ids}, target, tensor=name, explained=explained)
+        subject, asked = question.subject, _asked(question)
+        found = capture(subject.model, question.inputs, tensor=name, **asked)
         return Signed(found.capacities[0].double().cpu())
 
     return tensor
@@ -88,23 +97,28 @@ def conservative(points: int = 1, explained: str | None = None) -> Callable[[Que
 
 
 def _path_mean(question: Question, points: int) -> Signed:
-    classifier, target = question.classifier, torch.tensor([question.target])
-    whole, masked = (classifier.embeddings(ids) for ids in (question.ids, question.neutral_ids))
-    explained = EXPLAINED[question.explained]
-    parts = [
-        _of_one_text(capture(
-            classifier.model,
-            {"inputs_embeds": torch.lerp(masked, whole, k / points)},
-            target,
-            explained=explained,
-        ))
-        for k in range(1, points + 1)
-    ]  # fmt: skip
+    subject, asked = question.subject, _asked(question)
+    whole, masked = question.point, question.baseline
+    parts = []
+    for k in range(1, points + 1):
+        inputs = subject.inputs_at(torch.lerp(masked, whole, k / points))
+        parts.append(_effects(capture(subject.model, inputs, **asked)))
     attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
     return Signed(attention, residual)
 
 
-def _of_one_text(found: Capture) -> tuple[Tensor, Tensor]:
+def _asked(question: Question) -> dict[str, Any]:
+    """Which number of the model's output, as `capture` takes it."""
+    position = question.position
+    return {
+        "target": torch.tensor([question.target]),
+        "explained": EXPLAINED[question.explained],
+        "read": question.subject.read,
+        "position": None if position is None else torch.tensor([position]),
+    }
+
+
+def _effects(found: Capture) -> tuple[Tensor, Tensor]:
     signed, residual = found.effects
     return signed[0].double().cpu(), residual[0].double().cpu()
 
@@ -128,14 +142,13 @@ def staged(
 
 def _staged(question: Question, removed: Sequence[float]) -> Signed:
     found = staged_capture(
-        question.classifier.model,
-        {"input_ids": torch.from_numpy(question.ids)[None]},
-        torch.from_numpy(question.neutral_ids)[None],
-        torch.tensor([question.target]),
+        question.subject.model,
+        question.inputs,
+        question.neutral,
         removed=removed,
-        explained=EXPLAINED[question.explained],
+        **_asked(question),
     )
-    return Signed(*_of_one_text(found))
+    return Signed(*_effects(found))
 
 
 def heads_summed(question: Question) -> Signed:
@@ -157,11 +170,10 @@ def attention_and_residual(question: Question) -> Signed:
 
 def effects_and_residual(question: Question) -> Signed:
     """sum_h A G and, on the diagonal, <dy/dz_i, x_i>, of the model as it is."""
-    model = question.classifier.model
+    model = question.subject.model
     with ExitStack() as stack:
         stream = watch_residual_stream(model, conservative_family(model), stack)
-        embeddings = question.classifier.embeddings(question.ids).requires_grad_()
-        value = question.value(question.classifier.logits(embeddings))[0]
+        value = question.value(question.subject.logits(question.point.requires_grad_()))[0]
     gradients = torch.autograd.grad(value, stream.outputs)
     pairs = zip(gradients, stream.streams, strict=True)
     residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs]).cpu()
