@@ -24,7 +24,7 @@ def aopc_of(asked, order, operator):
     return p[0] - p[1:].mean()
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", ("mask", "delete", "pad", "pad-attended"))
 def test_exact_limits_are_those_of_all_orders(question, operator):
     asked = question("good bad fine dull")
     every = [aopc_of(asked, o, operator) for o in itertools.permutations(range(4))]
