@@ -1,4 +1,4 @@
-"""Loading a model and its tokenizer by name, with errors that say what to do.
+"""Loading a model and its tokenizer or image processor by name, with errors that say what to do.
 
 The name is that of the embedded model, a local folder, or an id on the model hub. Weights are
 loaded in float32, code from the hub is never run, and a checkpoint without a trained
@@ -16,8 +16,8 @@ import torch
 
 from attnflow import embedded
 from attnflow.embeddings import MODULES, pooling_file, pooling_of
-from attnflow.errors import AttnflowError, InputError, ModelError
-from attnflow.tasks import CLASSIFICATION, TASKS, Task, task_of
+from attnflow.errors import AttnflowError, InputError, ModelError, needs
+from attnflow.tasks import CLASSIFICATION, FEATURES, IMAGES, TASKS, Task, reads_images, task_of
 
 # Families that number positions from the one after the padding token's, as RoBERTa does.
 COUNTED_AFTER_PADDING = (
@@ -37,19 +37,22 @@ COUNTED_AFTER_PADDING = (
 
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
-    """A model in evaluation mode on `device` (the CPU when None), and its tokenizer.
+    """A model in evaluation mode on `device` (the CPU when None), and what it reads with.
+
+    That is its tokenizer, or of a model of images its image processor.
 
     Raises:
         InputError: The device does not exist here, or the folder holds no model.
         ModelError: The hub cannot be reached or does not know the name, the files are broken, or
             the model is not trained for a task that can be explained.
+        MissingExtraError: It reads images, and Pillow is not installed.
     """
     place = checked_device(device)
     if str(name) == embedded.EMBEDDED_MODEL:
-        model, tokenizer = embedded.load()
+        model, processor = embedded.load()
     else:
-        model, tokenizer = _load(_found(name))
-    return model.to(place).eval(), tokenizer
+        model, processor = _load(_found(name))
+    return model.to(place).eval(), processor
 
 
 def pooling(name: str | Path) -> str:
@@ -154,15 +157,14 @@ _NO_CODE = {"trust_remote_code": False}
 
 
 def _load(name: str | Path) -> tuple[Any, Any]:
-    import transformers
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     with _reading(name):
-        task = _task(AutoConfig.from_pretrained(name, **_NO_CODE), name)
-        model, loading = getattr(transformers, task.loader).from_pretrained(
+        task, loader = _task(AutoConfig.from_pretrained(name, **_NO_CODE), name)
+        model, loading = loader.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, **_NO_CODE)
+        processor = _processor(task).from_pretrained(name, **_NO_CODE)
     missing = sorted(loading["missing_keys"])
     if task.chooses == "nothing":  # embeddings are of the last layer's states, and not pooled there
         missing = [key for key in missing if not key.startswith("pooler.")]
@@ -171,26 +173,42 @@ def _load(name: str | Path) -> tuple[Any, Any]:
             f"model {str(name)!r} is not trained for {task.name}: its checkpoint lacks "
             f"{', '.join(missing[:3])}. Give a model that was fine-tuned."
         )
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
+    if task.reads != "image" and len(processor) <= len(processor.all_special_ids):
         raise ModelError(
             f"model {str(name)!r} has no tokenizer beside its weights: every word would be "
             "unknown. Save one into its folder with tokenizer.save_pretrained."
         )
-    return model, tokenizer
+    return model, processor
 
 
-def _task(config: Any, name: str | Path) -> Task:
-    """What the checkpoint is for; a classifier where it does not say so."""
+def _processor(task: Task) -> Any:
+    """The class of transformers that loads what such models read with."""
+    import transformers
+
+    if task.reads != "image":
+        return transformers.AutoTokenizer
+    with needs("models of images need Pillow", "images"):
+        import PIL  # noqa: F401  # transformers' image processors need it, and would say so late
+    return transformers.AutoImageProcessor
+
+
+def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
+    """What the checkpoint is for, a classifier where it does not say so; and what loads it."""
+    import transformers
+
     architectures = getattr(config, "architectures", None) or []
     if not architectures:
-        return CLASSIFICATION
+        return CLASSIFICATION, transformers.AutoModelForSequenceClassification
     task = task_of(architectures[0])
-    if task is None:
-        raise ModelError(
-            f"model {str(name)!r} is a {architectures[0]}: expected a model for "
-            f"{', '.join(t.name for t in TASKS)}."
-        )
-    return task
+    if task is not None:
+        return task, getattr(transformers, task.loader)
+    own = getattr(transformers, str(architectures[0]), None)
+    if isinstance(own, type) and reads_images(own):  # a tower: its class, with what it projects to
+        return FEATURES, own
+    raise ModelError(
+        f"model {str(name)!r} is a {architectures[0]}: expected a model for "
+        f"{', '.join(t.name for t in (*TASKS, *IMAGES))}."
+    )
 
 
 def _first_line(error: Exception) -> str:

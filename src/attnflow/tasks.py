@@ -19,9 +19,10 @@ class Task:
     loader   class of transformers that loads such models
     table    of transformers, from a model's type to its class
     chooses  "class", one of the model's labels; "token", one of its vocabulary; "answer", a run of
-             the second text's tokens; "nothing": it gives embeddings, to be compared
-    reads    where: "text", wherever the model does; "last", "mask" or "token", at one position;
-             "prefix", at one position of what an encoder-decoder has written
+             the second text's tokens; "nothing": it gives embeddings, to be compared, or only a
+             function of its output can be explained
+    reads    where: "text" or "image", wherever in it the model does; "last", "mask" or "token", at
+             one position; "prefix", at one position of what an encoder-decoder has written
     """
 
     name: str
@@ -88,13 +89,30 @@ TASKS = (
         reads="text",
     ),
 )
+FEATURES = Task(
+    "image-feature-extraction",
+    "AutoModel",
+    "MODEL_FOR_IMAGE_MAPPING_NAMES",
+    chooses="nothing",
+    reads="image",
+)
+IMAGES = (
+    Task(
+        "image-classification",
+        "AutoModelForImageClassification",
+        "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+        chooses="class",
+        reads="image",
+    ),
+    FEATURES,
+)
 
 
 def task_of(architecture: str) -> Task | None:
     """The task of a class of models, by its name; None where no table has it."""
     from transformers.models.auto import modeling_auto
 
-    for task in TASKS:
+    for task in (*TASKS, *IMAGES):
         if architecture in _names(getattr(modeling_auto, task.table)):
             return task
     return None
@@ -107,7 +125,7 @@ def explained_task(model: Any) -> Task:
         ModelError: It has two stacks, and writes nothing.
     """
     name = type(getattr(model, "_orig_mod", model)).__name__
-    task = task_of(name) or CLASSIFICATION
+    task = task_of(name) or (FEATURES if reads_images(model) else CLASSIFICATION)
     if getattr(model.config, "is_encoder_decoder", False) and task.reads != "prefix":
         raise ModelError(
             f"{name} is an encoder-decoder for {task.name}, which reads its text twice, once in "
@@ -115,6 +133,11 @@ def explained_task(model: Any) -> Task:
             "decoder alone."
         )
     return task
+
+
+def reads_images(model: Any) -> bool:
+    """Whether pixel values are what the model reads first."""
+    return getattr(model, "main_input_name", "input_ids") == "pixel_values"
 
 
 def _names(table: dict[str, Any]) -> set[str]:

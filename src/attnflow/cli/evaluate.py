@@ -1,4 +1,4 @@
-"""`attnflow evaluate`: how faithful methods are, on a model and texts of the reader's own."""
+"""`attnflow evaluate`: how faithful methods are, on a model and data of the reader's own."""
 
 import argparse
 from dataclasses import replace
@@ -14,11 +14,17 @@ from attnflow.files import check_writable, write_whole
 EPILOG = """examples:
   attnflow evaluate reviews.tsv --model my-classifier --out runs/reviews
   attnflow evaluate reviews.tsv --out runs/reviews --methods bcf:flow attcat random --limit 100
+  attnflow evaluate stories.txt --model my-language-model --position drawn --out runs/stories
+  attnflow evaluate my-images/ --model my-image-classifier --out runs/images
   attnflow evaluate --report runs/reviews --reference bcf:flow --format html --to reviews.html
 
 A killed run goes on where it was when the same command is given again. With other methods it adds
 theirs to the same folder. Scores made elsewhere: --scores NAME=FILE, with lines such as
-{"example": 0, "scores": [0.1, ...]}, a number for each token of the model's tokenizer.
+{"example": 0, "scores": [0.1, ...]}, a number for each token of the model's tokenizer (or its class
+token and patches).
+
+A language model is asked for the token that comes next. Images are files in a folder, with a table
+labels.tsv of columns file and label in it where there are labels.
 """
 FORMATS = ("text", "csv", "latex", "html")
 
@@ -34,7 +40,8 @@ def add(commands: Any) -> None:
     )
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("data", nargs="?", metavar="DATA",
-        help=".tsv, .csv or .jsonl file with a column text, or an id of datasets")  # fmt: skip
+        help=".tsv, .csv or .jsonl file with a column text, .txt file with a text on each line, "
+        "folder of images, or an id of datasets")  # fmt: skip
     add = evaluate.add_argument_group("what to measure").add_argument
     add("--out", metavar="DIR", type=Path, help="folder of the run, made or gone on with")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
@@ -47,9 +54,12 @@ def add(commands: Any) -> None:
     )
     add("--scores", nargs="+", metavar="N=F", default=[], help="scores made elsewhere, by name")
     add("--split", default="test", help="of a data set by id (%(default)s)")
-    add("--limit", type=count, metavar="N", help="most texts, drawn at random")
+    add("--limit", type=count, metavar="N", help="most texts or images, drawn at random")
     add("--least", type=count, default=10, metavar="T", help="fewest tokens (%(default)s)")
     add("--most", type=count, default=256, metavar="T", help="most tokens (%(default)s)")
+    add("--position", choices=("end", "drawn"), default="end",
+        help="of language models: explain what follows the whole text, or a token that is drawn "
+        "(%(default)s)")  # fmt: skip
     add("--noise", choices=("typos", "slang"), help="make a part of the words worse at first")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add = evaluate.add_argument_group("how").add_argument
@@ -57,9 +67,9 @@ def add(commands: Any) -> None:
         help="the protocol of the paper, or of AttCAT's code (%(default)s); for its numbers add "
         "--metrics absolute_aopc log_odds")  # fmt: skip
     add("--shares", nargs="+", type=float, metavar="S",
-        help="of the tokens that are removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
-    add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended"),
-        help="how tokens are removed (default: mask delete)")  # fmt: skip
+        help="of the tokens or patches that are removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
+    add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended", "darkest"),
+        help="how tokens, or patches, are removed (default: mask delete)")  # fmt: skip
     add("--granularity", choices=("token", "word"), help="what is removed (default: token)")
     add("--target", choices=("predicted", "label"), help="class explained (default: predicted)")
     add("--precision", choices=("float32", "bfloat16"),
@@ -96,10 +106,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> None:
-    from attnflow import models
     from attnflow.evaluation import Run, chosen, evaluate, read_examples, read_scores
     from attnflow.evaluation.noise import noisy
-    from attnflow.methods import DEFAULT, Classifier, method
+    from attnflow.methods import DEFAULT, load_subject, method
 
     methods = [method(name) for name in args.methods or DEFAULT]
     shown = {m.name for m in methods} | {item.partition("=")[0] for item in args.scores}
@@ -109,11 +118,15 @@ def _measure(args: argparse.Namespace) -> None:
     brought = dict(read_scores(item) for item in args.scores)
     examples = read_examples(args.data, split=args.split)
     noise = None if args.noise is None else partial(noisy, kind=args.noise, seed=args.seed)
-    run = Run(args.model, args.data, protocol, args.limit, args.least, args.most, args.noise)
-    classifier = Classifier(*models.load(args.model, device=args.device))
+    run = Run(
+        args.model, args.data, protocol, args.limit, args.least, args.most, args.noise,
+        args.position,
+    )  # fmt: skip
+    subject = load_subject(args.model, device=args.device)
+    protocol.check(subject)
     questions = chosen(
-        examples, classifier, limit=args.limit, least=args.least, most=args.most, seed=args.seed,
-        target=protocol.target, change=noise,
+        examples, subject, limit=args.limit, least=args.least, most=args.most, seed=args.seed,
+        target=protocol.target, position=args.position, change=noise,
     )  # fmt: skip
     total = len(questions) * len(methods) + sum(len(scores) for scores in brought.values())
     with bar(total, unit="row", hidden=args.quiet) as advance:

@@ -106,7 +106,7 @@ def _check(
 def _content(example: Example, subject: Any, bounds: Bounds, seed: int) -> Any:
     """The example as the subject reads it, None where its length does not fit."""
     if isinstance(subject, ImageClassifier):
-        return subject.opened(Path(example.content))
+        return subject.encode(example.content)
     if not str(example.content).strip():
         return None
     text = subject.encode(example.content, truncate=True)

@@ -10,16 +10,16 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnflow.capture import patch_sides
-from attnflow.errors import InputError, ModelError, needs
-from attnflow.methods.subject import Nodes, Operator, Subject, labels_of
+from attnflow.capture.patches import leading_tokens, patches_of
+from attnflow.errors import InputError, ModelError
+from attnflow.methods.subject import Nodes, Operator, Subject, check_task, labels_of
+from attnflow.pictures import picture, with_channels
 
 GREY = 0.0  # of normalised pixels
 
@@ -68,44 +68,35 @@ class ImageClassifier(Subject):
     granularities = ("token",)
 
     def __init__(self, model: Any, processor: Any = None) -> None:
-        if model.main_input_name != "pixel_values" or not hasattr(model.config, "id2label"):
-            raise ModelError(
-                f"{type(model).__name__} is no image classifier: it reads {model.main_input_name}."
-            )
+        check_task(model, "image-classification", "AutoModelForImageClassification")
         super().__init__(model)
         self.processor = processor
-        self._before: int | None = None
+        self.patches = patches_of(model)
+        self.before = len(leading_tokens(model))
+        if self.patches.overlap:
+            raise ModelError(
+                f"patches of {type(model).__name__} are {self.patches.size} pixels and "
+                f"{self.patches.stride} apart, so that none can be removed by itself."
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
         return labels_of(self.model)
 
-    def encode(self, image: Any, name: str = "an image") -> Image:
-        """An image of PIL, or an array, as the model will read it.
+    def encode(self, image: Any) -> Image:
+        """A picture of `pictures.picture`, a file say, as the model will read it.
 
         Raises:
-            InputError: There is no image processor.
-        """
-        if self.processor is None:
-            raise InputError("an image needs the model's image processor; give pixels as Image.")
-        (pixels,) = self.processor(image, return_tensors="pt")["pixel_values"]
-        return Image(pixels, name)
-
-    def opened(self, path: Path) -> Image:
-        """The image in a file, as the model will read it.
-
-        Raises:
-            InputError: The file is no image, or there is no image processor.
+            InputError: It is no image, or there is no image processor.
+            StorageError: The file cannot be read.
             MissingExtraError: Pillow is not installed.
         """
-        with needs("image files need Pillow"):
-            from PIL import Image as pillow
-        try:
-            with pillow.open(path) as file:
-                image = file.convert("L" if self.model.config.num_channels == 1 else "RGB")
-        except OSError as error:
-            raise InputError(f"cannot read {path} as an image: {error}.") from error
-        return self.encode(image, name=path.name)
+        if self.processor is None:
+            raise InputError("pictures need the model's image processor: give it, or pixels.")
+        own = picture(image)
+        seen = with_channels(own, self.model.config.num_channels)
+        (pixels,) = self.processor(seen, return_tensors="pt")["pixel_values"]
+        return Image(pixels.float(), f"the image {own.name!r}" if own.name else "an image")
 
     def name(self, content: Image) -> str:
         return content.name
@@ -115,22 +106,10 @@ class ImageClassifier(Subject):
         return found
 
     def ordinary(self, content: Image) -> Nodes:
-        found = np.ones(self.before(content) + self._patches(content), bool)
-        found[: self.before(content)] = False
+        rows, columns = self.patches.grid(*content.pixels.shape[1:])
+        found = np.ones(self.before + rows * columns, bool)
+        found[: self.before] = False
         return found
-
-    def before(self, content: Image) -> int:
-        """How many tokens the model puts before the patches."""
-        if self._before is None:
-            inputs = self.inputs_at(self.point(content))
-            with torch.inference_mode():
-                output = self.model(**inputs, output_hidden_states=True)
-            self._before = output.hidden_states[0].shape[1] - self._patches(content)
-        return self._before
-
-    def _patches(self, content: Image) -> int:
-        height, width = patch_sides(self.model.config)
-        return (content.pixels.shape[1] // height) * (content.pixels.shape[2] // width)
 
     def without(self, content: Image, removed: Nodes) -> Image:
         grey = self._filled(ImageVariant(content, removed, (GREY,)))
@@ -155,9 +134,9 @@ class ImageClassifier(Subject):
         pixels = variant.image.pixels
         if variant.filling is None or not variant.gone.any():
             return pixels
-        height, width = patch_sides(self.model.config)
+        height, width = self.patches.size
         rows = pixels.shape[1] // height
-        patches = torch.from_numpy(variant.gone[self.before(variant.image) :]).view(rows, -1)
+        patches = torch.from_numpy(variant.gone[self.before :]).view(rows, -1)
         gone = torch.zeros(pixels.shape[1:], dtype=torch.bool)
         area = patches.repeat_interleave(height, 0).repeat_interleave(width, 1)
         gone[: area.shape[0], : area.shape[1]] = area
@@ -175,7 +154,7 @@ class ImageClassifier(Subject):
 
     def of_nodes(self, values: Tensor) -> Tensor:
         """`(patches, channels * pixels)`."""
-        height, width = patch_sides(self.model.config)
+        height, width = self.patches.size
         found = values[0].unfold(1, height, height).unfold(2, width, width)
         return found.permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1)
 

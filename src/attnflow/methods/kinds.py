@@ -15,11 +15,10 @@ def subject_of(model: Any, reader: Any) -> Subject:
     Raises:
         ModelError: There is no kind of question for such a model.
     """
-    if getattr(model, "main_input_name", "input_ids") == "pixel_values":
-        return ImageClassifier(model, reader)
-    if explained_task(model).reads == "last":
-        return LanguageModel(model, reader)
-    return Classifier(model, reader)
+    kinds = {"image": ImageClassifier, "last": LanguageModel}
+    kind: Any = kinds.get(explained_task(model).reads, Classifier)
+    found: Subject = kind(model, reader)
+    return found
 
 
 def load_subject(name: str, *, device: str | None = None) -> Subject:

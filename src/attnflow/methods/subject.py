@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnflow.errors import ModelError
 from attnflow.targets import class_logits
+from attnflow.tasks import explained_task
 
 NODES_AT_ONCE = 8192  # of a forward pass, padding included
 
@@ -206,6 +208,20 @@ class Subject(ABC):
     @abstractmethod
     def _logits_of(self, variants: Sequence[Any]) -> Tensor:
         """`(variants, classes)` of one forward pass or a few."""
+
+
+def check_task(model: Any, wanted: str, loader: str) -> None:
+    """The model is for that task, a name of `tasks`.
+
+    Raises:
+        ModelError: It is for another one.
+    """
+    task = explained_task(model)
+    if task.name != wanted:
+        raise ModelError(
+            f"{type(model).__name__} is a model for {task.name}: expected one for {wanted}, as "
+            f"{loader} loads it."
+        )
 
 
 def labels_of(model: Any) -> tuple[str, ...]:

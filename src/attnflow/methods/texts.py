@@ -19,9 +19,8 @@ from torch import Tensor
 from attnflow import models
 from attnflow.batches import neutral_token
 from attnflow.continuations import of_ids
-from attnflow.errors import InputError, ModelError
-from attnflow.methods.subject import Nodes, Operator, Subject, labels_of
-from attnflow.tasks import explained_task
+from attnflow.errors import InputError
+from attnflow.methods.subject import Nodes, Operator, Subject, check_task, labels_of
 from attnflow.tokens import EncodedText, encode
 
 
@@ -155,7 +154,7 @@ class Classifier(TextSubject):
     kind = "classifier of texts"
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        _check_task(model, "text", "sequence classification")
+        check_task(model, "text-classification", "AutoModelForSequenceClassification")
         super().__init__(model, tokenizer)
 
     @property
@@ -183,7 +182,7 @@ class LanguageModel(TextSubject):
     kind = "language model"
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        _check_task(model, "last", "causal language modelling")
+        check_task(model, "text-generation", "AutoModelForCausalLM")
         super().__init__(model, tokenizer)
 
     def cut(self, content: EncodedText, count: int) -> EncodedText:
@@ -222,11 +221,3 @@ class LanguageModel(TextSubject):
         """The option for that, of models that have it: a vocabulary at every token is large."""
         known = "logits_to_keep" in signature(self.model.forward).parameters
         return {"logits_to_keep": positions} if known else {}
-
-
-def _check_task(model: Any, reads: str, wanted: str) -> None:
-    task = explained_task(model)
-    if task.reads != reads:
-        raise ModelError(
-            f"{type(model).__name__} is a model for {task.name}: expected one for {wanted}."
-        )

@@ -1,0 +1,70 @@
+"""How an image model cuts an image into patches, and which tokens it puts before them.
+
+Both are read off the model itself, whose first convolution makes a token of every patch, and not
+off its config: a model that was built by hand may differ from what its config says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from attnflow.errors import ModelError
+
+# Parameters that are tokens of their own, before the patches in the order of the model's own.
+_LEADING = {
+    "cls_token": "CLS",
+    "class_embedding": "CLS",
+    "distillation_token": "DIST",
+    "register_tokens": "REG",
+}
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of `size` pixels (height, width), each `stride` pixels from the next."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches in an image; 0 where it is smaller than a patch."""
+        sides = zip((height, width), self.size, self.stride, strict=True)
+        rows, columns = ((side - size) // step + 1 for side, size, step in sides)
+        return max(rows, 0), max(columns, 0)
+
+    @property
+    def overlap(self) -> bool:
+        """Whether pixels belong to several patches, or to none."""
+        return self.size != self.stride
+
+
+def patches_of(model: nn.Module) -> Patches:
+    """How the model cuts its images.
+
+    Raises:
+        ModelError: It has no convolution that could do it.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return Patches(_pair(module.kernel_size), _pair(module.stride))
+    raise ModelError(
+        f"{type(model).__name__} has no convolution that cuts an image into patches: expected a "
+        "vision transformer such as ViT, DeiT, DINOv2 or the image tower of CLIP."
+    )
+
+
+def leading_tokens(model: nn.Module) -> tuple[str, ...]:
+    """Names of the tokens before the patches: [CLS], and what else the model has."""
+    names: list[str] = []
+    for path, parameter in model.named_parameters():
+        name = _LEADING.get(path.rpartition(".")[2])
+        if name is not None:
+            count = parameter.shape[-2] if parameter.ndim > 1 else 1
+            names += [f"[{name}{i if count > 1 else ''}]" for i in range(count)]
+    return tuple(names)
+
+
+def _pair(sides: tuple[int, ...]) -> tuple[int, int]:
+    return int(sides[0]), int(sides[1])
