@@ -67,7 +67,7 @@ def add(commands: Any) -> None:
         help="the protocol of the paper, or of AttCAT's code (%(default)s); for its numbers add "
         "--metrics absolute_aopc log_odds")  # fmt: skip
     add("--shares", nargs="+", type=float, metavar="S",
-        help="of the tokens or patches that are removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
+        help="of the tokens or patches removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
     add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended", "darkest"),
         help="how tokens, or patches, are removed (default: mask delete)")  # fmt: skip
     add("--granularity", choices=("token", "word"), help="what is removed (default: token)")

@@ -83,7 +83,8 @@ def cls_prenorm(folder: Path) -> ViTForImageClassification:
 
 def mean_prenorm(folder: Path) -> IJepaForImageClassification:
     """169 patches of 4 x 4, two pixels apart, and their mean; 4 layers, 8 heads, width 48."""
-    old = torch.load(folder / "vit_patch4s2_prenorm_msdanatr.pt", weights_only=True, map_location="cpu")
+    file = folder / "vit_patch4s2_prenorm_msdanatr.pt"
+    old = torch.load(file, weights_only=True, map_location="cpu")
     own = IJepaForImageClassification(
         IJepaConfig(
             hidden_size=48,

@@ -1,0 +1,244 @@
+"""How faithful methods are beyond classifiers of texts: next tokens, and digits.
+
+    .venv/bin/python benchmarks/beyond.py screen --data DATA --models runs
+    .venv/bin/python benchmarks/beyond.py test --data DATA --models runs
+
+The models are stories260K, a language model of 260,000 weights (stories.py), and a vision
+transformer of 16 patches that reads digits (digits.py), from the folder `checkpoints` of DATA. The
+language model writes its own texts: stories drawn from it, other ones for `screen` than for `test`.
+Images are MNIST's test images, the first half for `test`, the second for `screen`: what is chosen
+is chosen on `screen`. A killed run goes on. Tables are written to docs/results.
+"""
+
+import argparse
+import csv
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import digits
+import numpy as np
+import stories
+import torch
+from faithfulness import crossed
+from tqdm import tqdm
+
+from attnflow.evaluation import (
+    Protocol,
+    Run,
+    chosen,
+    evaluate,
+    judgements,
+    read_examples,
+    read_rows,
+    table,
+)
+from attnflow.files import write_whole
+from attnflow.methods import METHODS, ImageClassifier, LanguageModel, Question, Subject
+
+CHOSEN = "bcf:flow"
+PUBLISHED = (
+    *("random", "raw-attention", "rollout", "gradient", "gradient-x-input", "smoothgrad"),
+    *("integrated-gradients", "occlusion", "attention-gradients", "grad-sam", "cat", "attcat"),
+    "chefer",
+)
+OURS = {
+    "af": ("flow",),
+    "gf": ("flow",),
+    "agf": ("flow",),
+    "cf": ("flow", "signed-first"),
+    "cf-staged": ("signed-first",),
+    "bcf": ("flow", "net", "walk", "sums", "first"),
+}
+SCREENED = {
+    "cf": ("net", "walk", "sums", "first"),
+    "cf-balanced": ("flow",),
+    "cf4-balanced": ("flow",),
+    "cf-staged": ("flow", "sums"),
+    "bcf": ("throughput",),
+    "bcf-logit": ("flow",),
+    "bcf2": ("flow",),
+    "bcf6": ("flow",),
+}
+REFERENCES = ("random", "gradient-x-input", "integrated-gradients", "occlusion", "attcat")
+TEMPERATURE, LENGTH, AT_ONCE = 1.0, 256, 50  # of the stories that the model writes; in tokens
+SEEDS = {"test": 1, "screen": 2}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is asked, and how many of it in each phase.
+
+    Attributes:
+        title: Of the tables.
+        operators: How nodes are removed.
+        least, most: Tokens of a text, of which the next is asked for.
+        counts: By phase.
+    """
+
+    title: str
+    operators: tuple[str, ...]
+    counts: dict[str, int]
+    least: int = 1
+    most: int = 256
+
+
+DATA = {
+    "stories": Data(
+        "Next tokens, stories260K",
+        ("mask", "delete"),
+        {"test": 300, "screen": 40},
+        least=16,
+        most=128,
+    ),
+    "digits": Data(
+        "Digits, a vision transformer of 16 patches",
+        ("mask", "darkest", "delete"),
+        {"test": 500, "screen": 100},
+    ),
+}
+
+
+def language_model(data: Path) -> LanguageModel:
+    folder = data / "checkpoints" / "stories260K"
+    return LanguageModel(stories.model(folder), stories.tokenizer(folder))
+
+
+def reader_of_digits(data: Path) -> ImageClassifier:
+    model = digits.cls_prenorm(data / "checkpoints" / "vit_mnist")
+    return ImageClassifier(model, digits.processor())
+
+
+SUBJECTS = {"stories": language_model, "digits": reader_of_digits}
+
+
+def written(subject: LanguageModel, count: int, seed: int) -> list[str]:
+    """Stories that a model makes up, from its own probabilities; the same for the same seed."""
+    found: list[str] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        while len(found) < count:
+            start = torch.full((AT_ONCE, 1), subject.model.config.bos_token_id)
+            ids = subject.model.generate(
+                start,
+                attention_mask=torch.ones_like(start),
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_k=0,
+                max_new_tokens=LENGTH,
+                pad_token_id=subject.model.config.eos_token_id,
+            )
+            texts = subject.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            found += [" ".join(text.split()) for text in texts]
+    return found[:count]
+
+
+def prepared(name: str, phase: str, subject: Subject, args: argparse.Namespace) -> Path:
+    """The file of a phase's texts, or the folder of its images, written if it is not there."""
+    if name == "stories":
+        file = args.models / "beyond" / f"stories-{phase}.txt"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            texts = written(subject, DATA[name].counts[phase] + AT_ONCE, SEEDS[phase])
+            write_whole(file, "\n".join(texts) + "\n")
+        return file
+    folder = args.models / "beyond" / f"digits-{phase}"
+    if not (folder / "labels.tsv").exists():
+        pixels, labels = digits.images(args.data / "checkpoints" / "vit_mnist", 10_000)
+        half = slice(0, 5000) if phase == "test" else slice(5000, None)
+        write_images(folder, pixels[half], labels[half])
+    return folder
+
+
+def write_images(folder: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
+    """A folder of images as `attnflow evaluate` takes it."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{index:04}.png" for index in range(len(pixels))]
+    for name, own in zip(names, pixels, strict=True):
+        Image.fromarray(own).save(folder / name)
+    with open(folder / "labels.tsv", "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+        rows.writerows([("file", "label"), *zip(names, labels.tolist(), strict=True)])
+
+
+def methods(phase: str) -> list[str]:
+    """Names of the methods that a phase asks."""
+    if phase == "test":
+        return [*PUBLISHED, *crossed(OURS)]
+    return [*REFERENCES, *crossed(OURS), *crossed(SCREENED)]
+
+
+def measure(name: str, phase: str, args: argparse.Namespace) -> tuple[Path, list]:
+    """Ask all methods; the folder of the run, and the questions."""
+    data, subject = DATA[name], SUBJECTS[name](args.data)
+    source = str(prepared(name, phase, subject, args))
+    position = "drawn" if name == "stories" else "end"
+    limit = args.count or data.counts[phase]
+    protocol = Protocol(operators=data.operators)
+    run = Run(name, source, protocol, limit, data.least, data.most, position=position)
+    questions = chosen(
+        read_examples(source), subject, limit=limit, least=data.least, most=data.most,
+        position=position,
+    )  # fmt: skip
+    folder, wanted = args.models / "beyond" / f"{name}-{phase}-rows", methods(phase)
+    with tqdm(total=len(questions) * len(wanted), unit="row", desc=f"{phase} {name}") as bar:
+        evaluate(run, questions, [METHODS[m] for m in wanted], folder, progress=bar.update)
+    return folder, questions
+
+
+def fixed_shares(questions: list[tuple[object, Question]], names: tuple[str, ...]) -> str:
+    """What methods give to the nodes that are never removed: the first one, and the one read."""
+    lines = ["| method | first node | node read | all others |", "|---|---|---|---|"]
+    for name in names:
+        shares = []
+        for _, question in questions:
+            scores = np.abs(METHODS[name].scores(question))
+            ordinary = scores[question.ordinary].sum()
+            shares.append(np.array([scores[0], scores[-1], ordinary]) / scores.sum())
+        mean = np.mean(shares, 0)
+        lines.append(f"| {name} | " + " | ".join(f"{share:.3f}" for share in mean) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def report(name: str, phase: str, folder: Path, questions: list) -> str:
+    """The tables of a data set."""
+    found = judgements(read_rows(folder), methods(phase))
+    parts = [f"## {DATA[name].title}", table(found, reference=CHOSEN)]
+    if name == "stories":
+        lengths = [question.nodes for _, question in questions]
+        sure = np.exp([row["log_p"] for row in read_rows(folder) if row["method"] == CHOSEN])
+        parts += [
+            f"Texts of {min(lengths)} to {max(lengths)} tokens, {np.mean(lengths):.0f} on average; "
+            f"the token explained has a probability of {sure.mean():.3f} on average.",
+            "Shares of all scores (their sizes) that fall on tokens which are never removed, the "
+            f"first, `<s>`, and the last, where the prediction is read; {SHARED} texts:",
+            fixed_shares(questions[:SHARED], OF_SINK),
+        ]
+    return "\n\n".join(parts)
+
+
+SHARED = 100
+OF_SINK = ("raw-attention", "rollout", "chefer", "af:flow", "agf:flow", "cf:flow", "bcf:flow")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("phase", choices=tuple(SEEDS))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=Path("runs"))
+    parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--count", type=int, help="of texts or images, instead of their own number")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.only:
+        folder, questions = measure(name, args.phase, args)
+        text = f"# {name}, {args.phase}\n\n" + report(name, args.phase, folder, questions)
+        write_whole(args.out / f"beyond-{args.phase}-{name}.md", text, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
