@@ -77,8 +77,10 @@ ALLOWED = {
         *("attention_sink", "attribution", "attributions", "errors", "tokens"),
     },
     "bench": {"capture", "network", "solver"},
+    "pictures": {"errors"},
     "methods": {
-        *("batches", "models", "tasks", "tokens", "targets", "capture", "solver", "errors"),
+        *("batches", "capture", "continuations", "errors", "models", "pictures", "solver"),
+        *("targets", "tasks", "tokens"),
     },
     "evaluation": {"methods", "capture", "solver", "files", "errors"},
     "known_models": set(),
