@@ -8,6 +8,7 @@ import pytest
 from test_language_models import language_model
 
 from attnflow import Explainer, InputError, load, save
+from attnflow.cli import main
 
 PLAIN = (
     "{% for m in messages %}[CLS]{{ m['role'] }}: {{ m['content'] }}[SEP]\n{% endfor %}"
@@ -159,6 +160,45 @@ def test_templates_that_cannot_be_used(chatting):
         chatting(REFUSING)(CHAT)
     with pytest.raises(InputError, match="a chat is a text by itself"):
         chatting()(CHAT, pair="a dog")
+
+
+@pytest.fixture(scope="module")
+def saved(chatting, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chatting")
+    own = chatting()
+    own.model.save_pretrained(folder)
+    own.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_command_reads_a_chat(saved, tmp_path, capsys):
+    file = tmp_path / "chat.json"
+    file.write_text(json.dumps(CHAT), encoding="utf-8")
+    out = tmp_path / "a.json"
+    own = ["explain", "--chat", str(file), "--model", saved, "--tensor", "cf"]
+    assert main([*own, "--json", str(out)]) == 0
+    assert "system: a" in capsys.readouterr().out
+    assert json.loads(out.read_text())[0]["roles"] == ["system", "user"]
+    assert main([*own, "--continuation", "the film", "--span", "all"]) == 0
+    shown = capsys.readouterr().out
+    assert "assistant: the film" in shown and "2 tokens after" in shown
+    assert main([*own, "--attention-sink", "exclude"]) == 0
+    assert "before it was excluded" in capsys.readouterr().out
+
+
+def test_the_command_refuses_what_is_no_chat(tmp_path, capsys):
+    file = tmp_path / "chat.json"
+    for content, message in (("{", "is no JSON"), ('["a"]', "is no chat"), ("[]", "is no chat")):
+        file.write_text(content, encoding="utf-8")
+        assert main(["explain", "--chat", str(file)]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["explain", "a text", "--chat", str(file)]) == 2
+    assert "--chat alone" in capsys.readouterr().err
+    assert main(["explain", "--chat", str(tmp_path / "none.json")]) == 2
+    assert "cannot read --chat" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["explain", "a text", "--span", "3"])
+    assert "expected A:B, two indices of tokens, or all; got 3" in capsys.readouterr().err
 
 
 def test_files_keep_the_messages(chatting, tmp_path):

@@ -1,5 +1,6 @@
 """Language models through the front door: next tokens, given ones, continuations, contrasts."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import stories
 import torch
 import transformers
+from tokenizers import normalizers
 
 from attnflow import Explainer, InputError, load, save
 from attnflow.cli import main
@@ -172,6 +174,24 @@ def test_padding_on_either_side_changes_nothing(reader, name):
     np.testing.assert_allclose(left.scores, right.scores, rtol=1e-5)
     with pytest.raises(InputError, match="row 0 of input_ids has padding between"):
         explainer(input_ids=ids, attention_mask=torch.tensor([[1, 0, 1, 1, 1]] * 2))
+
+
+def test_padding_on_the_left_and_on_the_right_in_one_batch(writer):
+    ids = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 0, 0, 0], [4, 5, 6, 7, 8]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1] * 5])
+    together = writer(input_ids=ids, attention_mask=mask, tensor="cf")
+    for row, own, a in zip(ids, mask, together, strict=True):
+        alone = writer(input_ids=row[own == 1], tensor="cf")
+        assert a.tokens == alone.tokens and a.position == len(alone) - 1
+        np.testing.assert_allclose(a.scores, alone.scores, rtol=2e-4, atol=1e-7)
+
+
+def test_a_continuation_has_the_tokens_of_the_whole_text(reader):
+    """Some tokenizers put a space before any text, and so would put two before a continuation."""
+    own = copy.deepcopy(reader)
+    own.backend_tokenizer.normalizer = normalizers.Prepend("dog")
+    found = Explainer(language_model(), own)("a ", continuation="bad", tensor="cf")
+    assert [a.label for a in found] == ["bad"] and found[0].tokens == ("dog", "##a", "bad")
 
 
 def test_a_batch_and_each_alone(writer, texts):

@@ -7,6 +7,7 @@ their own (an unknown one, a byte of a character). They are shown detached, unde
 piece is ever lost.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -119,7 +120,8 @@ def gathered(attribution: Attribution, found: Sequence[Piece]) -> list[Piece]:
 
 def _joined(attribution: Attribution, run: Sequence[Piece]) -> Piece:
     tokens = tuple(token for piece in run for token in piece.tokens)
-    name = "".join(attribution.tokens[token] for token in tokens)
+    # WordPiece marks what goes on with a word by ##, which a template may also write itself.
+    name = "".join(re.sub(r"^##(?=\w)", "", attribution.tokens[token]) for token in tokens)
     for mark, meaning in _SPELLED.items():
         name = name.replace(mark, meaning)
     return Piece(name, 0, 0, sum(piece.score for piece in run), 0.0, True, tokens)
