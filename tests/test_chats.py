@@ -6,8 +6,11 @@ import json
 import numpy as np
 import pytest
 from test_language_models import language_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from attnflow import Explainer, InputError, load, save
+from attnflow.chat import encode_chat
 from attnflow.cli import main
 
 PLAIN = (
@@ -60,6 +63,21 @@ def test_every_token_knows_its_message(chatting):
     assert a.position == len(a) - 1 and a.task == "text-generation"
     assert len(a.top(99)) == len(said(a, 0) + said(a, 1))  # the template's are not ranked
     assert all(start < end for (start, end), s in zip(a.offsets, a.special, strict=True) if not s)
+
+
+def test_white_space_belongs_to_the_message_that_it_is_inside_of():
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    own = PreTrainedTokenizerFast(tokenizer_object=raw)
+    own.chat_template = "{% for m in messages %}>\n{{ m['content'] }}\n{% endfor %}"
+    chat = [{"role": "user", "content": content} for content in ("a\n\nb", "c")]
+    a = encode_chat(own, chat, limit=None, writes=False)
+    assert list(zip(a.tokens, a.message_ids, strict=True)) == [
+        *((">", None), ("Ċ", None), ("a", 0), ("Ċ", 0), ("Ċ", 0), ("b", 0), ("Ċ", None)),
+        *((">", None), ("Ċ", None), ("c", 1), ("Ċ", None)),
+    ]
+    assert a.text == "a\n\nb\nc" and a.special == tuple(m is None for m in a.message_ids)
 
 
 def test_contents_that_look_like_the_template(chatting):

@@ -227,14 +227,17 @@ def _placed(
                 break
             line += content.end - content.start + 1
         found.append(own)
+    there = [end > start for start, end in spans]
     return [
-        (_of_neighbours(found, i) if end <= start else found[i][0], found[i][1])
-        for i, (start, end) in enumerate(spans)
+        (message if there[i] else _inside_of(found, there, i), span)
+        for i, (message, span) in enumerate(found)
     ]
 
 
-def _of_neighbours(found: Sequence[tuple[int | None, tuple[int, int]]], index: int) -> int | None:
-    """The message that a token without a place is inside of: white space, say."""
-    before = next((m for m, _ in reversed(found[:index])), None)
-    after = next((m for m, _ in found[index + 1 :]), None)
+def _inside_of(
+    found: Sequence[tuple[int | None, tuple[int, int]]], there: Sequence[bool], index: int
+) -> int | None:
+    """The message on both sides of a token without a place: of white space, say."""
+    before = next((found[i][0] for i in reversed(range(index)) if there[i]), None)
+    after = next((found[i][0] for i in range(index + 1, len(found)) if there[i]), None)
     return before if before == after else None
