@@ -10,6 +10,8 @@ import time
 
 import pytest
 import torch
+from PIL import Image
+from vision import build, photo, processor_of
 
 import attnflow
 from attnflow.cli import main
@@ -573,3 +575,40 @@ def test_gap_and_mu_exclude_each_other(capsys):
 
     assert exit.value.code == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def sight(tmp_path_factory):
+    """A saved tiny ViT, and a picture."""
+    folder = tmp_path_factory.mktemp("sight")
+    model = build("vit")
+    model.save_pretrained(folder / "model")
+    processor_of(model).save_pretrained(folder / "model")
+    Image.fromarray(photo()).save(folder / "photo.png")
+    return folder / "model", folder / "photo.png"
+
+
+def test_images(run, sight, tmp_path):
+    model, file = sight
+    written = [tmp_path / name for name in ("a.json", "a.html", "a.safetensors")]
+    options = zip(("--json", "--html", "--save"), written, strict=True)
+    code, out, err = run("--image", file, file, *sum(options, ()), model=model)
+    assert code == 0 and out.count("3 x 4 patches") == 2, err
+    records = json.loads(written[0].read_text())
+    assert [record["text"] for record in records] == ["photo.png", "photo.png"]
+    assert records[0]["grid"] == [3, 4] and records[0]["tokens"][1] == "r0c0"
+    assert "2 images explained" in written[1].read_text("utf-8")
+    assert attnflow.load(written[2])[1].edges is not None
+
+
+def test_images_that_are_refused(refused, sight, tmp_path, folder):
+    model, file = sight
+    (tmp_path / "text.png").write_text("no image")
+    assert "No such file" in refused("--image", tmp_path / "none.png", model=model)
+    assert "no image that Pillow" in refused("--image", tmp_path / "text.png", model=model)
+    assert "reads texts: give" in refused("--image", file, model=folder)
+    assert "reads images: give" in refused("a text", model=model)
+    assert "must name different files" in refused("--image", file, "--html", file, "--overwrite")
+    for more in (("--pair", "x"), ("--write", "2"), ("--truncate",), ("--granularity", "word")):
+        assert f"{more[0]}" in refused("--image", file, *more, model=model)
+    assert "TEXT goes with texts" in refused("a text", "--image", file, model=model)

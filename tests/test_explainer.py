@@ -488,7 +488,7 @@ def test_unsolved_flows_are_named_by_text_and_kept_when_asked_for(embedded):
     """A mu that float64 cannot resolve."""
     texts = ["a very fine film indeed", "dull"]
 
-    with pytest.raises(UnsolvedError, match="2 of 2 flows could not be certified: text 0"):
+    with pytest.raises(UnsolvedError, match="2 of 2 flows could not be certified: number 0"):
         embedded(texts, mu=1e-250)
     kept = embedded(texts, mu=1e-250, keep_unsolved=True)
 

@@ -1,6 +1,6 @@
-"""From decisions about texts to captures: what the model is run with, and which number is read."""
+"""From decisions about texts or images to captures: what runs, and which number is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
 from attnflow.choices import answering
 from attnflow.decisions import Decision
 from attnflow.embeddings import embeddings, pooled
+from attnflow.patches import EncodedImage
 from attnflow.spans import joint
 from attnflow.targets import (
     Explained,
@@ -38,11 +39,23 @@ class Asker:
         self.model, self.tokenizer, self.task, self.tensor = model, tokenizer, task, tensor
         self.pooling = pooling
 
-    def __call__(self, texts: Sequence[EncodedText], decisions: Sequence[Decision]) -> Capture:
-        """A capture with a row for each text and its decision.
+    def __call__(
+        self, examples: Sequence[EncodedText | EncodedImage], decisions: Sequence[Decision]
+    ) -> Capture:
+        """A capture with a row for each text, or image of one shape, and its decision."""
+        images = [example for example in examples if isinstance(example, EncodedImage)]
+        if images:
+            return self._of_images(images, decisions)
+        return self._of_texts(
+            [example for example in examples if isinstance(example, EncodedText)], decisions
+        )
 
-        One forward pass reads them all; where all decisions are about one text, it is read once.
-        """
+    def _of_images(self, images: Sequence[EncodedImage], decisions: Sequence[Decision]) -> Capture:
+        pixels, neutral = batches.of_images(images, self.model)
+        return self._captured({"pixel_values": pixels}, self._wanted(decisions), lambda: neutral)
+
+    def _of_texts(self, texts: Sequence[EncodedText], decisions: Sequence[Decision]) -> Capture:
+        """One forward pass reads them all; a text that all decisions are about is read once."""
         same = len(texts) > 1 and all(text is texts[0] for text in texts)
         if same and self.tensor != "bcf":
             inputs = batches.inputs(texts[:1], self.model, self.tokenizer)
@@ -50,16 +63,27 @@ class Asker:
             return _stacked(captures(self.model, inputs, asked, tensor=self.tensor))
         inputs = batches.inputs(texts, self.model, self.tokenizer)
         asked_once = self._asked(texts, inputs, decisions)
-        if self.tensor == "bcf":
-            return self._in_stages(texts, inputs, asked_once)
-        return captures(self.model, inputs, [asked_once], tensor=self.tensor)[0]
+        return self._captured(inputs, asked_once, lambda: self._neutral(texts, inputs, asked_once))
 
-    def _asked(
-        self,
-        texts: Sequence[EncodedText],
-        inputs: dict[str, Tensor],
-        decisions: Sequence[Decision],
-    ) -> Asked:
+    def _captured(
+        self, inputs: dict[str, Tensor], asked: Asked, neutral: Callable[[], Tensor]
+    ) -> Capture:
+        """By the tensor; `neutral` is made for the one that needs it."""
+        if self.tensor != "bcf":
+            return captures(self.model, inputs, [asked], tensor=self.tensor)[0]
+        found = staged_capture(
+            self.model,
+            inputs,
+            neutral(),
+            asked.target,
+            explained=asked.explained,
+            read=asked.read,
+            position=asked.position,
+        )
+        return replace(found, capacities=balanced(found.capacities, found.carried))
+
+    def _wanted(self, decisions: Sequence[Decision]) -> Asked:
+        """What is read of each example, wherever the model does."""
         if decisions[0].value is not None:
             return Asked(None, logit, number(decisions[0].value))
         explained: Explained = contrast if self.tensor == "bcf" else logit
@@ -69,16 +93,28 @@ class Asker:
         )
         if (against >= 0).any():
             explained = versus(against, explained)
+        return Asked(target, explained, class_logits)
+
+    def _asked(
+        self,
+        texts: Sequence[EncodedText],
+        inputs: dict[str, Tensor],
+        decisions: Sequence[Decision],
+    ) -> Asked:
+        """What is read of each text, at its position where it has one."""
+        wanted = self._wanted(decisions)
+        if decisions[0].value is not None:
+            return wanted
         if decisions[0].tokens:
-            return self._asked_of_spans(texts, inputs, decisions, explained)
+            return self._asked_of_spans(texts, inputs, decisions, wanted.explained)
         nodes = [
             None if d.position is None else batches.places(text, inputs)[d.position]
             for text, d in zip(texts, decisions, strict=True)
         ]
         if nodes[0] is None:
-            return Asked(target, explained, self._reading(texts, inputs))
+            return replace(wanted, read=self._reading(texts, inputs))
         position = torch.tensor(nodes)
-        return Asked(target, explained, logits_at(position - _written(inputs)), position)
+        return replace(wanted, read=logits_at(position - _written(inputs)), position=position)
 
     def _asked_of_spans(
         self,
@@ -115,26 +151,19 @@ class Asker:
         frozen = self.tensor in ("cf", "bcf")
         return similarity(known, pooled(self.pooling, inputs), frozen=frozen)
 
-    def _in_stages(
+    def _neutral(
         self, texts: Sequence[EncodedText], inputs: dict[str, Tensor], asked: Asked
-    ) -> Capture:
+    ) -> Tensor:
+        """`(batch, t)` ids of the texts with nothing in them."""
         neutral = batches.neutral(texts, inputs, self.tokenizer, self.model.config)
-        if asked.position is not None:  # what comes later, and the mask to be filled, stays
-            ids = torch.cat([inputs[name] for name in batches.SIDES if name in inputs], dim=1)
-            nodes = torch.arange(ids.shape[1], device=ids.device)
-            read = asked.position.to(ids.device).view(len(ids), -1).amax(1, keepdim=True)
-            stays = nodes > read if self.task.writes else nodes == read
-            neutral = neutral.where(~stays, ids)
-        found = staged_capture(
-            self.model,
-            inputs,
-            neutral,
-            asked.target,
-            explained=asked.explained,
-            read=asked.read,
-            position=asked.position,
-        )
-        return replace(found, capacities=balanced(found.capacities, found.carried))
+        if asked.position is None:
+            return neutral
+        # What comes later, and the mask to be filled, stays.
+        ids = torch.cat([inputs[name] for name in batches.SIDES if name in inputs], dim=1)
+        nodes = torch.arange(ids.shape[1], device=ids.device)
+        read = asked.position.to(ids.device).view(len(ids), -1).amax(1, keepdim=True)
+        stays = nodes > read if self.task.writes else nodes == read
+        return neutral.where(~stays, ids)
 
 
 def _written(inputs: dict[str, Tensor]) -> int:

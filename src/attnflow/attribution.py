@@ -1,4 +1,4 @@
-"""Attribution: what each token of one text contributed, and why the numbers can be believed.
+"""Attribution: what each token or patch contributed, and why the numbers can be believed.
 
 An `Attribution` is the end of the way through the house. It is immutable, holds numpy arrays only,
 and knows how to rank itself, sum pieces to words, and become a dictionary, a file or a picture.
@@ -22,8 +22,9 @@ from attnflow.errors import InputError, StorageError
 from attnflow.files import write_whole
 
 SCHEMA_VERSION = 3
-ARRAYS = ("special", "scores", "logits", "edges", "raw_scores", "null_shares")
-OPTIONAL = ("edges", "raw_scores", "null_shares")
+ARRAYS = ("special", "scores", "logits", "edges", "raw_scores", "null_shares", "image")
+OPTIONAL = ("edges", "raw_scores", "null_shares", "image")
+LARGE = ("edges", "image")  # not in dictionaries
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,11 @@ class Word:
 class Attribution:
     """The scores of one text's tokens for one class, with what stands behind them.
 
+    Of an image the tokens are patches, `rows * columns` of them from the top left in rows, named
+    "r0c0" by row and column; tokens before them (the class token) are special.
+
     Attributes:
-        text: The text explained.
+        text: The text explained; of an image the name of its file, "" where it has none.
         tokens: The tokenizer's tokens, special ones included, without padding; length t.
         offsets: For each token its half-open span of characters in `text`; (0, 0) for a special
             token.
@@ -110,6 +114,11 @@ class Attribution:
         raw_scores: `(t,)` float64, the scores with the first token, where it was excluded.
         null_shares: `(t,)` float64, sum 1: what the paths of a causal network alone would give each
             token (`attention_sink.path_null`), special ones too; None of other models.
+        image: `(h, w, 3)` uint8, the image as it was given; or as the model read it, where that was
+            given (`pixel_values`). None for a text.
+        grid: Rows and columns of patches, or None.
+        box: Left, top, right and bottom edge of the grid of patches in `image`, in pixels; it ends
+            outside where the image was padded. None for a text.
     """
 
     text: str
@@ -136,6 +145,9 @@ class Attribution:
     attention_sink: str = "keep"
     raw_scores: NDArray[np.float64] | None = None
     null_shares: NDArray[np.float64] | None = None
+    image: NDArray[np.uint8] | None = None
+    grid: tuple[int, int] | None = None
+    box: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -186,8 +198,37 @@ class Attribution:
         return [(self.surface(i), float(self.scores[i])) for i in ordinary[:k]]
 
     def words(self) -> list[Word]:
-        """The words of the text in order, each with the sum of its tokens' scores."""
+        """The words of the text in order, each with the sum of its tokens' scores.
+
+        Raises:
+            InputError: There is an image and no text.
+        """
+        if self.grid is not None:
+            raise InputError("an image has no words: its patches are the tokens; see heatmap().")
         return [self._word(group) for group in self._groups()]
+
+    def heatmap(self) -> NDArray[np.float64]:
+        """`(rows, columns)` scores of an image's patches.
+
+        Raises:
+            InputError: There is a text and no image.
+        """
+        if self.grid is None:
+            raise InputError("a text has no heatmap(): its tokens are in a row; see scores.")
+        return self.scores[~self.special].reshape(self.grid)
+
+    def overlay(self, size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """`(h, w, 3)` uint8, the image in grey with its patches coloured by their shares.
+
+        Args:
+            size: Height and width in pixels, or the longer side; None is that of the image.
+
+        Raises:
+            InputError: There is a text and no image, or the size is not positive.
+        """
+        from attnflow.views.overlay import overlay
+
+        return overlay(self, size)
 
     def _groups(self) -> Iterator[tuple[int, ...]]:
         """Runs of neighbouring tokens that belong to one word."""
@@ -232,9 +273,9 @@ class Attribution:
         return write([self], Path(file), overwrite=overwrite)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the edge flows, as plain Python values ready for `json.dumps`."""
-        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "edges"}
-        given = [n for n in ARRAYS if n != "edges" and getattr(self, n) is not None]
+        """Everything but edge flows and image, as plain Python values ready for `json.dumps`."""
+        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LARGE}
+        given = [n for n in ARRAYS if n not in LARGE and getattr(self, n) is not None]
         record |= {name: getattr(self, name).tolist() for name in given}
         record["certificate"] = asdict(self.certificate)
         derived = {
@@ -243,7 +284,7 @@ class Attribution:
             "shares": self.shares.tolist(),
             "special_share": self.special_share,
             "gap": self.certificate.gap,
-            "words": [asdict(word) for word in self.words()],
+            "words": [asdict(word) for word in self.words()] if self.grid is None else [],
         }
         return {"schema_version": SCHEMA_VERSION} | record | derived
 
@@ -323,6 +364,7 @@ def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Att
             values[name] = tuple(record[name])
     values |= {name: arrays[f"{index}.{name}"] for name in ARRAYS if name not in OPTIONAL}
     values |= {name: arrays.get(f"{index}.{name}") for name in OPTIONAL}
-    if values.get("span") is not None:
-        values["span"] = tuple(values["span"])
+    for name in ("span", "grid", "box"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
     return Attribution(**values)

@@ -1,22 +1,44 @@
-"""Encoded texts as the padded tensors that a model takes."""
+"""Encoded texts as the padded tensors that a model takes; encoded images as they are, stacked."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
+from attnflow.patches import EncodedImage
 from attnflow.tokens import EncodedText
 
 SIDES = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
 
 
-def of_like_length(texts: Sequence[EncodedText], size: int) -> Iterator[list[int]]:
-    """Indices in batches, longest texts first, so that memory runs out at once or not at all."""
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i].tokens))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def of_like_length(
+    examples: Sequence[EncodedText | EncodedImage], size: int
+) -> Iterator[list[int]]:
+    """Indices in batches, longest first, so that memory runs out at once or not at all.
+
+    Images of one batch have one shape.
+    """
+    shapes = [_shape(example) for example in examples]
+    order = sorted(range(len(examples)), key=lambda i: (-len(examples[i].tokens), shapes[i]))
+    for _, alike in groupby(order, key=lambda i: shapes[i]):
+        run = list(alike)
+        for start in range(0, len(run), size):
+            yield run[start : start + size]
+
+
+def _shape(example: EncodedText | EncodedImage) -> tuple[int, ...]:
+    """Of what cannot be padded."""
+    return tuple(example.neutral.shape) if isinstance(example, EncodedImage) else ()
+
+
+def of_images(images: Sequence[EncodedImage], model: Any) -> tuple[Tensor, Tensor]:
+    """`(batch, channels, height, width)` on the model's device: pixel values, and neutral ones."""
+    device = next(model.parameters()).device
+    whole = torch.stack([image.inputs["pixel_values"] for image in images])
+    return whole.to(device), torch.stack([image.neutral for image in images]).to(device)
 
 
 def inputs(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:

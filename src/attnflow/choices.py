@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from attnflow.errors import InputError
 from attnflow.targets import LONGEST_ANSWER, NEVER, Target, class_index
+from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
 LIKELIEST = 10  # tokens or answers that a result shows
@@ -176,3 +177,39 @@ def answering(text: EncodedText) -> list[int]:
             "room for the second."
         )
     return found
+
+
+def choosing_of(task: Task, model: Any, tokenizer: Any, target: Any) -> Callable[[Any], Choices]:
+    """What there is to choose from, of each example.
+
+    Raises:
+        InputError: Nothing, and no function says what to explain.
+    """
+    if callable(target):
+        always: Choices = Classes([_name(target)])
+    elif task.chooses == "answer":
+        return Answers
+    elif task.chooses == "token":
+        always = Vocabulary(tokenizer, model.config.get_text_config().vocab_size)
+    elif task.chooses == "nothing" and task.reads == "image":
+        raise InputError(
+            f"{type(model).__name__} gives no classes to explain: give target=, a function that "
+            "makes a number for each image of its output."
+        )
+    elif task.chooses == "nothing":
+        return similarities
+    else:
+        always = Classes(labels_of(model))
+    return lambda example: always
+
+
+def labels_of(model: Any) -> tuple[str, ...]:
+    """Names of the classes of a model, in the order of the logits."""
+    names = model.config.id2label
+    return tuple(str(names[i]) for i in sorted(names))
+
+
+def _name(target: Callable[..., Any]) -> str:
+    """What results call a number that a function makes."""
+    name = getattr(target, "__name__", type(target).__name__)
+    return "target" if name == "<lambda>" else name

@@ -12,6 +12,7 @@ import numpy as np
 
 from attnflow.choices import Choices
 from attnflow.errors import InputError
+from attnflow.patches import EncodedImage
 from attnflow.targets import Value, one_for_each
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
@@ -46,15 +47,15 @@ class Decision:
 
 def decisions(
     task: Task,
-    choosing: Callable[[EncodedText], Choices],
-    texts: Sequence[EncodedText],
+    choosing: Callable[[Any], Choices],
+    texts: Sequence[EncodedText | EncodedImage],
     tokenizer: Any,
     *,
     target: Any = None,
     against: Any = None,
     position: Any = None,
 ) -> list[Decision]:
-    """One decision about each text; options for all of them, or one for each.
+    """One decision about each text or image; options for all of them, or one for each.
 
     Args:
         task: The model's.
@@ -86,13 +87,25 @@ def decisions(
     for text, own, other, place in zip(texts, targets, others, places, strict=True):
         if own is not None and own == other:
             raise _with_itself(against)
-        if task.chooses == "nothing" and text.compared is None:
+        read = None
+        if isinstance(text, EncodedText):
+            _check_compared(task, text)
+            read = _position(task, text, place, tokenizer)
+        if read is None and place is not None:
             raise InputError(
-                "this model gives embeddings and decides nothing: give a text to compare with "
-                "(pair=, --pair), or a target that is a function of the model's output."
+                f"position {place!r}: a model for {task.name} decides about the whole "
+                f"{task.reads}; leave position out."
             )
-        found.append(Decision(_position(task, text, place, tokenizer), own, other))
+        found.append(Decision(read, own, other))
     return found
+
+
+def _check_compared(task: Task, text: EncodedText) -> None:
+    if task.chooses == "nothing" and text.compared is None:
+        raise InputError(
+            "this model gives embeddings and decides nothing: give a text to compare with "
+            "(pair=, --pair), or a target that is a function of the model's output."
+        )
 
 
 def continued(start: int, ids: Sequence[int]) -> list[Decision]:
@@ -137,11 +150,6 @@ def _position(task: Task, text: EncodedText, position: Any, tokenizer: Any) -> i
     """Where the decision is read, checked; from the end where it is negative."""
     t = len(text.tokens)
     if task.reads == "text":
-        if position is not None:
-            raise InputError(
-                f"position {position!r}: a model for {task.name} decides about the whole text; "
-                "leave position out."
-            )
         return None
     if position is None:
         return _default_position(task, text, tokenizer)

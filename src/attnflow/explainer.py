@@ -1,11 +1,11 @@
-"""Explainer: the front door. A model, a tokenizer and texts in; one `Attribution` a decision out.
+"""Explainer: the front door. A model, and texts or images in; one `Attribution` a decision out.
 
-The way through the house: `reading` places each text's tokens, `decisions` says which of the
-model's decisions is meant, `asking` has `capture` run the model forward and backward, `network`
-takes the information tensor for capacities, `solver` finds the flow, and the outflow of the input
-row (or the throughput of all rows) becomes the scores.
+The way through the house: `reading` places each text's tokens (`images` each image's patches),
+`decisions` says which of the model's decisions is meant, `asking` has `capture` run the model
+forward and backward, `network` takes the information tensor for capacities, `solver` finds the
+flow, and the outflow of the input row (or the throughput of all rows) becomes the scores.
 
-The explainer holds a model and a tokenizer, and nothing that a call leaves behind.
+The explainer holds a model and what it reads with, and nothing that a call leaves behind.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
 from attnflow.capture import TENSORS as PASSES
-from attnflow.capture import Capture
-from attnflow.choices import Answers, Choices, Classes, Vocabulary, similarities
-from attnflow.decisions import Decision, check_contrast, check_writes, decisions
+from attnflow.choices import choosing_of, labels_of
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
-from attnflow.errors import InputError, UnsolvedError
-from attnflow.reading import Reader, read
+from attnflow.errors import InputError
+from attnflow.examples import batched, check_read, image_rows, text_rows
+from attnflow.images import ImageReader
+from attnflow.reading import Reader, check_kind
 from attnflow.targets import Target, Value
-from attnflow.tasks import Task, explained_task
+from attnflow.tasks import explained_task, reads_images
 from attnflow.tokens import EncodedText
 
 TENSORS = (*PASSES, "bcf")
@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     truncate: bool
     batch_size: int
     keep_unsolved: bool
+    neutral: Any
     progress: Callable[[int], object] | None
 
 
@@ -60,6 +61,7 @@ class Explainer:
     Attributes:
         model: The model, as it was given.
         tokenizer: Its tokenizer, or None.
+        image_processor: Its image processor, or None.
         name: What results call the model.
         pooling: How it embeds a text, if it does.
     """
@@ -67,18 +69,18 @@ class Explainer:
     def __init__(
         self,
         model: Any,
-        tokenizer: Any = None,
+        processor: Any = None,
         *,
         name: str | None = None,
         pooling: str = "mean",
     ) -> None:
-        """Take a model of transformers in evaluation mode, in float32, and its tokenizer.
-
-        Without a tokenizer the explainer takes `input_ids`, and names tokens by their ids.
+        """Take a model of transformers in evaluation mode, in float32, and what it reads with.
 
         Args:
             model: The model.
-            tokenizer: Its own.
+            processor: Its tokenizer; without one the explainer takes `input_ids`, and names tokens
+                by their ids. Of a model of images its image processor; without one the explainer
+                takes `pixel_values`.
             name: What results call the model.
             pooling: Of a model that embeds: how the states of its last layer become one vector,
                 "mean", "cls" (the first token's) or "last" (the last token's).
@@ -86,14 +88,21 @@ class Explainer:
         Raises:
             InputError: One of these is something else.
         """
-        if not hasattr(model, "config") or not (tokenizer is None or callable(tokenizer)):
+        if not hasattr(model, "config") or not (processor is None or callable(processor)):
             raise InputError(
-                f"Explainer takes a model of transformers and its tokenizer, got "
-                f"{type(model).__name__} and {type(tokenizer).__name__}; to load both by name, "
+                f"Explainer takes a model of transformers and its tokenizer or image processor, "
+                f"got {type(model).__name__} and {type(processor).__name__}; to load both by name, "
                 "use Explainer.from_pretrained."
             )
+        images = reads_images(model)
+        if hasattr(processor, "get_vocab" if images else "preprocess"):
+            raise InputError(
+                f"{type(model).__name__} reads {'images' if images else 'texts'}, and "
+                f"{type(processor).__name__} is no {'image processor' if images else 'tokenizer'}."
+            )
         self.model = model
-        self.tokenizer = tokenizer
+        self.tokenizer = None if images else processor
+        self.image_processor = processor if images else None
         self.pooling = check_pooling(pooling)
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
 
@@ -114,11 +123,12 @@ class Explainer:
             InputError: The device or the folder is not what it should be.
             ModelError: There is no such classifier.
         """
-        model, tokenizer = models.load(name, device=device)
-        embeds = explained_task(model).chooses == "nothing"
+        model, processor = models.load(name, device=device)
+        task = explained_task(model)
+        embeds = task.chooses == "nothing" and task.reads == "text"
         if pooling is None:
             pooling = models.pooling(name) if embeds else "mean"
-        return cls(model, tokenizer, name=str(name), pooling=pooling)
+        return cls(model, processor, name=str(name), pooling=pooling)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, to the checker
@@ -133,6 +143,8 @@ class Explainer:
         self,
         texts: str | Sequence[str] | None = ...,
         *,
+        images: Any = ...,
+        pixel_values: Any = ...,
         continuation: str | int | None = ...,
         input_ids: Any = ...,
         attention_mask: Any = ...,
@@ -143,6 +155,8 @@ class Explainer:
         self,
         texts: str | Sequence[str] | None = None,
         *,
+        images: Any = None,
+        pixel_values: Any = None,
         continuation: str | int | None = None,
         input_ids: Any = None,
         attention_mask: Any = None,
@@ -160,13 +174,19 @@ class Explainer:
         truncate: bool = False,
         batch_size: int = 16,
         keep_unsolved: bool = False,
+        neutral: Any = None,
         progress: Callable[[int], object] | None = None,
     ) -> Any:
-        """Explain one text, or several as a batch.
+        """Explain one text or image, or several as a batch.
 
         Args:
             texts: A text, or a chat: a list of messages, `{"role": "user", "content": "..."}` each,
                 which the tokenizer's template writes out; or a sequence of texts or chats.
+            images: Of a model of images, instead of texts: an image or a sequence of them, each a
+                path, an image of Pillow, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or of
+                floats in 0..1.
+            pixel_values: Instead of images: what the model reads, `(channels, height, width)` or
+                `(batch, channels, height, width)` floats.
             continuation: Of a language model: how the text goes on, or how many tokens the model is
                 to write (greedily). Each of these tokens is explained. An encoder-decoder writes a
                 text of its own, whose tokens follow the source's in the result.
@@ -202,94 +222,75 @@ class Explainer:
             truncate: Cut texts that are longer than the model takes, with a warning.
             batch_size: Most texts in one forward pass.
             keep_unsolved: Return flows that have no certificate too, instead of raising.
+            neutral: Of images: what "bcf" puts in the place of removed patches, in the units of
+                pixel values: a number, one for each channel, or pixel values. None is the image
+                processor's mean, 0 after it.
             progress: Called with the number of texts done, after each batch.
 
         Returns:
-            One attribution for a text, a list in the order of the texts for a sequence; with a
+            One attribution for a text or image, a list in their order for a sequence; with a
             continuation the `Attributions` of its tokens, a list, in the place of each.
 
         Raises:
-            InputError: An argument, a label or a text is not what it should be.
+            InputError: An argument, a label, a text or an image is not what it should be.
+            StorageError: The file of an image cannot be read.
             ModelError: The model cannot be explained.
             UnsolvedError: A flow could not be certified.
         """
         check_options(tensor, readout, batch_size)
         task = explained_task(self.model)
         check_policy(attention_sink, task)
-        choosing = self._choosing(task, target)
-        compares = task.chooses == "nothing" and not callable(target)
-        reader = Reader(self.model, self.tokenizer, task, compares=compares)
-        alone, encoded = read(
-            reader,
-            texts,
+        choosing = choosing_of(task, self.model, self.tokenizer, target)
+        asked = dict(target=target, against=against, position=position)
+        of_images = dict(images=images, pixel_values=pixel_values, neutral=neutral)
+        of_texts = dict(
+            texts=texts,
             pair=pair,
             input_ids=input_ids,
             attention_mask=attention_mask,
             truncate=truncate,
+            continuation=continuation,
+            span=span,
         )
-        rows, counts = self._rows(
-            reader,
-            encoded,
-            choosing,
-            continuation,
-            span,
-            target=target,
-            against=against,
-            position=position,
-        )
+        if task.reads == "image":
+            check_kind(self.model, "images", **of_texts)
+            reads = ImageReader(self.model, self.image_processor)
+            alone, rows, counts = image_rows(reads, task, choosing, asked, **of_images)
+        else:
+            check_kind(self.model, "texts", **of_images)
+            compares = task.chooses == "nothing" and not callable(target)
+            reader = Reader(self.model, self.tokenizer, task, compares=compares)
+            alone, rows, counts = text_rows(reader, choosing, asked, **of_texts)
         found: dict[int, Attribution] = {}
-        # A classifier that is a decoder and knows no padding cannot tell where a padded text ends,
-        # and a function of the reader's might read there.
-        padded = task.reads != "text" or self.model.config.pad_token_id is not None
-        padded = padded and not callable(target)
-        sizes = batches.of_like_length([text for text, _ in rows], batch_size if padded else 1)
+        most = batch_size if batched(self.model, task, target) else 1
         asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
-        for group in sizes:
+        for group in batches.of_like_length([example for example, _ in rows], most):
             some = [rows[i] for i in group]
-            captured = asker([text for text, _ in some], [decision for _, decision in some])
-            for (_, decision), predicted in zip(some, captured.target.tolist(), strict=True):
-                check_contrast(decision, predicted, against)
-            firsts = [first_token(task, text) for text, _ in some]
-            excluded = firsts if attention_sink == "exclude" else None
+            captured = asker([example for example, _ in some], [decision for _, decision in some])
+            check_read(self.model, some, captured, against)
+            excluded = None
+            if attention_sink == "exclude":  # a policy of texts alone
+                texts_read = [text for text, _ in some if isinstance(text, EncodedText)]
+                excluded = [first_token(task, text) for text in texts_read]
             flow, raw = results.flows(captured, excluded, gap=gap, mu=mu)
             for row, i in enumerate(group):
                 found[i] = Attribution(
-                    **self._told(task, choosing(rows[i][0]), captured, row, rows[i][1]),
+                    **results.told(self.tokenizer, choosing, captured, row, *rows[i]),
                     **results.placed(rows[i][0], task, attention_sink),
                     **results.flowed(flow, raw, row, captured.mask[row], readout, edges),
                     null_shares=results.null(task, rows[i][1], captured, row, tensor),
                     tensor=tensor,
+                    task=task.name,
+                    model=self.name,
                 )
             if progress is not None:
                 progress(len(group))
         ordered = [found[i] for i in range(len(rows))]
         if not keep_unsolved:
-            _raise_unsolved(ordered)
+            results.check_certified(ordered)
         listed = continuation is not None and span is None
         each = _split(ordered, counts) if listed else ordered
         return each[0] if alone else each
-
-    def _rows(
-        self,
-        reader: Reader,
-        texts: Sequence[EncodedText],
-        choosing: Callable[[EncodedText], Choices],
-        continuation: str | int | None,
-        span: Any,
-        **options: Any,
-    ) -> tuple[list[tuple[EncodedText, Decision]], list[int]]:
-        """Every decision with its text, and how many of them each example has."""
-        if span is not None:
-            check_writes(reader.task, "span", **options)
-            pairs = zip(texts, spans.spans_of(span, len(texts)), strict=True)
-            return [reader.spanned(text, continuation, one) for text, one in pairs], []
-        if continuation is None:
-            begun = [reader.begun(text) for text in texts]
-            wanted = decisions(reader.task, choosing, begun, self.tokenizer, **options)
-            return list(zip(begun, wanted, strict=True)), [1] * len(begun)
-        check_writes(reader.task, "continuation", **options)
-        parts = [reader.continued(text, continuation) for text in texts]
-        return [row for part in parts for row in part], [len(part) for part in parts]
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"
@@ -297,50 +298,12 @@ class Explainer:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
-        names = self.model.config.id2label
-        return tuple(str(names[i]) for i in sorted(names))
+        return labels_of(self.model)
 
     @property
     def limit(self) -> int | None:
         """Most tokens the model takes, special ones included; None where nothing bounds it."""
         return models.token_limit(self.model.config, self.tokenizer)
-
-    def _choosing(self, task: Task, target: Any) -> Callable[[EncodedText], Choices]:
-        """What there is to choose from, of each text."""
-        if callable(target):
-            always: Choices = Classes([_name(target)])
-        elif task.chooses == "answer":
-            return Answers
-        elif task.chooses == "token":
-            size = self.model.config.get_text_config().vocab_size
-            always = Vocabulary(self.tokenizer, size)
-        elif task.chooses == "nothing":
-            return similarities
-        else:
-            always = Classes(self.labels)
-        return lambda text: always
-
-    def _told(
-        self, task: Task, choices: Choices, captured: Capture, row: int, decision: Decision
-    ) -> dict[str, Any]:
-        """What a result says of the decision."""
-        wanted = [int(captured.target[row])]
-        wanted += [] if decision.against is None else [decision.against]
-        read = readouts.array(captured.logits[row])
-        if decision.tokens:
-            labels, logits, places = spans.shown(self.tokenizer, decision.tokens, read)
-        else:
-            labels, logits, places = choices.shown(read, wanted)
-        return {
-            "task": task.name,
-            "position": decision.position,
-            "span": decision.span,
-            "target": places[0],
-            "against": places[1] if len(places) > 1 else None,
-            "labels": labels,
-            "logits": logits,
-            "model": self.name,
-        }
 
 
 def check_options(tensor: str, readout: str, batch_size: int) -> None:
@@ -360,22 +323,6 @@ def check_options(tensor: str, readout: str, batch_size: int) -> None:
         )
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
-
-
-def _raise_unsolved(attributions: Sequence[Attribution]) -> None:
-    bad = [i for i, a in enumerate(attributions) if not a.certificate.is_certified]
-    if bad:
-        shown = ", ".join(f"{i} ({attributions[i].certificate.status})" for i in bad[:5])
-        raise UnsolvedError(
-            f"{len(bad)} of {len(attributions)} flows could not be certified: text {shown}. Ask "
-            "for a larger gap, or for the results as they are (keep_unsolved=True)."
-        )
-
-
-def _name(target: Callable[..., Any]) -> str:
-    """What results call a number that a function makes."""
-    name = getattr(target, "__name__", type(target).__name__)
-    return "target" if name == "<lambda>" else name
 
 
 def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[Attributions]:

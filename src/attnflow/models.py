@@ -164,7 +164,7 @@ def _load(name: str | Path) -> tuple[Any, Any]:
         model, loading = loader.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
         )
-        processor = _processor(task).from_pretrained(name, **_NO_CODE)
+        processor = _processor(task, name)
     missing = sorted(loading["missing_keys"])
     if task.chooses == "nothing":  # embeddings are of the last layer's states, and not pooled there
         missing = [key for key in missing if not key.startswith("pooler.")]
@@ -181,15 +181,30 @@ def _load(name: str | Path) -> tuple[Any, Any]:
     return model, processor
 
 
-def _processor(task: Task) -> Any:
-    """The class of transformers that loads what such models read with."""
+def _processor(task: Task, name: str | Path) -> Any:
+    """What such models read with."""
     import transformers
 
     if task.reads != "image":
-        return transformers.AutoTokenizer
+        return transformers.AutoTokenizer.from_pretrained(name, **_NO_CODE)
     with needs("models of images need Pillow", "images"):
         import PIL  # noqa: F401  # transformers' image processors need it, and would say so late
-    return transformers.AutoImageProcessor
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(name, **_NO_CODE)
+    except OSError as error:
+        raise ModelError(
+            f"model {str(name)!r} has no image processor beside its weights. Save one into its "
+            "folder with image_processor.save_pretrained."
+        ) from error
+
+
+def task_for(architecture: str) -> Task | None:
+    """What a class of models is for, by its name; None where it is for nothing known."""
+    task = task_of(architecture)
+    own = class_of(architecture)
+    if isinstance(own, type) and reads_images(own) and task not in IMAGES:
+        return FEATURES  # a tower for images
+    return task
 
 
 def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
@@ -199,12 +214,11 @@ def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
     architectures = getattr(config, "architectures", None) or []
     if not architectures:
         return CLASSIFICATION, transformers.AutoModelForSequenceClassification
-    task = task_of(architectures[0])
+    task = task_for(architectures[0])
+    if task is FEATURES:
+        return task, class_of(architectures[0])  # with what it projects to
     if task is not None:
         return task, getattr(transformers, task.loader)
-    own = getattr(transformers, str(architectures[0]), None)
-    if isinstance(own, type) and reads_images(own):  # a tower: its class, with what it projects to
-        return FEATURES, own
     raise ModelError(
         f"model {str(name)!r} is a {architectures[0]}: expected a model for "
         f"{', '.join(t.name for t in (*TASKS, *IMAGES))}."

@@ -60,7 +60,7 @@ class Reader:
                     warnings.warn(
                         f"{name} {index} was cut to {len(part.tokens)} tokens: "
                         f"{part.truncated} more are not explained.",
-                        stacklevel=4,
+                        stacklevel=5,
                     )
             found.append(encoded)
         return found
@@ -143,6 +143,27 @@ class Reader:
                 f"tokens 0 to {known - 1}: they do not belong together."
             )
         return text
+
+
+def check_kind(model: Any, kind: str, **other: Any) -> None:
+    """Nothing but the kind of example that the model reads is given.
+
+    Args:
+        model: It reads them.
+        kind: "texts" or "images".
+        other: What only models of the other kind take, by name; None or False where not given.
+
+    Raises:
+        InputError: Something of it is given.
+    """
+    given = [name for name, value in other.items() if value is not None and value is not False]
+    if given:
+        take = {"texts": "texts or input_ids", "images": "images= or pixel_values="}[kind]
+        raise InputError(
+            f"{type(model).__name__} reads {kind}: give {take} (in the command "
+            f"{'TEXT or --file' if kind == 'texts' else '--image'}), and no {given[0]}; or another "
+            "model."
+        )
 
 
 def read(

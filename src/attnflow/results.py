@@ -1,17 +1,21 @@
-"""From captures to flows, and from texts and flows to what an attribution says of them."""
+"""From captures to flows, and from examples and flows to what an attribution says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from attnflow import readouts
+from attnflow import readouts, spans
 from attnflow.attention_sink import RESIDUAL, first_token, path_null, set_apart
+from attnflow.attribution import Attribution
 from attnflow.capture import Capture
+from attnflow.choices import Choices
 from attnflow.decisions import Decision
+from attnflow.errors import UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
+from attnflow.patches import EncodedImage
 from attnflow.solver import Flow, maximum_flow
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
@@ -50,8 +54,51 @@ def _network(captured: Capture) -> LayeredNetwork:
     return layered_network(captured.capacities.to(place), captured.sources.to(place), mask)
 
 
-def placed(text: EncodedText, task: Task, policy: str) -> dict[str, Any]:
-    """What a result says of the text."""
+def told(
+    tokenizer: Any,
+    choosing: Callable[[Any], Choices],
+    captured: Capture,
+    row: int,
+    example: EncodedText | EncodedImage,
+    decision: Decision,
+) -> dict[str, Any]:
+    """What a result says of the decision."""
+    wanted = [int(captured.target[row])]
+    wanted += [] if decision.against is None else [decision.against]
+    read = readouts.array(captured.logits[row])
+    if decision.tokens:
+        labels, logits, places = spans.shown(tokenizer, decision.tokens, read)
+    else:
+        labels, logits, places = choosing(example).shown(read, wanted)
+    return {
+        "position": decision.position,
+        "span": decision.span,
+        "target": places[0],
+        "against": places[1] if len(places) > 1 else None,
+        "labels": labels,
+        "logits": logits,
+    }
+
+
+def placed(example: EncodedText | EncodedImage, task: Task, policy: str) -> dict[str, Any]:
+    """What a result says of the text or image."""
+    return _image(example) if isinstance(example, EncodedImage) else _text(example, task, policy)
+
+
+def _image(image: EncodedImage) -> dict[str, Any]:
+    return {
+        "text": image.text,
+        "tokens": image.tokens,
+        "offsets": ((0, 0),) * len(image.tokens),
+        "special": np.array(image.special, dtype=np.bool_),
+        "word_ids": (None,) * len(image.tokens),
+        "image": image.image,
+        "grid": image.grid,
+        "box": image.box,
+    }
+
+
+def _text(text: EncodedText, task: Task, policy: str) -> dict[str, Any]:
     if policy == "apart":
         text = set_apart(text, first_token(task, text))
     return {
@@ -91,3 +138,18 @@ def null(task: Task, decision: Decision, captured: Capture, row: int, tensor: st
     # The paper's tensors have no residual edges.
     residual = RESIDUAL if tensor in ("cf", "bcf") else 0.0
     return path_null(t, layers, read, residual=residual)
+
+
+def check_certified(attributions: Sequence[Attribution]) -> None:
+    """Every flow is proven.
+
+    Raises:
+        UnsolvedError: One is not.
+    """
+    bad = [i for i, a in enumerate(attributions) if not a.certificate.is_certified]
+    if bad:
+        shown = ", ".join(f"{i} ({attributions[i].certificate.status})" for i in bad[:5])
+        raise UnsolvedError(
+            f"{len(bad)} of {len(attributions)} flows could not be certified: number {shown}. Ask "
+            "for a larger gap, or for the results as they are (keep_unsolved=True)."
+        )

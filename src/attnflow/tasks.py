@@ -112,7 +112,7 @@ def task_of(architecture: str) -> Task | None:
     """The task of a class of models, by its name; None where no table has it."""
     from transformers.models.auto import modeling_auto
 
-    for task in (*TASKS, *IMAGES):
+    for task in (*IMAGES, *TASKS):  # models of images are in tables of all models too
         if architecture in _names(getattr(modeling_auto, task.table)):
             return task
     return None
@@ -125,7 +125,9 @@ def explained_task(model: Any) -> Task:
         ModelError: It has two stacks, and writes nothing.
     """
     name = type(getattr(model, "_orig_mod", model)).__name__
-    task = task_of(name) or (FEATURES if reads_images(model) else CLASSIFICATION)
+    task = task_of(name) or CLASSIFICATION
+    if reads_images(model) and task not in IMAGES:
+        task = FEATURES
     if getattr(model.config, "is_encoder_decoder", False) and task.reads != "prefix":
         raise ModelError(
             f"{name} is an encoder-decoder for {task.name}, which reads its text twice, once in "

@@ -15,7 +15,7 @@ from typing import Any
 from attnflow import models
 from attnflow.capture.families import FAMILIES
 from attnflow.known_models import KnownFamily, known_families
-from attnflow.tasks import CLASSIFICATION, TASKS, task_of
+from attnflow.tasks import CLASSIFICATION, IMAGES, TASKS
 
 PASSES = ("af", "gf", "agf")  # tensors that need to know nothing of a family
 
@@ -61,7 +61,7 @@ def verdict(name: str | Path) -> Verdict:
     config = models.config(name)
     architecture = (getattr(config, "architectures", None) or [None])[0]
     family = {row.model_type: row for row in known_families()}.get(config.model_type)
-    task = _task(architecture, family)
+    task = _task(architecture)
     reason = _refusal(config, architecture, task, family)
     tensors: tuple[str, ...] = ()
     if reason is None:
@@ -71,18 +71,10 @@ def verdict(name: str | Path) -> Verdict:
     )
 
 
-def _task(architecture: str | None, family: KnownFamily | None) -> str | None:
+def _task(architecture: str | None) -> str | None:
     """What the model is for, by its class; None where no such class is explained."""
-    if architecture is None:
-        return CLASSIFICATION.name
-    task = task_of(architecture)
-    if task is not None:
-        return task.name
-    images = family is not None and family.kind == "vision" and architecture.endswith(_IMAGES)
-    return family.tasks[0] if family is not None and images else None
-
-
-_IMAGES = ("ForImageClassification", "ModelWithProjection")
+    task = CLASSIFICATION if architecture is None else models.task_for(architecture)
+    return None if task is None else task.name
 
 
 def _refusal(
@@ -103,7 +95,8 @@ def _refusal(
         )
     if task is None:
         return (
-            f"it is for none of {', '.join(t.name for t in TASKS)}; give a model for one of them."
+            f"it is for none of {', '.join(t.name for t in (*TASKS, *IMAGES))}; give a model for "
+            "one of them."
         )
     if getattr(config, "is_encoder_decoder", False) and task != "text2text-generation":
         return (

@@ -23,7 +23,7 @@ from attnflow import AttnflowError, Explainer, InputError
 from attnflow.capture import FAMILIES, TENSORS, capture, staged_capture
 from attnflow.known_models import TABLE
 from attnflow.targets import class_logits, logits_at
-from attnflow.tasks import TASKS
+from attnflow.tasks import IMAGES, TASKS
 
 # Largest errors that count as the same. Scores are in units of the flow's value, at a gap of 1e-2.
 TOLERANCE = {
@@ -180,8 +180,8 @@ def works(name, tensor):
 
 def classes_of(name):
     """The family's classes by task, as the tables of transformers have them."""
-    of_images = ("image-classification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES")
-    tables = [(task.name, task.table) for task in TASKS] + [of_images]
+    tasks = IMAGES if TINY[name].kind == "vision" else TASKS
+    tables = [(task.name, task.table) for task in tasks]
     found = {}
     for task, table in tables:
         known = getattr(modeling_auto, table).get(model_type(name), ())
@@ -191,8 +191,14 @@ def classes_of(name):
     return found or {"image-feature-extraction": own}  # an image tower alone
 
 
+def coordinate(output):
+    """A number of each image, of whatever an image tower gives."""
+    own = getattr(output, "image_embeds", None)
+    return (output.last_hidden_state.mean(1) if own is None else own)[:, 0]
+
+
 def answers(name, task):
-    """Whether the front door answers for this task, or `capture` for images."""
+    """Whether the front door answers for this task."""
     tiny, head = TINY[name], classes_of(name)[task].removeprefix(TINY[name].prefix)
     if tiny.kind == "encoder" and task == "text-generation":
         return False  # encoders have such a class, and no use for it
@@ -201,7 +207,12 @@ def answers(name, task):
     if tiny.kind == "vision":
         return bool(asked(model, tiny.kind, images(model), [0], RIGHT, "cf"))
     try:
-        a = Explainer(model)(input_ids=texts()[1]["input_ids"].tolist(), **_DECISIONS.get(task, {}))
+        if tiny.kind == "vision":
+            value = None if task == "image-classification" else coordinate
+            a = Explainer(model)(pixel_values=images(model)[0, 0], target=value)
+        else:
+            ids = texts()[1]["input_ids"].tolist()
+            a = Explainer(model)(input_ids=ids, **_DECISIONS.get(task, {}))
     except AttnflowError:
         return False
     return a.task == task and a.certificate.is_certified

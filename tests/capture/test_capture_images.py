@@ -3,9 +3,10 @@
 import pytest
 import torch
 from same_answer import images, read_image
+from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from attnflow.capture import balanced, capture, staged_capture
-from attnflow.errors import InputError
+from attnflow.capture import balanced, capture, leading_tokens, patches_of, staged_capture
+from attnflow.errors import InputError, ModelError
 
 TARGET = torch.tensor([0, 2])
 
@@ -49,7 +50,8 @@ def test_stages_grey_out_whole_patches(build, vision_family):
         lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
     )
     grey = torch.zeros_like(inputs["pixel_values"])
-    got = staged_capture(model, inputs, grey, TARGET, read=read_image, removed=(0.25,))
+    # The predicted class: for another one all effects of a layer may be negative.
+    got = staged_capture(model, inputs, grey, read=read_image, removed=(0.25,))
     whole, later = seen
     gone = (whole != later).any(1)
     patches = gone.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).float().mean((2, 4))
@@ -78,3 +80,32 @@ def test_images_of_another_shape(build):
     inputs = pixels(model)
     with pytest.raises(InputError, match="neutral must be a tensor of shape"):
         staged_capture(model, inputs, torch.zeros(2, 3, 8, 6))
+
+
+def test_patches_that_overlap_cannot_be_removed_one_by_one(build):
+    model = build("ijepa")
+    embeddings = model.ijepa.embeddings
+    old = embeddings.patch_embeddings.projection
+    embeddings.patch_embeddings.projection = torch.nn.Conv2d(3, old.out_channels, 2, stride=1)
+    embeddings.position_embeddings = torch.nn.Parameter(torch.zeros(1, 5 * 7, old.out_channels))
+    model.eval()
+    assert patches_of(model).grid(6, 8) == (5, 7)
+    inputs = pixels(model)
+    assert capture(model, inputs, TARGET).capacities.shape[-1] == 5 * 7
+    with pytest.raises(ModelError, match="overlap|apart"):
+        staged_capture(model, inputs, torch.zeros_like(inputs["pixel_values"]))
+
+
+def test_tokens_before_the_patches_have_names(build):
+    names = {family: leading_tokens(build(family)) for family in ("vit", "deit", "ijepa")}
+    assert names == {"vit": ("[CLS]",), "deit": ("[CLS]", "[DIST]"), "ijepa": ()}
+    registers = Dinov2WithRegistersConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_register_tokens=2
+    )
+    found = leading_tokens(Dinov2WithRegistersModel(registers))
+    assert found == ("[CLS]", "[REG0]", "[REG1]")
+
+
+def test_a_model_without_patches():
+    with pytest.raises(ModelError, match="no convolution"):
+        patches_of(torch.nn.Linear(2, 2))

@@ -148,6 +148,10 @@ TINY: dict[str, Tiny] = {
     "deit": Tiny("DeiT", "vision", "DeiT", dict(image_size=(6, 8))),
     "dinov2": Tiny("DINOv2", "vision", "Dinov2", dict(mlp_ratio=2)),
     "dinov2 swiglu": Tiny("DINOv2", "vision", "Dinov2", dict(use_swiglu_ffn=True)),
+    "dinov2_with_registers": Tiny(
+        "DINOv2, registers", "vision", "Dinov2WithRegisters", dict(mlp_ratio=2)
+    ),
+    "ijepa": Tiny("I-JEPA", "vision", "IJepa", dict(image_size=(6, 8))),  # mean, no class token
     "vit": Tiny("ViT", "vision", "ViT", dict(image_size=(6, 8))),
 }
 ENCODERS, DECODERS, TWO_STACKS, VISION = (

@@ -121,3 +121,42 @@ def continuation_of(
 def _between(spans: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
     """The gaps between neighbouring spans."""
     return [(a[1], b[0]) for a, b in zip(spans, spans[1:], strict=False)]
+
+
+def image_of(
+    grid: tuple[int, int],
+    *,
+    size: tuple[int, int] = (28, 28),
+    box: tuple[float, float, float, float] | None = None,
+    layers: int = 3,
+    seed: int = 0,
+    scale: float = 1.0,
+    with_edges: bool = False,
+) -> Attribution:
+    """An attribution of an image of random pixels, (height, width), with a class token."""
+    rng = np.random.default_rng(seed)
+    rows, columns = grid
+    names = [f"r{row}c{column}" for row in range(rows) for column in range(columns)]
+    edges = scale * flow_edges(rng, layers, len(names) + 1, 0.15)
+    value = float(edges[0].sum())
+    height, width = size
+    return Attribution(
+        text="",
+        tokens=("[CLS]", *names),
+        offsets=((0, 0),) * (len(names) + 1),
+        special=np.array([True, *[False] * len(names)]),
+        word_ids=(None,) * (len(names) + 1),
+        scores=edges[0].sum(axis=0),
+        tensor="cf",
+        readout="input",
+        target=1,
+        labels=("cat", "dog", "bird"),
+        logits=np.array([0.1, 2.0, -1.0]),
+        certificate=Certificate(value, value / 0.992, 2.1e-6, 3.1e-16, 4.4e-10, 17, "solved"),
+        model="tiny/vision-transformer",
+        edges=edges if with_edges else None,
+        task="image-classification",
+        image=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+        grid=grid,
+        box=box or (0.0, 0.0, float(width), float(height)),
+    )

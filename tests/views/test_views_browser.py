@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from example_attributions import REVIEW
+from example_attributions import REVIEW, image_of
 
 from attnflow.views.page import write
 
@@ -255,3 +255,65 @@ def test_readable_without_scripts(tmp_path, make):
     for needed in ("although", "smart", "Ranking", "Upper bound", "0.1692"):
         assert needed in words
     assert 'class="scripted"' not in dom
+
+
+def test_an_image_by_keyboard(drive):
+    """Arrows move in rows and columns, Enter follows; what is pointed at is framed and said."""
+    seen = drive(
+        [image_of((4, 4), with_edges=True)],
+        """const at = (row, column) => one(`[data-t="${1 + 4 * row + column}"]`);
+        const about = () => one(".about[data-about]").textContent;
+        const tabs = all(".heat .t").filter((t) => t.tabIndex === 0).length;
+        at(0, 0).focus();
+        const now = () => page.activeElement.getAttribute("aria-label");
+        press(at(0, 0), "ArrowDown"); press(at(1, 0), "ArrowRight");
+        const said = now();
+        press(at(1, 1), "ArrowUp"); press(at(0, 1), "ArrowUp");
+        at(0, 1).dispatchEvent(new frame.contentWindow.PointerEvent("pointerenter"));
+        const top = about();
+        const place = ["x", "y", "width"].map((side) => one(".ring.at.line").getAttribute(side));
+        press(at(0, 1), "Enter");
+        const paths = one("[data-paths]").textContent, chosen = all(".ring.chosen.line").length;
+        press(page.body, "Escape");
+        return { tabs, said, top, place, paths, chosen, after: all(".ring.chosen").length,
+          label: at(0, 1).getAttribute("aria-label"), titles: all(".image title").length };""",
+    )
+    assert seen["tabs"] == 1 and seen["titles"] == 0
+    assert seen["said"].startswith("r1c1: score ") and " of 16" in seen["said"]
+    assert seen["top"].startswith("r0c1: score ") and seen["label"] == seen["top"]
+    assert seen["place"] == ["7", "0", "7"]
+    assert seen["paths"].startswith("r0c1 receives") and seen["chosen"] == 1 and seen["after"] == 0
+
+
+def test_an_image_its_scores_or_both(drive, make):
+    seen = drive(
+        [image_of((4, 4)), make()],
+        """const shown = (name) => getComputedStyle(one(name)).visibility;
+        const state = () => [shown(".image image"), shown(".image rect.t")];
+        const found = [state()];
+        for (const look of ["image", "both"]) {
+          one(`button[data-look=${look}]`).click();
+          found.push(state());
+        }
+        one("article").querySelector("button[data-look=scores]").click();
+        return { found, hash: frame.contentWindow.location.hash,
+          legend: one(".image ~ .bar .legend").hidden };""",
+        fragment="look=scores&words",
+    )
+    assert seen["found"] == [["hidden", "visible"], ["visible", "hidden"], ["visible", "visible"]]
+    assert "look=scores" in seen["hash"] and seen["legend"] is False
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("grid", "size"), [((64, 64), (300, 900)), ((4, 4), (900, 28))])
+def test_an_image_of_any_shape_fits_the_page(drive, width, grid, size):
+    height, wide = size
+    seen = drive(
+        [image_of(grid, size=size)],
+        """const box = one(".image svg").getBoundingClientRect();
+        return { scroll: page.documentElement.scrollWidth, width: box.width, height: box.height,
+          cells: all(".image rect.t").length };""",
+        width=width,
+    )
+    assert seen["scroll"] <= width and seen["cells"] == grid[0] * grid[1]
+    assert 0 < seen["width"] <= width and 20 < seen["height"] <= 900

@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from attnflow.views.heatmap import STRONGEST_TINT, TINT
-from attnflow.views.terminal import _HOT, _PALE
+from attnflow.views.ink import _HOT, _PALE
 
 STYLE = (files("attnflow") / "assets" / "page.css").read_text()
 PAIRS = dict(re.findall(r"--([\w-]+): light-dark\(([^)]+)\)", STYLE))

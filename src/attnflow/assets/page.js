@@ -1,12 +1,13 @@
 /* The page around the picture: which text, tokens or words, light or dark, and what is followed.
- * Everything can be asked for in the address: #text=2&token=5&words&keep=90&spread&dark. */
+ * Everything can be asked for in the address: #text=2&token=5&words&keep=90&spread&dark,
+ * and of an image #look=scores. */
 "use strict";
 
 const root = document.documentElement;
 const texts = JSON.parse(document.getElementById("data").textContent);
 const articles = Array.from(document.querySelectorAll("article"));
 const pictures = new Map();
-const state = { text: 0, words: false, keep: null, spread: false, theme: "auto", chosen: null };
+const state = { text: 0, words: false, look: "both", keep: null, spread: false, theme: "auto", chosen: null };
 
 const shares = [25, 50, 80, 90, 95];
 const usual = shares.slice(0, 3);
@@ -27,6 +28,7 @@ function read() {
   state.words = asked.has("words");
   state.keep = shares.find((share) => share === Number(asked.get("keep"))) || null;
   state.spread = asked.has("spread");
+  state.look = ["scores", "image"].find((look) => look === asked.get("look")) || "both";
   state.theme = asked.has("dark") ? "dark" : asked.has("light") ? "light" : "auto";
   state.chosen = askedFor(asked);
 }
@@ -39,10 +41,11 @@ function askedFor(asked) {
 }
 
 function remember() {
-  const { text, words, keep, spread, theme, chosen } = state;
+  const { text, words, look, keep, spread, theme, chosen } = state;
   const parts = [];
   if (text) parts.push("text=" + text);
   if (words) parts.push("words");
+  if (look !== "both") parts.push("look=" + look);
   if (keep) parts.push("keep=" + keep);
   if (spread) parts.push("spread");
   if (theme !== "auto") parts.push(theme);
@@ -62,9 +65,11 @@ function show() {
     if (i === texts[state.text].group) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   });
-  const wanted = state.words ? "word" : "token";
+  const wanted = state.words && article().querySelector("[data-show]") ? "word" : "token";
   article().querySelectorAll("[data-granularity]").forEach((each) => { each.hidden = each.dataset.granularity !== wanted; });
   press(article().querySelectorAll("[data-show]"), (button) => button.dataset.show === wanted);
+  article().dataset.look = state.look;
+  press(article().querySelectorAll("[data-look]"), (button) => button.dataset.look === state.look);
   if (writing()) writing().show(state.text);
   showFlow();
   showChosen();
@@ -111,7 +116,10 @@ function choose(row, tokens) {
 function showChosen() {
   const chosen = state.chosen;
   const on = (span) => chosen !== null && chosen.row === 0 && tokensOf(span).some((t) => chosen.tokens.includes(t));
-  maps().forEach((map) => press(map.querySelectorAll(".t"), on));
+  maps().forEach((map) => {
+    press(map.querySelectorAll(".t"), on);
+    ring(map, "chosen", Array.from(map.querySelectorAll("rect.t")).find(on));
+  });
   const picture = pictures.get(state.text);
   if (!picture) return;
   const panel = article().querySelector("[data-paths]");
@@ -172,25 +180,55 @@ function addReached(list, picture, found) {
   }
 }
 
-/* One tab stop for the text: arrow keys move between its tokens. */
+/* Frame a patch of an image, or none. */
+function ring(map, name, item) {
+  map.querySelectorAll(".ring." + name).forEach((each) => each.remove());
+  if (!item || item.tagName !== "rect") return;
+  for (const layer of ["edge", "line"]) {
+    const frame = document.createElementNS(item.namespaceURI, "rect");
+    for (const side of ["x", "y", "width", "height"]) frame.setAttribute(side, item.getAttribute(side));
+    frame.setAttribute("class", "ring " + name + " " + layer);
+    item.ownerSVGElement.append(frame);
+  }
+}
+
+/* What an item says of itself: its title, of a patch an element within. */
+function titleOf(item) {
+  const within = item.querySelector("title");
+  const words = within ? within.textContent : item.title;
+  if (within) within.remove();
+  item.removeAttribute("title");
+  return words;
+}
+
+/* One tab stop for the text or image: arrow keys move between its parts. */
 function prepareMap(map) {
   const items = Array.from(map.querySelectorAll(".t"));
   const about = map.parentElement.querySelector("[data-about]");
+  const whole = map.dataset.columns ? "The image" : "The text";
   map.setAttribute("role", "group");
-  map.setAttribute("aria-label", "The text; arrow keys move between its parts, Enter follows one");
+  map.setAttribute("aria-label", whole + "; arrow keys move between its parts, Enter follows one");
+  const svg = map.querySelector("svg");
+  if (svg) {
+    svg.setAttribute("role", "group");
+    svg.addEventListener("pointerleave", () => ring(map, "at", null));
+  }
   items.forEach((item, i) => {
     item.setAttribute("role", "button");
     item.setAttribute("aria-pressed", "false");
-    item.setAttribute("aria-label", item.title);
-    item.dataset.about = item.title;
-    item.removeAttribute("title");
-    item.tabIndex = i === 0 ? 0 : -1;
-    const tell = () => { about.textContent = item.dataset.about; };
+    item.dataset.about = titleOf(item);
+    item.setAttribute("aria-label", item.dataset.about);
+    item.setAttribute("tabindex", i === 0 ? 0 : -1);
+    const tell = () => {
+      about.textContent = item.dataset.about;
+      ring(map, "at", item);
+    };
     item.addEventListener("focus", () => {
       if (item.dataset.article) select(Number(item.dataset.article));
       tell();
     });
     item.addEventListener("pointerenter", tell);
+    item.addEventListener("blur", () => ring(map, "at", null));
     item.addEventListener("click", () => act(item));
   });
   map.addEventListener("keydown", (event) => moveInMap(event, items));
@@ -206,8 +244,11 @@ function moveInMap(event, items) {
   const now = items.indexOf(document.activeElement);
   const forward = getComputedStyle(items[0].parentElement).direction === "rtl" ? -1 : 1;
   const moves = { ArrowLeft: now - forward, ArrowRight: now + forward, Home: 0, End: items.length - 1 };
+  const columns = Number(event.currentTarget.dataset.columns);
+  if (columns) Object.assign(moves, { ArrowUp: now - columns, ArrowDown: now + columns });
+  if (!(moves[event.key] in items)) delete moves[event.key];
   if (event.key === "Enter" || event.key === " ") act(items[now]);
-  else if (event.key in moves) focusOn(items, now, Math.max(0, Math.min(items.length - 1, moves[event.key])));
+  else if (event.key in moves) focusOn(items, now, moves[event.key]);
   else return;
   event.preventDefault();
 }
@@ -224,6 +265,7 @@ function listen() {
     if (!button) return;
     if (button.dataset.themeChoice) state.theme = button.dataset.themeChoice;
     if (button.dataset.show) state.words = button.dataset.show === "word";
+    if (button.dataset.look) state.look = button.dataset.look;
     if (button.dataset.width) state.spread = button.dataset.width === "spread";
     if (button.dataset.keep) state.keep = Number(button.dataset.keep);
     remember();

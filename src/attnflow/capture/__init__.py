@@ -5,7 +5,7 @@ from attnflow.capture.checks import TENSORS
 from attnflow.capture.edges import only_edges
 from attnflow.capture.families import FAMILIES
 from attnflow.capture.layers import balanced
-from attnflow.capture.removal import patch_sides
+from attnflow.capture.patches import Patches, leading_tokens, patches_of
 from attnflow.capture.stages import REMOVED, largest, staged_capture, whole_units
 
 __all__ = [
@@ -14,12 +14,14 @@ __all__ = [
     "TENSORS",
     "Asked",
     "Capture",
+    "Patches",
     "balanced",
     "capture",
     "captures",
     "largest",
+    "leading_tokens",
     "only_edges",
-    "patch_sides",
+    "patches_of",
     "staged_capture",
     "whole_units",
 ]

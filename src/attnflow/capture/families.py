@@ -91,6 +91,9 @@ FAMILIES: dict[str, Family] = {
     # Layers of transformers before and after they were reshaped in version 5.
     "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
     "dinov2": Family("Dinov2Layer", "layer_scale1", gates=("Dinov2SwiGLUFFN", "act_fn")),
+    "dinov2_with_registers": Family(
+        "Dinov2WithRegistersLayer", "layer_scale1", gates=("Dinov2WithRegistersSwiGLUFFN", "act_fn")
+    ),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
     "gemma": _llama_like("Gemma"),
@@ -104,6 +107,7 @@ FAMILIES: dict[str, Family] = {
         "GPTNeoXLayer", "attention.dense", parallel="mlp", parallel_if="use_parallel_residual"
     ),
     "gptj": Family("GPTJBlock", "attn.out_proj", probabilities="attn.attn_dropout", parallel="mlp"),
+    "ijepa": Family("IJepaLayer", "attention.o_proj|attention.output.dense"),
     "llama": _llama_like("Llama"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),

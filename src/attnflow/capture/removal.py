@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
 from attnflow.capture.checks import check_neutral
-from attnflow.errors import InputError
+from attnflow.capture.patches import patches_of
+from attnflow.errors import InputError, ModelError
 
 
 class Removal(Protocol):
@@ -32,21 +33,22 @@ class Removal(Protocol):
         """The inputs without the nodes that are `gone`, `(batch, t)` bool."""
 
 
-def removal(config: Any, inputs: Mapping[str, Tensor], neutral: Tensor) -> Removal:
+def removal(model: nn.Module, inputs: Mapping[str, Tensor], neutral: Tensor) -> Removal:
     """How to remove nodes from these inputs.
 
     Args:
-        config: The model's.
+        model: Whose inputs they are.
         inputs: As for `capture`, with `input_ids` or `pixel_values`.
         neutral: `(batch, t)` ids, in an encoder-decoder of the source and then of the prefix; or
             pixels, of the shape of `pixel_values`.
 
     Raises:
         InputError: There is nothing that could be replaced, or `neutral` has another shape.
+        ModelError: The model's patches overlap, so that none can go without parts of others.
     """
     if "pixel_values" in inputs:
         check_neutral(neutral, inputs["pixel_values"])
-        return _Patches(inputs, neutral.to(inputs["pixel_values"].device), patch_sides(config))
+        return _Patches(inputs, neutral.to(inputs["pixel_values"].device), _patch_sides(model))
     if "input_ids" not in inputs:
         raise InputError("inputs must have input_ids or pixel_values, of which some are replaced.")
     sides = [inputs[name] for name in _IDS if name in inputs]
@@ -110,7 +112,12 @@ class _Patches:
         return {**self.inputs, "pixel_values": pixels.where(~area, self.neutral)}
 
 
-def patch_sides(config: Any) -> tuple[int, int]:
+def _patch_sides(model: nn.Module) -> tuple[int, int]:
     """Height and width of a patch, in pixels."""
-    size = getattr(config, "patch_size", None) or config.vision_config.patch_size
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    patches = patches_of(model)
+    if patches.overlap:
+        raise ModelError(
+            f"patches of {type(model).__name__} are {patches.size} pixels and {patches.stride} "
+            "apart, so that none can be removed by itself, as tensor='bcf' does: use tensor='cf'."
+        )
+    return patches.size

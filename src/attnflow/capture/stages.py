@@ -66,7 +66,7 @@ def staged_capture(
             is not inside (0, 1).
         ModelError: As for `capture`.
     """
-    way = removal(model.config, inputs, neutral)
+    way = removal(model, inputs, neutral)
     check_removed(removed)
     asked = Asked(target, explained, read, position)
     (text,) = captures(model, inputs, [asked], tensor="cf")

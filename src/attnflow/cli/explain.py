@@ -1,4 +1,4 @@
-"""`attnflow explain`: score the tokens of texts."""
+"""`attnflow explain`: score the tokens of texts, or the patches of images."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from attnflow.files import check_writable, write_whole
 if TYPE_CHECKING:
     from attnflow.attribution import Attribution
     from attnflow.attributions import Attributions
+    from attnflow.pictures import Picture
 
     Shown = Attribution | Attributions
 
@@ -24,6 +25,7 @@ EPILOG = """examples:
   cat review.txt | attnflow explain - --html review.html
   attnflow explain "Once upon a time" --model my-language-model --write 5 --html story.html
   attnflow explain --chat messages.json --model my-language-model --write 20
+  attnflow explain --image cat.jpg --model my-vision-transformer --html cat.html
 """
 
 
@@ -31,8 +33,9 @@ def add(commands: Any) -> None:
     """Add the subcommand."""
     explain = commands.add_parser(
         "explain",
-        help="score the tokens of texts",
-        description="Score the tokens of texts for the class or next token that a model predicts.",
+        help="score the tokens of texts, or the patches of images",
+        description="Score the tokens of texts, or the patches of images, for the class or next "
+        "token that a model predicts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -42,6 +45,7 @@ def add(commands: Any) -> None:
     add = explain.add_argument_group("what to explain").add_argument
     add("--file", metavar="F", help="read texts from F, one a line (UTF-8)")
     add("--chat", metavar="F", help="read one chat from F, a JSON list of messages")
+    add("--image", metavar="F", nargs="+", help="image files, for a model of images (--model)")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
     add("--target", metavar="CLASS",
@@ -82,16 +86,19 @@ def add(commands: Any) -> None:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    texts = _texts(args)
+    examples: list[Any] = _texts(args) if args.image is None else _images(args)
     if args.write is not None and args.continuation is not None:
         raise InputError("give --continuation or --write, not both.")
     outputs = [name for name in (args.json, args.html, args.save) if name is not None]
-    named = [*outputs, *(name for name in (args.file, args.chat) if name is not None)]
+    read = [args.file, args.chat, *{os.path.realpath(file) for file in args.image or ()}]
+    named = [*outputs, *(name for name in read if name is not None)]
     if len({os.path.realpath(name) for name in named}) < len(named):
-        raise InputError("--file, --chat, --json, --html and --save must name different files.")
+        raise InputError(
+            "--file, --chat, --image, --json, --html and --save must name different files."
+        )
     for name in outputs:
         check_writable(Path(name), overwrite=args.overwrite)
-    attributions = _attributions(args, texts)
+    attributions = _attributions(args, examples)
     if not args.quiet and sys.stdout is not None:
         _print(attributions, args)
     return _write(attributions, args)
@@ -129,6 +136,18 @@ def _chat(name: str) -> list[Any]:
     return messages
 
 
+def _images(args: argparse.Namespace) -> "list[Picture]":
+    """The images of the arguments, with nothing beside them that goes with texts alone."""
+    from attnflow.pictures import picture
+
+    of_texts = ("file", "chat", "pair", "position", "continuation", "write", "span", "truncate")
+    given = [f"--{name}" for name in of_texts if getattr(args, name) not in (None, False)]
+    given += ["TEXT"] * bool(args.texts) + ["--granularity word"] * (args.granularity == "word")
+    if given:
+        raise InputError(f"{given[0]} goes with texts: leave it out, or --image.")
+    return [picture(file) for file in args.image]
+
+
 def _lines(name: str) -> list[str]:
     # Not splitlines: a form feed or a Unicode line separator belongs to its text.
     texts = [line for line in _read(Path(name), "--file").split("\n") if line.strip()]
@@ -155,15 +174,17 @@ def _read(path: Path, option: str) -> str:
         raise InputError(f"{option} {path} is not UTF-8: {error}.") from error
 
 
-def _attributions(args: argparse.Namespace, texts: list[Any]) -> "list[Shown]":
+def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]":
     with quiet_transformers():
         from attnflow.explainer import Explainer, check_options
 
         check_options(args.tensor, args.readout, args.batch_size)
         explainer = Explainer.from_pretrained(args.model, device=args.device)
-        with bar(len(texts), unit="text", hidden=args.quiet) as advance:
+        unit = "text" if args.image is None else "image"
+        with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
             found: list[Shown] = explainer(
-                texts,
+                texts=examples if args.image is None else None,
+                images=None if args.image is None else examples,
                 continuation=args.write if args.continuation is None else args.continuation,
                 pair=args.pair,
                 tensor=args.tensor,

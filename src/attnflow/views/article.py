@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from attnflow.attribution import Attribution
 from attnflow.views.characters import as_name
 from attnflow.views.diagnostics import (
-    NOTE,
     READOUTS,
     TENSORS,
     diagnostics,
+    note,
     number,
     percent,
 )
 from attnflow.views.heatmap import escape, heat_map
+from attnflow.views.image import picture, strip
 from attnflow.views.links import has_flow
 from attnflow.views.pieces import Ranked, pieces, rank
-from attnflow.views.titles import certainty, contrast, subject
+from attnflow.views.titles import certainty, contrast, named, subject, units
 
 RANKS_IN_SIGHT = 12
 CLASSES_IN_SIGHT = 8
-NAMES = {"token": "tokens", "word": "words"}
 
 
 def article(attribution: Attribution, index: int, *, group: int, part: bool = False) -> str:
@@ -39,7 +39,7 @@ def article(attribution: Attribution, index: int, *, group: int, part: bool = Fa
         (
             f'<article id="text-{index}" aria-labelledby="class-{index}" data-group="{group}">',
             _heading(attribution, index, "h2" if part else "h1"),
-            "" if part else _heat(attribution),
+            "" if part else _heat(attribution) if attribution.grid is None else _image(attribution),
             _flow(attribution, index),
             '<div class="columns">',
             _leaders(attribution, index) if part else _ranking(attribution, index),
@@ -71,7 +71,7 @@ def _heat(attribution: Attribution) -> str:
     maps = "".join(
         f'<p class="heat {size}" dir="auto" data-granularity="{granularity}"'
         f"{' hidden' * (granularity == 'word')}>{heat_map(attribution, granularity)}</p>"
-        for granularity in NAMES
+        for granularity in units(attribution)
     )
     cut = (
         f'<p class="quiet">The model takes no more than this: the last {attribution.truncated} '
@@ -79,7 +79,7 @@ def _heat(attribution: Attribution) -> str:
         if attribution.truncated
         else ""
     )
-    legends = "".join(_legend(attribution, granularity) for granularity in NAMES)
+    legends = "".join(_legend(attribution, granularity) for granularity in units(attribution))
     return (
         f'<section class="reading" aria-label="Text with the share of each token">{maps}{cut}'
         '<div class="bar"><div class="switch script" role="group" aria-label="Show scores of">'
@@ -89,13 +89,27 @@ def _heat(attribution: Attribution) -> str:
     )
 
 
+def _image(attribution: Attribution) -> str:
+    looks = (("both", "Over the image"), ("scores", "Scores alone"), ("image", "Image alone"))
+    buttons = "".join(
+        f'<button type="button" data-look="{look}" aria-pressed="false">{name}</button>'
+        for look, name in looks
+    )
+    return (
+        f'<section class="reading" aria-label="Image with the share of each patch">'
+        f'{picture(attribution)}<div class="bar"><div class="switch script" role="group" '
+        f'aria-label="Show">{buttons}</div>{_legend(attribution, "token")}'
+        '<p class="about script" data-about></p></div></section>'
+    )
+
+
 def _legend(attribution: Attribution, granularity: str) -> str:
     """The scale of the heat: from nothing to the share of the strongest piece."""
     strongest = max((piece.share for piece in pieces(attribution, granularity)), default=0.0)
     return (
         f'<p class="legend" data-granularity="{granularity}"{" hidden" * (granularity == "word")}>'
         f'<span>0</span><i aria-hidden="true"></i>'
-        f"<span>{percent(strongest)} (strongest {granularity})</span></p>"
+        f"<span>{percent(strongest)} (strongest {units(attribution)[granularity][0]})</span></p>"
     )
 
 
@@ -111,13 +125,15 @@ def _flow(attribution: Attribution, index: int) -> str:
         '<button type="button" data-width="fit" aria-pressed="true">Fit</button>'
         '<button type="button" data-width="spread" aria-pressed="false">Spread out</button></div>'
     )
+    one, many = units(attribution)["token"]
+    whole = "text" if attribution.grid is None else "image"
     return (
         f'<section class="flow" aria-labelledby="flow-{index}"><h2 id="flow-{index}">The flow</h2>'
         '<noscript><p class="quiet">The picture of the flow needs a browser with scripts on; '
         "all the numbers are on this page without it.</p></noscript>"
-        '<p class="quiet script">It starts at the top, where the model decides, and runs down '
-        "through the layers to the tokens. Wider links carry more. Choose a token, here or in the "
-        "text, to follow its paths; Escape lets go.</p>"
+        f'<p class="quiet script">It starts at the top, where the model decides, and runs down '
+        f"through the layers to the {many}. Wider links carry more. Choose a {one}, here or in the "
+        f"{whole}, to follow its paths; Escape lets go.</p>"
         '<div class="bar script"><div class="switch" role="group" aria-label="Share of the flow '
         f'to draw"><span class="quiet">Draw</span>{choices}</div>'
         f"{widths}"
@@ -125,25 +141,35 @@ def _flow(attribution: Attribution, index: int) -> str:
         '<div class="picture script"><div class="rows" aria-hidden="true"></div>'
         '<div class="canvas" role="region" tabindex="-1" aria-label="Picture of the flow"><svg>'
         "</svg></div></div>"
-        '<div class="paths" aria-live="polite" data-paths></div></section>'
+        f'<div class="paths" aria-live="polite" data-paths></div>{_passing(attribution)}</section>'
+    )
+
+
+def _passing(attribution: Attribution) -> str:
+    """Of an image: where the flow is in every layer."""
+    if attribution.grid is None:
+        return ""
+    return (
+        '<p class="quiet">Where the flow is, layer by layer, from the decision down, and how much '
+        f"of it is in patches; the rest is in the tokens beside them.</p>{strip(attribution)}"
     )
 
 
 def _ranking(attribution: Attribution, index: int) -> str:
     tables = []
-    for granularity, plural in NAMES.items():
+    for granularity, (one, many) in units(attribution).items():
         ranked = rank(pieces(attribution, granularity))
         rest = ranked[RANKS_IN_SIGHT:]
         more = (
-            f"<details><summary>The other {len(rest)} {plural}</summary>"
-            f"{_table(rest, ranked[0].piece.score, granularity)}</details>"
+            f"<details><summary>The other {len(rest)} {many}</summary>"
+            f"{_table(rest, ranked[0].piece.score, one)}</details>"
             if rest
             else ""
         )
         first = ranked[0].piece.score if ranked else 0.0
         tables.append(
             f'<div data-granularity="{granularity}"{" hidden" * (granularity == "word")}>'
-            f"{_table(ranked[:RANKS_IN_SIGHT], first, granularity)}{more}</div>"
+            f"{_table(ranked[:RANKS_IN_SIGHT], first, one)}{more}</div>"
         )
     return (
         f'<section class="ranking" aria-labelledby="ranking-{index}">'
@@ -162,10 +188,10 @@ def _leaders(attribution: Attribution, index: int) -> str:
     )
 
 
-def _table(ranked: Sequence[Ranked], best: float, granularity: str) -> str:
+def _table(ranked: Sequence[Ranked], best: float, unit: str) -> str:
     head = (
         f'<tr><th scope="col"><span class="spoken">Rank</span></th>'
-        f'<th scope="col" class="name">{granularity.capitalize()}</th>'
+        f'<th scope="col" class="name">{unit.capitalize()}</th>'
         '<th class="gauge"><span class="spoken">Bar</span></th><th scope="col">Score</th>'
         '<th scope="col">Share</th><th scope="col">Cumulative</th></tr>'
     )
@@ -191,13 +217,26 @@ def _computed(attribution: Attribution) -> str:
         "Model": f"<code>{escape(attribution.model)}</code>",
         "Capacities": f"<code>{escape(tensor)}</code> {escape(TENSORS.get(tensor, ''))}",
         "Read-out": f"<code>{escape(readout)}</code> {escape(READOUTS.get(readout, ''))}",
-        "Tokens": f"{len(attribution)}, of them {int(attribution.special.sum())} special",
-    }
+    } | _counted(attribution)
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return (
         f'<section class="computed">{_classes(attribution)}'
-        f'<h2>How it was computed</h2><dl>{listed}</dl><p class="note">{escape(NOTE)}</p></section>'
+        f"<h2>How it was computed</h2><dl>{listed}</dl>"
+        f'<p class="note">{escape(note(attribution))}</p></section>'
     )
+
+
+def _counted(attribution: Attribution) -> dict[str, str]:
+    special = int(attribution.special.sum())
+    if attribution.grid is None:
+        return {"Tokens": f"{len(attribution)}, of them {special} special"}
+    rows, columns = attribution.grid
+    names = ", ".join(attribution.tokens[i] for i in attribution.special.nonzero()[0])
+    beside = f"; beside them {escape(names)}" if special else ""
+    return {
+        "Image": f"<bdi>{escape(named(attribution))}</bdi>",
+        "Patches": f"{rows} rows of {columns}{beside}",
+    }
 
 
 def _classes(attribution: Attribution) -> str:

@@ -25,7 +25,18 @@ NOTE = (
     "its tokens’ scores. Shares leave the special tokens out."
 )
 
+NOTE_OF_IMAGES = (
+    "The scores are non-negative shares of one maximum flow. They add up to the flow, not to the "
+    "model’s output, and they are not Shapley values of the model. A patch stands for the token "
+    "that it enters the model as. Shares leave the class token and its like out."
+)
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def note(attribution: Attribution) -> str:
+    """What the scores are, and what not."""
+    return NOTE if attribution.grid is None else NOTE_OF_IMAGES
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from html import escape as escape_html
 
 from attnflow.attribution import Attribution
 from attnflow.views.characters import as_name, for_page
-from attnflow.views.diagnostics import NOTE, number, percent, summary
+from attnflow.views.diagnostics import note, number, percent, summary
 from attnflow.views.pieces import (
     Piece,
     Ranked,
@@ -85,16 +85,21 @@ def heat_map(attribution: Attribution, granularity: str) -> str:
 def fragment(attribution: Attribution) -> str:
     """A small static heat map for notebooks: no script, no class, nothing fetched."""
     found = gathered(attribution, pieces(attribution, "token"))
-    ranked = rank(found)
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
     roles = role_starts(attribution)
     text = "".join(_tinted(segment, heat, roles) for segment in lay_out(attribution.text, found))
-    proof = "<br>".join(escape(line) for line in [*summary(attribution), NOTE])
+    return notebook_box(attribution, f'<div dir="auto" style="{_TEXT}">{text}</div>')
+
+
+def notebook_box(attribution: Attribution, shown: str) -> str:
+    """What a notebook shows around the HTML of a text or image: decision, leaders, certificate."""
+    ranked = rank(gathered(attribution, pieces(attribution, "token")))
+    proof = "<br>".join(escape(line) for line in [*summary(attribution), note(attribution)])
     return (
         f'<div style="{BOX}"><div><b>{escape(as_name(attribution.label))}</b> '
         f"{certainty(attribution)}{escape(contrast(attribution))} "
         f"<small>{escape(attribution.model)}, {escape(attribution.tensor)} flow</small></div>"
-        f'<div dir="auto" style="{_TEXT}">{text}</div>'
+        f"{shown}"
         f"<small>{leaders(ranked[:5])}</small>"
         f"<details><summary><small>Certificate</small></summary><small>{proof}</small></details>"
         "</div>"

@@ -34,13 +34,18 @@ def links(edges: NDArray[np.float64], budget: int = BUDGET) -> dict[str, Any]:
     """
     value = float(edges[-1].sum())
     scale = UNITS / value
-    through = np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
     limit = max(budget // len(edges), 1)
     return {
         "value": value,
-        "through": np.rint(scale * through).astype(int).tolist(),
+        "through": np.rint(scale * passing(edges)).astype(int).tolist(),
         "layers": [_layer(layer * scale, limit) for layer in edges],
     }
+
+
+def passing(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(layers + 1, t)`, what passes each node of a flow, row 0 at the tokens."""
+    through: NDArray[np.float64] = np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
+    return through
 
 
 def _layer(layer: NDArray[np.float64], limit: int) -> dict[str, Any]:

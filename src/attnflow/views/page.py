@@ -21,13 +21,14 @@ from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
 from attnflow.errors import InputError
 from attnflow.files import check_writable, write_whole
+from attnflow.views import heatmap, image
 from attnflow.views.article import article
 from attnflow.views.characters import as_name, for_page
 from attnflow.views.continuation import section
-from attnflow.views.heatmap import escape, fragment
+from attnflow.views.heatmap import escape
 from attnflow.views.links import BUDGET, has_flow, links
 from attnflow.views.pieces import pieces
-from attnflow.views.titles import beginning, certainty
+from attnflow.views.titles import beginning, certainty, named
 
 __all__ = ["fragment", "render", "write"]
 
@@ -53,6 +54,13 @@ def render(attributions: Sequence[Attribution | Attributions]) -> str:
         data=_json([data for group in groups for data in _data_of(group)]),
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
     )
+
+
+def fragment(attribution: Attribution) -> str:
+    """A small static form for notebooks: no script, no class, nothing fetched."""
+    if attribution.grid is None:
+        return heatmap.fragment(attribution)
+    return image.fragment(attribution)
 
 
 def write(
@@ -131,24 +139,32 @@ def _data(attribution: Attribution, budget: int) -> dict[str, Any]:
 
 def _title(groups: Sequence[_Group]) -> str:
     if len(groups) > 1:
-        return f"{len(groups)} texts explained"
+        return f"{len(groups)} {_kinds(groups)} explained"
     what = groups[0].what
     if isinstance(what, Attribution):
-        return f"{as_name(what.label)}: {beginning(what.text, 60)}"
+        return f"{as_name(what.label)}: {beginning(named(what), 60)}"
     return f"{beginning(what.written, 30)}: {beginning(what[0].text, 60)}"
 
 
 def _chooser(groups: Sequence[_Group]) -> str:
-    """A list of the texts, each a link to its first article; nothing for a single text."""
+    """A list of the texts or images, each a link to its first article; nothing for a single one."""
     if len(groups) == 1:
         return ""
-    return f'<nav class="chooser" aria-label="Texts"><ol>{"".join(map(_entry, groups))}</ol></nav>'
+    entries = "".join(map(_entry, groups))
+    kinds = _kinds(groups).capitalize()
+    return f'<nav class="chooser" aria-label="{kinds}"><ol>{entries}</ol></nav>'
+
+
+def _kinds(groups: Sequence[_Group]) -> str:
+    """What there are several of."""
+    images = [isinstance(g.what, Attribution) and g.what.grid is not None for g in groups]
+    return "images" if all(images) else "examples" if any(images) else "texts"
 
 
 def _entry(group: _Group) -> str:
     what = group.what
     if isinstance(what, Attribution):
-        name, text = f"<bdi>{escape(as_name(what.label))}</bdi> {certainty(what)}", what.text
+        name, text = f"<bdi>{escape(as_name(what.label))}</bdi> {certainty(what)}", named(what)
     else:
         name, text = f"<bdi>{escape(beginning(what.written, 30))}</bdi>", what[0].text
     return (

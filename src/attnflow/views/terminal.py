@@ -1,21 +1,21 @@
 """The heat map for a terminal: the text on coloured grounds, the ranking, and the certificate.
 
-Colours set both ground and letters, so they read on light and on dark terminals. Without colour
-the best pieces carry their rank as a raised number. Nothing in the text can drive the terminal:
-control characters are shown, not sent.
+An image's patches are a grid of blocks instead (`blocks`). Without colour the best pieces carry
+their rank as a raised number. Nothing in the text can drive the terminal: control characters are
+shown, not sent.
 """
 
-import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
 from attnflow.errors import InputError
+from attnflow.views.blocks import blocks
 from attnflow.views.characters import as_name, columns, for_terminal
 from attnflow.views.diagnostics import SUPERSCRIPTS, bound, number, percent, summary
+from attnflow.views.ink import BOLD, FAINT, ORANGE, Style, ink_of
 from attnflow.views.pieces import (
     VISIBLE,
     Piece,
@@ -28,41 +28,13 @@ from attnflow.views.pieces import (
     rank,
     role_starts,
 )
-from attnflow.views.titles import beginning, certainty, contrast, subject
+from attnflow.views.titles import beginning, certainty, contrast, subject, units
 
 RANKED = 10
 MARKED = 3  # numbers that stand in the text itself where there is no colour
 WIDEST = 100
-FAINTEST = 0.06
 
-_RESET = "\x1b[0m"
-_FAINT = "\x1b[2m"
-_BOLD = "\x1b[1m"
-_ORANGE = "\x1b[38;5;208m"
-_PALE, _HOT = (222, 206, 192), (246, 128, 36)
-_STEPS_256 = (223, 216, 215, 214, 208)
 _BLOCKS = " ▏▎▍▌▋▊▉█"
-
-
-@dataclass(frozen=True)
-class _Style:
-    """How to colour: "none", "256" or "truecolor"."""
-
-    depth: str
-
-    def heat(self, text: str, heat: float) -> str:
-        if self.depth == "none" or heat < FAINTEST:
-            return text
-        if self.depth == "256":
-            step = min(int(heat * len(_STEPS_256)), len(_STEPS_256) - 1)
-            ground = f"48;5;{_STEPS_256[step]};38;5;16"
-        else:
-            mixed = [round(a + (b - a) * heat) for a, b in zip(_PALE, _HOT, strict=True)]
-            ground = f"48;2;{mixed[0]};{mixed[1]};{mixed[2]};38;2;0;0;0"
-        return f"\x1b[{ground}m{text}{_RESET}"
-
-    def mark(self, text: str, code: str) -> str:
-        return text if self.depth == "none" else f"{code}{text}{_RESET}"
 
 
 @dataclass(frozen=True)
@@ -93,13 +65,17 @@ def render(
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
     width = _columns(width)
-    style = _Style(_depth(color))
+    style = ink_of(color)
     found = gathered(attribution, pieces(attribution, granularity))
     ranked = rank(found)
+    unit = units(attribution)[granularity]
     parts = [_title(attribution, style), ""]
-    parts += _wrap(_chunks(attribution, found, ranked, style), width)
-    parts += ["", *_ranking(ranked[:RANKED], len(ranked), granularity, width, style), ""]
-    parts += [style.mark(for_terminal(line), _FAINT) for line in summary(attribution)]
+    if attribution.grid is None:
+        parts += _wrap(_chunks(attribution, found, ranked, style), width)
+    else:
+        parts += blocks(attribution, style, width)
+    parts += ["", *_ranking(ranked[:RANKED], len(ranked), unit, width, style), ""]
+    parts += [style.mark(for_terminal(line), FAINT) for line in summary(attribution)]
     return "\n".join(parts)
 
 
@@ -109,32 +85,32 @@ def render_all(found: Attributions, *, color: bool | None = None, width: int | N
     Args are those of `render`.
     """
     width = _columns(width)
-    style = _Style(_depth(color))
+    style = ink_of(color)
     first = found[0]
     plain = [replace(piece, score=0.0) for piece in gathered(first, pieces(first, "token"))]
     how = f"{first.tensor} flow, {first.readout} read-out, {first.model}"
-    title = style.mark(for_terminal(beginning(found.written, 60)), _BOLD)
+    title = style.mark(for_terminal(beginning(found.written, 60)), BOLD)
     worst = max(a.certificate.gap for a in found)
     proof = f"{len(found)} flows, each at most {bound(worst)} below the maximum"
     return "\n".join(
         [
-            f"{title}  {style.mark(for_terminal(how), _FAINT)}",
+            f"{title}  {style.mark(for_terminal(how), FAINT)}",
             "",
             *_wrap(_chunks(first, plain, [], style), width),
             "",
             *_sources(found, width, style),
             "",
-            style.mark(proof, _FAINT),
+            style.mark(proof, FAINT),
         ]
     )
 
 
-def _sources(found: Attributions, width: int, style: _Style) -> Iterator[str]:
+def _sources(found: Attributions, width: int, style: Style) -> Iterator[str]:
     """A line for each token: its probability, and the tokens that it rests on most."""
     names = [_fit(for_terminal(as_name(a.label)), max(width // 5, 8)) for a in found]
     wide = max(map(columns, names))
     for attribution, name in zip(found, names, strict=True):
-        line = f"  {style.mark(name, _BOLD)}{' ' * (wide - columns(name))} "
+        line = f"  {style.mark(name, BOLD)}{' ' * (wide - columns(name))} "
         line += f"{certainty(attribution):>8} "
         used = wide + 12
         for entry in rank(pieces(attribution, "token")):
@@ -142,7 +118,7 @@ def _sources(found: Attributions, width: int, style: _Style) -> Iterator[str]:
             part = f"  {source} {percent(entry.piece.share)}"
             if entry.piece.share < VISIBLE or used + columns(part) > width:
                 break
-            line += f"  {source} {style.mark(percent(entry.piece.share), _FAINT)}"
+            line += f"  {source} {style.mark(percent(entry.piece.share), FAINT)}"
             used += columns(part)
         yield line
 
@@ -153,27 +129,17 @@ def _columns(width: int | None) -> int:
     return width or min(shutil.get_terminal_size().columns, WIDEST)
 
 
-def _depth(color: bool | None) -> str:
-    """How many colours to use."""
-    if color is None:
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        color = not plain and sys.stdout.isatty()
-    if not color:
-        return "none"
-    return "truecolor" if os.environ.get("COLORTERM") in ("truecolor", "24bit") else "256"
-
-
-def _title(attribution: Attribution, style: _Style) -> str:
-    label = style.mark(for_terminal(as_name(attribution.label)), _BOLD)
+def _title(attribution: Attribution, style: Style) -> str:
+    label = style.mark(for_terminal(as_name(attribution.label)), BOLD)
     how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
     if attribution.position is not None:
         how = f"{subject(attribution)}; {how}"
     other = for_terminal(contrast(attribution))
-    return f"{label} {certainty(attribution)}{other}  {style.mark(for_terminal(how), _FAINT)}"
+    return f"{label} {certainty(attribution)}{other}  {style.mark(for_terminal(how), FAINT)}"
 
 
 def _chunks(
-    attribution: Attribution, found: Sequence[Piece], ranked: Sequence[Ranked], style: _Style
+    attribution: Attribution, found: Sequence[Piece], ranked: Sequence[Ranked], style: Style
 ) -> Iterator[_Chunk]:
     """The heat map in pieces that are each words, blanks, or a line break."""
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
@@ -184,13 +150,13 @@ def _chunks(
         piece = segment.piece
         if piece is not None and piece.tokens[0] in roles:
             role = f"{for_terminal(roles[piece.tokens[0]])}:"
-            yield from (_Chunk(role, style.mark(role, _FAINT)), _BLANK)
+            yield from (_Chunk(role, style.mark(role, FAINT)), _BLANK)
         if piece is None:
             yield from _plain(segment.text)
         elif piece.special:
             name = for_terminal(as_name(piece.name))
             yield from (_BLANK,) * (not first)
-            yield from (_Chunk(name, style.mark(name, _FAINT)), _BLANK)
+            yield from (_Chunk(name, style.mark(name, FAINT)), _BLANK)
         else:
             yield _ordinary(segment, heat[piece.tokens], places.get(piece.tokens), style)
         first = False
@@ -211,7 +177,7 @@ def _plain(text: str) -> Iterator[_Chunk]:
         yield _Chunk(run, run)
 
 
-def _ordinary(segment: Segment, heat: float, place: int | None, style: _Style) -> _Chunk:
+def _ordinary(segment: Segment, heat: float, place: int | None, style: Style) -> _Chunk:
     shown = for_terminal(as_name(segment.text))
     if segment.detached:
         shown = f"‹{shown}›"
@@ -243,7 +209,7 @@ def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
 
 
 def _ranking(
-    ranked: Sequence[Ranked], count: int, granularity: str, width: int, style: _Style
+    ranked: Sequence[Ranked], count: int, unit: tuple[str, str], width: int, style: Style
 ) -> Iterator[str]:
     """The best pieces with bar, score, share and cumulative share."""
     names = [_fit(for_terminal(as_name(r.piece.name)), max(width // 3, 8)) for r in ranked]
@@ -253,12 +219,12 @@ def _ranking(
         piece = entry.piece
         bar = _bar(piece.score / best if best > 0 else 0.0, min(max(width - wide - 38, 4), 24))
         yield (
-            f"{entry.rank:>3}  {name}{' ' * (wide - columns(name))}  {style.mark(bar, _ORANGE)} "
+            f"{entry.rank:>3}  {name}{' ' * (wide - columns(name))}  {style.mark(bar, ORANGE)} "
             f"{number(piece.score):>9} {percent(piece.share):>8} {percent(entry.cumulative):>8}"
         )
     if count > len(ranked):
         more = count - len(ranked)
-        yield style.mark(f"     and {more} more {granularity}{'s' * (more > 1)}", _FAINT)
+        yield style.mark(f"     and {more} more {unit[more > 1]}", FAINT)
 
 
 def _bar(fraction: float, length: int) -> str:

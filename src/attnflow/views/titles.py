@@ -11,6 +11,14 @@ _PLACES = {
     "token-classification": "label of “{}”",
 }
 
+_UNITS = {"token": ("token", "tokens"), "word": ("word", "words")}
+_UNITS_OF_IMAGES = {"token": ("patch", "patches")}
+
+
+def units(attribution: Attribution) -> dict[str, tuple[str, str]]:
+    """What the pieces are called, one and many of them, by granularity."""
+    return _UNITS if attribution.grid is None else _UNITS_OF_IMAGES
+
 
 def certainty(attribution: Attribution) -> str:
     """Probability of what is explained; where there is no other choice, the number itself."""
@@ -33,6 +41,14 @@ def subject(attribution: Attribution) -> str:
     if attribution.span is not None:
         return f"{attribution.span[1] - attribution.span[0]} tokens after “{token}”"
     return _PLACES[attribution.task].format(token)
+
+
+def named(attribution: Attribution) -> str:
+    """What was explained: the text, or an image by its name, or by its size where it has none."""
+    if attribution.image is None:
+        return attribution.text
+    height, width = attribution.image.shape[:2]
+    return attribution.text or f"image of {width} x {height} pixels"
 
 
 def contrast(attribution: Attribution) -> str:

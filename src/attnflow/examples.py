@@ -1,0 +1,98 @@
+"""Examples with their decisions: every row that the model is asked about, of texts or of images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attnflow import spans
+from attnflow.capture import Capture
+from attnflow.choices import Choices
+from attnflow.decisions import Decision, check_contrast, check_writes, decisions
+from attnflow.images import ImageReader
+from attnflow.patches import EncodedImage, check_nodes
+from attnflow.reading import Reader, read
+from attnflow.tasks import Task
+from attnflow.tokens import EncodedText
+
+Row = tuple[EncodedText | EncodedImage, Decision]
+Choosing = Callable[[Any], Choices]
+
+
+def image_rows(
+    reader: ImageReader, task: Task, choosing: Choosing, asked: dict[str, Any], **given: Any
+) -> tuple[bool, list[Row], list[int]]:
+    """Whether there is one image alone; each decision with its image; how many each has.
+
+    Args:
+        reader: Of the model.
+        task: The model's.
+        choosing: What there is to choose from, of each image.
+        asked: The options `target`, `against` and `position` of `Explainer.__call__`.
+        given: Its options `images`, `pixel_values` and `neutral`.
+
+    Raises:
+        InputError, ModelError, StorageError: As `ImageReader.read` and `decisions`.
+    """
+    alone, images = reader.read(**given)
+    wanted = decisions(task, choosing, images, None, **asked)
+    return alone, list(zip(images, wanted, strict=True)), [1] * len(images)
+
+
+def text_rows(
+    reader: Reader,
+    choosing: Choosing,
+    asked: dict[str, Any],
+    *,
+    texts: Any,
+    continuation: str | int | None,
+    span: Any,
+    **given: Any,
+) -> tuple[bool, list[Row], list[int]]:
+    """Whether there is one text alone; each decision with its text; how many each has.
+
+    Args:
+        reader: Of the model.
+        choosing: What there is to choose from, of each text.
+        asked: The options `target`, `against` and `position` of `Explainer.__call__`.
+        texts: Its option.
+        continuation: Its option.
+        span: Its option.
+        given: Its options `pair`, `input_ids`, `attention_mask` and `truncate`.
+
+    Raises:
+        InputError, ModelError: As `read` and `decisions`.
+    """
+    alone, encoded = read(reader, texts, **given)
+    if span is not None:
+        check_writes(reader.task, "span", **asked)
+        pairs = zip(encoded, spans.spans_of(span, len(encoded)), strict=True)
+        return alone, [reader.spanned(text, continuation, one) for text, one in pairs], []
+    if continuation is None:
+        begun = [reader.begun(text) for text in encoded]
+        wanted = decisions(reader.task, choosing, begun, reader.tokenizer, **asked)
+        return alone, list(zip(begun, wanted, strict=True)), [1] * len(begun)
+    check_writes(reader.task, "continuation", **asked)
+    parts = [reader.continued(text, continuation) for text in encoded]
+    return alone, [row for part in parts for row in part], [len(part) for part in parts]
+
+
+def batched(model: Any, task: Task, target: Any) -> bool:
+    """Whether several examples may be read in one pass."""
+    if task.reads == "image":
+        return True
+    # A classifier that is a decoder and knows no padding cannot tell where a padded text ends, and
+    # a function of the reader's might read there.
+    padded = task.reads != "text" or model.config.pad_token_id is not None
+    return padded and not callable(target)
+
+
+def check_read(model: Any, rows: Sequence[Row], captured: Capture, against: Any) -> None:
+    """What can be told of examples only once the model has read them.
+
+    Raises:
+        InputError: A decision is contrasted with itself.
+        ModelError: The model made other tokens of an image than its patches.
+    """
+    for (example, decision), predicted in zip(rows, captured.target.tolist(), strict=True):
+        check_contrast(decision, predicted, against)
+        if isinstance(example, EncodedImage):
+            check_nodes(example, captured.mask.shape[1], type(model).__name__)

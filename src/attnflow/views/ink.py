@@ -1,0 +1,51 @@
+"""Colours of a terminal: how warm a ground is, on as many colours as there are.
+
+Colours set both ground and letters, so they read on light and on dark terminals.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+
+FAINTEST = 0.06  # of the heat; below it there is no ground
+
+RESET = "\x1b[0m"
+FAINT = "\x1b[2m"
+BOLD = "\x1b[1m"
+ORANGE = "\x1b[38;5;208m"
+_PALE, _HOT = (222, 206, 192), (246, 128, 36)
+_STEPS_256 = (223, 216, 215, 214, 208)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How to colour: "none", "256" or "truecolor"."""
+
+    depth: str
+
+    def heat(self, text: str, heat: float) -> str:
+        """The text on a ground as warm as that, 0 to 1."""
+        if self.depth == "none" or heat < FAINTEST:
+            return text
+        if self.depth == "256":
+            step = min(int(heat * len(_STEPS_256)), len(_STEPS_256) - 1)
+            ground = f"48;5;{_STEPS_256[step]};38;5;16"
+        else:
+            mixed = [round(a + (b - a) * heat) for a, b in zip(_PALE, _HOT, strict=True)]
+            ground = f"48;2;{mixed[0]};{mixed[1]};{mixed[2]};38;2;0;0;0"
+        return f"\x1b[{ground}m{text}{RESET}"
+
+    def mark(self, text: str, code: str) -> str:
+        """The text in one of the codes above."""
+        return text if self.depth == "none" else f"{code}{text}{RESET}"
+
+
+def ink_of(color: bool | None) -> Style:
+    """In colour or not; for None where standard output is a terminal that wants it."""
+    if color is None:
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        color = not plain and sys.stdout.isatty()
+    if not color:
+        return Style("none")
+    rich = os.environ.get("COLORTERM") in ("truecolor", "24bit")
+    return Style("truecolor" if rich else "256")
