@@ -1,6 +1,8 @@
-"""Take the pictures of the README and docs: the page of an example in headless Chromium.
+"""Take the pictures of the README and docs: the pages of examples in headless Chromium.
 
 python docs/pictures.py
+python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit of MNIST, by the
+                                          vision transformer in this folder (tests/test_digits.py)
 """
 
 import shutil
@@ -15,6 +17,10 @@ SENTENCE = "although this dog is not cute, it is very smart."
 SHOTS = {"page.png": "", "page-dark.png": "#dark&token=11"}
 
 
+DIGIT = 0  # of MNIST's test images
+SEVEN = {"image.png": "#light"}
+
+
 def main() -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
@@ -22,10 +28,22 @@ def main() -> None:
     images = Path(__file__).parent / "images"
     images.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        attribution = Explainer.from_pretrained()(SENTENCE, edges=True)
-        page = attribution.to_html(Path(folder) / "page.html")
-        for name, fragment in SHOTS.items():
+        page, shots = _page(Path(folder) / "page.html")
+        for name, fragment in shots.items():
             _shoot(browser, f"file://{page}{fragment}", images / name, Path(folder) / "profile")
+
+
+def _page(file: Path) -> tuple[Path, dict[str, str]]:
+    """The page of an example, and which pictures are taken of it."""
+    if sys.argv[1:2] != ["--digits"]:
+        return Explainer.from_pretrained()(SENTENCE, edges=True).to_html(file), SHOTS
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import digits
+
+    folder = Path(sys.argv[2])
+    explainer = Explainer(digits.cls_prenorm(folder), digits.processor(), name="vit-mnist")
+    pixels, _ = digits.images(folder, DIGIT + 1)
+    return explainer(images=pixels[DIGIT], edges=True).to_html(file), SEVEN
 
 
 def _shoot(browser: str, address: str, picture: Path, profile: Path) -> None:
