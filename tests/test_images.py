@@ -35,7 +35,7 @@ def close(one, other):
 
 
 @pytest.mark.parametrize("tensor", ["af", "gf", "agf", "cf", "bcf"])
-@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "dinov2 registers", "ijepa"])
+@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "dinov2_with_registers", "ijepa"])
 def test_every_tensor_of_every_family_is_a_certified_flow_to_patches(family, tensor):
     model = build(family)
     a = Explainer(model, processor_of(model))(images=photo(), tensor=tensor)
@@ -51,7 +51,7 @@ def test_every_tensor_of_every_family_is_a_certified_flow_to_patches(family, ten
 def test_a_tower_is_explained_by_a_function_of_its_output():
     model = build("clip_vision_model")
     explainer = Explainer(model, processor_of(model))
-    with pytest.raises(ModelError, match="gives no classes.*target="):
+    with pytest.raises(InputError, match="gives no classes.*target="):
         explainer(images=photo())
     a = explainer(images=photo(), target=of_image)
     assert a.task == "image-feature-extraction" and a.label == "of_image"

@@ -7,6 +7,9 @@ import numpy as np
 import transformers
 
 sys.path.append(str(Path(__file__).parent / "capture"))
+from tiny_models import build  # noqa: E402
+
+__all__ = ["build", "photo", "processor_of"]
 
 
 def processor_of(model):
