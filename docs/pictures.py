@@ -1,8 +1,8 @@
 """Take the pictures of the README and docs: the pages of examples in headless Chromium.
 
 python docs/pictures.py
-python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit of MNIST, by the
-                                          vision transformer in this folder (tests/test_digits.py)
+python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit drawn here, by a
+                                          vision transformer in this folder (tests/digits.py)
 """
 
 import shutil
@@ -15,10 +15,9 @@ from attnflow import Explainer
 
 SENTENCE = "although this dog is not cute, it is very smart."
 SHOTS = {"page.png": "", "page-dark.png": "#dark&token=11"}
-
-
-DIGIT = 0  # of MNIST's test images
-SEVEN = {"image.png": "#light"}
+FOUR = [(9, 5), (9, 14), (19, 14), (18, 5), (17, 23)]  # a line through these of 28 x 28 pixels
+FOUR_SHOTS = {"image.png": "#light"}
+HEIGHTS = {"image.png": 1720}
 
 
 def main() -> None:
@@ -39,16 +38,21 @@ def _page(file: Path) -> tuple[Path, dict[str, str]]:
         return Explainer.from_pretrained()(SENTENCE, edges=True).to_html(file), SHOTS
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     import digits
+    from PIL import Image, ImageDraw
 
-    folder = Path(sys.argv[2])
-    explainer = Explainer(digits.cls_prenorm(folder), digits.processor(), name="vit-mnist")
-    pixels, _ = digits.images(folder, DIGIT + 1)
-    return explainer(images=pixels[DIGIT], edges=True).to_html(file), SEVEN
+    drawn = Image.new("L", (280, 280))
+    line = [(10 * x, 10 * y) for x, y in FOUR]
+    ImageDraw.Draw(drawn).line(line, fill=255, width=28, joint="curve")
+    model = digits.cls_prenorm(Path(sys.argv[2]))
+    explainer = Explainer(model, digits.processor(), name="vit-mnist")
+    found = explainer(images=drawn.resize((28, 28), Image.Resampling.LANCZOS), edges=True)
+    return found.to_html(file), FOUR_SHOTS
 
 
 def _shoot(browser: str, address: str, picture: Path, profile: Path) -> None:
+    height = HEIGHTS.get(picture.name, 945)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    options += ["--hide-scrollbars", "--window-size=1280,945", "--virtual-time-budget=3000"]
+    options += ["--hide-scrollbars", f"--window-size=1280,{height}", "--virtual-time-budget=3000"]
     options += [f"--user-data-dir={profile}", f"--screenshot={picture}"]
     subprocess.run([browser, *options, address], check=True, capture_output=True)
     print(f"wrote {picture}")
