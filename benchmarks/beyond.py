@@ -206,6 +206,10 @@ def report(name: str, phase: str, folder: Path, questions: list) -> str:
     """The tables of a data set."""
     found = judgements(read_rows(folder), methods(phase))
     parts = [f"## {DATA[name].title}", table(found, reference=CHOSEN)]
+    if name == "digits":
+        own = [row for row in read_rows(folder) if row["method"] == CHOSEN]
+        right = np.mean([row["target"] == row["label"] for row in own])
+        parts += [f"The model is right on {right:.1%} of these images."]
     if name == "stories":
         lengths = [question.nodes for _, question in questions]
         sure = np.exp([row["log_p"] for row in read_rows(folder) if row["method"] == CHOSEN])

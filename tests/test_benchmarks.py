@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from functools import partial
 
+import beyond
 import cuts
 import faithfulness
 import noise
@@ -20,7 +21,9 @@ from networks import KINDS, random_network
 
 from attnflow import layered_network, maximum_flow
 from attnflow.capture import TENSORS
+from attnflow.evaluation import read_examples
 from attnflow.methods import DEFAULT, METHODS
+from attnflow.pictures import picture
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,24 @@ def test_a_seed_draws_the_same_networks_again(kind):
 
     assert torch.equal(first.capacities, again.capacities)
     assert len(first.capacities) == 3
+
+
+@pytest.mark.parametrize("phase", beyond.SEEDS)
+def test_what_is_asked_beyond_classifiers_is_known(phase):
+    wanted = beyond.methods(phase)
+    assert beyond.CHOSEN in wanted and set(wanted) <= set(METHODS)
+    assert len(set(wanted)) == len(wanted)
+
+
+def test_digits_are_written_as_the_command_reads_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    beyond.write_images(tmp_path / "digits", pixels, np.array([7, 0, 2]))
+    found = read_examples(str(tmp_path / "digits"))
+    assert [(e.content.name, e.label) for e in found] == [
+        ("0000.png", 7), ("0001.png", 0), ("0002.png", 2)
+    ]  # fmt: skip
+    for example, own in zip(found, pixels, strict=True):
+        assert (picture(example.content).pixels[:, :, 0] == own).all()
 
 
 def test_solved_flows_are_fine(solved):

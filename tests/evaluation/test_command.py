@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image as pillow
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from attnflow import models
+from attnflow import InputError, models
 from attnflow.cli import main
+from attnflow.evaluation import read_examples
 
 REVIEWS = (
     "the film is not good, but it was never dull.",
@@ -46,7 +50,7 @@ def run(folder, capsys):
 def test_measure_go_on_and_report(run, reviews, tmp_path):
     out, two = tmp_path / "run", ("--methods", "random", "bcf:flow")
     code, shown, _ = run(reviews, "--out", out, *two, "--least", "5", "--extras", "soft")
-    assert code == 0 and shown.startswith("3 texts\n")
+    assert code == 0 and shown.startswith("3 examples\n")
     assert "| bcf:flow |" in shown and "| random |" in shown and "soft_sufficiency" in shown
     rows = (out / "rows.jsonl").read_text()
     again = run(reviews, "--out", out, *two, "--least", "5", "--extras", "soft")
@@ -125,3 +129,97 @@ def test_refused_before_the_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*(reviews if a == "DATA" else a for a in arguments))
     assert (code, out) == (2, "") and complaint in err and "Traceback" not in err
+
+
+@pytest.fixture
+def language_folder(save_model, tiny):
+    """A tiny Llama, saved."""
+    return save_model(tiny("Llama", head="CausalLM", num_key_value_heads=1, bos_token_id=2))
+
+
+@pytest.fixture
+def image_folder(save_model, tiny):
+    """A tiny ViT that reads grey images of 8 x 8 pixels, saved with its image processor."""
+    size = {"height": 8, "width": 8}
+    model = tiny("ViT", head="ImageClassification", image_size=8, patch_size=4, num_channels=1)
+    place = save_model(model, with_tokenizer=False)
+    ViTImageProcessorPil(size=size, image_mean=[0.5], image_std=[0.5]).save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of four images, one of them within another folder, with labels of three."""
+    place, rng = tmp_path / "pictures", np.random.default_rng(0)
+    (place / "more").mkdir(parents=True)
+    for name in ("a.png", "b.png", "c.png", "more/d.png"):
+        pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        pillow.fromarray(pixels).save(place / name)
+    (place / "labels.tsv").write_text("file\tlabel\na.png\t1\nmore/d.png\t0\nb.png\t2\n")
+    (place / "notes.md").write_text("not an image")
+    return place
+
+
+def test_next_tokens_of_a_text_file(run, language_folder, tmp_path):
+    file = tmp_path / "stories.txt"
+    file.write_text("\n".join(REVIEWS) + "\n\n", encoding="utf-8")
+    methods = ("--methods", "random", "bcf:flow", "alti")
+    options = ("--model", language_folder, *methods, "--least", "4")
+    out = tmp_path / "run"
+    code, shown, err = run(file, "--out", out, *options, "--position", "drawn", "--most", "30")
+    assert (code, shown) == (2, "") and "no rows of alti" in err and "BERT's layers" in err
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert {row["method"] for row in rows if "failed" in row} == {"alti"}
+    assert len(rows) == 9
+    code, shown, _ = run("--report", out)
+    assert code == 0 and "| bcf:flow |" in shown and "log_odds delete" in shown
+    before = (out / "rows.jsonl").read_text()
+    run(file, "--out", out, *options, "--position", "drawn", "--most", "30")
+    assert (out / "rows.jsonl").read_text() == before
+    code, _, err = run(file, "--out", out, *options, "--most", "30")
+    assert code == 2 and "another position ('drawn', not 'end')" in err
+
+
+def test_a_folder_of_images(run, image_folder, pictures, tmp_path):
+    operators = ("--operators", "mask", "darkest", "delete")
+    options = ("--model", image_folder, "--methods", "occlusion", "bcf:flow", *operators)
+    code, shown, _ = run(pictures, "--out", tmp_path / "run", *options)
+    assert code == 0 and shown.startswith("4 examples\n")
+    assert "aopc darkest" in shown and "| occlusion |" in shown
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert {row["example"]: row["label"] for row in rows} == {0: 1, 1: 2, 2: None, 3: 0}
+    assert all((row["tokens"], row["units"]) == (5, 4) for row in rows)
+
+
+def test_options_for_another_kind_of_model(run, image_folder, language_folder, pictures, reviews,
+                                           tmp_path):  # fmt: skip
+    out = ("--out", tmp_path / "run", "--methods", "random", "--least", "4")
+    for arguments, complaint in (
+        ((pictures, *out), "the model is a classifier of texts, but the data are images"),
+        ((reviews, *out, "--model", image_folder), "give a folder of images"),
+        ((pictures, *out, "--model", image_folder, "--operators", "pad"), "'pad' is not for"),
+        ((pictures, *out, "--model", image_folder, "--granularity", "word"), "'word' is not for"),
+        ((pictures, *out, "--model", image_folder, "--extras", "soft"), "'soft' is not for"),
+        ((reviews, *out, "--model", language_folder, "--noise", "typos"), "noise is for"),
+        ((reviews, *out, "--model", language_folder, "--target", "label"), "has no labels"),
+        ((reviews, *out, "--position", "drawn"), "is for language models"),
+    ):
+        code, shown, err = run(*arguments)
+        assert (code, shown) == (2, "") and complaint in err, complaint
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_that_hold_no_images_or_label_others(pictures, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="has no image in it: expected files .png"):
+        read_examples(str(tmp_path / "empty"))
+    found = read_examples(str(pictures))
+    assert [(e.content.name, e.label) for e in found] == [
+        ("a.png", 1), ("b.png", 2), ("c.png", None), ("d.png", 0)
+    ]  # fmt: skip
+    (pictures / "labels.tsv").write_text("file\tlabel\nz.png\t1\n")
+    with pytest.raises(InputError, match=r"labels 'z.png', and there is no such image"):
+        read_examples(str(pictures))
+    (pictures / "labels.tsv").write_text("file\tlabel\na.png\tone\n")
+    with pytest.raises(InputError, match="a.png: label must be an integer, got 'one'"):
+        read_examples(str(pictures))

@@ -94,13 +94,13 @@ def _check(
     images = any(isinstance(example.content, Path) for example in examples)
     if images != isinstance(subject, ImageClassifier):
         came, wanted = ("images", "texts") if images else ("texts", "a folder of images")
-        raise InputError(f"the model is a {subject.kind}, but the data are {came}: give {wanted}.")
+        raise InputError(f"the model is {subject.kind}, but the data are {came}: give {wanted}.")
     if target == "label" and isinstance(subject, LanguageModel):
         raise InputError("a language model explains the token that it predicts: it has no labels.")
     if position != "end" and not isinstance(subject, LanguageModel):
-        raise InputError(f"position {position!r} is for language models, not for a {subject.kind}.")
+        raise InputError(f"position {position!r} is for language models, not for {subject.kind}.")
     if change is not None and not isinstance(subject, Classifier):
-        raise InputError(f"noise is for the texts of classifiers, not for a {subject.kind}.")
+        raise InputError(f"noise is for the texts of classifiers, not for {subject.kind}.")
 
 
 def _content(example: Example, subject: Any, bounds: Bounds, seed: int) -> Any:

@@ -25,7 +25,7 @@ def _removed(operator: str, question: Question, nodes: Nodes) -> Variant:
     known = question.subject.operators
     if operator not in known:
         raise InputError(
-            f"operator {operator!r} is not for a {question.subject.kind}: expected one of "
+            f"operator {operator!r} is not for {question.subject.kind}: expected one of "
             f"{', '.join(known)}."
         )
     return known[operator](question.content, nodes)

@@ -91,4 +91,4 @@ def _written(data: Any, found: Judgements, form: str) -> str:
     rows = [list(data.columns), *data.values.tolist()]
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     rule = "|" + "---|" * len(data.columns)
-    return "\n".join([f"{len(found.examples)} texts", "", lines[0], rule, *lines[1:]]) + "\n"
+    return "\n".join([f"{len(found.examples)} examples", "", lines[0], rule, *lines[1:]]) + "\n"

@@ -85,7 +85,7 @@ class Protocol:
             impossible = [name for name in names if name not in possible]
             if impossible:
                 raise InputError(
-                    f"{what}: {impossible[0]!r} is not for a {subject.kind}: expected "
+                    f"{what}: {impossible[0]!r} is not for {subject.kind}: expected "
                     f"{', '.join(possible)}."
                 )
 

@@ -188,7 +188,7 @@ def bert_layers(question: Question) -> list[BertLayer]:
     kind = model.config.model_type
     if kind != "bert" or not isinstance(question.subject, Classifier):
         raise ModelError(
-            f"this method is written for BERT's layers and a classifier's head, got {kind!r}, a "
+            f"this method is written for BERT's layers and a classifier's head, got {kind!r}, "
             f"{question.subject.kind}."
         )
     found, device = forward(question), question.subject.device

@@ -64,7 +64,7 @@ class ImageVariant:
 class ImageClassifier(Subject):
     """An image classifier with its image processor. Contents are of `Image`."""
 
-    kind = "image classifier"
+    kind = "an image classifier"
     granularities = ("token",)
 
     def __init__(self, model: Any, processor: Any = None) -> None:

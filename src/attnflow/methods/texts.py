@@ -151,7 +151,7 @@ class TextSubject(Subject):
 class Classifier(TextSubject):
     """A sequence classifier."""
 
-    kind = "classifier of texts"
+    kind = "a classifier of texts"
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         check_task(model, "text-classification", "AutoModelForSequenceClassification")
@@ -179,7 +179,7 @@ class Classifier(TextSubject):
 class LanguageModel(TextSubject):
     """A causal language model, asked for the token that comes next after a whole text."""
 
-    kind = "language model"
+    kind = "a language model"
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         check_task(model, "text-generation", "AutoModelForCausalLM")
