@@ -121,6 +121,12 @@ def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
     np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
+def test_a_stage_may_replace_the_token_that_is_read(llama):
+    """As in an explanation, of which `bcf:flow` is the score; other methods' stages leave it."""
+    assert (llama.neutral != llama.inputs["input_ids"]).sum() == llama.ordinary.sum() + 1
+    assert not llama.removable[-1] and torch.equal(llama.baseline[0, -1], llama.point[0, -1])
+
+
 @pytest.mark.parametrize("name", ("gradient", "cf:signed-first", "bcf:flow"))
 def test_patches_are_in_rows_from_the_top(vit, name):
     """A change of the pixels of one patch that the model can see moves that patch's score most."""

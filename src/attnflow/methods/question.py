@@ -76,8 +76,9 @@ class Question:
 
     @cached_property
     def neutral(self) -> Tensor:
-        """The one tensor of `inputs` with every ordinary node gone: where methods' paths begin."""
-        (found,) = self.subject.inputs(self._emptied).values()
+        """The one tensor of `inputs` with every node gone that a stage may replace."""
+        replaceable = self.subject.replaceable(self.content)
+        (found,) = self.subject.inputs(self.subject.without(self.content, replaceable)).values()
         return found
 
     @property
@@ -87,12 +88,8 @@ class Question:
 
     @property
     def baseline(self) -> Tensor:
-        """`(1, ...)` the same with every ordinary node gone."""
-        return self.subject.point(self._emptied)
-
-    @property
-    def _emptied(self) -> Any:
-        return self.subject.without(self.content, self.ordinary)
+        """`(1, ...)` the same with every ordinary node gone: where methods' paths begin."""
+        return self.subject.point(self.subject.without(self.content, self.ordinary))
 
     @property
     def removable(self) -> Nodes:

@@ -78,6 +78,10 @@ class Subject(ABC):
     def ordinary(self, content: Any) -> Nodes:
         """`(t,)` bool, nodes that can be removed, and count."""
 
+    def replaceable(self, content: Any) -> Nodes:
+        """`(t,)` bool, nodes that may be neutral in a stage of a tensor's: the ordinary ones."""
+        return self.ordinary(content)
+
     @abstractmethod
     def without(self, content: Any, removed: Nodes) -> Any:
         """The content with something neutral in the place of the removed `(t,)` nodes."""

@@ -190,9 +190,13 @@ class LanguageModel(TextSubject):
         return of_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
 
     def ordinary(self, content: EncodedText) -> Nodes:
-        found = super().ordinary(content)
+        found = self.replaceable(content)
         found[-1] = False
         return found
+
+    def replaceable(self, content: EncodedText) -> Nodes:
+        """Ordinary tokens and, as in an explanation, the one read, where it is not special."""
+        return super().ordinary(content)
 
     def position(self, content: EncodedText) -> int:
         return len(content.tokens) - 1
