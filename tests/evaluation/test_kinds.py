@@ -114,11 +114,14 @@ def test_a_next_token_is_read_in_its_own_row(llama):
 def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
     """The default, and the others about the logit alone, as the explainer has them."""
     explainer = Explainer(llama.subject.model, llama.subject.tokenizer)
-    ids = llama.inputs["input_ids"]
-    (expected,) = explainer(input_ids=ids, target=llama.target, tensor=tensor)
-    question = llama if tensor == "bcf" else replace(llama, explained="logit")
-    scores = answer(METHODS[f"{tensor}:flow"], question).scores
-    np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-6)
+    for count in range(3, llama.nodes + 1):  # in some of which a stage replaces the token read
+        text = llama.subject.cut(llama.content, count)
+        ids = llama.subject.inputs(text)["input_ids"]
+        (expected,) = explainer(input_ids=ids, target=llama.target, tensor=tensor)
+        explained = "contrast" if tensor == "bcf" else "logit"
+        question = replace(llama, content=text, explained=explained)
+        scores = answer(METHODS[f"{tensor}:flow"], question).scores
+        np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
 def test_a_stage_may_replace_the_token_that_is_read(llama):
