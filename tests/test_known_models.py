@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from attnflow import Explainer
 from attnflow.capture import FAMILIES, capture
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
@@ -192,3 +193,13 @@ def test_a_verdict_of_an_unknown_family_is_what_capture_does(saved, kind, own):
         else:
             with pytest.raises(ModelError):
                 capture(model, {"input_ids": ids}, tensor=tensor, read=logits_at(at), position=at)
+
+
+@pytest.mark.parametrize("kind", ["Mamba", "Rwkv"])
+def test_a_model_without_attention_is_refused_by_name_at_the_front_door(kind):
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=40, hidden_size=16, num_hidden_layers=2, attention_hidden_size=16
+    )
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with pytest.raises(ModelError, match=f"{kind}ForCausalLM ran attention.*0 times.*state space"):
+        Explainer(model)(input_ids=[5, 6, 7], tensor="agf")

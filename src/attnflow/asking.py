@@ -155,7 +155,8 @@ class Asker:
         self, texts: Sequence[EncodedText], inputs: dict[str, Tensor], asked: Asked
     ) -> Tensor:
         """`(batch, t)` ids of the texts with nothing in them."""
-        neutral = batches.neutral(texts, inputs, self.tokenizer, self.model.config)
+        config = self.model.config.get_text_config()
+        neutral = batches.neutral(texts, inputs, self.tokenizer, config)
         if asked.position is None:
             return neutral
         # What comes later, and the mask to be filled, stays.

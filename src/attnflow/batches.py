@@ -43,7 +43,7 @@ def of_images(images: Sequence[EncodedImage], model: Any) -> tuple[Tensor, Tenso
 
 def inputs(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:
     """`(batch, t)` tensors on the model's device, right-padded; attention masks say how far."""
-    padding = (model.config.pad_token_id, getattr(tokenizer, "pad_token_id", None), 0)
+    padding = (pad_token_id(model.config), getattr(tokenizer, "pad_token_id", None), 0)
     pad = next(token for token in padding if token is not None)
     fill = dict.fromkeys(SIDES, pad)
     fill["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
@@ -56,6 +56,12 @@ def inputs(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str
             rows[mask] = _padded([[1] * len(text.inputs[name]) for text in texts], 0)
     device = next(model.parameters()).device
     return {name: torch.tensor(values, device=device) for name, values in rows.items()}
+
+
+def pad_token_id(config: Any) -> int | None:
+    """The model's own padding token; of a model of texts and images, that of its texts."""
+    found: int | None = getattr(config.get_text_config(), "pad_token_id", None)
+    return found
 
 
 def _padded(rows: Sequence[Sequence[int]], fill: int) -> list[list[int]]:

@@ -187,7 +187,7 @@ def written(model: Any, text: EncodedText, count: int) -> list[int]:
         raise InputError(f"continuation must be a text or at least one token, got {count}.")
     inputs = batches.inputs([text], model, None)
     options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": count}
-    padding = model.config.pad_token_id
+    padding = batches.pad_token_id(model.config)
     with torch.inference_mode():
         ids = model.generate(**inputs, **options, pad_token_id=0 if padding is None else padding)
     known = len(text.inputs.get("decoder_input_ids", text.inputs["input_ids"]))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attnflow import spans
+from attnflow import batches, spans
 from attnflow.capture import Capture
 from attnflow.choices import Choices
 from attnflow.decisions import Decision, check_contrast, check_writes, decisions
@@ -81,7 +81,8 @@ def batched(model: Any, task: Task, target: Any) -> bool:
         return True
     # A classifier that is a decoder and knows no padding cannot tell where a padded text ends, and
     # a function of the reader's might read there.
-    padded = task.reads != "text" or model.config.pad_token_id is not None
+    pads = batches.pad_token_id(model.config) is not None
+    padded = task.reads != "text" or pads
     return padded and not callable(target)
 
 

@@ -264,6 +264,7 @@ def _quiet_loading() -> Iterator[None]:
 def token_limit(config: Any, tokenizer: Any) -> int | None:
     """Most tokens that a model takes, special ones included; None where nothing bounds it."""
     bounds = [] if tokenizer is None else [tokenizer.model_max_length]
+    config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
         shifted = config.model_type in COUNTED_AFTER_PADDING

@@ -135,7 +135,7 @@ class Reader:
 
     def _known(self, text: EncodedText) -> EncodedText:
         """The text, whose tokens the model all knows."""
-        known = getattr(self.model.config, "vocab_size", None)
+        known = getattr(self.model.config.get_text_config(), "vocab_size", None)
         highest = max(text.inputs["input_ids"])
         if known is not None and highest >= known:
             raise ModelError(

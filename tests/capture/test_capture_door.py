@@ -161,6 +161,22 @@ def quantized(model):
     return model
 
 
+def quantized_by_config(model):
+    model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    return model
+
+
+class Elsewhere(nn.Parameter):
+    """A parameter that says it lies on another device, of which a test may have none."""
+
+    device = property(lambda self: torch.device("cuda:1"))
+
+
+def on_two_devices(model):
+    model.classifier.weight = Elsewhere(model.classifier.weight.detach())
+    return model
+
+
 def integer_weights(model):
     model.classifier.weight = nn.Parameter(torch.ones(3, 16, dtype=torch.int8), requires_grad=False)
     return model
@@ -179,6 +195,8 @@ def poisoned(model):
         (lambda m: m.half(), r"half precision.*model\.float\(\)"),
         (lambda m: m.bfloat16(), "half precision"),
         (quantized, "quantised"),
+        (quantized_by_config, r"quantised.*without a quantization_config"),
+        (on_two_devices, r"one device, not on cpu, cuda:1; .*model\.to\(device\)"),
         (integer_weights, "quantised"),
         (lambda m: m.to("meta"), "meta device"),
         (lambda m: (m.classifier.to("meta"), m)[1], "meta device"),
@@ -187,9 +205,12 @@ def poisoned(model):
         (lambda m: nn.Linear(2, 2), "transformers model"),
     ],
 )
-def test_bad_models(build, batch, change, message):
+def test_bad_models(build, batch, state, change, message):
+    model = change(build("bert"))
+    before = state(model) if hasattr(model, "config") else None
     with pytest.raises(ModelError, match=message):
-        capture(change(build("bert")), batch())
+        capture(model, batch())
+    assert before is None or state(model) == before
 
 
 @pytest.mark.parametrize("tensor", TENSORS)

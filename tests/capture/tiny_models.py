@@ -176,9 +176,11 @@ def build(family="bert", *, head=None, biases=True, dtype=torch.float32, attenti
     """
     torch.manual_seed(7)
     tiny = TINY.get(family) or Tiny(family, "encoder", family)
-    settings = {**KINDS[tiny.kind], **tiny.settings, **options}
-    own = _OWN_NAMES.get(tiny.prefix, {})
-    settings = {own.get(key, key): value for key, value in settings.items()}
+    own = {**tiny.settings, **options}
+    nested = "vision_config" in own  # the sizes of its parts, and none of the whole
+    settings = {"num_labels": 3, **own} if nested else {**KINDS[tiny.kind], **own}
+    names = _OWN_NAMES.get(tiny.prefix, {})
+    settings = {names.get(key, key): value for key, value in settings.items()}
     config = getattr(transformers, f"{tiny.config or tiny.prefix}Config")(**settings)
     if attention is not None:
         config._attn_implementation = attention

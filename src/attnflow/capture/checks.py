@@ -51,11 +51,14 @@ def _check_weights(model: PreTrainedModel, name: str) -> None:
         )
     devices = {str(w.device) for w in weights}
     if "meta" in devices:
-        raise ModelError(f"{name} has weights on the meta device, that is, none; load its weights.")
+        raise ModelError(
+            f"{name} has weights on the meta device, that is, none; load its weights, and without "
+            "a device_map that leaves some of them elsewhere."
+        )
     if len(devices) != 1:
         raise ModelError(
-            f"{name} must lie on one device, not on {', '.join(sorted(devices)) or 'none'}; "
-            "move it with model.to(device)."
+            f"{name} must lie on one device, not on {', '.join(sorted(devices)) or 'none'}; load "
+            "it without a device_map, or move it with model.to(device)."
         )
     if any(w.is_inference() for w in weights):
         raise ModelError(

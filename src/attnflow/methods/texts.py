@@ -66,7 +66,7 @@ class TextSubject(Subject):
     @cached_property
     def neutral_id(self) -> int:
         """Id of the token that says nothing."""
-        return neutral_token(self.tokenizer, self.model.config)
+        return neutral_token(self.tokenizer, self.model.config.get_text_config())
 
     @property
     def mask(self) -> int:

@@ -1,0 +1,178 @@
+"""Print what a capture costs in every family, beside the model's own passes.
+
+    .venv/bin/python benchmarks/captures.py [FAMILY ...]
+
+The tests' random models, made larger: 4 layers of width 256 (2 and 2 in an encoder-decoder), one
+example of 128 tokens (96 and 32; images have 122), float32, one thread. The model's own passes go
+forward, and backward from one number of the output to the embeddings, with the attention it is
+loaded with. Seconds are of the fastest of runs that take turns, memory is the peak beyond what was
+there before, each family in a process of its own. Columns before those are of `attnflow models`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "capture"))
+
+import torch
+from same_answer import images
+from tiny_models import TINY, build
+
+from attnflow.bench.memory import peak
+from attnflow.capture import capture
+from attnflow.known_models import KnownFamily, known_families
+
+TURNS = 7
+TOKENS, SOURCE = 128, 96
+WIDTH, HIDDEN = 256, 1024
+_STACK = dict(hidden_size=WIDTH, num_hidden_layers=4, num_attention_heads=8)
+_STACK |= dict(intermediate_size=HIDDEN)
+_TEXTS = dict(vocab_size=1000, max_position_embeddings=256)
+_OWN = {  # sizes that go by names of their own
+    "albert": dict(embedding_size=128),
+    "electra": dict(embedding_size=128),
+    "opt": dict(ffn_dim=HIDDEN, word_embed_proj_dim=WIDTH),
+    "gemma": dict(head_dim=32),
+    "gemma2": dict(head_dim=32, query_pre_attn_scalar=32, sliding_window=64),
+    "gemma3_text": dict(head_dim=32, query_pre_attn_scalar=32, sliding_window=64),
+    "gptj": dict(rotary_dim=16),
+    "mistral": dict(sliding_window=64),
+    "modernbert": dict(local_attention=64),
+    "qwen2": dict(sliding_window=64),
+    "qwen3": dict(head_dim=32),
+    "smollm3": dict(no_rope_layers=[1, 1, 1, 0]),
+    "starcoder2": dict(sliding_window=64),
+    "dinov2": dict(mlp_ratio=4),
+}
+_T5 = dict(d_model=WIDTH, d_kv=32, d_ff=HIDDEN, num_heads=8, num_layers=2, num_decoder_layers=2)
+_BART = dict(d_model=WIDTH, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=HIDDEN)
+_BART |= dict(encoder_attention_heads=8, decoder_attention_heads=8, decoder_ffn_dim=HIDDEN)
+
+
+def larger(family: str) -> dict[str, object]:
+    """The sizes of a family's model."""
+    kind = TINY[family].kind
+    if kind == "encoder-decoder":
+        return _TEXTS | (_BART if family in ("bart", "marian") else _T5)
+    if family == "clip":
+        return dict(vision_config=_STACK | dict(image_size=22, patch_size=2))
+    if family == "gemma3":
+        text = _STACK | _TEXTS | dict(num_key_value_heads=2, head_dim=32, sliding_window=64)
+        return dict(text_config=text | dict(query_pre_attn_scalar=32))
+    if kind == "vision":
+        return _STACK | dict(image_size=22) | _OWN.get(family, {})
+    return _STACK | _TEXTS | _OWN.get(family, {})
+
+
+def measure(family: str) -> dict[str, float]:
+    """Seconds and peak bytes of the model's own passes and of a capture of agf and cf."""
+    torch.set_num_threads(1)
+    model, kind = build(family, **larger(family)), TINY[family].kind
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 900, (1, TOKENS), generator=generator)
+    inputs = {"input_ids": ids}
+    if kind == "vision":
+        inputs = {"pixel_values": next(iter(images(model)))}
+    if kind == "encoder-decoder":
+        inputs = {"input_ids": ids[:, :SOURCE], "decoder_input_ids": ids[:, SOURCE:]}
+    calls: dict[str, Callable[[], object]] = {
+        "own": lambda: own_passes(model, inputs),
+        "agf": lambda: capture(model, inputs, tensor="agf", read=last),
+        "cf": lambda: capture(model, inputs, tensor="cf", read=last),
+    }
+    found: dict[str, float] = {}
+    for name, call in calls.items():
+        call()  # the first time pays for what is kept
+        before = peak(forget=True)
+        call()
+        found[f"{name} bytes"] = peak() - before
+    for turn in range(TURNS):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            seconds = time.perf_counter() - started
+            found[name] = min(seconds, found.get(name, seconds)) if turn else seconds
+    return found
+
+
+def last(output: object) -> torch.Tensor:
+    """Logits `(batch, classes)`: where there is a row for each token, the last token's."""
+    logits = getattr(output, "logits", None)
+    found: torch.Tensor = output.image_embeds if logits is None else logits  # type: ignore[attr-defined]
+    return found if found.ndim == 2 else found[:, -1]
+
+
+def own_passes(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> None:
+    """Forward, and backward from the largest number to the embeddings alone."""
+    leaves: list[torch.Tensor] = []
+
+    def leaf(module: object, args: object, output: torch.Tensor) -> torch.Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1]
+
+    model.requires_grad_(False)
+    stacks = [model]
+    if model.config.is_encoder_decoder:
+        stacks = [model.get_encoder(), model.get_decoder()]
+    stacks = [model.vision_model] if hasattr(model, "vision_model") else stacks
+    tables = {id(stack.get_input_embeddings()): stack.get_input_embeddings() for stack in stacks}
+    hooks = [table.register_forward_hook(leaf) for table in tables.values()]
+    caches = {} if "pixel_values" in inputs else {"use_cache": False}
+    value = last(model(**inputs, **caches)).max()
+    torch.autograd.grad(value, leaves)
+    for hook in hooks:
+        hook.remove()
+
+
+def apart(family: str) -> dict[str, float]:
+    """`measure` in a process of its own, whose freed arrays go back to the system at once."""
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--one", family]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("families", nargs="*", metavar="FAMILY")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one)))
+        return
+    print(f"{platform.machine()}, torch {torch.__version__}, one thread\n")
+    measured = ("own passes", "agf", "cf", "their memory", "agf", "cf")
+    columns = ("family", "kind", "tensors", "back ends", "padding", "error", *measured)
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for row in known_families():
+        if not args.families or row.model_type in args.families:
+            print(_line(row), flush=True)
+
+
+def _line(row: KnownFamily) -> str:
+    found = apart(row.model_type)
+    cells = [
+        row.name,
+        row.kind,
+        *(" ".join(x) or "none" for x in (row.tensors, row.back_ends, row.padding)),
+        f"{row.error:.0e}",
+        f"{1000 * found['own']:.0f} ms",
+        *(f"{found[name] / found['own']:.1f}" for name in ("agf", "cf")),
+        f"{found['own bytes'] / 2**20:.0f} MiB",
+        *(f"{found[f'{name} bytes'] / found['own bytes']:.1f}" for name in ("agf", "cf")),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
