@@ -25,6 +25,13 @@ GOOD, BAD = (len(SPECIAL) + list(WORDS).index(word) for word in ("good", "bad"))
 PATCHES = [1.0, 3.0, -2.0, 0.5, 0.0, 4.0]  # of an image of two rows of three
 
 
+class Config(SimpleNamespace):
+    """Entries, as a config of a model of texts alone has them."""
+
+    def get_text_config(self):
+        return self
+
+
 class Additive(nn.Module):
     """logit of class 1 = sum of the words' numbers, of class 0 = 0; masked words count nothing."""
 
@@ -32,7 +39,7 @@ class Additive(nn.Module):
         super().__init__()
         self.table = nn.Embedding(len(SPECIAL) + len(WORDS), 1)
         self.table.weight.data = torch.tensor([0.0] * len(SPECIAL) + list(WORDS.values()))[:, None]
-        self.config = SimpleNamespace(
+        self.config = Config(
             id2label={0: "negative", 1: "positive"},
             max_position_embeddings=64,
             model_type="additive",
@@ -108,7 +115,7 @@ class AdditiveLanguageModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.table = Additive().table
-        self.config = SimpleNamespace(max_position_embeddings=64, model_type="additive")
+        self.config = Config(max_position_embeddings=64, model_type="additive")
 
     def get_input_embeddings(self):
         return self.table
@@ -147,7 +154,7 @@ class AdditiveImageClassifier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embeddings = AdditiveEmbeddings()
-        self.config = SimpleNamespace(id2label={0: "no", 1: "yes"}, num_channels=1)
+        self.config = Config(id2label={0: "no", 1: "yes"}, num_channels=1)
 
     @property
     def base_model(self):
