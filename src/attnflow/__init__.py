@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attnflow.errors import ModelError as ModelError
     from attnflow.errors import StorageError as StorageError
     from attnflow.errors import UnsolvedError as UnsolvedError
+    from attnflow.estimates import Estimate as Estimate
     from attnflow.explainer import Explainer as Explainer
     from attnflow.flow_game import shapley_values as shapley_values
     from attnflow.network import LayeredNetwork as LayeredNetwork
@@ -47,6 +48,7 @@ _HOMES = {
         "StorageError",
         "UnsolvedError",
     ),
+    "attnflow.estimates": ("Estimate",),
     "attnflow.explainer": ("Explainer",),
     "attnflow.flow_game": ("shapley_values",),
     "attnflow.network": (

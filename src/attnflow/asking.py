@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from attnflow import batches
-from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
+from attnflow.capture import Asked, Capture, Segments, balanced, captures, staged_capture
 from attnflow.choices import answering
+from attnflow.coarsening import Coarsened, segments_of
 from attnflow.decisions import Decision
 from attnflow.embeddings import embeddings, pooled
 from attnflow.patches import EncodedImage
@@ -40,37 +41,52 @@ class Asker:
         self.pooling = pooling
 
     def __call__(
-        self, examples: Sequence[EncodedText | EncodedImage], decisions: Sequence[Decision]
+        self, examples: Sequence[Coarsened | EncodedImage], decisions: Sequence[Decision]
     ) -> Capture:
-        """A capture with a row for each text, or image of one shape, and its decision."""
+        """A capture of capacities alone: a row for each text, or image of one shape."""
         images = [example for example in examples if isinstance(example, EncodedImage)]
         if images:
             return self._of_images(images, decisions)
         return self._of_texts(
-            [example for example in examples if isinstance(example, EncodedText)], decisions
+            [example for example in examples if isinstance(example, Coarsened)], decisions
         )
 
     def _of_images(self, images: Sequence[EncodedImage], decisions: Sequence[Decision]) -> Capture:
         pixels, neutral = batches.of_images(images, self.model)
         return self._captured({"pixel_values": pixels}, self._wanted(decisions), lambda: neutral)
 
-    def _of_texts(self, texts: Sequence[EncodedText], decisions: Sequence[Decision]) -> Capture:
+    def _of_texts(self, coarsened: Sequence[Coarsened], decisions: Sequence[Decision]) -> Capture:
         """One forward pass reads them all; a text that all decisions are about is read once."""
-        same = len(texts) > 1 and all(text is texts[0] for text in texts)
+        texts = [one.text for one in coarsened]
+        same = len(texts) > 1 and all(one is coarsened[0] for one in coarsened)
         if same and self.tensor != "bcf":
             inputs = batches.inputs(texts[:1], self.model, self.tokenizer)
             asked = [self._asked(texts[:1], inputs, [decision]) for decision in decisions]
-            return _stacked(captures(self.model, inputs, asked, tensor=self.tensor))
+            segments = segments_of(coarsened[:1], inputs)
+            return _stacked(self._captures(inputs, asked, segments))
         inputs = batches.inputs(texts, self.model, self.tokenizer)
+        segments = segments_of(coarsened, inputs)
         asked_once = self._asked(texts, inputs, decisions)
-        return self._captured(inputs, asked_once, lambda: self._neutral(texts, inputs, asked_once))
+        return self._captured(
+            inputs, asked_once, lambda: self._neutral(texts, inputs, asked_once), segments
+        )
+
+    def _captures(
+        self, inputs: dict[str, Tensor], asked: Sequence[Asked], segments: Segments | None
+    ) -> list[Capture]:
+        found = captures(self.model, inputs, asked, tensor=self.tensor, segments=segments)
+        return [replace(one, signed=None) for one in found]  # as large as the capacities
 
     def _captured(
-        self, inputs: dict[str, Tensor], asked: Asked, neutral: Callable[[], Tensor]
+        self,
+        inputs: dict[str, Tensor],
+        asked: Asked,
+        neutral: Callable[[], Tensor],
+        segments: Segments | None = None,
     ) -> Capture:
         """By the tensor; `neutral` is made for the one that needs it."""
         if self.tensor != "bcf":
-            return captures(self.model, inputs, [asked], tensor=self.tensor)[0]
+            return self._captures(inputs, [asked], segments)[0]
         found = staged_capture(
             self.model,
             inputs,
@@ -79,8 +95,9 @@ class Asker:
             explained=asked.explained,
             read=asked.read,
             position=asked.position,
+            segments=segments,
         )
-        return replace(found, capacities=balanced(found.capacities, found.carried))
+        return replace(found, capacities=balanced(found.capacities, found.carried), signed=None)
 
     def _wanted(self, decisions: Sequence[Decision]) -> Asked:
         """What is read of each example, wherever the model does."""

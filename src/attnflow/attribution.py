@@ -119,6 +119,9 @@ class Attribution:
         grid: Rows and columns of patches, or None.
         box: Left, top, right and bottom edge of the grid of patches in `image`, in pixels; it ends
             outside where the image was padded. None for a text.
+        segments: Where tokens were merged before the flow, for each segment the half-open span of
+            tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
+            of segments, and each of them counts as a word. None where nothing was merged.
     """
 
     text: str
@@ -148,6 +151,7 @@ class Attribution:
     image: NDArray[np.uint8] | None = None
     grid: tuple[int, int] | None = None
     box: tuple[float, float, float, float] | None = None
+    segments: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -367,4 +371,6 @@ def _restored(record: dict[str, Any], arrays: dict[str, Any], index: int) -> Att
     for name in ("span", "grid", "box"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
+    if values.get("segments") is not None:
+        values["segments"] = tuple((start, end) for start, end in values["segments"])
     return Attribution(**values)

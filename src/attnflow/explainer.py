@@ -10,49 +10,27 @@ The explainer holds a model and what it reads with, and nothing that a call leav
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Unpack, overload
 
 import torch
 
-from attnflow import batches, models, readouts, results, spans
+from attnflow import batches, models, results, spans
 from attnflow.asking import Asker
 from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
-from attnflow.capture import TENSORS as PASSES
 from attnflow.choices import choosing_of, labels_of
+from attnflow.coarsening import Coarsen, Coarsened, all_coarsened, coarsened, decided
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
 from attnflow.errors import InputError
+from attnflow.estimates import Estimate, Estimator, Size
 from attnflow.examples import batched, check_read, image_rows, text_rows
 from attnflow.images import ImageReader
+from attnflow.options import Options, check_options
 from attnflow.reading import Reader, check_kind
 from attnflow.targets import Target, Value
 from attnflow.tasks import explained_task, reads_images
-from attnflow.tokens import EncodedText
-
-TENSORS = (*PASSES, "bcf")
-
-
-class Options(TypedDict, total=False):
-    """Options of a call, see `Explainer.__call__`."""
-
-    pair: str | Sequence[str] | None
-    target: Target | Value | Sequence[Target]
-    against: Target | Sequence[Target]
-    position: int | Sequence[int] | None
-    tensor: str
-    readout: str
-    gap: float
-    mu: float | None
-    edges: bool
-    span: spans.Span | Sequence[spans.Span] | None
-    attention_sink: str
-    truncate: bool
-    batch_size: int
-    keep_unsolved: bool
-    neutral: Any
-    progress: Callable[[int], object] | None
 
 
 class Explainer:
@@ -173,6 +151,8 @@ class Explainer:
         edges: bool = False,
         truncate: bool = False,
         batch_size: int = 16,
+        coarsen: Coarsen = None,
+        max_memory: float | str | None = None,
         keep_unsolved: bool = False,
         neutral: Any = None,
         progress: Callable[[int], object] | None = None,
@@ -221,6 +201,12 @@ class Explainer:
             edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
             truncate: Cut texts that are longer than the model takes, with a warning.
             batch_size: Most texts in one forward pass.
+            coarsen: Merge so many neighbouring tokens, or those of a "word" or "sentence", into one
+                node of the flow: for long texts. The result's tokens are then these segments, and
+                it says so (`segments`); `edges` are between them. See docs/long.md.
+            max_memory: Bytes, or as in "8GB", that the call may take beside the loaded model. The
+                solver goes over to its method of least memory to keep to it. When None nothing is
+                held back, but a flow that cannot fit into what is free is refused.
             keep_unsolved: Return flows that have no certificate too, instead of raising.
             neutral: Of images: what "bcf" puts in the place of removed patches, in the units of
                 pixel values: a number, one for each channel, or pixel values. None is the image
@@ -232,12 +218,13 @@ class Explainer:
             continuation the `Attributions` of its tokens, a list, in the place of each.
 
         Raises:
-            InputError: An argument, a label, a text or an image is not what it should be.
+            InputError: An argument, a label, a text or an image is not what it should be, or the
+                call needs more memory than it may take.
             StorageError: The file of an image cannot be read.
             ModelError: The model cannot be explained.
             UnsolvedError: A flow could not be certified.
         """
-        check_options(tensor, readout, batch_size)
+        check_options(tensor, readout, batch_size, coarsen)
         task = explained_task(self.model)
         check_policy(attention_sink, task)
         choosing = choosing_of(task, self.model, self.tokenizer, target)
@@ -253,7 +240,8 @@ class Explainer:
             span=span,
         )
         if task.reads == "image":
-            check_kind(self.model, "images", **of_texts)
+            of_memory = dict(coarsen=coarsen, max_memory=max_memory)
+            check_kind(self.model, "images", **of_texts, **of_memory)
             reads = ImageReader(self.model, self.image_processor)
             alone, rows, counts = image_rows(reads, task, choosing, asked, **of_images)
         else:
@@ -261,24 +249,29 @@ class Explainer:
             compares = task.chooses == "nothing" and not callable(target)
             reader = Reader(self.model, self.tokenizer, task, compares=compares)
             alone, rows, counts = text_rows(reader, choosing, asked, **of_texts)
+        merged = all_coarsened(rows, coarsen, task)
         found: dict[int, Attribution] = {}
         most = batch_size if batched(self.model, task, target) else 1
+        groups = list(batches.of_like_length([example for example, _ in rows], most))
+        sizes = [[Size.of(merged[i]) for i in group] for group in groups]
+        rooms = Estimator(self.model, tensor).rooms(sizes, max_memory)
         asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
-        for group in batches.of_like_length([example for example, _ in rows], most):
-            some = [rows[i] for i in group]
-            captured = asker([example for example, _ in some], [decision for _, decision in some])
-            check_read(self.model, some, captured, against)
+        for group, room in zip(groups, rooms, strict=True):
+            some = [merged[i] for i in group]
+            captured = asker(some, [rows[i][1] for i in group])
+            check_read(self.model, [rows[i] for i in group], captured, against)
             excluded = None
             if attention_sink == "exclude":  # a policy of texts alone
-                texts_read = [text for text, _ in some if isinstance(text, EncodedText)]
-                excluded = [first_token(task, text) for text in texts_read]
-            flow, raw = results.flows(captured, excluded, gap=gap, mu=mu)
+                texts_read = [one for one in some if isinstance(one, Coarsened)]
+                excluded = [one.segment_of(first_token(task, one.text)) for one in texts_read]
+            flow, raw = results.flows(captured, excluded, gap=gap, mu=mu, max_memory=room)
             for row, i in enumerate(group):
+                decision = decided(merged[i], rows[i][1])
                 found[i] = Attribution(
-                    **results.told(self.tokenizer, choosing, captured, row, *rows[i]),
-                    **results.placed(rows[i][0], task, attention_sink),
+                    **results.told(self.tokenizer, choosing, captured, row, rows[i][0], decision),
+                    **results.placed(merged[i], task, attention_sink),
                     **results.flowed(flow, raw, row, captured.mask[row], readout, edges),
-                    null_shares=results.null(task, rows[i][1], captured, row, tensor),
+                    null_shares=results.null(task, decision, captured, row, tensor),
                     tensor=tensor,
                     task=task.name,
                     model=self.name,
@@ -292,6 +285,49 @@ class Explainer:
         each = _split(ordered, counts) if listed else ordered
         return each[0] if alone else each
 
+    def estimate(
+        self,
+        texts: str | int | Sequence[str | int],
+        *,
+        tensor: str = "bcf",
+        batch_size: int = 16,
+        coarsen: Coarsen = None,
+        truncate: bool = False,
+        max_memory: float | str | None = None,
+    ) -> Estimate:
+        """What a call would need in memory beside the loaded model, in the batch that needs most.
+
+        A few short passes of the model measure its part.
+
+        Args:
+            texts: Texts, or how many tokens they have.
+            tensor: As in a call, like the options that follow.
+            batch_size: As in a call.
+            coarsen: As in a call.
+            truncate: As in a call.
+            max_memory: As in a call; the solver's method depends on it.
+
+        Raises:
+            InputError: As in a call, but for too little memory; or the model reads images.
+            ModelError: As in a call.
+        """
+        check_options(tensor, batch_size=batch_size, coarsen=coarsen)
+        task = explained_task(self.model)
+        if task.reads == "image":
+            raise InputError("what a call needs is estimated for models of texts alone.")
+        given = [texts] if isinstance(texts, str | int) else list(texts)
+        lengths = [n for n in given if isinstance(n, int)]
+        reader = Reader(self.model, self.tokenizer, task)
+        two = task.reads == "prefix"
+        sizes = [Size.of_length(n, coarsen, two_stacks=two) for n in lengths]
+        if not lengths:
+            read = reader.texts([str(text) for text in given], None, truncate)
+            encoded = [reader.begun(text) for text in read]
+            sizes = [Size.of(coarsened(text, coarsen)) for text in encoded]
+        elif len(lengths) < len(given):
+            raise InputError("give texts or numbers of tokens, and not both.")
+        return Estimator(self.model, tensor).largest(sizes, batch_size, max_memory)
+
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"
 
@@ -304,25 +340,6 @@ class Explainer:
     def limit(self) -> int | None:
         """Most tokens the model takes, special ones included; None where nothing bounds it."""
         return models.token_limit(self.model.config, self.tokenizer)
-
-
-def check_options(tensor: str, readout: str, batch_size: int) -> None:
-    """What can be told of a call without its model and texts.
-
-    Raises:
-        InputError: An option is not what `Explainer.__call__` takes, or two do not fit.
-    """
-    if tensor not in TENSORS:
-        raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
-    if readout not in readouts.READOUTS:
-        raise InputError(f"readout must be one of {', '.join(readouts.READOUTS)}, got {readout!r}.")
-    if readout == "throughput" and tensor not in ("bcf", "cf"):
-        raise InputError(
-            f"readout 'throughput' needs tensor 'bcf' or 'cf', got {tensor!r}: without residual "
-            "edges a token's rows are not its own."
-        )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
 
 
 def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[Attributions]:

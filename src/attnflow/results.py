@@ -12,6 +12,7 @@ from attnflow.attention_sink import RESIDUAL, first_token, path_null, set_apart
 from attnflow.attribution import Attribution
 from attnflow.capture import Capture
 from attnflow.choices import Choices
+from attnflow.coarsening import Coarsened
 from attnflow.decisions import Decision
 from attnflow.errors import UnsolvedError
 from attnflow.network import LayeredNetwork, layered_network
@@ -27,6 +28,7 @@ def flows(
     *,
     gap: float,
     mu: float | None,
+    max_memory: float | None = None,
 ) -> tuple[Flow[Tensor], Flow[Tensor]]:
     """The flows that scores are read from, and those of the whole networks.
 
@@ -35,15 +37,17 @@ def flows(
         excluded: Of each text the token where no flow may end; None: both flows are the same.
         gap: As for `maximum_flow`.
         mu: As for `maximum_flow`.
+        max_memory: As for `maximum_flow`.
     """
     network = _network(captured)
-    raw = maximum_flow(network, gap=gap, mu=mu)
+    raw = maximum_flow(network, gap=gap, mu=mu, max_memory=max_memory)
     if excluded is None:
         return raw, raw
     sinks = network.sinks.clone()
     for row, token in enumerate(excluded):
         sinks[row, captured.mask[row].nonzero()[token, 0]] = False
-    return maximum_flow(replace(network, sinks=sinks), gap=gap, mu=mu), raw
+    network = replace(network, sinks=sinks)
+    return maximum_flow(network, gap=gap, mu=mu, max_memory=max_memory), raw
 
 
 def _network(captured: Capture) -> LayeredNetwork:
@@ -80,7 +84,7 @@ def told(
     }
 
 
-def placed(example: EncodedText | EncodedImage, task: Task, policy: str) -> dict[str, Any]:
+def placed(example: Coarsened | EncodedImage, task: Task, policy: str) -> dict[str, Any]:
     """What a result says of the text or image."""
     return _image(example) if isinstance(example, EncodedImage) else _text(example, task, policy)
 
@@ -98,9 +102,11 @@ def _image(image: EncodedImage) -> dict[str, Any]:
     }
 
 
-def _text(text: EncodedText, task: Task, policy: str) -> dict[str, Any]:
+def _text(coarsened: Coarsened, task: Task, policy: str) -> dict[str, Any]:
+    """Its tokens, or its segments in their place."""
+    text = coarsened.shown
     if policy == "apart":
-        text = set_apart(text, first_token(task, text))
+        text = set_apart(text, coarsened.segment_of(first_token(task, coarsened.text)))
     return {
         "text": text.text,
         "tokens": text.tokens,
@@ -108,6 +114,7 @@ def _text(text: EncodedText, task: Task, policy: str) -> dict[str, Any]:
         "special": np.array(text.special),
         "word_ids": text.word_ids,
         "truncated": text.truncated,
+        "segments": coarsened.segments,
         "message_ids": text.message_ids,
         "roles": text.roles,
         "attention_sink": policy,

@@ -6,7 +6,8 @@ from torch import nn
 from transformers import AttentionInterface
 
 from attnflow.capture import TENSORS, capture
-from attnflow.capture.attention import IMPLEMENTATION, Recorder, recording
+from attnflow.capture.attention import IMPLEMENTATION, recording
+from attnflow.capture.recorder import Recorder
 
 
 def from_eager_weights(twin, inputs, target, tensor):

@@ -6,6 +6,7 @@ from attnflow.capture.edges import only_edges
 from attnflow.capture.families import FAMILIES
 from attnflow.capture.layers import balanced
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
+from attnflow.capture.segments import Segments
 from attnflow.capture.stages import REMOVED, largest, staged_capture, whole_units
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Asked",
     "Capture",
     "Patches",
+    "Segments",
     "balanced",
     "capture",
     "captures",

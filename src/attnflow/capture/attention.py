@@ -2,8 +2,9 @@
 
 The fast back ends of transformers never show their attention weights. So the model is lent another
 one: its forward pass is SDPA, and its backward pass recomputes the weights from query and key, head
-by head (as flash attention does), and adds what is asked for into one (batch, query, key) tensor
-per layer. Neither the weights nor their gradients ever exist for more than one head at a time.
+by head and, in a long text, some rows of queries at a time (as flash attention does), and adds what
+is asked for into one (batch, query, key) tensor per layer. Neither the weights nor their gradients
+ever exist for more than one head and one such tile.
 
 With A the weights of a head, O = A V its output and dO the gradient that arrives:
 
@@ -20,7 +21,7 @@ Models that compute attention by themselves are tapped at their probabilities in
 
 An edge that the attention mask forbids is no edge: its entry is 0, also where dO V' is not.
 
-Source: transformers' `AttentionInterface` and `AttentionMaskInterface`. Read next: capture.py.
+Source: transformers' `AttentionInterface` and `AttentionMaskInterface`. Read next: recorder.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -38,6 +39,7 @@ from torch.nn.functional import scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from attnflow.capture.recorder import Recorder
 from attnflow.errors import ModelError
 
 IMPLEMENTATION = "attnflow"
@@ -49,35 +51,11 @@ _TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cf": lambda weights, gradient: weights * gradient,
 }
 
+# Weights of a head that exist at once: 16 MiB in float32, and some five arrays of that size.
+TILE = 2**22
+
 # Options of attention functions that change the weights and that are not computed here.
 _UNKNOWN_OPTIONS = ("s_aux", "cache")
-
-
-@dataclass
-class Recorder:
-    """Collects one (batch, query, key) tensor per attention call, in the order of the calls.
-
-    `layers[l]` is None until it is known: after the forward pass for `af`, else after the backward;
-    a further backward pass overwrites it.
-    """
-
-    tensor: str
-    layers: list[Tensor | None] = field(default_factory=list)
-    shapes: list[tuple[int, int, int]] = field(default_factory=list)
-
-    @property
-    def frozen(self) -> bool:
-        return self.tensor == "cf"
-
-    def open_layer(self, batch: int, queries: int, keys: int) -> int:
-        """Announce one more attention call of that shape and return its layer index."""
-        self.layers.append(None)
-        self.shapes.append((batch, queries, keys))
-        return len(self.layers) - 1
-
-    def close_layer(self, layer: int, total: Tensor, heads: int) -> None:
-        """Keep the sum over heads of a layer: as it is for `cf`, else the mean."""
-        self.layers[layer] = total if self.frozen else total / heads
 
 
 @dataclass(frozen=True)
@@ -105,10 +83,10 @@ class Scoring:
         bias = options.get("position_bias")
         return cls(scaling, mask, options.get("softcap"), None if bias is None else bias.detach())
 
-    def of_head(self, head: int, shape: torch.Size) -> Scoring:
-        """The same for one head of `shape` (batch, heads, ...)."""
+    def of_head(self, head: int, rows: slice, shape: torch.Size) -> Scoring:
+        """The same for some queries of one head of `shape` (batch, heads, queries, ...)."""
         one = [
-            None if x is None else x.expand(*shape[:2], -1, -1)[:, head]
+            None if x is None else x.expand(*shape[:3], -1)[:, head, rows]
             for x in (self.mask, self.bias)
         ]
         return Scoring(self.scaling, one[0], self.softcap, one[1])
@@ -239,14 +217,25 @@ def boolean_mask(*args: Any, **options: Any) -> Tensor | None:
     return mask
 
 
+def tiles(batch: int, queries: int, keys: int) -> Iterator[slice]:
+    """Runs of queries, each with at most `TILE` weights of a head, or one query alone."""
+    rows = max(TILE // (batch * keys), 1)
+    for start in range(0, queries, rows):
+        yield slice(start, min(start + rows, queries))
+
+
+def _tiles(query: Tensor, key: Tensor) -> Iterator[slice]:
+    return tiles(len(query), query.shape[2], key.shape[2])
+
+
 def _by_head(
-    query: Tensor, key: Tensor, scoring: Scoring
+    query: Tensor, key: Tensor, scoring: Scoring, rows: slice
 ) -> Iterator[tuple[int, int, Scoring, Tensor]]:
     """Each head's index, that of its key and value head (shared in groups), scoring and weights."""
     group = query.shape[1] // key.shape[1]
     for head in range(query.shape[1]):
-        of_head = scoring.of_head(head, query.shape)
-        yield head, head // group, of_head, of_head.weights(query[:, head], key[:, head // group])
+        of_head, shared = scoring.of_head(head, rows, query.shape), head // group
+        yield head, shared, of_head, of_head.weights(query[:, head, rows], key[:, shared])
 
 
 class _Attention(Function):
@@ -265,41 +254,50 @@ class _Attention(Function):
         ctx.save_for_backward(query, key, value)
         ctx.scoring, ctx.recorder, ctx.layer = scoring, recorder, layer
         if recorder.tensor == "af":
-            total = _zeros(query, key)
-            for *_, weights in _by_head(query, key, scoring):
-                total += weights
-            recorder.close_layer(layer, total, query.shape[1])
+            for rows in _tiles(query, key):
+                total = _zeros(query, key, rows)
+                for *_, weights in _by_head(query, key, scoring, rows):
+                    total += weights
+                recorder.write(layer, rows, total, query.shape[1])
         return _attended(query, key, value, scoring)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
-        recorder = ctx.recorder
-        total = _zeros(query, key)
-        dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for head, shared, scoring, weights in _by_head(query, key, ctx.scoring):
-            do = output_gradient[:, head]
-            gradient = do @ value[:, shared].mT
-            if scoring.forbidden is not None:
-                gradient = gradient.masked_fill(scoring.forbidden, 0.0)
-            total += _TERMS[recorder.tensor](weights, gradient)
-            dv[:, shared] += weights.mT @ do
-            if not recorder.frozen:
-                ds = weights * gradient
-                ds = ds - weights * ds.sum(dim=-1, keepdim=True)
-                ds = ds * scoring.slope(query[:, head], key[:, shared])
-                dq[:, head] = ds @ key[:, shared]
-                dk[:, shared] += ds.mT @ query[:, head]
-        recorder.close_layer(ctx.layer, total, query.shape[1])
-        through_weights = (None, None) if recorder.frozen else (dq, dk)
-        return (*through_weights, dv, None, None, None)
+        dv = torch.zeros_like(value)
+        dq, dk = (None, None) if ctx.recorder.frozen else map(torch.zeros_like, (query, key))
+        for rows in _tiles(query, key):
+            total = _zeros(query, key, rows)
+            for head, shared, scoring, weights in _by_head(query, key, ctx.scoring, rows):
+                do = output_gradient[:, head, rows]
+                gradient = do @ value[:, shared].mT
+                if scoring.forbidden is not None:
+                    gradient = gradient.masked_fill_(scoring.forbidden, 0.0)
+                total += _TERMS[ctx.recorder.tensor](weights, gradient)
+                dv[:, shared] += weights.mT @ do
+                if dq is not None and dk is not None:
+                    own, shared_key = query[:, head, rows], key[:, shared]
+                    ds = _through_softmax(weights, gradient) * scoring.slope(own, shared_key)
+                    dq[:, head, rows] = ds @ shared_key
+                    dk[:, shared] += ds.mT @ own
+            ctx.recorder.write(ctx.layer, rows, total, query.shape[1])
+        return dq, dk, dv, None, None, None
+
+
+def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of the scores, from that of the weights."""
+    ds = weights * gradient
+    return ds - weights * ds.sum(dim=-1, keepdim=True)
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
     """(batch, heads, query, d): by SDPA, or where scores are capped, head by head."""
     if scoring.softcap is not None:
-        heads = _by_head(query, key, scoring)
-        return torch.stack([weights @ value[:, shared] for _, shared, _, weights in heads], dim=1)
+        output = query.new_empty(*query.shape[:3], value.shape[3])
+        for rows in _tiles(query, key):
+            for head, shared, _, weights in _by_head(query, key, scoring, rows):
+                output[:, head, rows] = weights @ value[:, shared]
+        return output
     group = query.shape[1] // key.shape[1]
     if group > 1:
         key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
@@ -319,9 +317,9 @@ def _biased(scoring: Scoring) -> Tensor:
     return bias + mask
 
 
-def _zeros(query: Tensor, key: Tensor) -> Tensor:
-    """The (batch, query, key) that a layer's heads (batch, heads, t, d) are added into."""
-    shape = (len(query), query.shape[2], key.shape[2])
+def _zeros(query: Tensor, key: Tensor, rows: slice) -> Tensor:
+    """The (batch, rows, key) that a layer's heads (batch, heads, t, d) are added into."""
+    shape = (len(query), rows.stop - rows.start, key.shape[2])
     return torch.zeros(shape, dtype=accumulation_dtype(query.dtype), device=query.device)
 
 
@@ -338,13 +336,15 @@ class _Tap(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         (probabilities,) = ctx.saved_tensors
         recorder, heads = ctx.recorder, gradient.shape[1]
-        total = torch.zeros_like(gradient[:, 0], dtype=accumulation_dtype(gradient.dtype))
-        for head in range(heads):
-            weights = probabilities[:, head]
-            # Where the mask forbids an edge its weight is exactly 0; the mask itself is not seen.
-            edges = gradient[:, head].masked_fill(weights == 0, 0.0)
-            total += _TERMS[recorder.tensor](weights, edges)
-        recorder.close_layer(ctx.layer, total, heads)
+        for rows in tiles(len(gradient), *gradient.shape[2:]):
+            part = gradient[:, :, rows]
+            total = torch.zeros_like(part[:, 0], dtype=accumulation_dtype(gradient.dtype))
+            for head in range(heads):
+                weights = probabilities[:, head, rows]
+                # Where the mask forbids an edge its weight is exactly 0; the mask is not seen.
+                edges = part[:, head].masked_fill(weights == 0, 0.0)
+                total += _TERMS[recorder.tensor](weights, edges)
+            recorder.write(ctx.layer, rows, total, heads)
         return (None if recorder.frozen else gradient), None, None
 
 
@@ -355,9 +355,9 @@ def tap(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         layer = recorder.open_layer(len(probabilities), *probabilities.shape[2:])
         if recorder.tensor == "af":
             dtype = accumulation_dtype(probabilities.dtype)
-            recorder.close_layer(
-                layer, probabilities.sum(dim=1, dtype=dtype), probabilities.shape[1]
-            )
+            for rows in tiles(len(probabilities), *probabilities.shape[2:]):
+                total = probabilities[:, :, rows].sum(dim=1, dtype=dtype)
+                recorder.write(layer, rows, total, probabilities.shape[1])
         tapped: Tensor = _Tap.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
         return tapped
 

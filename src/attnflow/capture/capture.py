@@ -17,27 +17,38 @@ for the passes, attention.py for how a layer is reduced, frozen.py for the froze
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attnflow.capture.attention import Recorder, accumulation_dtype
+from attnflow.capture.attention import accumulation_dtype
 from attnflow.capture.checks import (
     check_inputs,
     check_logits,
     check_model,
     check_padding,
     check_position,
+    check_segments,
     check_target,
     check_tensor,
 )
-from attnflow.capture.layers import carrying, placed, placed_nodes, stacks
+from attnflow.capture.layers import (
+    Merging,
+    Stacks,
+    carrying,
+    check_calls,
+    placed_nodes,
+    rooms,
+    stacks,
+)
 from attnflow.capture.positions import in_front, positioned
+from attnflow.capture.recorder import Recorder
 from attnflow.capture.run import Run
-from attnflow.errors import ModelError
+from attnflow.capture.segments import Segments
+from attnflow.errors import InputError, ModelError
 from attnflow.targets import Explained, Reading, class_logits, logit
 
 
@@ -67,7 +78,8 @@ class Capture:
 
     Floats are float32, or float64 where the model is float64.
 
-    Nodes are tokens: t of them, or in an encoder-decoder the source's and then the prefix's.
+    Nodes are tokens: t of them, or in an encoder-decoder the source's and then the prefix's. Where
+    tokens are merged, nodes are segments.
 
     Attributes:
         capacities: (batch, layers, t, t), >= 0, as [b, l, query, key]; layer 0 is next to the
@@ -99,6 +111,36 @@ class Capture:
         return self.signed, self.residual
 
 
+@dataclass(frozen=True)
+class Effects:
+    """A `Capture` whose capacities are not yet made; attributes are those of `Capture`.
+
+    `signed` are effects with their signs where there is a `residual`, and otherwise capacities.
+    """
+
+    signed: Tensor
+    residual: Tensor | None
+    mask: Tensor
+    logits: Tensor
+    target: Tensor
+    sources: Tensor
+    carried: Tensor | None
+
+    @property
+    def of_cf(self) -> tuple[Tensor, Tensor]:
+        """`signed` and `residual` of a capture of `cf`."""
+        if self.residual is None:
+            raise ModelError("only a capture of tensor='cf' has effects with their signs.")
+        return self.signed, self.residual
+
+    def capture(self) -> Capture:
+        """With capacities, the positive effects."""
+        known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.residual is None:
+            return Capture(carrying(self.signed, self.carried), **(known | {"signed": None}))
+        return Capture(capacities_of(self.signed, self.residual, self.carried), **known)
+
+
 def capture(
     model: PreTrainedModel,
     inputs: Mapping[str, Tensor],
@@ -108,6 +150,7 @@ def capture(
     explained: Explained = logit,
     read: Reading = class_logits,
     position: Tensor | None = None,
+    segments: Segments | None = None,
 ) -> Capture:
     """One information tensor per layer, for a batch that a model has read.
 
@@ -128,13 +171,14 @@ def capture(
         explained: As in `Asked`.
         read: As in `Asked`.
         position: As in `Asked`.
+        segments: Nodes to merge; none when None.
 
     Raises:
         InputError: An argument is not as described.
         ModelError: The model cannot be captured, or gave logits that are not finite.
     """
     asked = Asked(target, explained, read, position)
-    return captures(model, inputs, [asked], tensor=tensor)[0]
+    return captures(model, inputs, [asked], tensor=tensor, segments=segments)[0]
 
 
 def captures(
@@ -143,11 +187,26 @@ def captures(
     asked: Sequence[Asked],
     *,
     tensor: str = "cf",
+    segments: Segments | None = None,
 ) -> list[Capture]:
     """What several numbers of one forward pass rest on, with a backward pass for each.
 
     Args and errors are those of `capture`.
     """
+    found = measured(model, inputs, asked, tensor=tensor, segments=segments)
+    with torch.inference_mode(False):
+        return [effects.capture() for effects in found]
+
+
+def measured(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    asked: Sequence[Asked],
+    *,
+    tensor: str,
+    segments: Segments | None,
+) -> list[Effects]:
+    """What `captures` makes capacities of. What the model kept for its backward pass is gone."""
     check_tensor(tensor)
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_model(model)
@@ -163,8 +222,14 @@ def captures(
         torch.autocast(device.type, enabled=False),
     ):
         inputs = {name: _own(value, device) for name, value in inputs.items()}
-        run = Run(model, inputs, Recorder(tensor))
-        return [_one(run, inputs, one, last=one is asked[-1]) for one in asked]
+        shape, merging = stacks(model.config, inputs), None
+        if segments is not None:
+            if "pixel_values" in inputs:
+                raise InputError("segments are of tokens, and an image has none; leave them out.")
+            segments = check_segments(segments, _mask(inputs, ()), shape.source)
+            merging = Merging(segments, shape)
+        run = Run(model, inputs, Recorder(tensor, merging))
+        return [_one(run, inputs, shape, one, last=one is asked[-1]) for one in asked]
 
 
 def _own(value: Tensor, device: torch.device) -> Tensor:
@@ -173,33 +238,42 @@ def _own(value: Tensor, device: torch.device) -> Tensor:
     return value.clone() if value.is_inference() else value
 
 
-def _one(run: Run, inputs: dict[str, Tensor], asked: Asked, *, last: bool) -> Capture:
-    """The backward pass of one number, and what it left."""
-    name = type(run.model).__name__
-    mask = _mask(run, inputs)
+def _one(
+    run: Run, inputs: dict[str, Tensor], shape: Stacks, asked: Asked, *, last: bool
+) -> Effects:
+    """The backward pass of one number, and what it left, with padding removed."""
+    name, recorder = type(run.model).__name__, run.recorder
+    mask = _mask(inputs, recorder.shapes)
+    calls, t = len(recorder.shapes), mask.shape[1]
+    check_calls(recorder.shapes, shape, t, name)
     sources = mask
     if asked.position is not None:
         position = check_position(asked.position, mask)
         sources = torch.zeros_like(mask).scatter(1, position, True)
     logits = check_logits(asked.read(run.output), name, len(mask))
     target = check_target(asked.target, logits)
-    effects = run.backward(asked.explained(logits, target), last=last)
-    shape = stacks(run.model.config, inputs, len(run.recorder.layers))
-    calls = [layer.detach() for layer in run.recorder.layers if layer is not None]
-    layers = placed(calls, shape, mask.shape[1], name)
-    if run.recorder.tensor != "af":
+    merging, of_nodes = recorder.merging, shape
+    if merging is not None:
+        mask, sources = (merging.segments.touched(nodes) for nodes in (mask, sources))
+        shape = merging.merged
+    dtype, nodes = accumulation_dtype(logits.dtype), mask.shape[1]
+    layers = torch.zeros(len(mask), calls, nodes, nodes, dtype=dtype, device=mask.device)
+    residual = None
+    effects = run.backward(asked.explained(logits, target), rooms(layers, shape), last=last)
+    if effects is not None:
+        residual = placed_nodes(effects, of_nodes, t).detach()
+        residual = residual if merging is None else merging.segments.summed(residual)
+    if recorder.tensor != "af":
         check_padding(layers, mask, name)
-    residual = None if effects is None else placed_nodes(effects, shape, mask.shape[1]).detach()
-    carried = shape.carried(mask.shape[1]).to(mask.device) if shape.source else None
-    read = logits.detach().to(accumulation_dtype(logits.dtype))
-    known: dict[str, Any] = dict(logits=read, target=target, sources=sources, carried=carried)
-    return _assembled(layers, residual, mask, known)
+    carried = shape.carried(calls, nodes).to(mask.device) if shape.source else None
+    read = logits.detach().to(dtype)
+    return _without_padding(Effects(layers, residual, mask, read, target, sources, carried))
 
 
-def _mask(run: Run, inputs: dict[str, Tensor]) -> Tensor:
+def _mask(inputs: dict[str, Tensor], shapes: Sequence[tuple[int, int, int]]) -> Tensor:
     """`(batch, t)` bool, real tokens: the source's, then those of an encoder-decoder's prefix."""
     if "pixel_values" in inputs:
-        batch, t, _ = run.recorder.shapes[0]
+        batch, t, _ = shapes[0]
         return torch.ones(batch, t, dtype=torch.bool, device=inputs["pixel_values"].device)
     masks = []
     for side in ("", "decoder_"):
@@ -210,22 +284,22 @@ def _mask(run: Run, inputs: dict[str, Tensor]) -> Tensor:
     return torch.cat(masks, dim=1)
 
 
-def _assembled(
-    layers: Tensor, residual: Tensor | None, mask: Tensor, known: dict[str, Any]
-) -> Capture:
-    """Capacities from what was recorded, with padding removed."""
-    edges = mask[:, None, :, None] & mask[:, None, None, :]
-    layers, carried = layers.where(edges, 0.0), known["carried"]
-    if residual is None:
-        return Capture(carrying(layers, carried), mask, **known)
-    residual = residual.where(mask[:, None, :], 0.0)
-    if carried is not None:
+def _without_padding(found: Effects) -> Effects:
+    """The same with 0 at padding, and with what an encoder-decoder carries; in place."""
+    layers, residual, carried = found.signed, found.residual, found.carried
+    layers.masked_fill_(~found.mask[:, None, :, None], 0).masked_fill_(
+        ~found.mask[:, None, None, :], 0
+    )
+    if residual is not None:
+        residual = residual.where(found.mask[:, None, :], 0.0)
+    if residual is not None and carried is not None:
         whole = carrying(layers + torch.diag_embed(residual), carried)
         residual = residual.where(~carried, whole.diagonal(dim1=2, dim2=3))
-    capacities = capacities_of(layers, residual, carried)
-    return Capture(capacities, mask, **known, signed=layers, residual=residual)
+    return replace(found, residual=residual)
 
 
 def capacities_of(signed: Tensor, residual: Tensor, carried: Tensor | None) -> Tensor:
     """`(batch, layers, t, t)` capacities of signed effects: the positive ones."""
-    return carrying(signed.relu() + torch.diag_embed(residual.relu()), carried)
+    capacities = signed.relu()
+    capacities.diagonal(dim1=2, dim2=3).add_(residual.relu())
+    return carrying(capacities, carried)

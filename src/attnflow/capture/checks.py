@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attnflow.capture.segments import Segments
 from attnflow.errors import InputError, ModelError
 
 TENSORS = ("af", "gf", "agf", "cf")
@@ -195,7 +196,11 @@ def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
 
     The mask keeps padding from being a key; the model itself decides which positions it reads.
     """
-    read = ((layers != 0).any(dim=-1) & ~mask[:, None]).any(dim=1).nonzero()
+    if mask.all():
+        return
+    # Layer by layer, since a comparison of all is a quarter as large as they are.
+    read = torch.stack([(layer != 0).any(dim=-1) & ~mask for layer in layers.unbind(1)])
+    read = read.any(dim=0).nonzero()
     if len(read):
         example, position = read[0].tolist()
         raise InputError(
@@ -203,6 +208,32 @@ def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
             "inputs['attention_mask'] calls padding, so its answer is not about the text; pad on "
             "the other side (tokenizer.padding_side)."
         )
+
+
+def check_segments(segments: Segments, mask: Tensor, source: int) -> Segments:
+    """Segments of the nodes of `mask`, of which the first `source` are an encoder-decoder's source.
+
+    They lie on the mask's device, each on one side, and hold no padding beside tokens.
+    """
+    of_node = segments.of_node.to(mask.device)
+    if of_node.shape != mask.shape or of_node.dtype != torch.int64:
+        raise InputError(
+            f"segments must give an int64 for each of {tuple(mask.shape)} nodes (batch, t); got "
+            f"{tuple(of_node.shape)} and {of_node.dtype}."
+        )
+    found = Segments(of_node, segments.count, segments.source)
+    sides = [
+        (of_node[:, :source], 0, found.source),
+        (of_node[:, source:], found.source, found.count),
+    ]
+    if any((side < low).any() or (side >= high).any() for side, low, high in sides):
+        raise InputError(
+            f"segments must number those of {source} source tokens 0..{found.source - 1} and all "
+            f"others {found.source}..{found.count - 1}."
+        )
+    if (found.touched(mask) & found.touched(~mask)).any():
+        raise InputError("a segment holds padding and tokens; expected padding by itself.")
+    return found
 
 
 def check_neutral(neutral: object, own: Tensor) -> None:

@@ -15,13 +15,14 @@ Source: the layered form of a two-stack Transformer is ours; see docs/method.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from attnflow.capture.segments import Segments
 from attnflow.errors import ModelError
 
 
@@ -30,12 +31,10 @@ class Stacks:
     """How the calls of attention lie on each other.
 
     encoder  calls in the encoder; 0 where there is one stack alone
-    calls    all calls
     source   tokens of the source; 0 where there is one stack alone
     """
 
     encoder: int
-    calls: int
     source: int
 
     def place(self, call: int, nodes: int) -> tuple[slice, slice]:
@@ -48,20 +47,47 @@ class Stacks:
         is_cross = (call - self.encoder) % 2 == 1
         return target, source if is_cross else target
 
-    def carried(self, nodes: int) -> Tensor:
+    def carried(self, calls: int, nodes: int) -> Tensor:
         """`(layers, nodes)` bool, true where a node is carried past a layer."""
-        found = torch.ones(self.calls, nodes, dtype=torch.bool)
-        for call in range(self.calls):
+        found = torch.ones(calls, nodes, dtype=torch.bool)
+        for call in range(calls):
             found[call, self.place(call, nodes)[0]] = False
         return found
 
 
-def stacks(config: Any, inputs: Mapping[str, Tensor], calls: int) -> Stacks:
+def stacks(config: Any, inputs: Mapping[str, Tensor]) -> Stacks:
     """How the calls of attention of one forward pass lie on each other."""
     if not getattr(config, "is_encoder_decoder", False):
-        return Stacks(0, calls, 0)
+        return Stacks(0, 0)
     encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
-    return Stacks(encoder, calls, inputs["input_ids"].shape[1])
+    return Stacks(encoder, inputs["input_ids"].shape[1])
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What becomes of every call's queries and keys where nodes are merged into segments.
+
+    segments  of the nodes
+    shape     how the calls lie on each other, in nodes
+    """
+
+    segments: Segments
+    shape: Stacks
+
+    @property
+    def merged(self) -> Stacks:
+        """How the calls lie on each other in segments."""
+        return Stacks(self.shape.encoder, self.segments.source)
+
+    def of_call(self, call: int) -> tuple[Tensor, Tensor]:
+        """The segment of each query and each key, `(batch, queries)` and `(batch, keys)`."""
+        rows, columns = self.shape.place(call, self.segments.of_node.shape[1])
+        return self.segments.side(rows), self.segments.side(columns)
+
+    def sizes(self, call: int) -> tuple[int, int]:
+        """How many segments of queries and of keys a call has."""
+        rows, columns = self.merged.place(call, self.segments.count)
+        return rows.stop - rows.start, columns.stop - columns.start
 
 
 def expected_calls(config: Any) -> int | None:
@@ -79,25 +105,27 @@ def _first(config: Any, *names: str) -> int:
     return next(int(getattr(config, n)) for n in names if getattr(config, n, None) is not None)
 
 
-def placed(calls: list[Tensor], shape: Stacks, nodes: int, name: str) -> Tensor:
-    """`(batch, layers, nodes, nodes)` of every call's tensor; what is carried is still 0.
+def rooms(layers: Tensor, shape: Stacks) -> list[Tensor]:
+    """Every call's part of `(batch, layers, nodes, nodes)`, to be written in."""
+    places = [shape.place(call, layers.shape[2]) for call in range(layers.shape[1])]
+    return [layers[:, call, rows, columns] for call, (rows, columns) in enumerate(places)]
+
+
+def check_calls(
+    calls: Sequence[tuple[int, int, int]], shape: Stacks, nodes: int, name: str
+) -> None:
+    """Every call `(batch, queries, keys)` has one position for each node there.
 
     Raises:
         ModelError: A call attended over another number of tokens.
     """
-    batch = len(calls[0])
-    layers = calls[0].new_zeros(batch, len(calls), nodes, nodes)
-    for call, tensor in enumerate(calls):
-        rows, columns = shape.place(call, nodes)
-        room = layers[:, call, rows, columns]
-        if room.shape != tensor.shape:
+    for call, (_, queries, keys) in enumerate(calls):
+        rows, columns = (len(range(nodes)[part]) for part in shape.place(call, nodes))
+        if (queries, keys) != (rows, columns):
             raise ModelError(
-                f"{name} attends from {tensor.shape[1]} to {tensor.shape[2]} positions, but the "
-                f"inputs have {room.shape[1]} and {room.shape[2]} tokens there; expected one "
-                "position per token."
+                f"{name} attends from {queries} to {keys} positions, but the inputs have {rows} "
+                f"and {columns} tokens there; expected one position per token."
             )
-        room.copy_(tensor)
-    return layers
 
 
 def placed_nodes(calls: list[Tensor], shape: Stacks, nodes: int) -> Tensor:

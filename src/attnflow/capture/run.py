@@ -7,7 +7,7 @@ differentiated, never a parameter. Read next: attention.py for how a layer is re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attnflow.capture.attention import Recorder, accumulation_dtype, recording, tap
+from attnflow.capture.attention import accumulation_dtype, recording, tap
 from attnflow.capture.families import (
     ResidualStream,
     attention_blocks,
@@ -26,6 +26,7 @@ from attnflow.capture.families import (
 )
 from attnflow.capture.frozen import frozen_network
 from attnflow.capture.layers import expected_calls
+from attnflow.capture.recorder import Recorder
 from attnflow.errors import ModelError
 
 
@@ -51,19 +52,25 @@ class Run:
             self.output = self.model(**inputs, **_options(self.model))
         self._check_layers()
 
-    def backward(self, explained: Tensor, *, last: bool = True) -> list[Tensor] | None:
-        """Let every layer record what a number depends on.
+    def backward(
+        self, explained: Tensor, rooms: Sequence[Tensor], *, last: bool = True
+    ) -> list[Tensor] | None:
+        """Let every layer record what a number depends on; for `af` it did so in the forward pass.
 
         Args:
             explained: The number, or one for each example.
+            rooms: Zeros, in which the layers are written.
             last: Whether no other backward pass follows.
 
         Returns:
             For `cf`, each layer's residual effects (batch, queries).
         """
         if self.recorder.tensor == "af":
+            known = (layer for layer in self.recorder.layers if layer is not None)
+            for room, layer in zip(rooms, known, strict=True):
+                room.copy_(layer)
             return None
-        self.recorder.layers = [None] * len(self.recorder.layers)
+        self.recorder.begin(rooms)
         explained = explained.sum()  # examples do not see each other
         wanted = [*self.leaves, *self.stream.outputs]
         gradients: tuple[Tensor, ...] = ()

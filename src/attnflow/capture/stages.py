@@ -26,11 +26,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from attnflow.capture.capture import Asked, Capture, capacities_of, captures
+from attnflow.capture.capture import Asked, Capture, Effects, measured
 from attnflow.capture.checks import check_removed
-from attnflow.capture.removal import removal
+from attnflow.capture.removal import Removal, removal
+from attnflow.capture.segments import Segments
 from attnflow.targets import Explained, Reading, class_logits, contrast
 
 REMOVED = (0.05, 0.15, 0.3)  # shares of the tokens, one stage each after the whole text
@@ -46,6 +48,7 @@ def staged_capture(
     explained: Explained = contrast,
     read: Reading = class_logits,
     position: Tensor | None = None,
+    segments: Segments | None = None,
 ) -> Capture:
     """`capture` of `cf`, its effects averaged over stages; capacities are not balanced yet.
 
@@ -60,6 +63,7 @@ def staged_capture(
         explained: As for `capture`.
         read: As for `capture`.
         position: As for `capture`.
+        segments: As for `capture`; what is removed are whole segments, of which a share is taken.
 
     Raises:
         InputError: As for `capture`, `neutral` has another shape than what it replaces, or a share
@@ -69,43 +73,61 @@ def staged_capture(
     way = removal(model, inputs, neutral)
     check_removed(removed)
     asked = Asked(target, explained, read, position)
-    (text,) = captures(model, inputs, [asked], tensor="cf")
+    (text,) = measured(model, inputs, [asked], tensor="cf", segments=segments)
     again = replace(asked, target=text.target)
     found = _Effects(text)
-    removable = torch.zeros_like(text.mask)  # tokens before an image's patches stay
-    removable[:, text.mask.shape[1] - way.removable.shape[1] :] = way.removable
     for share in removed:
-        gone = largest(found.of_tokens, removable, share)
-        found.add(captures(model, way.without(gone), [again], tensor="cf")[0], ~gone)
-    signed, residual = found.means
-    capacities = capacities_of(signed, residual, text.carried)
-    return replace(text, capacities=capacities, signed=signed, residual=residual)
+        gone, inputs_left = _without(way, found.of_nodes, share, segments)
+        (stage,) = measured(model, inputs_left, [again], tensor="cf", segments=segments)
+        found.add(stage, ~gone)
+    return found.mean(text).capture()
+
+
+def _without(
+    way: Removal, effects: Tensor, share: float, segments: Segments | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Which nodes are gone, `(batch, nodes)` bool, and the inputs without them.
+
+    A segment goes as a whole, but for tokens of it that are neutral already.
+    """
+    removable = way.removable
+    if segments is None:
+        # Tokens before an image's patches stay.
+        removable = pad(removable, (effects.shape[1] - removable.shape[1], 0))
+        gone = largest(effects, removable, share)
+        return gone, way.without(gone)
+    gone = largest(effects, segments.touched(removable), share)
+    return gone, way.without(segments.spread(gone) & removable)
 
 
 class _Effects:
-    """Sums of signed effects over the stages in which their token, the key, was there."""
+    """Sums of signed effects over the stages in which their token, the key, was there.
 
-    def __init__(self, text: Capture) -> None:
-        signed, residual = text.effects
-        self.signed, self.residual = torch.zeros_like(signed), torch.zeros_like(residual)
-        self.stages = torch.zeros(text.mask.shape, dtype=signed.dtype, device=signed.device)
-        self.add(text, torch.ones_like(text.mask))
+    Every sum is made in place, in the first stage's own tensor.
+    """
 
-    def add(self, stage: Capture, there: Tensor) -> None:
-        signed, residual = stage.effects
+    def __init__(self, text: Effects) -> None:
+        self.signed, self.residual = text.of_cf
+        self.stages = torch.ones(text.mask.shape, dtype=self.signed.dtype, device=text.mask.device)
+
+    def add(self, stage: Effects, there: Tensor) -> None:
+        signed, residual = stage.of_cf
         counted = there.to(self.stages)
-        self.signed += signed * counted[:, None, None, :]
+        self.signed += signed.mul_(counted[:, None, None, :])
         self.residual += residual * counted[:, None, :]
         self.stages += counted
 
-    @property
-    def means(self) -> tuple[Tensor, Tensor]:
-        """`(batch, layers, t, t)` and `(batch, layers, t)`; every token was there at first."""
-        return self.signed / self.stages[:, None, None, :], self.residual / self.stages[:, None, :]
+    def mean(self, text: Effects) -> Effects:
+        """The means in the place of the text's effects; every node was there at first."""
+        return replace(
+            text,
+            signed=self.signed.div_(self.stages[:, None, None, :]),
+            residual=self.residual / self.stages[:, None, :],
+        )
 
     @property
-    def of_tokens(self) -> Tensor:
-        """`(batch, t)` effects of the input tokens: of all that leaves them in the first layer."""
+    def of_nodes(self) -> Tensor:
+        """`(batch, t)` effects of the input nodes: of all that leaves them in the first layer."""
         signed, residual = self.signed[:, 0].sum(1), self.residual[:, 0]
         return (signed + residual) / self.stages
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
-from attnflow.cli.options import TENSORS, count, inside_unit, positive, span
+from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, unit
 from attnflow.errors import InputError, StorageError
 from attnflow.files import check_writable, write_whole
 
@@ -66,7 +66,10 @@ def add(commands: Any) -> None:
     add("--truncate", action="store_true", help="cut texts longer than the model takes")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add("--batch-size", metavar="N", type=count, default=16, help="texts at a time (%(default)s)")
+    add("--max-memory", metavar="SIZE", help="refuse what needs more beside the model, as in 8GB")
     add = explain.add_argument_group("how").add_argument
+    add("--coarsen", metavar="N", type=unit,
+        help="merge N tokens, or those of a word or sentence, into one (long texts)")  # fmt: skip
     add("--tensor", choices=TENSORS, default="bcf",
         help="information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "
         "one of the paper's")  # fmt: skip
@@ -176,9 +179,10 @@ def _read(path: Path, option: str) -> str:
 
 def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]":
     with quiet_transformers():
-        from attnflow.explainer import Explainer, check_options
+        from attnflow.explainer import Explainer
+        from attnflow.options import check_options
 
-        check_options(args.tensor, args.readout, args.batch_size)
+        check_options(args.tensor, args.readout, args.batch_size, args.coarsen)
         explainer = Explainer.from_pretrained(args.model, device=args.device)
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
@@ -199,6 +203,8 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
                 edges=args.html is not None or args.save is not None,
                 truncate=args.truncate,
                 batch_size=args.batch_size,
+                coarsen=args.coarsen,
+                max_memory=args.max_memory,
                 progress=advance,
             )
             return found

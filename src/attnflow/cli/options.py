@@ -61,6 +61,11 @@ def span(text: str) -> tuple[int, int] | bool:
     return int(start), int(stop)
 
 
+def unit(text: str) -> int | str:
+    """What tokens are merged to: "word", "sentence", or so many."""
+    return text if text in ("word", "sentence") else count(text)
+
+
 def count(text: str) -> int:
     """An integer of at least 1."""
     value = number(text)

@@ -10,6 +10,8 @@ import torch
 # layer. A group that goes on without those that are solved copies the first six; one that is solved
 # network by network has weights and factors of one for each thread only.
 ARRAYS, ARRAYS_OF_A_GROUP = 9, 14
+# The same of the dual method at its largest, on networks of 2 to 24 layers.
+DUAL_ARRAYS = 6
 BYTES = 8
 MEMORY = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")

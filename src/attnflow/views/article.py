@@ -12,6 +12,7 @@ from attnflow.views.diagnostics import (
     READOUTS,
     TENSORS,
     diagnostics,
+    merged,
     note,
     number,
     percent,
@@ -228,6 +229,8 @@ def _computed(attribution: Attribution) -> str:
 
 def _counted(attribution: Attribution) -> dict[str, str]:
     special = int(attribution.special.sum())
+    if attribution.segments is not None:
+        return {"Tokens": f"{merged(attribution)}; {special} special ones alone"}
     if attribution.grid is None:
         return {"Tokens": f"{len(attribution)}, of them {special} special"}
     rows, columns = attribution.grid

@@ -150,10 +150,23 @@ def first_share(attribution: Attribution) -> float:
     return float(raw[0]) / total if total > 0 else 0.0
 
 
+def merged(attribution: Attribution) -> str:
+    """What was merged before the flow; empty where nothing was."""
+    if attribution.segments is None:
+        return ""
+    longest = max(end - start for start, end in attribution.segments)
+    return (
+        f"{attribution.segments[-1][1]} tokens merged into {len(attribution)} segments of at most "
+        f"{longest} before the flow"
+    )
+
+
 def summary(attribution: Attribution) -> list[str]:
     """The certificate in a few short lines."""
     proof = attribution.certificate
     lines = []
+    if attribution.segments is not None:
+        lines.append(f"coarsened: {merged(attribution)}; each is scored as a whole")
     if attribution.truncated:
         lines.append(f"the last {attribution.truncated} tokens were cut off")
     if proof.status == "empty":

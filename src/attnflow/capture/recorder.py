@@ -1,0 +1,67 @@
+"""The recorder: where attention writes what a layer is reduced to, tile after tile.
+
+A layer is written straight into its place in the result, so that no second copy of it exists; where
+nodes are merged into segments, a tile is merged before it is written. Read next: attention.py,
+which writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from attnflow.capture.layers import Merging
+from attnflow.capture.segments import add_merged
+
+
+@dataclass
+class Recorder:
+    """Collects one (batch, query, key) tensor per attention call, in the order of the calls.
+
+    `layers[l]` is None until it is known: after the forward pass for `af`, else after the backward.
+    `rooms` are zeros for the layers to be written in, made when needed where there are none.
+    """
+
+    tensor: str
+    merging: Merging | None = None
+    layers: list[Tensor | None] = field(default_factory=list)
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)
+    rooms: Sequence[Tensor] | None = None
+
+    @property
+    def frozen(self) -> bool:
+        return self.tensor == "cf"
+
+    def open_layer(self, batch: int, queries: int, keys: int) -> int:
+        """Announce one more attention call of that shape and return its layer index."""
+        self.layers.append(None)
+        self.shapes.append((batch, queries, keys))
+        return len(self.layers) - 1
+
+    def begin(self, rooms: Sequence[Tensor]) -> None:
+        """Forget the layers, and record anew."""
+        self.layers = [None] * len(self.layers)
+        self.rooms = rooms
+
+    def write(self, layer: int, rows: slice, total: Tensor, heads: int) -> None:
+        """Keep what the heads sum up to in some rows of queries: as it is for `cf`, else the mean.
+
+        `total` is (batch, rows, keys); a layer's rows come in their order, once.
+        """
+        room = self.layers[layer]
+        if room is None:
+            room = self.layers[layer] = self._room(layer, total)
+        part = total if self.frozen else total.div_(heads)
+        if self.merging is None:
+            room[:, rows] = part
+        else:
+            queries, keys = self.merging.of_call(layer)
+            add_merged(room, part, queries[:, rows], keys)
+
+    def _room(self, layer: int, like: Tensor) -> Tensor:
+        if self.rooms is not None:
+            return self.rooms[layer]
+        batch, *sizes = self.shapes[layer]
+        return like.new_zeros(batch, *(self.merging.sizes(layer) if self.merging else sizes))

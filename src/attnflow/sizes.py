@@ -1,0 +1,39 @@
+"""Sizes of memory as people write and read them."""
+
+from typing import Any
+
+from attnflow.errors import InputError
+
+UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def bytes_of(value: float | str | None) -> float | None:
+    """Bytes of a number, or of a text such as "8GB" or "512 MiB".
+
+    Raises:
+        InputError: It is neither, or not above 0.
+    """
+    if value is None:
+        return None
+    number: Any = value
+    if isinstance(value, str):
+        digits = value.strip().upper().rstrip("BIKMGT ")
+        unit = value.strip().upper()[len(digits) :].strip() or "B"
+        factor = UNITS.get(unit, 1.0 if unit == "B" else None)
+        try:
+            number = float(digits) * factor if factor else None
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+        raise InputError(
+            f"max_memory must be bytes > 0, as a number or as in '8GB', got {value!r}."
+        )
+    return float(number)
+
+
+def in_words(size: float) -> str:
+    """Bytes as people read them, in units of a thousand."""
+    for unit in ("GB", "MB"):
+        if size >= UNITS[unit]:
+            return f"{size / UNITS[unit]:.1f} {unit}"
+    return f"{size / 1e3:.1f} KB"
