@@ -104,7 +104,7 @@ def row(name: str, t: int, found: dict[str, dict[str, Any]], estimated: int, squ
     """One line of the table; what failed or was skipped says so."""
     sizes = {what: record.get("bytes") for what, record in found.items()}
     cells = [in_words(sizes[w]) if sizes[w] else next(iter(found[w].values())) for w in WHAT]
-    seconds = ", ".join(f"{record.get('seconds', float('nan')):.0f}" for record in found.values())
+    seconds = ", ".join(f"{r['seconds']:.0f}" for r in found.values() if "seconds" in r)
     own, cf = sizes["own"], sizes["cf"]
     beyond = f"{(cf - own) / 1e6:+.0f} MB" if own and cf else "-"
     ratio = f"{estimated / cf:.2f}" if cf else "-"

@@ -1,6 +1,7 @@
 """Long texts through the front door: coarsening that says so, estimates that hold, refusals."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -140,12 +141,12 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
     assert estimate.activations + estimate.tensors <= 2 * counted.peak
 
 
-@pytest.mark.parametrize(("batch", "room"), [(1, 1e12), (4, 1e12), (1, 3.5e6)])
+@pytest.mark.parametrize(("batch", "room"), [(1, math.inf), (4, math.inf), (1, 3.5e6)])
 def test_estimates_of_the_solver_hold(tiny, batch, room):
     capacities = random_capacities((batch, 2, 96, 96)).float()
     estimate = Estimator(tiny(), "cf")([Size((96,), 96)] * batch, room=room, activations=False)
     with Allocations() as counted:
-        flow = maximum_flow(capacities, max_memory=None if room == 1e12 else estimate.room)
+        flow = maximum_flow(capacities, max_memory=None if room == math.inf else estimate.room)
     assert {method.name.lower().replace("_", "-") for method in flow.method} == {estimate.method}
     # Compiled passes keep less of a group than plain ones, for which the estimate is.
     assert counted.peak <= estimate.solver <= (2 if batch == 1 else 2.8) * counted.peak

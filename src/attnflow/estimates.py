@@ -42,6 +42,7 @@ from attnflow.solver.memory import (
     BYTES,
     DUAL_ARRAYS,
     free_bytes,
+    most_edges,
     primal_dual_bytes,
 )
 from attnflow.targets import logit
@@ -286,7 +287,7 @@ def _any_number(output: Any) -> Tensor:
 
 def _solver_arrays(batch: int, network: int, room: float) -> tuple[int, str]:
     """Bytes of the solver's own arrays, and the method that they are of."""
-    together = min(batch * network, EDGES_AT_ONCE, max(int(room), 0) // (ARRAYS_OF_A_GROUP * BYTES))
+    together = int(min(batch * network, EDGES_AT_ONCE, max(most_edges(room), 0)))
     primal_dual = primal_dual_bytes(network)
     if together >= 2 * network:
         primal_dual = max(primal_dual, ARRAYS_OF_A_GROUP * BYTES * together)

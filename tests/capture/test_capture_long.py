@@ -36,8 +36,8 @@ def test_tiles_change_nothing(build, batch, family, tensor, monkeypatch):
 
 
 @pytest.mark.parametrize("tensor", ["agf", "cf"])
-def test_tiles_of_capped_scores_and_windows(decoder, batch, tensor, monkeypatch):
-    model, inputs = decoder("gemma2", dtype=torch.float64), batch(lengths=(9,))
+def test_tiles_of_capped_scores_and_windows(build, batch, tensor, monkeypatch):
+    model, inputs = build("gemma2", dtype=torch.float64), batch(lengths=(9,))
     asked = dict(read=logits_at(torch.tensor([8])), position=torch.tensor([8]), tensor=tensor)
     whole = capture(model, inputs, **asked)
     monkeypatch.setattr(attention, "TILE", 9)
@@ -98,8 +98,8 @@ def test_stages_remove_whole_segments(build, batch, monkeypatch):
         assert (pairs[:, 0] == pairs[:, 1]).all()
 
 
-def test_segments_of_both_sides_of_an_encoder_decoder(two_stacks):
-    model = two_stacks("t5", dtype=torch.float64)
+def test_segments_of_both_sides_of_an_encoder_decoder(build):
+    model = build("t5", dtype=torch.float64)
     ids = torch.randint(3, 40, (1, 6), generator=torch.Generator().manual_seed(1))
     inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :4]}
     asked = dict(read=logits_at(torch.tensor([3])), position=torch.tensor([9]))
