@@ -14,6 +14,7 @@ NAMES = [
     "AttnflowError",
     "Certificate",
     "EMBEDDED_MODEL",
+    "Estimate",
     "Explainer",
     "Flow",
     "InputError",
@@ -66,23 +67,35 @@ ALLOWED = {
         *("chat", "continuations", "decisions", "models", "spans", "targets", "tasks", "tokens"),
         "errors",
     },
-    "asking": {
-        *("batches", "capture", "choices", "decisions", "embeddings", "patches", "spans"),
-        *("targets", "tasks", "tokens"),
-    },
     "attention_sink": {"tasks", "tokens", "errors"},
+    "coarsening": {
+        *("attention_sink", "batches", "capture", "decisions", "patches", "tasks", "tokens"),
+        "errors",
+    },
+    "asking": {
+        *("batches", "capture", "choices", "coarsening", "decisions", "embeddings", "patches"),
+        *("spans", "targets", "tasks", "tokens"),
+    },
     "examples": {
         *("batches", "capture", "choices", "decisions", "images", "patches", "reading", "spans"),
         *("tasks", "tokens"),
     },
+    "allocations": set(),
+    "sizes": {"errors"},
+    "estimates": {
+        *("allocations", "batches", "capture", "coarsening", "patches", "sizes", "solver"),
+        *("targets", "errors"),
+    },
+    "options": {"capture", "coarsening", "readouts", "spans", "targets", "errors"},
     "results": {
-        *("attention_sink", "attribution", "capture", "choices", "decisions", "network"),
-        *("patches", "readouts", "solver", "spans", "tasks", "tokens", "errors"),
+        *("attention_sink", "attribution", "capture", "choices", "coarsening", "decisions"),
+        *("network", "patches", "readouts", "solver", "spans", "tasks", "tokens", "errors"),
     },
     "explainer": {
         *("asking", "attention_sink", "attribution", "attributions", "batches", "capture"),
-        *("choices", "embedded", "embeddings", "examples", "images", "models", "reading"),
-        *("readouts", "results", "spans", "targets", "tasks", "tokens", "errors"),
+        *("choices", "coarsening", "embedded", "embeddings", "estimates", "examples", "images"),
+        *("models", "options", "readouts", "reading", "results", "spans", "targets", "tasks"),
+        *("tokens", "errors"),
     },
     "bench": {"capture", "network", "solver"},
     "methods": {
@@ -102,14 +115,8 @@ LATER = {
     "attributions": {"views"},
     "bench": {"embedded"},
     "cli": {
-        "explainer",
-        "attribution",
-        "views",
-        "models",
-        "methods",
-        "evaluation",
-        "pictures",
-        "verdict",
+        *("explainer", "attribution", "evaluation", "methods", "models", "options", "pictures"),
+        *("verdict", "views"),
     },
 }
 SOURCE = Path(attnflow.__file__).parent
