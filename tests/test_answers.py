@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from attnflow import Explainer, InputError, ModelError
+from attnflow.capture import capture
+from attnflow.embeddings import pooled
 from attnflow.models import pooling
-from attnflow.targets import LONGEST_ANSWER, NEVER, answers
+from attnflow.targets import LONGEST_ANSWER, NEVER, answers, similarity
 
 QUESTION, CONTEXT = "was it dull?", "the film is not good, but it was never dull"
 
@@ -116,17 +118,13 @@ def test_contributions_to_a_cosine_add_up_to_it(tiny, tokenizer):
             if name.endswith("bias"):
                 parameter.zero_()
     explainer = Explainer(model, tokenizer)
-    from attnflow.asking import Asker
-    from attnflow.decisions import Decision
-    from attnflow.reading import Reader
-    from attnflow.tasks import explained_task
-
-    task = explained_task(model)
-    text = Reader(model, tokenizer, task, compares=True).texts(QUESTION, CONTEXT, False)
-    found = Asker(model, tokenizer, task, "cf")(text, [Decision()])
+    inputs = tokenizer(QUESTION, return_tensors="pt")
+    other = embedding(explainer, CONTEXT)[None]
+    read = similarity(other, pooled("mean", inputs), frozen=True)
+    found = capture(model, inputs, read=read)
     signed, residual = found.effects
     total = signed.sum((2, 3)) + residual.sum(2)
-    wanted = embedding(explainer, QUESTION) @ embedding(explainer, CONTEXT)
+    wanted = embedding(explainer, QUESTION) @ other[0]
     torch.testing.assert_close(total[0], wanted.expand(2), rtol=1e-9, atol=1e-12)
 
 
