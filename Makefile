@@ -51,6 +51,7 @@ results: classifiers ## the tables of docs/results, from DATA=folder; hours, and
 	$(BIN)/python benchmarks/cuts.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/noise.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/plausibility.py --data "$(DATA)" --models runs
+	$(BIN)/python benchmarks/beyond.py test --data "$(DATA)" --models runs
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
