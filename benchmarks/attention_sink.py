@@ -1,6 +1,6 @@
 """What the first token of a text takes in a trained decoder, and whether it has earned it.
 
-    PYTHONPATH=tests .venv/bin/python benchmarks/attention_sink.py FOLDER
+    .venv/bin/python benchmarks/attention_sink.py FOLDER
 
 FOLDER has the checkpoint stories260K of llama2.c: stories260K.bin and tok512.bin. The model writes
 stories by itself, drawn with a seed, and at some positions of each its likeliest next token is

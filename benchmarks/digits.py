@@ -1,6 +1,6 @@
 """Vision transformers that were really trained, on MNIST, as models of transformers.
 
-Three checkpoints of three people, in three shapes. `cls_prenorm` is a ViT whose attention scores
+Two checkpoints of two people, in two shapes. `cls_prenorm` is a ViT whose attention scores
 are scaled by the whole width; the difference goes into its queries, and a head of two layers takes
 the place of the linear one. `mean_prenorm` has patches that overlap, no class token, and the mean
 of the patches: an I-JEPA whose patches are cut at a smaller stride. The images are MNIST's own test
@@ -43,7 +43,7 @@ def images(folder: Path, count: int):
 
 def cls_prenorm(folder: Path) -> ViTForImageClassification:
     """Sixteen patches of 7 x 7 and a class token; 6 layers, 8 heads, width 64."""
-    old = torch.load(folder / "vit_patch7_cls_gaurav.pth", weights_only=True, map_location="cpu")
+    old = _weights(folder / "vit_patch7_cls_gaurav.pth")
     own = ViTForImageClassification(
         ViTConfig(
             hidden_size=64,
@@ -83,8 +83,7 @@ def cls_prenorm(folder: Path) -> ViTForImageClassification:
 
 def mean_prenorm(folder: Path) -> IJepaForImageClassification:
     """169 patches of 4 x 4, two pixels apart, and their mean; 4 layers, 8 heads, width 48."""
-    file = folder / "vit_patch4s2_prenorm_msdanatr.pt"
-    old = torch.load(file, weights_only=True, map_location="cpu")
+    old = _weights(folder / "vit_patch4s2_prenorm_msdanatr.pt")
     own = IJepaForImageClassification(
         IJepaConfig(
             hidden_size=48,
@@ -121,6 +120,10 @@ def mean_prenorm(folder: Path) -> IJepaForImageClassification:
     state |= _moved(old, "classifier", "classifier", {"0": "0", "2": _second(old, "classifier")})
     own.load_state_dict(state, strict=True)
     return own.eval()
+
+
+def _weights(file):
+    return torch.load(file, weights_only=True, map_location="cpu")
 
 
 def _patches(prefix, weight, bias, side):

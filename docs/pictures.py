@@ -2,7 +2,7 @@
 
 python docs/pictures.py
 python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit drawn here, by a
-                                          vision transformer in this folder (tests/digits.py)
+                                          vision transformer in this folder (benchmarks/digits.py)
 """
 
 import shutil
@@ -36,7 +36,7 @@ def _page(file: Path) -> tuple[Path, dict[str, str]]:
     """The page of an example, and which pictures are taken of it."""
     if sys.argv[1:2] != ["--digits"]:
         return Explainer.from_pretrained()(SENTENCE, edges=True).to_html(file), SHOTS
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
     import digits
     from PIL import Image, ImageDraw
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from attnflow.errors import InputError
 from attnflow.targets import LONGEST_ANSWER, NEVER, Target, class_index
-from attnflow.tasks import Task
+from attnflow.tasks import Task, labels_of
 from attnflow.tokens import EncodedText
 
 LIKELIEST = 10  # tokens or answers that a result shows
@@ -201,12 +201,6 @@ def choosing_of(task: Task, model: Any, tokenizer: Any, target: Any) -> Callable
     else:
         always = Classes(labels_of(model))
     return lambda example: always
-
-
-def labels_of(model: Any) -> tuple[str, ...]:
-    """Names of the classes of a model, in the order of the logits."""
-    names = model.config.id2label
-    return tuple(str(names[i]) for i in sorted(names))
 
 
 def _name(target: Callable[..., Any]) -> str:

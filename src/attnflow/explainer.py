@@ -19,7 +19,7 @@ from attnflow.asking import Asker
 from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
-from attnflow.choices import choosing_of, labels_of
+from attnflow.choices import choosing_of
 from attnflow.coarsening import Coarsen, Coarsened, all_coarsened, coarsened, decided
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
@@ -30,7 +30,7 @@ from attnflow.images import ImageReader
 from attnflow.options import Options, check_options
 from attnflow.reading import Reader, check_kind
 from attnflow.targets import Target, Value
-from attnflow.tasks import explained_task, reads_images
+from attnflow.tasks import explained_task, labels_of, reads_images
 
 
 class Explainer:

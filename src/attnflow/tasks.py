@@ -142,6 +142,12 @@ def reads_images(model: Any) -> bool:
     return getattr(model, "main_input_name", "input_ids") == "pixel_values"
 
 
+def labels_of(model: Any) -> tuple[str, ...]:
+    """Names of the classes of a model, in the order of the logits."""
+    names = model.config.id2label
+    return tuple(str(names[i]) for i in sorted(names))
+
+
 def _names(table: dict[str, Any]) -> set[str]:
     """The classes of a table, of which some types of models have several."""
     found: set[str] = set()

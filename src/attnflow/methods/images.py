@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from attnflow.capture.patches import leading_tokens, patches_of
 from attnflow.errors import InputError, ModelError
-from attnflow.methods.subject import Nodes, Operator, Subject, check_task, labels_of
+from attnflow.methods.subject import Nodes, Operator, Subject, check_task
 from attnflow.pictures import picture, with_channels
+from attnflow.tasks import labels_of
 
 GREY = 0.0  # of normalised pixels
 

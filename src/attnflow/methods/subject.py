@@ -226,9 +226,3 @@ def check_task(model: Any, wanted: str, loader: str) -> None:
             f"{type(model).__name__} is a model for {task.name}: expected one for {wanted}, as "
             f"{loader} loads it."
         )
-
-
-def labels_of(model: Any) -> tuple[str, ...]:
-    """Names of a classifier's classes, in the order of the logits."""
-    names: Mapping[int, Any] = model.config.id2label
-    return tuple(str(names[i]) for i in sorted(names))

@@ -20,7 +20,8 @@ from attnflow import models
 from attnflow.batches import neutral_token
 from attnflow.continuations import of_ids
 from attnflow.errors import InputError
-from attnflow.methods.subject import Nodes, Operator, Subject, check_task, labels_of
+from attnflow.methods.subject import Nodes, Operator, Subject, check_task
+from attnflow.tasks import labels_of
 from attnflow.tokens import EncodedText, encode
 
 
