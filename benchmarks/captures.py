@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/captures.py [FAMILY ...]
 
 The tests' random models, made larger: 4 layers of width 256 (2 and 2 in an encoder-decoder), one
-example of 128 tokens (96 and 32; images have 122), float32, one thread. The model's own passes go
-forward, and backward from one number of the output to the embeddings, with the attention it is
-loaded with. Seconds are of the fastest of runs that take turns, memory is the peak beyond what was
-there before, each family in a process of its own. Columns before those are of `attnflow models`.
+example of 128 tokens (96 and 32; images have 121 patches), float32, one thread. The model's own
+passes go forward, and backward from one number of the output to the embeddings, with the attention
+it is loaded with. Seconds are of the fastest of runs that take turns, memory is the peak beyond
+what was there before, each family in a process of its own. Columns before those are of `attnflow
+models`. The tables go to docs/families.md.
 """
 
 import argparse
@@ -26,10 +27,13 @@ from same_answer import images
 from tiny_models import TINY, build
 
 from attnflow.bench.memory import peak
-from attnflow.capture import capture
+from attnflow.capture import TENSORS, capture, staged_capture
 from attnflow.known_models import KnownFamily, known_families
 
 TURNS = 7
+COSTS = ("agf", "cf", "bcf")  # af and gf cost what agf does
+COLUMNS = ("family", "tensors", "back ends", "padding", "error")
+COLUMNS += ("own passes", *COSTS, "own memory", *COSTS)
 TOKENS, SOURCE = 128, 96
 WIDTH, HIDDEN = 256, 1024
 _STACK = dict(hidden_size=WIDTH, num_hidden_layers=4, num_attention_heads=8)
@@ -72,7 +76,7 @@ def larger(family: str) -> dict[str, object]:
 
 
 def measure(family: str) -> dict[str, float]:
-    """Seconds and peak bytes of the model's own passes and of a capture of agf and cf."""
+    """Seconds and peak bytes of the model's own passes and of captures."""
     torch.set_num_threads(1)
     model, kind = build(family, **larger(family)), TINY[family].kind
     generator = torch.Generator().manual_seed(0)
@@ -82,10 +86,14 @@ def measure(family: str) -> dict[str, float]:
         inputs = {"pixel_values": next(iter(images(model)))}
     if kind == "encoder-decoder":
         inputs = {"input_ids": ids[:, :SOURCE], "decoder_input_ids": ids[:, SOURCE:]}
+    nothing = torch.zeros_like(next(iter(inputs.values())))
+    if kind == "encoder-decoder":
+        nothing = torch.zeros_like(ids)
     calls: dict[str, Callable[[], object]] = {
         "own": lambda: own_passes(model, inputs),
         "agf": lambda: capture(model, inputs, tensor="agf", read=last),
         "cf": lambda: capture(model, inputs, tensor="cf", read=last),
+        "bcf": lambda: staged_capture(model, inputs, nothing, read=last),
     }
     found: dict[str, float] = {}
     for name, call in calls.items():
@@ -150,26 +158,30 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(args.one)))
         return
-    print(f"{platform.machine()}, torch {torch.__version__}, one thread\n")
-    measured = ("own passes", "agf", "cf", "their memory", "agf", "cf")
-    columns = ("family", "kind", "tensors", "back ends", "padding", "error", *measured)
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    print(f"{platform.machine()}, torch {torch.__version__}, one thread")
+    kind = None
     for row in known_families():
-        if not args.families or row.model_type in args.families:
-            print(_line(row), flush=True)
+        if args.families and row.model_type not in args.families:
+            continue
+        if row.kind != kind:
+            kind = row.kind
+            print(f"\n### {kind.capitalize()}s\n" if kind != "vision" else "\n### Vision\n")
+            print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
+        print(_line(row), flush=True)
 
 
 def _line(row: KnownFamily) -> str:
     found = apart(row.model_type)
+    every = row.tensors == (*TENSORS, "bcf")
     cells = [
         row.name,
-        row.kind,
-        *(" ".join(x) or "none" for x in (row.tensors, row.back_ends, row.padding)),
+        "all" if every else " ".join(row.tensors),
+        *(" ".join(each) or "none" for each in (row.back_ends, row.padding)),
         f"{row.error:.0e}",
         f"{1000 * found['own']:.0f} ms",
-        *(f"{found[name] / found['own']:.1f}" for name in ("agf", "cf")),
+        *(f"{found[name] / found['own']:.1f}" for name in COSTS),
         f"{found['own bytes'] / 2**20:.0f} MiB",
-        *(f"{found[f'{name} bytes'] / found['own bytes']:.1f}" for name in ("agf", "cf")),
+        *(f"{found[f'{name} bytes'] / found['own bytes']:.1f}" for name in COSTS),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -82,7 +82,7 @@ def test_loaded_with_flash_attention_as_without(name):
 
 
 @pytest.mark.parametrize("tensor", [*TENSORS, "bcf"])
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", TINY)
 def test_scores_in_a_batch_as_alone(name, tensor):
     assert score_error(name, tensor) < TOLERANCE["scores"]
 

@@ -125,6 +125,7 @@ TINY: dict[str, Tiny] = {
     "llama": Tiny("Llama", "decoder", "Llama", _GROUPED),
     "mistral": Tiny("Mistral", "decoder", "Mistral", dict(_GROUPED, sliding_window=3)),
     "olmo2": Tiny("OLMo 2", "decoder", "Olmo2", _GROUPED),
+    "olmo3": Tiny("OLMo 3", "decoder", "Olmo3", dict(_GROUPED, sliding_window=3)),
     "opt": Tiny("OPT", "decoder", "OPT", dict(ENDS, ffn_dim=24, word_embed_proj_dim=16)),
     "phi": Tiny("Phi", "decoder", "Phi", _GROUPED),
     "phi3": Tiny("Phi-3", "decoder", "Phi3", _GROUPED),

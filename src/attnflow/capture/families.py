@@ -115,6 +115,7 @@ FAMILIES: dict[str, Family] = {
     "mpnet": Family("MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"),
     "mt5": _t5_like("MT5"),
     "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
+    "olmo3": _llama_like("Olmo3", output="post_attention_layernorm"),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=("Phi3MLP", "activation_fn")),
