@@ -77,6 +77,16 @@ def test_the_page_has_text_matrix_and_an_article_for_each_token():
     assert "".join(Reader(re.sub(r"<bdi.*?</bdi>", "", heat, flags=re.S)).text) == SHORT
 
 
+def test_a_ranking_holds_only_what_a_token_can_rest_on():
+    page, found = render([continuation_of()]), continuation_of()
+    rankings = re.findall(r'<section class="ranking".*?</section>', page, re.S)
+    for ranking, a in zip(rankings, found, strict=True):
+        names = re.findall(r'<th scope="row" class="name"><bdi>(.*?)</bdi>', ranking)
+        before = [i for i in range(a.position + 1) if not a.special[i]]
+        assert sorted(names) == sorted(a.surface(i) for i in before)
+    assert page.count("<h2>Next tokens</h2>") == len(found) and "<h2>Classes</h2>" not in page
+
+
 def test_texts_and_continuations_on_one_page(make):
     page = render([make(), continuation_of(), make("a smart dog")])
     assert [entry["group"] for entry in data_of(page)] == [0, 1, 1, 1, 1, 2]

@@ -21,7 +21,7 @@ from attnflow.views.heatmap import escape, heat_map
 from attnflow.views.image import picture, strip
 from attnflow.views.links import has_flow
 from attnflow.views.pieces import Ranked, pieces, rank
-from attnflow.views.titles import certainty, contrast, named, subject, units
+from attnflow.views.titles import certainty, choices, contrast, named, subject, units
 
 RANKS_IN_SIGHT = 12
 CLASSES_IN_SIGHT = 8
@@ -179,8 +179,9 @@ def _ranking(attribution: Attribution, index: int) -> str:
 
 
 def _leaders(attribution: Attribution, index: int) -> str:
-    """The best tokens alone; all of them are in the matrix."""
-    ranked = rank(pieces(attribution, "token"))
+    """The best of the tokens up to the one that is read; all of them are in the matrix."""
+    read = len(attribution) if attribution.position is None else attribution.position
+    ranked = rank([piece for piece in pieces(attribution, "token") if piece.tokens[-1] <= read])
     first = ranked[0].piece.score if ranked else 0.0
     return (
         f'<section class="ranking" aria-labelledby="ranking-{index}">'
@@ -253,8 +254,9 @@ def _classes(attribution: Attribution) -> str:
         shown.append(attribution.target)
     rows = "".join(_class(attribution, i, probabilities[i]) for i in shown)
     hidden = len(order) - len(shown)
-    more = f'<p class="quiet">and {hidden} less probable classes</p>' if hidden else ""
-    return f'<h2>Classes</h2><ul class="classes">{rows}</ul>{more}'
+    many = choices(attribution)
+    more = f'<p class="quiet">and {hidden} less probable {many}</p>' if hidden else ""
+    return f'<h2>{many.capitalize()}</h2><ul class="classes">{rows}</ul>{more}'
 
 
 def _class(attribution: Attribution, index: int, probability: float) -> str:

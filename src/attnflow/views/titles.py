@@ -11,6 +11,12 @@ _PLACES = {
     "token-classification": "label of “{}”",
 }
 
+_CHOICES = {
+    "text-generation": "next tokens",
+    "text2text-generation": "next tokens",
+    "fill-mask": "tokens for the mask",
+    "question-answering": "answers",
+}
 _UNITS = {"token": ("token", "tokens"), "word": ("word", "words")}
 _UNITS_OF_IMAGES = {"token": ("patch", "patches")}
 
@@ -49,6 +55,11 @@ def named(attribution: Attribution) -> str:
         return attribution.text
     height, width = attribution.image.shape[:2]
     return attribution.text or f"image of {width} x {height} pixels"
+
+
+def choices(attribution: Attribution) -> str:
+    """What there was to choose from, in the plural: "classes", or "next tokens"."""
+    return _CHOICES.get(attribution.task, "classes")
 
 
 def contrast(attribution: Attribution) -> str:
