@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from vision import build, photo, processor_of
 
 import attnflow
 from attnflow.cli import main
+from attnflow.errors import InputError
 from attnflow.explainer import Explainer
 from attnflow.views import terminal
 
@@ -94,11 +96,45 @@ def command(*arguments, env=None, **options):
 # Good runs
 
 
+def test_a_similarity_by_another_pooling(run, save_model, tiny, tmp_path):
+    model, scores = save_model(tiny(head=None)), []
+    for pooling in ("mean", "last"):
+        file = tmp_path / f"{pooling}.json"
+        options = ("--pair", "a dog", "--tensor", "cf", "--json", file, "--quiet")
+        assert run(TEXT, "--pooling", pooling, *options, model=model)[0] == 0
+        scores.append(json.loads(file.read_text())[0]["scores"])
+    assert scores[0] != scores[1]
+
+
 def test_a_text_is_shown(run):
     code, out, err = run(TEXT)
     assert code == 0 and err == ""
     assert "certificate: flow" in out and "[CLS]" in out and "\x1b" not in out
     assert any(label in out for label in ("negative", "neutral", "positive"))
+
+
+class Watched(io.StringIO):
+    """A terminal at which somebody sits."""
+
+    def isatty(self):
+        return True
+
+
+def test_what_the_library_logs_is_said_to_who_watches(run, monkeypatch):
+    watched = Watched()
+
+    def load(*args, **kwargs):
+        logging.getLogger("attnflow").warning("wait for \x1b[2J %d s", 5)
+        raise InputError("no model.")
+
+    monkeypatch.setattr(Explainer, "from_pretrained", load)
+    assert run(TEXT)[2] == "attnflow: no model.\n"  # nobody watches
+    monkeypatch.setattr(sys, "stderr", watched)
+    run(TEXT, "--quiet")
+    assert "wait" not in watched.getvalue()
+    run(TEXT)
+    assert "attnflow: wait for " in watched.getvalue() and "\x1b" not in watched.getvalue()
+    assert logging.getLogger("attnflow").handlers == []
 
 
 def test_quiet_prints_nothing(run, tmp_path):

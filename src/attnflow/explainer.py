@@ -98,12 +98,18 @@ class Explainer:
         `pooling` does.
 
         Raises:
-            InputError: The device or the folder is not what it should be.
+            InputError: The device or the folder is not what it should be, or the model embeds
+                nothing and a pooling is given.
             ModelError: There is no such classifier.
         """
         model, processor = models.load(name, device=device)
         task = explained_task(model)
         embeds = task.chooses == "nothing" and task.reads == "text"
+        if pooling is not None and not embeds:
+            raise InputError(
+                f"pooling is of models that embed texts, and {name} is for {task.name}: leave it "
+                "out."
+            )
         if pooling is None:
             pooling = models.pooling(name) if embeds else "mean"
         return cls(model, processor, name=str(name), pooling=pooling)

@@ -390,6 +390,8 @@ def test_methods_say_the_same_on_a_gpu(bert, name):
 
 
 def test_unknown_methods_and_models_without_the_parts_are_refused(question):
+    with pytest.raises(InputError, match="no method 'bcf:flwo'. Did you mean bcf:flow"):
+        method("bcf:flwo")
     with pytest.raises(InputError, match="no method 'magic'.*attcat.*TENSOR:READING"):
         method("magic")
     with pytest.raises(Exception, match="BERT's layers"):

@@ -13,6 +13,7 @@ from attnflow.solver import iterate, passes
 from attnflow.solver.chain import Chain
 from attnflow.solver.iterate import Point, Step
 
+numba = pytest.importorskip("numba")
 compiled = pytest.importorskip("attnflow.solver.compiled")
 
 CHAINS = [
@@ -213,3 +214,19 @@ def test_gather_bins(chain):
     for k, block in enumerate(chain.blocks(u)[:-1]):
         assert torch.equal(counts[:, k].sum(1), (block > 0).sum((1, 2)).double())
         torch.testing.assert_close(totals[:, k].sum(1), block.sum((1, 2)))
+
+
+def test_compiling_is_announced_once_and_only_of_ours(caplog):
+    announcer = compiled.announcement.Announcer()
+
+    def compiled_by(module):
+        function = eval("lambda x: x + 1")
+        function.__module__ = module
+        numba.njit(function)(1)
+        return [record.message for record in caplog.records]
+
+    with numba.core.event.install_listener("numba:compile", announcer):
+        assert compiled_by("another.program") == []
+        first = compiled_by("attnflow.solver.compiled.iteration")
+        assert any("about a minute, once" in message for message in first)
+        assert compiled_by("attnflow.solver.compiled.start") == first

@@ -1,5 +1,6 @@
 """What the command says, and where: results on standard output, all else on standard error."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,26 @@ def fail(error: object, code: int) -> int:
     """Say what went wrong, and return the exit code."""
     say(f"attnflow: {error}")
     return code
+
+
+class _Teller(logging.Handler):
+    """Says what is logged as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"attnflow: {record.getMessage()}")
+
+
+@contextmanager
+def told(*, hidden: bool) -> Iterator[None]:
+    """What the library logs is said where somebody watches, as the bar is."""
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    log = logging.getLogger("attnflow")
+    own = _Teller() if watched and not hidden else logging.NullHandler()
+    log.addHandler(own)
+    try:
+        yield
+    finally:
+        log.removeHandler(own)
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

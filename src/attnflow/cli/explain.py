@@ -51,6 +51,9 @@ def add(commands: Any) -> None:
     add("--target", metavar="CLASS",
         help="class or token, by label, text or index (default: the predicted one)")  # fmt: skip
     add("--pair", metavar="TEXT", help="a second text, for models that read two")
+    add("--pooling", choices=("mean", "cls", "last"),
+        help="of a model of embeddings: how a text becomes one (default: as its files "
+        "say)")  # fmt: skip
     add("--against", metavar="CLASS", help="contrast with this one: why the target and not it")
     add("--position", metavar="P", type=int,
         help="of models that decide at every token: index of the one that is read")  # fmt: skip
@@ -183,7 +186,7 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
         from attnflow.options import check_options
 
         check_options(args.tensor, args.readout, args.batch_size, args.coarsen)
-        explainer = Explainer.from_pretrained(args.model, device=args.device)
+        explainer = Explainer.from_pretrained(args.model, device=args.device, pooling=args.pooling)
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
             found: list[Shown] = explainer(

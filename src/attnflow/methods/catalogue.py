@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 
 import numpy as np
@@ -100,8 +101,10 @@ def method(name: str) -> Method:
     """
     if name not in METHODS:
         plain, readings = ", ".join(_PUBLISHED), ", ".join((*READINGS, *OF_ROW_READ))
+        near = get_close_matches(name, METHODS, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"there is no method {name!r}: expected one of {plain}; or TENSOR:READING with a "
-            f"tensor of {', '.join(TENSORS)} and a reading of {readings}."
+            f"there is no method {name!r}.{meant} Expected one of {plain}; or TENSOR:READING with "
+            f"a tensor of {', '.join(TENSORS)} and a reading of {readings}."
         )
     return METHODS[name]

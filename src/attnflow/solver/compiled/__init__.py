@@ -7,8 +7,10 @@ solver is written this way.
 
 `edges` holds what they share, `iteration` and `start` the passes; `elimination` factors, by
 the `products` of panels; `primal_dual` calls all of them for one network from start to end.
+`announcement` says when the first solve waits for the compiler.
 """
 
+from attnflow.solver.compiled.announcement import announce
 from attnflow.solver.compiled.edges import use_threads
 from attnflow.solver.compiled.elimination import factor
 from attnflow.solver.compiled.iteration import advance, linearise, look_ahead, try_corrections
@@ -27,3 +29,5 @@ __all__ = [
     "try_corrections",
     "use_threads",
 ]
+
+announce()
