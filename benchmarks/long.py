@@ -24,7 +24,8 @@ from journal import Journal
 
 from attnflow.bench.memory import peak
 from attnflow.capture import capture, staged_capture
-from attnflow.estimates import Estimator, Size
+from attnflow.estimates import Estimator
+from attnflow.lengths import Size
 from attnflow.sizes import bytes_of, in_words
 from attnflow.targets import logits_at
 

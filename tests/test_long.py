@@ -10,10 +10,11 @@ import torch
 from attnflow import Explainer, InputError, layered_network, load, maximum_flow, save
 from attnflow.allocations import Allocations
 from attnflow.bench.synthetic import random_capacities
-from attnflow.capture import capture
+from attnflow.capture import capture, staged_capture
 from attnflow.cli import main
 from attnflow.coarsening import coarsened
-from attnflow.estimates import Estimator, Size
+from attnflow.estimates import Estimator
+from attnflow.lengths import Size
 from attnflow.reading import Reader
 from attnflow.sizes import bytes_of, in_words
 from attnflow.tasks import explained_task
@@ -127,14 +128,17 @@ FAMILIES = {"Bert": {}, "DebertaV2": {}, "Llama": dict(bos_token_id=1, eos_token
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tensor", ["agf", "cf"])
+@pytest.mark.parametrize("tensor", ["agf", "cf", "bcf"])
 def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, tensor):
     t = 400
     sizes = dict(hidden_size=32, max_position_embeddings=t, intermediate_size=64)
     model = tiny(family, **sizes, **FAMILIES[family])
     ids = torch.randint(5, 100, (2, t), generator=torch.Generator().manual_seed(1))
     with Allocations() as counted:
-        found = capture(model, {"input_ids": ids}, tensor=tensor)
+        if tensor == "bcf":
+            found = staged_capture(model, {"input_ids": ids}, torch.full_like(ids, 4))
+        else:
+            found = capture(model, {"input_ids": ids}, tensor=tensor)
     assert found.capacities.shape == (2, 2, t, t)
     estimate = Estimator(model, tensor)([Size((t,), t)] * 2, room=1e12)
     assert counted.peak <= max(estimate.activations + estimate.tensors, estimate.held)
@@ -171,7 +175,9 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
     enough = explainer([TEXT] * 8, max_memory=2 * needed.total)
     np.testing.assert_allclose(enough[0].scores, explainer(TEXT).scores, atol=1e-6)
     one = explainer.estimate(TEXT).total
-    with pytest.raises(InputError, match=r"needs about .* max_memory allows .*batch_size=[124]"):
+    with pytest.raises(
+        InputError, match=r"a batch of 8 texts .* max_memory allows .*batch_size=[124]"
+    ):
         explainer([TEXT] * 8, max_memory=3 * one)
     monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: 1000.0)
     with pytest.raises(InputError, match=r"is free 1\.0 KB"):

@@ -82,18 +82,17 @@ ALLOWED = {
     },
     "allocations": set(),
     "sizes": {"errors"},
-    "estimates": {
-        *("allocations", "batches", "capture", "coarsening", "patches", "sizes", "solver"),
-        *("targets", "errors"),
-    },
+    "lengths": {"batches", "chat", "coarsening", "images", "patches", "reading", "errors"},
+    "activations": {"allocations", "batches", "capture", "lengths", "targets"},
+    "estimates": {"activations", "capture", "lengths", "sizes", "solver", "tasks", "errors"},
     "options": {"capture", "coarsening", "readouts", "spans", "targets", "errors"},
     "results": {
         *("attention_sink", "attribution", "capture", "choices", "coarsening", "decisions"),
         *("network", "patches", "readouts", "solver", "spans", "tasks", "tokens", "errors"),
     },
     "explainer": {
-        *("asking", "attention_sink", "attribution", "attributions", "batches", "capture"),
-        *("choices", "coarsening", "embedded", "embeddings", "estimates", "examples", "images"),
+        *("asking", "attention_sink", "attribution", "attributions", "capture", "choices"),
+        *("coarsening", "embedded", "embeddings", "estimates", "examples", "images", "lengths"),
         *("models", "options", "readouts", "reading", "results", "spans", "targets", "tasks"),
         *("tokens", "errors"),
     },

@@ -1,7 +1,6 @@
 """Encoded texts as the padded tensors that a model takes; encoded images as they are, stacked."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,26 +11,6 @@ from attnflow.patches import EncodedImage
 from attnflow.tokens import EncodedText
 
 SIDES = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
-
-
-def of_like_length(
-    examples: Sequence[EncodedText | EncodedImage], size: int
-) -> Iterator[list[int]]:
-    """Indices in batches, longest first, so that memory runs out at once or not at all.
-
-    Images of one batch have one shape.
-    """
-    shapes = [_shape(example) for example in examples]
-    order = sorted(range(len(examples)), key=lambda i: (-len(examples[i].tokens), shapes[i]))
-    for _, alike in groupby(order, key=lambda i: shapes[i]):
-        run = list(alike)
-        for start in range(0, len(run), size):
-            yield run[start : start + size]
-
-
-def _shape(example: EncodedText | EncodedImage) -> tuple[int, ...]:
-    """Of what cannot be padded."""
-    return tuple(example.neutral.shape) if isinstance(example, EncodedImage) else ()
 
 
 def of_images(images: Sequence[EncodedImage], model: Any) -> tuple[Tensor, Tensor]:

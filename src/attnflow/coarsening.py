@@ -88,6 +88,20 @@ def check_coarsen(coarsen: Any) -> None:
         )
 
 
+def check_merges(task: Task, coarsen: Coarsen) -> None:
+    """Tokens are merged in texts alone.
+
+    Raises:
+        InputError: Those of an image are to be.
+    """
+    if coarsen is not None and task.reads == "image":
+        raise InputError(
+            "coarsen merges neighbouring tokens of a text, and an image's tokens are its patches, "
+            "which have neighbours on all sides and are scored each by itself: leave coarsen out. "
+            "Smaller images, where the model takes them, or a model of larger patches have fewer."
+        )
+
+
 def coarsened(text: EncodedText, coarsen: Coarsen, alone: Collection[int] = ()) -> Coarsened:
     """The text with its segments.
 

@@ -14,19 +14,20 @@ from typing import Any, Unpack, overload
 
 import torch
 
-from attnflow import batches, models, results, spans
+from attnflow import models, results, spans
 from attnflow.asking import Asker
 from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
 from attnflow.choices import choosing_of
-from attnflow.coarsening import Coarsen, Coarsened, all_coarsened, coarsened, decided
+from attnflow.coarsening import Coarsen, Coarsened, all_coarsened, check_merges, decided
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
 from attnflow.errors import InputError
-from attnflow.estimates import Estimate, Estimator, Size
+from attnflow.estimates import Estimate, Estimator
 from attnflow.examples import batched, check_read, image_rows, text_rows
 from attnflow.images import ImageReader
+from attnflow.lengths import Size, in_batches, sizes_of_images, sizes_of_texts
 from attnflow.options import Options, check_options
 from attnflow.reading import Reader, check_kind
 from attnflow.targets import Target, Value
@@ -206,13 +207,15 @@ class Explainer:
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
             edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
             truncate: Cut texts that are longer than the model takes, with a warning.
-            batch_size: Most texts in one forward pass.
+            batch_size: Most texts or images in one forward pass.
             coarsen: Merge so many neighbouring tokens, or those of a "word" or "sentence", into one
                 node of the flow: for long texts. The result's tokens are then these segments, and
-                it says so (`segments`); `edges` are between them. See docs/long.md.
+                it says so (`segments`); `edges` are between them. See docs/long.md. Patches of
+                images are not merged.
             max_memory: Bytes, or as in "8GB", that the call may take beside the loaded model. The
-                solver goes over to its method of least memory to keep to it. When None nothing is
-                held back, but a flow that cannot fit into what is free is refused.
+                solver goes over to its method of least memory to keep to it. What the model takes
+                is measured first: on short texts, or in one pass for each size of images. When
+                None nothing is held back, but a flow that cannot fit into what is free is refused.
             keep_unsolved: Return flows that have no certificate too, instead of raising.
             neutral: Of images: what "bcf" puts in the place of removed patches, in the units of
                 pixel values: a number, one for each channel, or pixel values. None is the image
@@ -232,6 +235,7 @@ class Explainer:
         """
         check_options(tensor, readout, batch_size, coarsen)
         task = explained_task(self.model)
+        check_merges(task, coarsen)
         check_policy(attention_sink, task)
         choosing = choosing_of(task, self.model, self.tokenizer, target)
         asked = dict(target=target, against=against, position=position)
@@ -246,8 +250,7 @@ class Explainer:
             span=span,
         )
         if task.reads == "image":
-            of_memory = dict(coarsen=coarsen, max_memory=max_memory)
-            check_kind(self.model, "images", **of_texts, **of_memory)
+            check_kind(self.model, "images", **of_texts)
             reads = ImageReader(self.model, self.image_processor)
             alone, rows, counts = image_rows(reads, task, choosing, asked, **of_images)
         else:
@@ -258,9 +261,10 @@ class Explainer:
         merged = all_coarsened(rows, coarsen, task)
         found: dict[int, Attribution] = {}
         most = batch_size if batched(self.model, task, target) else 1
-        groups = list(batches.of_like_length([example for example, _ in rows], most))
-        sizes = [[Size.of(merged[i]) for i in group] for group in groups]
-        rooms = Estimator(self.model, tensor).rooms(sizes, max_memory)
+        sizes = [Size.of(example) for example in merged]
+        groups = in_batches(sizes, most)
+        of_groups = [[sizes[i] for i in group] for group in groups]
+        rooms = Estimator(self.model, tensor).rooms(of_groups, max_memory)
         asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
         for group, room in zip(groups, rooms, strict=True):
             some = [merged[i] for i in group]
@@ -293,8 +297,10 @@ class Explainer:
 
     def estimate(
         self,
-        texts: str | int | Sequence[str | int],
+        texts: str | int | Sequence[str | int] | None = None,
         *,
+        images: Any = None,
+        pixel_values: Any = None,
         tensor: str = "bcf",
         batch_size: int = 16,
         coarsen: Coarsen = None,
@@ -303,35 +309,35 @@ class Explainer:
     ) -> Estimate:
         """What a call would need in memory beside the loaded model, in the batch that needs most.
 
-        A few short passes of the model measure its part.
+        A few passes of the model measure its part: of texts short ones, of images one pass with an
+        image of each size.
 
         Args:
-            texts: Texts, or how many tokens they have.
-            tensor: As in a call, like the options that follow.
+            texts: Texts or chats as in a call, or how many tokens they have.
+            images: As in a call, like the options that follow.
+            pixel_values: As in a call.
+            tensor: As in a call.
             batch_size: As in a call.
             coarsen: As in a call.
             truncate: As in a call.
             max_memory: As in a call; the solver's method depends on it.
 
         Raises:
-            InputError: As in a call, but for too little memory; or the model reads images.
+            InputError: As in a call, but for too little memory.
+            StorageError: As in a call.
             ModelError: As in a call.
         """
         check_options(tensor, batch_size=batch_size, coarsen=coarsen)
         task = explained_task(self.model)
+        check_merges(task, coarsen)
         if task.reads == "image":
-            raise InputError("what a call needs is estimated for models of texts alone.")
-        given = [texts] if isinstance(texts, str | int) else list(texts)
-        lengths = [n for n in given if isinstance(n, int)]
-        reader = Reader(self.model, self.tokenizer, task)
-        two = task.reads == "prefix"
-        sizes = [Size.of_length(n, coarsen, two_stacks=two) for n in lengths]
-        if not lengths:
-            read = reader.texts([str(text) for text in given], None, truncate)
-            encoded = [reader.begun(text) for text in read]
-            sizes = [Size.of(coarsened(text, coarsen)) for text in encoded]
-        elif len(lengths) < len(given):
-            raise InputError("give texts or numbers of tokens, and not both.")
+            check_kind(self.model, "images", texts=texts, truncate=truncate)
+            seen = ImageReader(self.model, self.image_processor)
+            sizes = sizes_of_images(seen, images, pixel_values)
+        else:
+            check_kind(self.model, "texts", images=images, pixel_values=pixel_values)
+            reader = Reader(self.model, self.tokenizer, task)
+            sizes = sizes_of_texts(reader, texts, coarsen, truncate)
         return Estimator(self.model, tensor).largest(sizes, batch_size, max_memory)
 
     def __repr__(self) -> str:

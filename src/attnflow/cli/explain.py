@@ -68,7 +68,8 @@ def add(commands: Any) -> None:
         "not rank it")  # fmt: skip
     add("--truncate", action="store_true", help="cut texts longer than the model takes")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
-    add("--batch-size", metavar="N", type=count, default=16, help="texts at a time (%(default)s)")
+    add("--batch-size", metavar="N", type=count, default=16,
+        help="texts or images at a time (%(default)s)")  # fmt: skip
     add("--max-memory", metavar="SIZE", help="refuse what needs more beside the model, as in 8GB")
     add = explain.add_argument_group("how").add_argument
     add("--coarsen", metavar="N", type=unit,
