@@ -80,6 +80,7 @@ def staged_capture(
         gone, inputs_left = _without(way, found.of_nodes, share, segments)
         (stage,) = measured(model, inputs_left, [again], tensor="cf", segments=segments)
         found.add(stage, ~gone)
+        del stage  # before there is another
     return found.mean(text).capture()
 
 
