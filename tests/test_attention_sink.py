@@ -9,6 +9,8 @@ from test_language_models import PROMPT, language_model
 
 from attnflow import Explainer, InputError, load, maximum_flow
 from attnflow.attention_sink import path_null
+from attnflow.capture import Stacks, capture
+from attnflow.targets import logits_at
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +62,12 @@ def test_of_an_encoder_decoder_it_is_the_prefix_that_begins(tokenizer):
     explainer = encoder_decoder(tokenizer)
     a = explainer(SOURCE, continuation="bad film", tensor="cf", attention_sink="exclude")[1]
     start = len(tokenizer(SOURCE)["input_ids"])
-    assert a.scores[start] == 0 and a.scores[:start].sum() > 0 and a.null_shares is None
+    assert a.scores[start] == 0 and a.scores[:start].sum() > 0 and a.source_tokens == start
 
 
 def test_only_models_that_write_have_one(explainer, writer):
+    a = explainer("a smart dog")
+    assert a.null_shares is None and a.source_tokens == 0 and "uniform attention" not in str(a)
     with pytest.raises(InputError, match="attention_sink 'apart' is for models that read from the"):
         explainer("a smart dog", attention_sink="apart")
     with pytest.raises(InputError, match="must be one of keep, exclude, apart, got 'drop'"):
@@ -91,6 +95,99 @@ def test_the_null_is_the_maximum_flow_of_its_network():
     sources = torch.arange(t) == position
     flow = maximum_flow(torch.tensor(capacities), sources=sources, gap=1e-6)
     np.testing.assert_allclose(path_null(t, layers, position), flow.sink[0], atol=1e-5)
+
+
+WRITERS = ("T5ForConditionalGeneration", "BartForConditionalGeneration")
+
+
+def with_uniform_attention(explainer):
+    """The same whose queries, keys and biases of positions are 0, in float64."""
+    with torch.no_grad():
+        for name, parameter in explainer.model.double().named_parameters():
+            if any(part in name for part in ("q_proj", "k_proj", ".q.", ".k.", "relative")):
+                parameter.zero_()
+    return explainer
+
+
+def uniform_flow(found, residual):
+    """The maximum flow of one text's network whose every edge can carry just what arrives.
+
+    Each token hands on by the attention that was captured; what is carried is handed to itself.
+    """
+    attention, carried = found.capacities[0].numpy(), found.carried.numpy()
+    layers, t, _ = attention.shape
+    capacities, arrives = np.zeros_like(attention), found.sources[0].double().numpy()
+    for row in reversed(range(layers)):
+        moved = ~carried[row]
+        assert attention[row][moved].sum(1) == pytest.approx(1), "attention is what is captured"
+        handed = np.eye(t)
+        handed[moved] = residual * handed[moved] + (1 - residual) * attention[row][moved]
+        capacities[row] = arrives[:, None] * handed
+        arrives = capacities[row].sum(0)
+    return maximum_flow(torch.tensor(capacities)[None], sources=found.sources, gap=1e-6).sink[0]
+
+
+@pytest.mark.parametrize("residual", [0.5, 0.0])
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_null_of_an_encoder_decoder_is_the_flow_of_one_that_attends_to_all(
+    tokenizer, name, residual
+):
+    explainer = with_uniform_attention(encoder_decoder(tokenizer, name))
+    ids = torch.tensor([tokenizer(SOURCE)["input_ids"]])
+    s, prefix = ids.shape[1], torch.tensor([[2, 9, 8, 7]])
+    inputs = {"input_ids": ids, "decoder_input_ids": prefix}
+    at = torch.tensor([2])
+    found = capture(explainer.model, inputs, tensor="af", read=logits_at(at), position=at + s)
+    null = path_null(s + 4, 2 + 2 * 3, s + 2, residual=residual, stacks=Stacks(encoder=2, source=s))
+    np.testing.assert_allclose(null, uniform_flow(found, residual), atol=1e-5)
+    np.testing.assert_allclose(null[:s], (1 - residual**3) / s)
+    np.testing.assert_allclose(null[s:], residual**3 * path_null(4, 3, 2, residual=residual))
+
+
+@pytest.mark.parametrize("tensor", ("agf", "cf", "bcf"))
+@pytest.mark.parametrize("name", WRITERS)
+def test_results_of_encoder_decoders_have_it_alone_and_in_a_batch(tokenizer, name, tensor):
+    explainer = encoder_decoder(tokenizer, name)
+    texts = [SOURCE, "bad"]
+    together = explainer(texts, tensor=tensor, continuation="bad film")
+    for text, tokens in zip(texts, together, strict=True):
+        s = len(tokenizer(text)["input_ids"])
+        for i, a in enumerate(tokens):
+            wanted = path_null(
+                len(a),
+                2 + 2 * 3,
+                s + i,
+                residual=0.0 if tensor == "agf" else 0.5,
+                stacks=Stacks(encoder=2, source=s),
+            )
+            np.testing.assert_allclose(a.null_shares, wanted)
+            assert a.source_tokens == s and a.null_shares.sum() == pytest.approx(1)
+
+
+def test_merged_tokens_have_that_of_their_segments(tokenizer):
+    explainer = encoder_decoder(tokenizer)
+    (a,) = explainer(SOURCE, tensor="cf", continuation="bad", coarsen=3)
+    s = a.source_tokens
+    assert a.segments[s][0] == len(tokenizer(SOURCE)["input_ids"]) and s < a.segments[s][0]
+    np.testing.assert_allclose(a.null_shares[:s], (1 - 0.5**3) / s)
+
+
+def test_source_and_first_token_are_shown_beside_it(tokenizer, tmp_path):
+    explainer = encoder_decoder(tokenizer)
+    a = explainer(SOURCE, tensor="cf", continuation="bad film")[1]
+    a.save(tmp_path / "a.safetensors")
+    (b,) = load(tmp_path / "a.safetensors")
+    assert b.source_tokens == a.to_dict()["source_tokens"] == a.source_tokens > 0
+    total, s = a.scores.sum(), a.source_tokens
+    page, terminal = b.to_html(tmp_path / "a.html").read_text("utf-8"), str(b)
+    for said in (
+        f"the first token of the decoder took {100 * a.scores[s] / total:.1f} %",
+        f"uniform attention would give it {100 * a.null_shares[s]:.1f} %",
+        f"the source took {100 * a.scores[:s].sum() / total:.1f} %",
+        "uniform attention would give it 87.5 %",
+    ):
+        assert said in " ".join(terminal.split())
+    assert "it would get 87.5 %" in page and f"it would get {100 * a.null_shares[s]:.1f} %" in page
 
 
 def test_without_residual_edges_one_layer_is_uniform():

@@ -67,7 +67,7 @@ ALLOWED = {
         *("chat", "continuations", "decisions", "models", "spans", "targets", "tasks", "tokens"),
         "errors",
     },
-    "attention_sink": {"tasks", "tokens", "errors"},
+    "attention_sink": {"capture", "tasks", "tokens", "errors"},
     "coarsening": {
         *("attention_sink", "batches", "capture", "decisions", "patches", "tasks", "tokens"),
         "errors",

@@ -9,7 +9,8 @@ less than that of another token. A policy says what a result does about it:
     exclude   no flow may end at it: what would have ended there goes elsewhere, or is not there
     apart     it has its score, and like a special token no rank and no share
 
-`path_null` is what the paths alone would give, to compare with. Read next: results.py.
+`path_null` is what the paths alone would give, to compare with, in a decoder of one stack and in an
+encoder-decoder. Read next: results.py.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from attnflow.capture import Stacks
 from attnflow.errors import InputError
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
 POLICIES = ("keep", "exclude", "apart")
 RESIDUAL = 0.5  # of a layer, as Abnar & Zuidema (2020) take it
+ONE_STACK = Stacks(encoder=0, source=0)
 
 
 def check_policy(policy: str, task: Task) -> None:
@@ -54,24 +57,48 @@ def set_apart(text: EncodedText, index: int) -> EncodedText:
 
 
 def path_null(
-    t: int, layers: int, position: int | Sequence[int], *, residual: float = RESIDUAL
+    t: int,
+    layers: int,
+    position: int | Sequence[int],
+    *,
+    residual: float = RESIDUAL,
+    stacks: Stacks = ONE_STACK,
 ) -> NDArray[np.float64]:
-    """`(t,)` shares, summing to 1, of the flow of a uniform causal network: what paths alone give.
+    """`(t,)` shares, summing to 1, of the flow of a uniform network: what paths alone give.
 
-    In it every token attends to itself and all before it alike, and carries its own residual
-    stream. What it can carry is what arrives, so that its one maximum flow fills every edge.
+    In it every token attends to all that it may see alike, and carries its own residual stream. A
+    decoder's token sees itself and all before it, and through cross-attention the whole source; a
+    source's token sees the whole source. What an edge can carry is what arrives there, so that its
+    one maximum flow fills every edge.
+
+    Of an encoder-decoder with s source tokens and D layers in the decoder that gives the source
+    1 - residual^D in all, the same to each of its tokens, and the prefix the rest, as a decoder of
+    one stack with D layers would share it out. Without residual edges nothing stays in the prefix.
 
     Args:
-        t: Tokens.
-        layers: Layers of the network.
+        t: Tokens; of an encoder-decoder the source's and then the prefix's.
+        layers: Layers of the network, one for each call of attention.
         position: The node of the top row where the flow begins, or several alike.
         residual: Part of each layer that stays with its token, inside [0, 1].
+        stacks: How the layers lie on each other.
     """
-    rows = np.arange(t)
-    uniform = np.tril(np.ones((t, t))) / (rows + 1)[:, None]
-    layer = residual * np.eye(t) + (1 - residual) * uniform
     positions = np.atleast_1d(position)
     shares = np.bincount(positions, minlength=t) / len(positions)
-    for _ in range(layers):
-        shares = shares @ layer
+    for layer in reversed(range(layers)):
+        shares = shares @ _uniform(t, layer, residual, stacks)
     return shares
+
+
+def _uniform(t: int, layer: int, residual: float, stacks: Stacks) -> NDArray[np.float64]:
+    """`(t, t)` what each token hands on to each; those that the layer does not move, to themselves.
+
+    The shape is that of capture/layers.py.
+    """
+    queries, keys = stacks.place(layer, t)
+    handed = np.eye(t)
+    seen = np.ones_like(handed[queries, keys])
+    if queries == keys and layer >= stacks.encoder:
+        seen = np.tril(seen)
+    handed[queries] *= residual
+    handed[queries, keys] += (1 - residual) * seen / seen.sum(1, keepdims=True)
+    return handed

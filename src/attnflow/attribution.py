@@ -112,8 +112,11 @@ class Attribution:
         attention_sink: What became of the first token that a decoder reads: "keep", "exclude" or
             "apart".
         raw_scores: `(t,)` float64, the scores with the first token, where it was excluded.
-        null_shares: `(t,)` float64, sum 1: what the paths of a causal network alone would give each
-            token (`attention_sink.path_null`), special ones too; None of other models.
+        null_shares: `(t,)` float64, sum 1: what the paths of a decoder, or of an encoder-decoder,
+            alone would give each token (`attention_sink.path_null`), special ones too; None of
+            models that do not write.
+        source_tokens: Of an encoder-decoder how many tokens its source has, which stand first: the
+            index of the first token that the decoder reads; 0 of other models.
         image: `(h, w, 3)` uint8, the image as it was given; or as the model read it, where that was
             given (`pixel_values`). None for a text.
         grid: Rows and columns of patches, or None.
@@ -148,6 +151,7 @@ class Attribution:
     attention_sink: str = "keep"
     raw_scores: NDArray[np.float64] | None = None
     null_shares: NDArray[np.float64] | None = None
+    source_tokens: int = 0
     image: NDArray[np.uint8] | None = None
     grid: tuple[int, int] | None = None
     box: tuple[float, float, float, float] | None = None

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from attnflow import readouts, spans
-from attnflow.attention_sink import RESIDUAL, first_token, path_null, set_apart
+from attnflow.attention_sink import ONE_STACK, RESIDUAL, first_token, path_null, set_apart
 from attnflow.attribution import Attribution
-from attnflow.capture import Capture
+from attnflow.capture import Capture, Stacks
 from attnflow.choices import Choices
 from attnflow.coarsening import Coarsened
 from attnflow.decisions import Decision
@@ -105,8 +105,9 @@ def _image(image: EncodedImage) -> dict[str, Any]:
 def _text(coarsened: Coarsened, task: Task, policy: str) -> dict[str, Any]:
     """Its tokens, or its segments in their place."""
     text = coarsened.shown
+    first = coarsened.segment_of(first_token(task, coarsened.text))
     if policy == "apart":
-        text = set_apart(text, coarsened.segment_of(first_token(task, coarsened.text)))
+        text = set_apart(text, first)
     return {
         "text": text.text,
         "tokens": text.tokens,
@@ -118,6 +119,7 @@ def _text(coarsened: Coarsened, task: Task, policy: str) -> dict[str, Any]:
         "message_ids": text.message_ids,
         "roles": text.roles,
         "attention_sink": policy,
+        "source_tokens": first,
     }
 
 
@@ -137,14 +139,23 @@ def flowed(
 
 
 def null(task: Task, decision: Decision, captured: Capture, row: int, tensor: str) -> Any:
-    """`(t,)` shares that the paths of a causal network alone would give; None of other models."""
-    if task.reads != "last" or decision.position is None:
+    """`(t,)` shares that the paths of a decoder alone would give; None of other models."""
+    if not task.writes or decision.position is None:
         return None
     layers, t = captured.capacities.shape[1], int(captured.mask[row].sum())
     read = [decision.position + i for i in range(max(len(decision.tokens), 1))]
     # The paper's tensors have no residual edges.
     residual = RESIDUAL if tensor in ("cf", "bcf") else 0.0
-    return path_null(t, layers, read, residual=residual)
+    return path_null(t, layers, read, residual=residual, stacks=_stacks(captured, row))
+
+
+def _stacks(captured: Capture, row: int) -> Stacks:
+    """How the layers of a captured text lie on each other, without its batch's padding."""
+    if captured.carried is None:
+        return ONE_STACK
+    source = captured.carried[-1]  # the layer on top moves the prefix
+    encoder = captured.carried[:, -1].sum()
+    return Stacks(int(encoder), int((captured.mask[row] & source).sum()))
 
 
 def check_certified(attributions: Sequence[Attribution]) -> None:

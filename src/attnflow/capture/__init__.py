@@ -4,7 +4,7 @@ from attnflow.capture.capture import Asked, Capture, capture, captures
 from attnflow.capture.checks import TENSORS
 from attnflow.capture.edges import only_edges
 from attnflow.capture.families import FAMILIES
-from attnflow.capture.layers import balanced
+from attnflow.capture.layers import Stacks, balanced
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
 from attnflow.capture.segments import Segments
 from attnflow.capture.stages import REMOVED, largest, staged_capture, whole_units
@@ -17,6 +17,7 @@ __all__ = [
     "Capture",
     "Patches",
     "Segments",
+    "Stacks",
     "balanced",
     "capture",
     "captures",

@@ -117,23 +117,35 @@ def diagnostics(attribution: Attribution) -> list[Diagnostic]:
             percent(attribution.special_share),
             "Part of all the scores that went to tokens such as [CLS], which are not ranked.",
         ),
-        *_first_token(attribution),
+        *_of_paths(attribution),
     ]
 
 
-def _first_token(attribution: Attribution) -> list[Diagnostic]:
-    """What a decoder's first token takes, beside what paths alone would give it."""
-    if attribution.null_shares is None:
+def _of_paths(attribution: Attribution) -> list[Diagnostic]:
+    """What a decoder's first token takes, and a source, beside what paths alone would give them."""
+    null = attribution.null_shares
+    if null is None:
         return []
-    return [
+    policy, first = _POLICIES[attribution.attention_sink], attribution.source_tokens
+    uniform = "With uniform attention in as many layers it would get"
+    found = [
         Diagnostic(
             "First token",
             percent(first_share(attribution)),
-            f"Part of all the scores that went to it{_POLICIES[attribution.attention_sink]}. In a "
-            "causal network with uniform attention, of as many layers, it would get "
-            f"{percent(float(attribution.null_shares[0]))}.",
+            f"Part of all the scores that went to the first token that the decoder reads{policy}. "
+            f"{uniform} {percent(float(null[first]))}.",
         )
     ]
+    if first:
+        found.append(
+            Diagnostic(
+                "Source",
+                percent(source_share(attribution)),
+                "Part of all the scores that went to the source, and not to what has been written. "
+                f"{uniform} {percent(float(null[:first].sum()))}.",
+            )
+        )
+    return found
 
 
 _POLICIES = {
@@ -144,10 +156,21 @@ _POLICIES = {
 
 
 def first_share(attribution: Attribution) -> float:
-    """Part of all the scores that went to the first token, before it was excluded, 0 to 1."""
+    """Part of all the scores that went to the first token that the decoder reads, 0 to 1."""
+    first = attribution.source_tokens
+    return _share(attribution, slice(first, first + 1))
+
+
+def source_share(attribution: Attribution) -> float:
+    """Part of all the scores that went to an encoder-decoder's source, 0 to 1."""
+    return _share(attribution, slice(0, attribution.source_tokens))
+
+
+def _share(attribution: Attribution, tokens: slice) -> float:
+    """Part of all the scores that went to some tokens, before the first was excluded."""
     raw = attribution.scores if attribution.raw_scores is None else attribution.raw_scores
     total = float(raw.sum())
-    return float(raw[0]) / total if total > 0 else 0.0
+    return float(raw[tokens].sum()) / total if total > 0 else 0.0
 
 
 def merged(attribution: Attribution) -> str:
@@ -182,10 +205,22 @@ def summary(attribution: Attribution) -> list[str]:
         f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
         f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}"
     )
-    if attribution.null_shares is not None:
-        lines.append(
-            f"the first token took {percent(first_share(attribution))}"
-            f"{_POLICIES[attribution.attention_sink]}; a uniform causal network would give it "
-            f"{percent(float(attribution.null_shares[0]))}"
+    return [*lines, *_lines_of_paths(attribution)]
+
+
+def _lines_of_paths(attribution: Attribution) -> list[str]:
+    """The same of the first token and the source, each in a line."""
+    null, first = attribution.null_shares, attribution.source_tokens
+    if null is None:
+        return []
+    found = [
+        f"the first token {'of the decoder ' * (first > 0)}took {percent(first_share(attribution))}"
+        f"{_POLICIES[attribution.attention_sink]}; uniform attention would give it "
+        f"{percent(float(null[first]))}"
+    ]
+    if first:
+        found.append(
+            f"the source took {percent(source_share(attribution))}; uniform attention would give "
+            f"it {percent(float(null[:first].sum()))}"
         )
-    return lines
+    return found
