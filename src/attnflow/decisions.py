@@ -123,9 +123,13 @@ def check_writes(task: Task, asked: str, **options: Any) -> None:
         raise InputError(f"{asked} is for models that write; this one is for {task.name}.")
     given = [name for name, value in options.items() if value is not None]
     if given:
+        advice = (
+            f" To contrast two {asked}s, explain them one after the other, each in a call of its "
+            "own; against is for single tokens (target=, position=)."
+        )
         raise InputError(
             f"{given[0]} and {asked} exclude each other: a {asked}'s own tokens are what is "
-            "explained."
+            f"explained.{advice * ('against' in given)}"
         )
 
 

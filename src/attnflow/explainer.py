@@ -188,7 +188,7 @@ class Explainer:
                 stands, by its text alone. Or a function that makes a number for each text,
                 `(batch,)`, of the model's output: whatever it is, it is explained.
             against: Another class or token: why the target and not this one, by the difference of
-                their logits.
+                their logits. Spans and continuations have none: explain both, one after the other.
             position: Of models that decide at every token: the index of the one whose output is
                 read. A causal language model predicts there the token after it, by default after
                 the last; tokens behind the position get exactly 0. A masked one fills the mask.
