@@ -144,7 +144,7 @@ def test_several_chats_and_texts(chatting):
     alone = explainer(CHAT[1:], tensor="cf")
     np.testing.assert_allclose(found[1].scores, alone.scores, rtol=2e-4, atol=1e-7)
     assert found[1].message_ids == alone.message_ids and found[2].message_ids == ()
-    with pytest.raises(InputError, match=r"text 1 \(of 2\): message 0 must have a role"):
+    with pytest.raises(InputError, match=r"text 1 \(of 2\).*: message 0 must have a role"):
         explainer([CHAT, [{"content": "a"}]])
 
 

@@ -301,7 +301,7 @@ BAD_IMAGES = [
     (np.zeros((1, 8, 3), np.uint8), "8 x 1 pixels: expected 2 x 2"),
     ([], "images is empty"),
     (7, "an image must be a file.*got int"),
-    ([photo(), None], "image 1: an image must be"),
+    ([photo(), None], r"image 1 \(of 2\): an image must be"),
     (torch.zeros(3, 6, 8), "an image must be.*got Tensor"),
     (Image.new("I;16", (8, 6)), "mode 'I;16'"),
 ]

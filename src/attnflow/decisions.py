@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from attnflow.choices import Choices
+from attnflow.choices import Choices, answering
 from attnflow.errors import InputError
+from attnflow.naming import Names
 from attnflow.patches import EncodedImage
 from attnflow.targets import Value, one_for_each
 from attnflow.tasks import Task
@@ -50,6 +51,7 @@ def decisions(
     choosing: Callable[[Any], Choices],
     texts: Sequence[EncodedText | EncodedImage],
     tokenizer: Any,
+    names: Names,
     *,
     target: Any = None,
     against: Any = None,
@@ -62,11 +64,13 @@ def decisions(
         choosing: What there is to choose from, of each text.
         texts: What is decided about.
         tokenizer: The model's, or None.
+        names: What errors call the texts.
         target, against, position: Options of `Explainer.__call__`.
 
     Raises:
         InputError: A class or token that the model does not have, a contrast with itself, a
-            position that is not in the text, or nothing to compare an embedding with.
+            position that is not in the text, or no second text where the model needs one; of
+            several texts it says which.
     """
     if callable(target):
         if against is not None or position is not None:
@@ -75,32 +79,39 @@ def decisions(
                 "position out."
             )
         return [Decision(value=target)] * len(texts)
-    targets, others = (
-        [choosing(text).index(one) for text, one in zip(texts, options, strict=True)]
-        for options in (
-            one_for_each(target, len(texts), "target"),
-            one_for_each(against, len(texts), "against"),
-        )
-    )
-    places = one_for_each(position, len(texts), "position")
-    found = []
-    for text, own, other, place in zip(texts, targets, others, places, strict=True):
+    asked = {"target": target, "against": against, "position": position}
+    each = {name: one_for_each(value, len(texts), name) for name, value in asked.items()}
+
+    def decided(i: int) -> Decision:
+        choices = choosing(texts[i])
+        own, other = (choices.index(each[name][i]) for name in ("target", "against"))
         if own is not None and own == other:
-            raise _with_itself(against)
-        read = None
-        if isinstance(text, EncodedText):
-            _check_compared(task, text)
-            read = _position(task, text, place, tokenizer)
-        if read is None and place is not None:
-            raise InputError(
-                f"position {place!r}: a model for {task.name} decides about the whole "
-                f"{task.reads}; leave position out."
-            )
-        found.append(Decision(read, own, other))
-    return found
+            raise with_itself(each["against"][i])
+        return Decision(_read(task, texts[i], each["position"][i], tokenizer), own, other)
+
+    return names.each(decided)
 
 
-def _check_compared(task: Task, text: EncodedText) -> None:
+def _read(
+    task: Task, example: EncodedText | EncodedImage, position: Any, tokenizer: Any
+) -> int | None:
+    """Where the decision is read, None where the model reads what it wants."""
+    read = None
+    if isinstance(example, EncodedText):
+        _check_second(task, example)
+        read = _position(task, example, position, tokenizer)
+    if read is None and position is not None:
+        raise InputError(
+            f"position {position!r}: a model for {task.name} decides about the whole {task.reads}; "
+            "leave position out."
+        )
+    return read
+
+
+def _check_second(task: Task, text: EncodedText) -> None:
+    """A text to compare with, or to answer from, is there where the model needs one."""
+    if task.chooses == "answer":
+        answering(text)
     if task.chooses == "nothing" and text.compared is None:
         raise InputError(
             "this model gives embeddings and decides nothing: give a text to compare with "
@@ -133,17 +144,8 @@ def check_writes(task: Task, asked: str, **options: Any) -> None:
         )
 
 
-def check_contrast(decision: Decision, predicted: int, against: Any) -> None:
-    """The explained class is not the one that it is contrasted with.
-
-    Raises:
-        InputError: It is.
-    """
-    if decision.against == predicted:
-        raise _with_itself(against)
-
-
-def _with_itself(against: Any) -> InputError:
+def with_itself(against: Any) -> InputError:
+    """The error where what is explained is what it is contrasted with."""
     return InputError(
         f"against {against!r} is what is explained: there is no contrast with itself. Give another "
         "target or another one to contrast it with."

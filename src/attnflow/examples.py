@@ -6,10 +6,12 @@ from typing import Any
 from attnflow import batches, spans
 from attnflow.capture import Capture
 from attnflow.choices import Choices
-from attnflow.decisions import Decision, check_contrast, check_writes, decisions
+from attnflow.decisions import Decision, check_writes, decisions, with_itself
 from attnflow.images import ImageReader
+from attnflow.naming import Names
 from attnflow.patches import EncodedImage, check_nodes
 from attnflow.reading import Reader, read
+from attnflow.targets import one_for_each
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
@@ -33,7 +35,7 @@ def image_rows(
         InputError, ModelError, StorageError: As `ImageReader.read` and `decisions`.
     """
     alone, images = reader.read(**given)
-    wanted = decisions(task, choosing, images, None, **asked)
+    wanted = decisions(task, choosing, images, None, names_of(images), **asked)
     return alone, list(zip(images, wanted, strict=True)), [1] * len(images)
 
 
@@ -62,17 +64,24 @@ def text_rows(
         InputError, ModelError: As `read` and `decisions`.
     """
     alone, encoded = read(reader, texts, **given)
+    names = names_of(encoded)
     if span is not None:
         check_writes(reader.task, "span", **asked)
-        pairs = zip(encoded, spans.spans_of(span, len(encoded)), strict=True)
-        return alone, [reader.spanned(text, continuation, one) for text, one in pairs], []
+        each = spans.spans_of(span, len(encoded))
+        return alone, names.each(lambda i: reader.spanned(encoded[i], continuation, each[i])), []
     if continuation is None:
         begun = [reader.begun(text) for text in encoded]
-        wanted = decisions(reader.task, choosing, begun, reader.tokenizer, **asked)
+        wanted = decisions(reader.task, choosing, begun, reader.tokenizer, names, **asked)
         return alone, list(zip(begun, wanted, strict=True)), [1] * len(begun)
     check_writes(reader.task, "continuation", **asked)
-    parts = [reader.continued(text, continuation) for text in encoded]
+    parts = names.each(lambda i: reader.continued(encoded[i], continuation))
     return alone, [row for part in parts for row in part], [len(part) for part in parts]
+
+
+def names_of(examples: Sequence[EncodedText | EncodedImage]) -> Names:
+    """What errors call them."""
+    kind = "image" if isinstance(examples[0], EncodedImage) else "text"
+    return Names([example.text for example in examples], kind)
 
 
 def batched(model: Any, task: Task, target: Any) -> bool:
@@ -86,14 +95,27 @@ def batched(model: Any, task: Task, target: Any) -> bool:
     return padded and not callable(target)
 
 
-def check_read(model: Any, rows: Sequence[Row], captured: Capture, against: Any) -> None:
+def check_read(
+    model: Any, rows: Sequence[Row], group: Sequence[int], captured: Capture, against: Any
+) -> None:
     """What can be told of examples only once the model has read them.
+
+    Args:
+        model: It has.
+        rows: Of the call.
+        group: Which of them it has read.
+        captured: Of these.
+        against: The option of `Explainer.__call__`.
 
     Raises:
         InputError: A decision is contrasted with itself.
         ModelError: The model made other tokens of an image than its patches.
     """
-    for (example, decision), predicted in zip(rows, captured.target.tolist(), strict=True):
-        check_contrast(decision, predicted, against)
+    others = one_for_each(against, len(rows), "against")
+    for i, predicted in zip(group, captured.target.tolist(), strict=True):
+        example, decision = rows[i]
+        if decision.against == predicted:
+            names = names_of([example for example, _ in rows])
+            raise names.about(i, with_itself(others[i]))
         if isinstance(example, EncodedImage):
             check_nodes(example, captured.mask.shape[1], type(model).__name__)

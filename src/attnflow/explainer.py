@@ -269,7 +269,7 @@ class Explainer:
         for group, room in zip(groups, rooms, strict=True):
             some = [merged[i] for i in group]
             captured = asker(some, [rows[i][1] for i in group])
-            check_read(self.model, [rows[i] for i in group], captured, against)
+            check_read(self.model, rows, group, captured, against)
             excluded = None
             if attention_sink == "exclude":  # a policy of texts alone
                 texts_read = [one for one in some if isinstance(one, Coarsened)]

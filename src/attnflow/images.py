@@ -7,6 +7,7 @@ pictures.py for what an image can be, placing.py for where the patches lie on it
 import inspect
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from attnflow.capture import leading_tokens, patches_of
 from attnflow.errors import InputError, ModelError
+from attnflow.naming import Names
 from attnflow.patches import EncodedImage, grid_box, named
 from attnflow.pictures import Picture, picture, with_channels
 from attnflow.placing import Box, viewed
@@ -43,21 +45,17 @@ class ImageReader:
             raise InputError("give images or pixel_values, one of the two.")
         if images is None:
             alone, many = _batch(pixel_values)
-            return alone, [self._of_values(values, neutral) for values in many]
+            names = Names([""] * len(many), "image")
+            return alone, names.each(lambda i: self._of_values(many[i], neutral))
         if self.processor is None:
             raise InputError("there is no image processor to read images with: give pixel_values.")
         alone, listed = _listed(images)
-        return alone, [
-            self._of_picture(value, neutral, f"image {i}: " * (not alone))
-            for i, value in enumerate(listed)
-        ]
+        names = Names([_name(value) for value in listed], "image")
+        return alone, names.each(lambda i: self._of_picture(listed[i], neutral))
 
-    def _of_picture(self, value: Any, neutral: Any, which: str) -> EncodedImage:
-        try:
-            own = picture(value)
-            values = self._processed(with_channels(own, self.channels))
-        except InputError as error:
-            raise InputError(f"{which}{error}") from None
+    def _of_picture(self, value: Any, neutral: Any) -> EncodedImage:
+        own = picture(value)
+        values = self._processed(with_channels(own, self.channels))
         if wrong := self._misfit(values):
             raise ModelError(
                 f"the image processor gave {wrong} They do not belong together: load both from "
@@ -230,6 +228,13 @@ def _batch(pixel_values: Any) -> tuple[bool, list[Tensor]]:
         raise InputError(f"pixel_values is empty: its shape is {tuple(pixel_values.shape)}.")
     alone = pixel_values.ndim == 3
     return alone, list(pixel_values[None] if alone else pixel_values)
+
+
+def _name(image: Any) -> str:
+    """Of its file; "" where it has none."""
+    if isinstance(image, str | Path):
+        return Path(image).name
+    return image.name if isinstance(image, Picture) else ""
 
 
 def _listed(images: Any) -> tuple[bool, list[Any]]:

@@ -5,7 +5,7 @@ tokens.py for how a text is placed, continuations.py for ids and for how a text 
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from attnflow.chat import Messages, encode_chat, is_chat, replied
 from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
 from attnflow.decisions import Decision, continued
 from attnflow.errors import InputError, ModelError
+from attnflow.naming import Names
 from attnflow.spans import decision_on
 from attnflow.targets import one_for_each
 from attnflow.tasks import Task
@@ -45,16 +46,10 @@ class Reader:
         if self.tokenizer is None:
             raise InputError("there is no tokenizer to read texts with: give input_ids.")
         many = _listed(texts)
-        found = []
-        for index, (text, other) in enumerate(
-            zip(many, one_for_each(pair, len(many), "pair"), strict=True)
-        ):
-            try:
-                encoded = self._encoded(text, other, truncate)
-            except InputError as error:
-                if len(many) == 1:
-                    raise
-                raise InputError(f"text {index} (of {len(many)}): {error}") from None
+        pairs = one_for_each(pair, len(many), "pair")
+        names = Names([_beginning(text) for text in many])
+        found = names.each(lambda i: self._encoded(many[i], pairs[i], truncate))
+        for index, encoded in enumerate(found):
             for name, part in (("text", encoded), ("the pair of text", encoded.compared)):
                 if part is not None and self._known(part).truncated:
                     warnings.warn(
@@ -62,7 +57,6 @@ class Reader:
                         f"{part.truncated} more are not explained.",
                         stacklevel=5,
                     )
-            found.append(encoded)
         return found
 
     def _encoded(self, text: Any, other: str | None, truncate: bool) -> EncodedText:
@@ -91,7 +85,8 @@ class Reader:
             ModelError: The model does not know one of them.
         """
         rows = rows_of_ids(input_ids, attention_mask)
-        return [self._known(of_ids(self.tokenizer, row, self.limit)) for row in rows]
+        names = Names([""] * len(rows))
+        return names.each(lambda i: self._known(of_ids(self.tokenizer, rows[i], self.limit)))
 
     def begun(self, text: EncodedText) -> EncodedText:
         """The text, and for an encoder-decoder the tokens that its own text begins with."""
@@ -183,6 +178,13 @@ def read(
         raise InputError("pair goes with texts, and not with input_ids.")
     found = reader.ids(input_ids, attention_mask)
     return np.ndim(input_ids[0]) == 0, found
+
+
+def _beginning(text: Any) -> str:
+    """The text, or what a chat's first message says; "" of what is neither."""
+    if is_chat(text):
+        text = next(message for message in text if isinstance(message, Mapping)).get("content")
+    return text if isinstance(text, str) else ""
 
 
 def _listed(texts: Any) -> list[Any]:
