@@ -5,9 +5,9 @@
 The tests' random models, made larger: 4 layers of width 256 (2 and 2 in an encoder-decoder), one
 example of 128 tokens (96 and 32; images have 121 patches), float32, one thread. The model's own
 passes go forward, and backward from one number of the output to the embeddings, with the attention
-it is loaded with. Seconds are of the fastest of runs that take turns, memory is the peak beyond
-what was there before, each family in a process of its own. Columns before those are of `attnflow
-models`. The tables go to docs/families.md.
+it is loaded with. Seconds are the processor's, of the fastest of runs that take turns; memory is
+the peak beyond what was there before, each family in a process of its own. Columns before those are
+of `attnflow models`. The tables go to docs/families.md.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def larger(family: str) -> dict[str, object]:
 
 
 def measure(family: str) -> dict[str, float]:
-    """Seconds and peak bytes of the model's own passes and of captures."""
+    """Processor's seconds and peak bytes of the model's own passes and of captures."""
     torch.set_num_threads(1)
     model, kind = build(family, **larger(family)), TINY[family].kind
     generator = torch.Generator().manual_seed(0)
@@ -103,9 +103,9 @@ def measure(family: str) -> dict[str, float]:
         found[f"{name} bytes"] = peak() - before
     for turn in range(TURNS):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = time.process_time()
             call()
-            seconds = time.perf_counter() - started
+            seconds = time.process_time() - started
             found[name] = min(seconds, found.get(name, seconds)) if turn else seconds
     return found
 

@@ -3,18 +3,21 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
 from attnflow import Explainer
-from attnflow.capture import FAMILIES, capture
+from attnflow.capture import FAMILIES, TENSORS, capture
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
 from attnflow.known_models import known_families, table
 from attnflow.targets import logits_at
 from attnflow.verdict import verdict
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture
@@ -41,6 +44,18 @@ def run(capsys):
         return code, captured.out, captured.err
 
     return models
+
+
+def test_the_docs_say_of_every_family_what_the_table_says():
+    lines = (DOCS / "families.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    rows = {row[0]: row[1:] for row in cells if row[0] not in ("family", "---")}
+    assert list(rows) == [row.name for row in known_families()]
+    for row in known_families():
+        tensors, back_ends, padding, error, *costs = rows[row.name]
+        assert tensors == "all" and row.tensors == (*TENSORS, "bcf")
+        assert (back_ends, padding) == (" ".join(row.back_ends), " ".join(row.padding) or "none")
+        assert float(error) == row.error and len(costs) == 8
 
 
 def test_the_table_starts_without_torch():
