@@ -161,20 +161,6 @@ def test_where_an_image_is_padded_the_grid_goes_beyond_it():
     assert a.overlay().shape == (40, 40, 3)
 
 
-def test_an_image_that_is_bent_is_shown_as_the_model_reads_it():
-    model = build("vit")
-
-    def upside_down(images, return_tensors):
-        return {
-            "pixel_values": torch.tensor(
-                np.stack([np.array(image.resize((8, 6)))[::-1].copy() for image in images]) / 255.0
-            ).permute(0, 3, 1, 2)
-        }
-
-    a = Explainer(model, upside_down)(images=photo())
-    assert a.image.shape == (6, 8, 3) and a.box == (0, 0, 8, 6)
-
-
 def test_cells_of_patches_that_overlap_are_the_middle_of_each():
     model = build("ijepa", image_size=8, patch_size=4)
     embeddings = model.ijepa.embeddings

@@ -21,7 +21,7 @@ def viewed(process: Process, height: int, width: int) -> Box | None:
     """Left, top, right and bottom edge of what the model reads, in pixels of the image.
 
     Edges outside the image are where the processor pads. None where what it does to an image is
-    not to resize and crop it.
+    not to resize and crop it, or leaves too little of it to tell.
 
     Args:
         process: From `(height, width, 3)` uint8, three planes, to what becomes of each of them,
@@ -57,6 +57,8 @@ def _fitted(
     quarter = min(len(columns) // 4, (len(columns) - 2) // 2)
     columns = columns[quarter : len(columns) - quarter]
     level = (levels * there)[:, columns].sum(0) / there[:, columns].sum(0)
+    if np.ptp(level) < 2:  # too little of the image to say where, or on its side
+        return None
     pixels = (length - 1) / int(_slope(length)[-1])  # of the image, that a level stands for
     centres = level * pixels + 0.5
     step, start = np.polyfit(columns + 0.5, centres, 1)
