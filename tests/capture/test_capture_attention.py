@@ -173,7 +173,8 @@ def visible_edges(kind, t):
 
 @pytest.mark.parametrize("kind", ["none", "bool", "additive", "is_causal"])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_attention_function_alone(kind, groups):
+@pytest.mark.parametrize("tensor", ["gf", "agf"])
+def test_attention_function_alone(kind, groups, tensor):
     torch.manual_seed(1)
     heads, t, d = 4, 5, 3
     q = torch.randn(2, heads, t, d, requires_grad=True)
@@ -181,7 +182,7 @@ def test_attention_function_alone(kind, groups):
     mask, edges = visible_edges(kind, t)
     weight, module = torch.randn(2, t, heads, d), nn.Module()
     module.is_causal = kind == "is_causal"
-    recorder = Recorder("agf")
+    recorder = Recorder(tensor)
     with recording(nn.Module(), recorder):
         output, _ = AttentionInterface()[IMPLEMENTATION](module, q, k, v, mask, scaling=0.4)
     got = torch.autograd.grad((output * weight).sum(), (q, k, v))
@@ -193,4 +194,6 @@ def test_attention_function_alone(kind, groups):
     torch.testing.assert_close(output, expected)
     for actual, wanted in zip(got, want, strict=True):
         torch.testing.assert_close(actual, wanted)
-    torch.testing.assert_close(recorder.layers[0], (a * g).relu().mean(1))
+    wanted = {"gf": g.relu() * edges, "agf": (a * g).relu()}[tensor].mean(1)
+    torch.testing.assert_close(recorder.layers[0], wanted)
+    assert recorder.layers[0][:, ~edges].count_nonzero() == 0

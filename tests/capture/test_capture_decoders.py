@@ -103,8 +103,9 @@ def test_the_predicted_token(build, batch):
 
 def test_positions_outside(build, batch):
     model, inputs = build("llama"), batch()
-    with pytest.raises(InputError, match=r"in 0\.\.8"):
-        capture(model, inputs, TOKENS, read=logits_at(AT), position=torch.tensor([0, 0, 9]))
+    for outside in ([0, 0, 9], [0, -1, 0], [[0, 1], [0, -1], [0, 1]], [0, 0]):
+        with pytest.raises(InputError, match=r"in 0\.\.8"):
+            capture(model, inputs, TOKENS, read=logits_at(AT), position=torch.tensor(outside))
     with pytest.raises(InputError, match="not at padding"):
         asked(model, inputs, torch.tensor([8, 4, 4]))
 

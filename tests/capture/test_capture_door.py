@@ -107,6 +107,7 @@ def inputs_with(batch, **changes):
         (dict(inputs_embeds=torch.ones(1, 2, 3)), "either"),
         (dict(attention_mask=torch.ones(3, 4)), r"shape \(batch, t\) = \(3, 9\)"),
         (dict(attention_mask=torch.zeros(3, 9)), "no real token in row 0"),
+        (dict(attention_mask=torch.tensor([1, 0, 1])[:, None].expand(3, 9)), "token in row 1"),
         (dict(labels=torch.zeros(3).long()), "explained class as target"),
     ],
 )
@@ -261,6 +262,16 @@ def test_parameters_stay_out_of_the_graph(build, batch):
 def test_an_encoder_decoder_needs_what_was_written(batch, build):
     with pytest.raises(InputError, match="must hold 'decoder_input_ids'"):
         capture(build("bart"), batch(), tensor="agf")
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [(torch.ones(3, 9), r"shape \(batch, t\) = \(3, 4\)"), (torch.zeros(3, 4), "row 0")],
+)
+def test_what_was_written_has_a_mask_of_its_own(batch, build, mask, message):
+    written = {"decoder_input_ids": torch.ones(3, 4).long(), "decoder_attention_mask": mask}
+    with pytest.raises(InputError, match=rf"'decoder_attention_mask'\].*{message}"):
+        capture(build("bart"), batch() | written, tensor="agf")
 
 
 def test_conservative_tensor_is_refused_where_it_would_not_be_one(build, batch):

@@ -52,6 +52,16 @@ def test_padding_in_front_is_refused_where_it_would_be_counted(name, tensor):
             error(name, tensor, side=side)
 
 
+@pytest.mark.parametrize("front", ["attention_mask", "decoder_attention_mask"])
+@pytest.mark.parametrize("name", PLACED)
+def test_padding_in_front_of_one_side_is_refused_too(name, front):
+    model, kind = build(name), TINY[name].kind
+    right, left = (batch(model, kind, texts(), SIDES[side])[0] for side in ("right", "left"))
+    own = (front, front.replace("attention_mask", "input_ids"))
+    with pytest.raises(InputError, match=rf"inputs\['{front}'\] has padding in front of a text"):
+        capture(model, right | {name: left[name] for name in own}, tensor="agf")
+
+
 @pytest.mark.parametrize("attention", BACK_ENDS)
 @pytest.mark.parametrize("name", TINY)
 def test_the_back_end_of_loading_makes_no_difference(name, attention):
@@ -106,9 +116,12 @@ def test_positions_that_are_given_stay(left):
 
 def test_padding_that_counting_models_would_take_for_text(left):
     model, inputs = build("roberta", head="ForTokenClassification"), left
-    ids = inputs["input_ids"].where(inputs["attention_mask"] > 0, 7)
-    with pytest.raises(InputError, match="in front.*its own padding token 0"):
-        capture(model, {**inputs, "input_ids": ids}, tensor="agf")
+    everywhere = inputs["input_ids"].where(inputs["attention_mask"] > 0, 7)
+    at_one_place = inputs["input_ids"].clone()
+    at_one_place[2, 1] = 7
+    for ids in (everywhere, at_one_place):
+        with pytest.raises(InputError, match="in front.*its own padding token 0"):
+            capture(model, {**inputs, "input_ids": ids}, tensor="agf")
     embedded = {
         "inputs_embeds": model.get_input_embeddings()(inputs["input_ids"]).detach(),
         "attention_mask": inputs["attention_mask"],

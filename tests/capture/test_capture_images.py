@@ -7,6 +7,7 @@ from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from attnflow.capture import balanced, capture, leading_tokens, patches_of, staged_capture
 from attnflow.errors import InputError, ModelError
+from attnflow.targets import contrast
 
 TARGET = torch.tensor([0, 2])
 
@@ -60,6 +61,32 @@ def test_stages_grey_out_whole_patches(build, vision_family):
     assert patches.sum((1, 2)).tolist() == [rows * columns / 4] * 2
     total = balanced(got.capacities).sum((2, 3))
     torch.testing.assert_close(total, torch.ones_like(total))
+
+
+@pytest.mark.parametrize(
+    ("side", "shape"), [((2, 2), (9, 11)), ((2, 4), (8, 8)), ((4, 2), (8, 8)), ((2, 4), (9, 11))]
+)
+def test_stages_grey_out_the_pixels_of_a_patch_whatever_its_shape(build, side, shape):
+    """Also where it leaves pixels of the image in no patch, which stay."""
+    model, seen = build("ijepa", image_size=shape), []
+    rows, columns = (pixels // own for pixels, own in zip(shape, side, strict=True))
+    embeddings = model.ijepa.embeddings
+    embeddings.patch_embeddings.projection = torch.nn.Conv2d(3, 16, side, side)
+    embeddings.position_embeddings = torch.nn.Parameter(torch.zeros(1, rows * columns, 16))
+    model.eval().register_forward_pre_hook(
+        lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
+    )
+    values = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(1))
+    got = staged_capture(model, {"pixel_values": values}, torch.zeros_like(values), removed=(0.25,))
+    gone = (seen[0] != seen[1]).any(1)[0].int()
+    cells = gone[: rows * side[0] : side[0], : columns * side[1] : side[1]]
+    assert cells.sum() == -(-rows * columns // 4)
+    whole = torch.zeros_like(gone)
+    whole[: rows * side[0], : columns * side[1]] = torch.kron(cells, cells.new_ones(side))
+    assert torch.equal(gone, whole)
+    text = capture(model, {"pixel_values": values}, got.target, explained=contrast)
+    effects = (text.signed[0, 0].sum(0) + text.residual[0, 0]).view(rows, columns)
+    assert effects[cells > 0].min() >= effects[cells == 0].max(), "those of largest effect go"
 
 
 def test_a_patch_that_is_neutral_already_stays(build):
