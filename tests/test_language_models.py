@@ -15,6 +15,7 @@ from attnflow import Explainer, InputError, load, save
 from attnflow.cli import main
 
 PROMPT = "the dog is not"
+LONG = "the film is not good, but it was never dull."
 FAMILIES = {
     "GPT2LMHeadModel": ("GPT2Config", {}),
     "GPTNeoXForCausalLM": ("GPTNeoXConfig", {}),
@@ -80,9 +81,8 @@ def test_the_next_token_in_every_family(reader, name, tensor):
 
 @pytest.mark.parametrize("tensor", ("af", "agf", "cf", "bcf"))
 def test_tokens_behind_the_position_get_exactly_nothing(writer, tensor):
-    text = "the film is not good, but it was never dull."
     for position in (0, 3, -2):
-        a = writer(text, position=position, tensor=tensor, keep_unsolved=True)
+        a = writer(LONG, position=position, tensor=tensor, keep_unsolved=True)
         place = position % len(a)
         assert a.position == place and (a.scores[place + 1 :] == 0).all()
         assert a.certificate.status == "empty" or a.scores[: place + 1].sum() > 0
@@ -93,6 +93,33 @@ def test_a_prefix_is_explained_as_inside_a_longer_text(writer):
     alone = writer(PROMPT, tensor="cf")
     np.testing.assert_allclose(inside.scores[:4], alone.scores, rtol=1e-4)
     assert inside.label == alone.label
+
+
+def taken_away(explainer, *args, **options):
+    """Places of the tokens that the stages of `bcf` replace."""
+    seen = []
+    hook = explainer.model.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["input_ids"][0]), with_kwargs=True
+    )
+    explainer(*args, **options, tensor="bcf", keep_unsolved=True)
+    hook.remove()
+    return set((torch.stack(seen) != seen[0]).any(0).nonzero()[:, 0].tolist())
+
+
+def test_stages_take_what_is_read_and_nothing_behind_it(writer):
+    assert taken_away(writer, LONG, position=0) == {0}, "the token that is read at may go too"
+    for position in (4, 7):
+        gone = taken_away(writer, LONG, position=position)
+        assert gone and max(gone) <= position
+    gone = taken_away(writer, LONG, span=(1, 9))
+    assert 0 < max(gone) <= 7, "all but the last token of a span are read"
+
+
+def test_stages_leave_the_token_that_is_labelled(tiny, tokenizer):
+    explainer = Explainer(tiny(head="TokenClassification"), tokenizer)
+    for position in (1, 2, 3):
+        gone = taken_away(explainer, "a smart dog", position=position)
+        assert gone and position not in gone
 
 
 def test_a_given_token_by_text_and_by_id(writer, reader):
@@ -194,6 +221,38 @@ def test_a_continuation_has_the_tokens_of_the_whole_text(reader):
     assert [a.label for a in found] == ["bad"] and found[0].tokens == ("dog", "##a", "bad")
 
 
+def test_a_continuation_by_itself_where_it_would_change_the_prompt(writer):
+    """In one text "fil" and "m" are another token; but the prompt is what the model has read."""
+    prompt = writer("the fil", tensor="cf")
+    found = writer("the fil", continuation="m", tensor="cf")
+    assert [a.label for a in found] == ["m"] and found[0].tokens == (*prompt.tokens, "m")
+
+
+def test_no_flow_runs_outside_a_sliding_window(reader):
+    explainer = Explainer(language_model("MistralForCausalLM"), reader)  # of three tokens
+    t = len(reader(LONG)["input_ids"])
+    distance = np.arange(t)[:, None] - np.arange(t)
+    outside = (distance < 0) | (distance > 2)
+    for tensor in ("af", "gf", "agf", "cf", "bcf"):
+        a = explainer(LONG, tensor=tensor, edges=True)
+        assert (a.edges[:, outside] == 0).all() and a.edges[:, distance == 2].max() > 0
+        assert (a.scores[: t - 5] == 0).all(), "two layers see four tokens back"
+
+
+def test_tokens_behind_the_position_in_a_batch_of_ids(writer):
+    ids = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 5, 0, 0], [4, 5, 6, 7, 8]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1] * 5])
+    places = [1, -3, 2]
+    for tensor in ("af", "agf", "cf", "bcf"):
+        together = writer(input_ids=ids, attention_mask=mask, position=places, tensor=tensor)
+        for a, place, own, row in zip(together, places, mask, ids, strict=True):
+            read = place % len(a)
+            assert a.position == read and (a.scores[read + 1 :] == 0).all()
+            alone = writer(input_ids=row[own == 1][: read + 1], tensor=tensor)
+            scale = alone.certificate.value
+            np.testing.assert_allclose(a.scores[: read + 1], alone.scores, atol=2e-4 * scale)
+
+
 def test_a_batch_and_each_alone(writer, texts):
     together = writer(texts, tensor="cf")
     for text, a in zip(texts, together, strict=True):
@@ -211,7 +270,7 @@ def test_a_batch_and_each_alone(writer, texts):
         (dict(target=100), "token 100 is not in the vocabulary"),
         (dict(target=1.5), "a target must be a token"),
         (dict(continuation=""), "the continuation '' is empty"),
-        (dict(continuation=0), "at least one token, got 0"),
+        (dict(continuation=0), "at least one; got 0"),
         (dict(continuation=" good", target="dog"), "target and continuation exclude each other"),
         (dict(input_ids=[1, 2]), "texts or input_ids, and not both"),
         (dict(continuation=" good" * 30), "has 34 tokens and the model takes 32"),
@@ -220,6 +279,12 @@ def test_a_batch_and_each_alone(writer, texts):
 def test_bad_questions(writer, options, message):
     with pytest.raises(InputError, match=message):
         writer(PROMPT, **options)
+
+
+def test_ids_may_be_as_many_as_the_model_takes(writer):
+    assert len(writer(input_ids=[5] * 32, tensor="cf")) == 32
+    with pytest.raises(InputError, match="has 33 tokens and the model takes 32"):
+        writer(input_ids=[5] * 33)
 
 
 def test_ids_of_several_lengths(writer):

@@ -154,12 +154,18 @@ def test_what_is_no_model(tmp_path):
         {"hidden_size": 32},
         {"hidden_size": "many"},
         {"num_attention_heads": 5},
-        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
     ),
 )
 def test_a_config_that_does_not_fit_is_an_error_of_the_model(folder, tmp_path, changes):
     with pytest.raises(ModelError, match="cannot load model"):
         load(edited(folder, tmp_path / "edited", **changes))
+
+
+@pytest.mark.parametrize("method", ("bitsandbytes", "gptq", "of its own"))
+def test_quantised_weights_are_not_even_loaded(folder, tmp_path, method):
+    config = {"quant_method": method, "bits": 4}
+    with pytest.raises(ModelError, match="weights are quantised.*give the model that it was made"):
+        load(edited(folder, tmp_path / "edited", quantization_config=config))
 
 
 @pytest.mark.parametrize("content", (b"", b"junk" * 100, None))

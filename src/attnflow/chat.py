@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnflow.continuations import behind, check_length, of_ids, rest_of
+from attnflow.continuations import behind, of_ids, rest_of
 from attnflow.errors import InputError, needs
 from attnflow.tokens import EncodedText, placed, spans_in, special_ids, word_ids
 
@@ -93,16 +93,9 @@ def encode_chat(
     )
 
 
-def replied(
-    tokenizer: Any, chat: EncodedText, ids: Sequence[int], limit: int | None
-) -> EncodedText:
-    """The chat with more tokens behind it: the assistant's last message, or the rest of it.
-
-    Raises:
-        InputError: The whole is longer than the model takes.
-    """
+def replied(tokenizer: Any, chat: EncodedText, ids: Sequence[int]) -> EncodedText:
+    """The chat with more tokens behind it: the assistant's last message, or the rest of it."""
     known = chat.inputs["input_ids"]
-    check_length([*known, *ids], limit)
     goes_on = chat.message_ids[-1] is not None
     if goes_on:
         reply = placed(tokenizer, rest_of(tokenizer, known, ids), ids)

@@ -89,9 +89,14 @@ class Vocabulary:
         if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
             return int(ids[0])
         pieces = self.tokenizer.convert_ids_to_tokens(ids)
+        if len(ids) < 2:
+            raise InputError(
+                f"target {text!r:.80} is no token that this model knows: its tokenizer makes "
+                f"{pieces} of it. Give another, or a token's id."
+            )
         raise InputError(
-            f"target {text!r} is not one token of this model but {len(ids)} ({pieces}): give one "
-            "of them, or explain them one by one (continuation=)."
+            f"target {text!r:.80} is not one token of this model but {len(ids)} ({pieces}): give "
+            "one of them, or explain them one by one (continuation=)."
         )
 
     def name(self, index: int) -> str:

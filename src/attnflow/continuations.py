@@ -66,7 +66,7 @@ def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
     Raises:
         InputError: There are more than the model takes.
     """
-    check_length(ids, limit)
+    check_length(len(ids), limit)
     if tokenizer is None:
         names = tuple(str(i) for i in ids)
         count = len(ids)
@@ -82,16 +82,14 @@ def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
     return placed(tokenizer, text, ids)
 
 
-def check_length(ids: Ids, limit: int | None) -> None:
+def check_length(count: int, limit: int | None, what: str = "input_ids") -> None:
     """The model takes so many tokens.
 
     Raises:
-        InputError: It does not.
+        InputError: It does not; `what` says what has so many.
     """
-    if limit is not None and len(ids) > limit:
-        raise InputError(
-            f"input_ids has {len(ids)} tokens and the model takes {limit}: shorten it."
-        )
+    if limit is not None and count > limit:
+        raise InputError(f"{what} has {count} tokens and the model takes {limit}: shorten it.")
 
 
 def _spans(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -177,31 +175,48 @@ def _shifted(span: tuple[int, int], by: int) -> tuple[int, int]:
     return (span[0] + by, span[1] + by) if span[1] > span[0] else span
 
 
-def written(model: Any, text: EncodedText, count: int) -> list[int]:
+def written(model: Any, text: EncodedText, count: int, limit: int | None) -> list[int]:
     """The `count` likeliest next tokens, one after the other, or fewer where the model ends.
 
+    Args:
+        model: It writes.
+        text: It goes on with this, or behind this source with what it has written.
+        count: Of tokens.
+        limit: Most tokens that the model takes, those that are there among them, or None.
+
     Raises:
-        InputError: `count` is not positive.
+        InputError: `count` is no number of tokens, or the model takes fewer and does not end.
     """
-    if count < 1:
-        raise InputError(f"continuation must be a text or at least one token, got {count}.")
-    inputs = batches.inputs([text], model, None)
-    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": count}
-    padding = batches.pad_token_id(model.config)
-    with torch.inference_mode():
-        ids = model.generate(**inputs, **options, pad_token_id=0 if padding is None else padding)
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise InputError(
+            "continuation must be a text, one for all, or how many tokens to write, at least one; "
+            f"got {count!r:.80}."
+        )
     known = len(text.inputs.get("decoder_input_ids", text.inputs["input_ids"]))
-    found: list[int] = ids[0, known:].tolist()
+    most = count if limit is None else min(count, limit - known)
+    found = _generated(model, text, most)[known:] if most > 0 else []
+    if len(found) == most < count:
+        raise InputError(
+            f"continuation={count} is too long: the model takes {limit} tokens, of which {known} "
+            "are there. Let it write fewer, or shorten the text."
+        )
     return found
 
 
-def extended(tokenizer: Any, text: EncodedText, ids: Ids, limit: int | None) -> EncodedText:
-    """The text with more tokens behind it.
+def _generated(model: Any, text: EncodedText, most: int) -> list[int]:
+    """What is there, and behind it what the model writes."""
+    inputs = batches.inputs([text], model, None)
+    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": most}
+    padding = batches.pad_token_id(model.config)
+    with torch.inference_mode():
+        ids = model.generate(**inputs, **options, pad_token_id=0 if padding is None else padding)
+    found: list[int] = ids[0].tolist()
+    return found
 
-    Raises:
-        InputError: The whole is longer than the model takes.
-    """
-    whole = of_ids(tokenizer, [*text.inputs["input_ids"], *ids], limit)
+
+def extended(tokenizer: Any, text: EncodedText, ids: Ids) -> EncodedText:
+    """The text with more tokens behind it."""
+    whole = of_ids(tokenizer, [*text.inputs["input_ids"], *ids], None)
     if tokenizer is None:
         return whole
     # The prompt as the user wrote it, and not as its tokens spell it.

@@ -19,6 +19,7 @@ from attnflow.asking import Asker
 from attnflow.attention_sink import check_policy, first_token
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
+from attnflow.capture import check_model
 from attnflow.choices import choosing_of
 from attnflow.coarsening import Coarsen, Coarsened, all_coarsened, check_merges, decided
 from attnflow.embedded import EMBEDDED_MODEL
@@ -234,6 +235,7 @@ class Explainer:
             UnsolvedError: A flow could not be certified.
         """
         check_options(tensor, readout, batch_size, coarsen)
+        check_model(getattr(self.model, "_orig_mod", self.model))  # of torch.compile
         task = explained_task(self.model)
         check_merges(task, coarsen)
         check_policy(attention_sink, task)

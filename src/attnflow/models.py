@@ -35,6 +35,11 @@ COUNTED_AFTER_PADDING = (
     "xmod",
 )
 
+QUANTISED = (
+    "its weights are quantised, through which gradients are not exact; give the model that it was "
+    "made from."
+)
+
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
     """A model in evaluation mode on `device` (the CPU when None), and what it reads with.
@@ -160,7 +165,10 @@ def _load(name: str | Path) -> tuple[Any, Any]:
     from transformers import AutoConfig
 
     with _reading(name):
-        task, loader = _task(AutoConfig.from_pretrained(name, **_NO_CODE), name)
+        own = AutoConfig.from_pretrained(name, **_NO_CODE)
+        if getattr(own, "quantization_config", None):
+            raise ModelError(f"model {str(name)!r} cannot be explained: {QUANTISED}")
+        task, loader = _task(own, name)
         model, loading = loader.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
         )

@@ -13,7 +13,15 @@ import numpy as np
 
 from attnflow import models
 from attnflow.chat import Messages, encode_chat, is_chat, replied
-from attnflow.continuations import begun, extended, ids_of, of_ids, rows_of_ids, written
+from attnflow.continuations import (
+    begun,
+    check_length,
+    extended,
+    ids_of,
+    of_ids,
+    rows_of_ids,
+    written,
+)
 from attnflow.decisions import Decision, continued
 from attnflow.errors import InputError, ModelError
 from attnflow.naming import Names
@@ -64,6 +72,11 @@ class Reader:
         options: Any = {"limit": self.limit, "truncate": truncate}
         if is_chat(text):
             return self._chat(text, other)
+        if other is not None and self.task.reads == "last":
+            raise InputError(
+                f"pair is for models that read two texts; this one is for {self.task.name}, and "
+                "reads one: write both into it as the model is to see them."
+            )
         if other is None or not self.compares:
             return encode(self.tokenizer, text, other, **options)
         compared = encode(self.tokenizer, other, **options)
@@ -81,12 +94,21 @@ class Reader:
         """One for each row of ids, without its padding.
 
         Raises:
-            InputError: They are no such rows, or too long.
-            ModelError: The model does not know one of them.
+            InputError: They are no such rows, too long, or not in the model's vocabulary.
         """
         rows = rows_of_ids(input_ids, attention_mask)
         names = Names([""] * len(rows))
-        return names.each(lambda i: self._known(of_ids(self.tokenizer, rows[i], self.limit)))
+        return names.each(lambda i: self._of_ids(rows[i]))
+
+    def _of_ids(self, ids: list[int]) -> EncodedText:
+        known = self._vocabulary
+        wrong = [i for i in ids if not 0 <= i < known]
+        if wrong:
+            raise InputError(
+                f"input_ids has {wrong[0]}, which is no token of {type(self.model).__name__}: "
+                f"expected 0 to {known - 1}, as its own tokenizer gives them."
+            )
+        return of_ids(self.tokenizer, ids, self.limit)
 
     def begun(self, text: EncodedText) -> EncodedText:
         """The text, and for an encoder-decoder the tokens that its own text begins with."""
@@ -114,30 +136,40 @@ class Reader:
     ) -> tuple[EncodedText, int, list[int]]:
         """The text as it goes on, where that begins, and its tokens."""
         start = self.begun(text)
+        known, limit = start.inputs["input_ids"], self.limit
+        if self.task.reads == "prefix":  # what is written has positions of its own
+            known = start.inputs["decoder_input_ids"]
+            limit = models.token_limit(self.model.config, None)
         if isinstance(continuation, str):
             # A template's marks stand between a chat and its answer.
             prompt = text if self.task.reads == "last" and not text.roles else None
             ids = ids_of(self.tokenizer, continuation, prompt)
         else:
-            ids = written(self.model, start, continuation)
+            ids = written(self.model, start, continuation, limit)
+        check_length(len(known) + len(ids), limit, "the text with its continuation")
         if self.task.reads == "prefix":
             whole = begun(self.model, self.tokenizer, text, ids)
         elif text.roles:
-            whole = replied(self.tokenizer, text, ids, self.limit)
+            whole = replied(self.tokenizer, text, ids)
         else:
-            whole = extended(self.tokenizer, text, ids, self.limit)
+            whole = extended(self.tokenizer, text, ids)
         return whole, len(start.tokens), ids
 
     def _known(self, text: EncodedText) -> EncodedText:
         """The text, whose tokens the model all knows."""
-        known = getattr(self.model.config.get_text_config(), "vocab_size", None)
         highest = max(text.inputs["input_ids"])
-        if known is not None and highest >= known:
+        if highest >= self._vocabulary:
             raise ModelError(
                 f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows the "
-                f"tokens 0 to {known - 1}: they do not belong together."
+                f"tokens 0 to {self._vocabulary - 1}: they do not belong together."
             )
         return text
+
+    @property
+    def _vocabulary(self) -> int:
+        """How many tokens the model knows; more than any tokenizer has where it does not say."""
+        size = getattr(self.model.config.get_text_config(), "vocab_size", None)
+        return 2**31 if size is None else int(size)
 
 
 def check_kind(model: Any, kind: str, **other: Any) -> None:
@@ -170,6 +202,8 @@ def read(
         InputError: Both texts and ids were given, or what was given cannot be explained.
         ModelError: Tokenizer and model do not belong together.
     """
+    if input_ids is None and attention_mask is not None:
+        raise InputError("attention_mask goes with input_ids: of texts the tokenizer makes it.")
     if input_ids is None:
         return isinstance(texts, str) or is_chat(texts), reader.texts(texts, pair, truncate)
     if texts is not None:

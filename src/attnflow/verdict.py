@@ -82,10 +82,7 @@ def _refusal(
 ) -> str | None:
     """Why the model cannot be explained at all; None where it can."""
     if getattr(config, "quantization_config", None):
-        return (
-            "its weights are quantised, through which gradients are not exact; give the model "
-            "that it was made from."
-        )
+        return models.QUANTISED
     other = sorted(set(_layer_types(config)) - set(_WEIGHTED))
     own = models.class_of(architecture)
     if other or getattr(own, "_is_stateful", False):

@@ -1,7 +1,7 @@
 """Run a model forward and backward once: attention and its gradients, one tensor per layer."""
 
 from attnflow.capture.capture import Asked, Capture, capture, captures
-from attnflow.capture.checks import TENSORS
+from attnflow.capture.checks import TENSORS, check_model
 from attnflow.capture.edges import only_edges
 from attnflow.capture.families import FAMILIES
 from attnflow.capture.layers import Stacks, balanced
@@ -21,6 +21,7 @@ __all__ = [
     "balanced",
     "capture",
     "captures",
+    "check_model",
     "largest",
     "leading_tokens",
     "only_edges",
