@@ -59,10 +59,27 @@ def test_a_text_of_the_first_token_alone_has_no_flow_without_it(writer):
 
 
 def test_of_an_encoder_decoder_it_is_the_prefix_that_begins(tokenizer):
-    explainer = encoder_decoder(tokenizer)
-    a = explainer(SOURCE, continuation="bad film", tensor="cf", attention_sink="exclude")[1]
+    explainer = encoder_decoder(tokenizer, "BartForConditionalGeneration")
+    sources = [SOURCE, "a very dull film"]
+    options = dict(continuation="a very good dog", span=True, tensor="cf", attention_sink="exclude")
+    for source, a in zip(sources, explainer(sources, **options), strict=True):
+        start = len(tokenizer(source)["input_ids"])
+        assert a.raw_scores[start] > 0 and a.scores[start] == 0 and a.source_tokens == start
+        assert a.scores[:start].sum() > 0 and a.scores[start + 1] > 0
+        alone = explainer(source, **options)
+        np.testing.assert_allclose(a.scores, alone.scores, rtol=2e-4, atol=1e-7)
+
+
+def test_among_segments_it_is_still_the_first_token(tokenizer):
+    explainer = encoder_decoder(tokenizer, "BartForConditionalGeneration")
     start = len(tokenizer(SOURCE)["input_ids"])
-    assert a.scores[start] == 0 and a.scores[:start].sum() > 0 and a.source_tokens == start
+    options = dict(continuation="a very good dog", span=True, tensor="cf", coarsen=3)
+    excluded = explainer(SOURCE, **options, attention_sink="exclude")
+    first = excluded.segments.index((start, start + 1))
+    assert first < start and excluded.raw_scores[first] > 0 == excluded.scores[first]
+    assert excluded.scores[first - 1] > 0 and excluded.scores[first + 1] > 0
+    apart = explainer(SOURCE, **options, attention_sink="apart")
+    assert apart.special.tolist() == [a or i == first for i, a in enumerate(excluded.special)]
 
 
 def test_only_models_that_write_have_one(explainer, writer):
@@ -195,6 +212,12 @@ def test_without_residual_edges_one_layer_is_uniform():
     deep = path_null(6, 4, 5, residual=0)
     assert (np.diff(deep) < 0).all() and deep.sum() == pytest.approx(1)
     assert path_null(3, 2, 0).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(("tensor", "residual"), [("agf", 0.0), ("af", 0.0), ("cf", 0.5)])
+def test_the_null_has_residual_edges_where_the_tensor_has(writer, tensor, residual):
+    a = writer(PROMPT, tensor=tensor)
+    np.testing.assert_allclose(a.null_shares, path_null(4, 2, 3, residual=residual))
 
 
 def test_the_null_of_a_span_is_the_mean_of_its_positions(writer):

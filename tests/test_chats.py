@@ -80,6 +80,16 @@ def test_white_space_belongs_to_the_message_that_it_is_inside_of():
     assert a.text == "a\n\nb\nc" and a.special == tuple(m is None for m in a.message_ids)
 
 
+def test_a_token_around_a_message_of_white_space_is_the_templates():
+    pieces = [("?", -9.0), ("> <", -1.0), (">", -2.0), ("a", -1.0), ("<", -2.0)]
+    own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram(pieces, unk_id=0)))
+    own.chat_template = "{% for m in messages %}>{{ m['content'] }}<{% endfor %}"
+    chat = [{"role": "user", "content": content} for content in (" ", "a")]
+    a = encode_chat(own, chat, limit=None, writes=False)
+    found = list(zip(a.tokens, a.message_ids, strict=True))
+    assert found == [("> <", None), (">", None), ("a", 1), ("<", None)]
+
+
 def test_contents_that_look_like_the_template(chatting):
     messages = [{"role": "user", "content": word} for word in ("user", "assistant", "user")]
     a = chatting()(messages)
@@ -169,6 +179,14 @@ def test_a_classifier_reads_whole_chats(tiny, chatting):
 def test_malformed_chats(chatting, messages, message):
     with pytest.raises(InputError, match=message):
         chatting()(messages)
+
+
+def test_a_chat_may_be_as_long_as_the_model_takes(chatting):
+    explainer = chatting()
+    t = len(explainer(CHAT, tensor="cf"))
+    assert len(encode_chat(explainer.tokenizer, CHAT, limit=t, writes=True).tokens) == t
+    with pytest.raises(InputError, match=f"has {t} tokens and the model takes {t - 1}"):
+        encode_chat(explainer.tokenizer, CHAT, limit=t - 1, writes=True)
 
 
 def test_templates_that_cannot_be_used(chatting):

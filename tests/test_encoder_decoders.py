@@ -83,6 +83,21 @@ def test_what_the_model_writes_itself(tokenizer):
         )
 
 
+def test_a_token_that_every_text_is_forced_to_begin_with(tokenizer):
+    """The language of a translation, say."""
+    explainer = writer(tokenizer, "BartForConditionalGeneration")
+    forced = tokenizer.convert_tokens_to_ids("very")
+    explainer.model.generation_config.forced_bos_token_id = forced
+    ids = tokenizer(SOURCE, return_tensors="pt")
+    ids.pop("token_type_ids", None)
+    wanted = explainer.model.generate(**ids, do_sample=False, num_beams=1, max_new_tokens=3)[0]
+    assert wanted[:2].tolist() == [2, forced]
+    found = explainer(SOURCE, continuation=2, tensor="cf")
+    tokens = tokenizer.convert_ids_to_tokens(wanted)
+    assert list(found[-1].tokens[-len(tokens) :]) == tokens
+    assert found[0].tokens[found[0].position] == "very"
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("tensor", ("agf", "cf", "bcf"))
 def test_sources_of_other_lengths_in_a_batch(tokenizer, name, tensor):
