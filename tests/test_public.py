@@ -89,13 +89,13 @@ ALLOWED = {
     "options": {"capture", "coarsening", "readouts", "spans", "targets", "errors"},
     "results": {
         *("attention_sink", "attribution", "capture", "choices", "coarsening", "decisions"),
-        *("network", "patches", "readouts", "solver", "spans", "tasks", "tokens", "errors"),
+        *("examples", "network", "options", "patches", "readouts", "solver", "spans", "tasks"),
+        *("tokens", "errors"),
     },
     "explainer": {
         *("asking", "attention_sink", "attribution", "attributions", "capture", "choices"),
         *("coarsening", "embedded", "embeddings", "estimates", "examples", "images", "lengths"),
-        *("models", "options", "readouts", "reading", "results", "spans", "targets", "tasks"),
-        *("tokens", "errors"),
+        *("models", "options", "reading", "results", "spans", "targets", "tasks", "errors"),
     },
     "bench": {"capture", "network", "solver"},
     "methods": {

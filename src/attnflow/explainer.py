@@ -14,14 +14,14 @@ from typing import Any, Unpack, overload
 
 import torch
 
-from attnflow import models, results, spans
+from attnflow import models, spans
 from attnflow.asking import Asker
-from attnflow.attention_sink import check_policy, first_token
+from attnflow.attention_sink import check_policy
 from attnflow.attribution import Attribution
 from attnflow.attributions import Attributions
 from attnflow.capture import check_model
 from attnflow.choices import choosing_of
-from attnflow.coarsening import Coarsen, Coarsened, all_coarsened, check_merges, decided
+from attnflow.coarsening import Coarsen, all_coarsened, check_merges
 from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
 from attnflow.errors import InputError
@@ -29,8 +29,9 @@ from attnflow.estimates import Estimate, Estimator
 from attnflow.examples import batched, check_read, image_rows, text_rows
 from attnflow.images import ImageReader
 from attnflow.lengths import Size, in_batches, sizes_of_images, sizes_of_texts
-from attnflow.options import Options, check_options
+from attnflow.options import FlowOptions, Options, check_options
 from attnflow.reading import Reader, check_kind
+from attnflow.results import Results, check_certified
 from attnflow.targets import Target, Value
 from attnflow.tasks import explained_task, labels_of, reads_images
 
@@ -253,49 +254,36 @@ class Explainer:
         )
         if task.reads == "image":
             check_kind(self.model, "images", **of_texts)
-            reads = ImageReader(self.model, self.image_processor)
-            alone, rows, counts = image_rows(reads, task, choosing, asked, **of_images)
+            seen = ImageReader(self.model, self.image_processor)
+            alone, rows, counts = image_rows(seen, task, choosing, asked, **of_images)
         else:
             check_kind(self.model, "texts", **of_images)
             compares = task.chooses == "nothing" and not callable(target)
             reader = Reader(self.model, self.tokenizer, task, compares=compares)
             alone, rows, counts = text_rows(reader, choosing, asked, **of_texts)
         merged = all_coarsened(rows, coarsen, task)
-        found: dict[int, Attribution] = {}
-        most = batch_size if batched(self.model, task, target) else 1
         sizes = [Size.of(example) for example in merged]
-        groups = in_batches(sizes, most)
+        groups = in_batches(sizes, batch_size if batched(self.model, task, target) else 1)
         of_groups = [[sizes[i] for i in group] for group in groups]
         rooms = Estimator(self.model, tensor).rooms(of_groups, max_memory)
         asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
+        options = FlowOptions(tensor, readout, gap, mu, edges, attention_sink)
+        results = Results(self.tokenizer, task, choosing, self.name, options)
+        found: dict[int, Attribution] = {}
         for group, room in zip(groups, rooms, strict=True):
             some = [merged[i] for i in group]
             captured = asker(some, [rows[i][1] for i in group])
             check_read(self.model, rows, group, captured, against)
-            excluded = None
-            if attention_sink == "exclude":  # a policy of texts alone
-                texts_read = [one for one in some if isinstance(one, Coarsened)]
-                excluded = [one.segment_of(first_token(task, one.text)) for one in texts_read]
-            flow, raw = results.flows(captured, excluded, gap=gap, mu=mu, max_memory=room)
-            for row, i in enumerate(group):
-                decision = decided(merged[i], rows[i][1])
-                found[i] = Attribution(
-                    **results.told(self.tokenizer, choosing, captured, row, rows[i][0], decision),
-                    **results.placed(merged[i], task, attention_sink),
-                    **results.flowed(flow, raw, row, captured.mask[row], readout, edges),
-                    null_shares=results.null(task, decision, captured, row, tensor),
-                    tensor=tensor,
-                    task=task.name,
-                    model=self.name,
-                )
+            each = results(captured, some, [rows[i] for i in group], room)
+            found |= zip(group, each, strict=True)
             if progress is not None:
                 progress(len(group))
         ordered = [found[i] for i in range(len(rows))]
         if not keep_unsolved:
-            results.check_certified(ordered)
+            check_certified(ordered)
         listed = continuation is not None and span is None
-        each = _split(ordered, counts) if listed else ordered
-        return each[0] if alone else each
+        examples = _split(ordered, counts) if listed else ordered
+        return examples[0] if alone else examples
 
     def estimate(
         self,

@@ -1,6 +1,7 @@
 """The options of a call, and what can be told of them without its model and texts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from attnflow import readouts, spans
@@ -33,6 +34,18 @@ class Options(TypedDict, total=False):
     keep_unsolved: bool
     neutral: Any
     progress: Callable[[int], object] | None
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """Options of a call that say which flow is taken, and what is read from it."""
+
+    tensor: str
+    readout: str
+    gap: float
+    mu: float | None
+    edges: bool
+    attention_sink: str
 
 
 def check_options(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,42 +13,136 @@ from attnflow.attention_sink import ONE_STACK, RESIDUAL, first_token, path_null,
 from attnflow.attribution import Attribution
 from attnflow.capture import Capture, Stacks
 from attnflow.choices import Choices
-from attnflow.coarsening import Coarsened
+from attnflow.coarsening import Coarsened, decided
 from attnflow.decisions import Decision
 from attnflow.errors import UnsolvedError
+from attnflow.examples import Row
 from attnflow.network import LayeredNetwork, layered_network
+from attnflow.options import FlowOptions
 from attnflow.patches import EncodedImage
 from attnflow.solver import Flow, maximum_flow
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
 
-def flows(
-    captured: Capture,
-    excluded: Sequence[int] | None = None,
-    *,
-    gap: float,
-    mu: float | None,
-    max_memory: float | None = None,
-) -> tuple[Flow[Tensor], Flow[Tensor]]:
-    """The flows that scores are read from, and those of the whole networks.
+class Results:
+    """Makes the attributions of one call from its captures.
 
-    Args:
-        captured: A network for each text.
-        excluded: Of each text the token where no flow may end; None: both flows are the same.
-        gap: As for `maximum_flow`.
-        mu: As for `maximum_flow`.
-        max_memory: As for `maximum_flow`.
+    Attributes:
+        tokenizer: The model's, or None.
+        task: The model's.
+        choosing: What there is to choose from, of each example.
+        model: What results call the model.
+        options: Of the call, those of the flow.
     """
-    network = _network(captured)
-    raw = maximum_flow(network, gap=gap, mu=mu, max_memory=max_memory)
-    if excluded is None:
-        return raw, raw
-    sinks = network.sinks.clone()
-    for row, token in enumerate(excluded):
-        sinks[row, captured.mask[row].nonzero()[token, 0]] = False
-    network = replace(network, sinks=sinks)
-    return maximum_flow(network, gap=gap, mu=mu, max_memory=max_memory), raw
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        task: Task,
+        choosing: Callable[[Any], Choices],
+        model: str,
+        options: FlowOptions,
+    ) -> None:
+        self.tokenizer, self.task, self.choosing = tokenizer, task, choosing
+        self.model, self.options = model, options
+
+    def __call__(
+        self,
+        captured: Capture,
+        examples: Sequence[Coarsened | EncodedImage],
+        rows: Sequence[Row],
+        room: float | None,
+    ) -> list[Attribution]:
+        """Of a batch: the flows of its captures, and what each says.
+
+        Args:
+            captured: A network for each example.
+            examples: With their segments.
+            rows: The same as they are read, with their decisions.
+            room: Bytes that the solver may take, or None.
+        """
+        flow, raw = self._flows(captured, examples, room)
+        found = []
+        for i, (merged, (example, decision)) in enumerate(zip(examples, rows, strict=True)):
+            decision = decided(merged, decision)
+            found.append(
+                Attribution(
+                    **self._told(captured, i, example, decision),
+                    **_placed(merged, self.task, self.options.attention_sink),
+                    **self._flowed(flow, raw, i, captured.mask[i]),
+                    null_shares=self._null(decision, captured, i),
+                    tensor=self.options.tensor,
+                    task=self.task.name,
+                    model=self.model,
+                )
+            )
+        return found
+
+    def _flows(
+        self,
+        captured: Capture,
+        examples: Sequence[Coarsened | EncodedImage],
+        room: float | None,
+    ) -> tuple[Flow[Tensor], Flow[Tensor]]:
+        """The flows that scores are read from, and those of the whole networks."""
+        solve = partial(maximum_flow, gap=self.options.gap, mu=self.options.mu, max_memory=room)
+        network = _network(captured)
+        raw = solve(network)
+        if self.options.attention_sink != "exclude":
+            return raw, raw
+        sinks = network.sinks.clone()
+        for row, one in enumerate(examples):
+            if isinstance(one, Coarsened):  # a policy of texts alone
+                first = one.segment_of(first_token(self.task, one.text))
+                sinks[row, captured.mask[row].nonzero()[first, 0]] = False
+        return solve(replace(network, sinks=sinks)), raw
+
+    def _told(
+        self, captured: Capture, row: int, example: EncodedText | EncodedImage, decision: Decision
+    ) -> dict[str, Any]:
+        """What a result says of the decision."""
+        wanted = [int(captured.target[row])]
+        wanted += [] if decision.against is None else [decision.against]
+        read = readouts.array(captured.logits[row])
+        if decision.tokens:
+            labels, logits, places = spans.shown(self.tokenizer, decision.tokens, read)
+        else:
+            labels, logits, places = self.choosing(example).shown(read, wanted)
+        return {
+            "position": decision.position,
+            "span": decision.span,
+            "target": places[0],
+            "against": places[1] if len(places) > 1 else None,
+            "labels": labels,
+            "logits": logits,
+        }
+
+    def _flowed(
+        self, flow: Flow[Tensor], raw: Flow[Tensor], row: int, mask: Tensor
+    ) -> dict[str, Any]:
+        """What a result says of the flow, through the tokens of `mask`, `(t,)` bool."""
+        readout = self.options.readout
+        real = mask.nonzero()[:, 0].to(flow.sink.device)
+        own = real.cpu().numpy()
+        edges = self.options.edges
+        return {
+            "scores": readouts.scores(flow, row, readout)[own],
+            "raw_scores": None if raw is flow else readouts.scores(raw, row, readout)[own],
+            "readout": readout,
+            "certificate": readouts.certificate(flow, row),
+            "edges": readouts.array(flow.edges[row][:, real][:, :, real]) if edges else None,
+        }
+
+    def _null(self, decision: Decision, captured: Capture, row: int) -> Any:
+        """`(t,)` shares that the paths of a decoder alone would give; None of other models."""
+        if not self.task.writes or decision.position is None:
+            return None
+        layers, t = captured.capacities.shape[1], int(captured.mask[row].sum())
+        read = [decision.position + i for i in range(max(len(decision.tokens), 1))]
+        # The paper's tensors have no residual edges.
+        residual = RESIDUAL if self.options.tensor in ("cf", "bcf") else 0.0
+        return path_null(t, layers, read, residual=residual, stacks=_stacks(captured, row))
 
 
 def _network(captured: Capture) -> LayeredNetwork:
@@ -58,33 +153,7 @@ def _network(captured: Capture) -> LayeredNetwork:
     return layered_network(captured.capacities.to(place), captured.sources.to(place), mask)
 
 
-def told(
-    tokenizer: Any,
-    choosing: Callable[[Any], Choices],
-    captured: Capture,
-    row: int,
-    example: EncodedText | EncodedImage,
-    decision: Decision,
-) -> dict[str, Any]:
-    """What a result says of the decision."""
-    wanted = [int(captured.target[row])]
-    wanted += [] if decision.against is None else [decision.against]
-    read = readouts.array(captured.logits[row])
-    if decision.tokens:
-        labels, logits, places = spans.shown(tokenizer, decision.tokens, read)
-    else:
-        labels, logits, places = choosing(example).shown(read, wanted)
-    return {
-        "position": decision.position,
-        "span": decision.span,
-        "target": places[0],
-        "against": places[1] if len(places) > 1 else None,
-        "labels": labels,
-        "logits": logits,
-    }
-
-
-def placed(example: Coarsened | EncodedImage, task: Task, policy: str) -> dict[str, Any]:
+def _placed(example: Coarsened | EncodedImage, task: Task, policy: str) -> dict[str, Any]:
     """What a result says of the text or image."""
     return _image(example) if isinstance(example, EncodedImage) else _text(example, task, policy)
 
@@ -121,32 +190,6 @@ def _text(coarsened: Coarsened, task: Task, policy: str) -> dict[str, Any]:
         "attention_sink": policy,
         "source_tokens": first,
     }
-
-
-def flowed(
-    flow: Flow[Tensor], raw: Flow[Tensor], row: int, mask: Tensor, readout: str, edges: bool
-) -> dict[str, Any]:
-    """What a result says of the flow, through the tokens of `mask`, `(t,)` bool."""
-    real = mask.nonzero()[:, 0].to(flow.sink.device)
-    own = real.cpu().numpy()
-    return {
-        "scores": readouts.scores(flow, row, readout)[own],
-        "raw_scores": None if raw is flow else readouts.scores(raw, row, readout)[own],
-        "readout": readout,
-        "certificate": readouts.certificate(flow, row),
-        "edges": readouts.array(flow.edges[row][:, real][:, :, real]) if edges else None,
-    }
-
-
-def null(task: Task, decision: Decision, captured: Capture, row: int, tensor: str) -> Any:
-    """`(t,)` shares that the paths of a decoder alone would give; None of other models."""
-    if not task.writes or decision.position is None:
-        return None
-    layers, t = captured.capacities.shape[1], int(captured.mask[row].sum())
-    read = [decision.position + i for i in range(max(len(decision.tokens), 1))]
-    # The paper's tensors have no residual edges.
-    residual = RESIDUAL if tensor in ("cf", "bcf") else 0.0
-    return path_null(t, layers, read, residual=residual, stacks=_stacks(captured, row))
 
 
 def _stacks(captured: Capture, row: int) -> Stacks:
