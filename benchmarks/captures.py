@@ -49,6 +49,7 @@ _OWN = {  # sizes that go by names of their own
     "gptj": dict(rotary_dim=16),
     "mistral": dict(sliding_window=64),
     "modernbert": dict(local_attention=64),
+    "olmo3": dict(sliding_window=64),
     "qwen2": dict(sliding_window=64),
     "qwen3": dict(head_dim=32),
     "smollm3": dict(no_rope_layers=[1, 1, 1, 0]),

@@ -12,8 +12,9 @@ from torch import nn
 from transformers import ViTImageProcessorPil
 from vision import build, photo
 
-from attnflow import Explainer, InputError, ModelError
+from attnflow import Explainer, InputError, ModelError, continuations
 from attnflow.cli import main
+from attnflow.continuations import of_ids, written
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,18 @@ def test_continuations_that_are_longer_than_the_model_takes(refused, reader, tok
     assert len(explainer(text, continuation=" good" * room, tensor="cf")) == room
     message = "the text with its continuation has 33 tokens and the model takes 32"
     refused(explainer, message, text, continuation=" good" * (room + 1))
+
+
+def test_a_text_that_ends_where_the_room_does(monkeypatch):
+    model, text = language_model(), of_ids(None, [4] * 30, None)
+    monkeypatch.setattr(continuations, "_generated", lambda *given: [4] * 30 + [9, 7])
+    for ends in (7, [5, 7]):
+        model.generation_config.eos_token_id = ends
+        assert written(model, text, 5, 32) == [9, 7]
+    for ends in (9, None):
+        model.generation_config.eos_token_id = ends
+        with pytest.raises(InputError, match="continuation=5 is too long"):
+            written(model, text, 5, 32)
 
 
 def test_contrasts_of_one_thing_with_itself(refused, writer, explainer, reader, texts):

@@ -88,9 +88,12 @@ def test_estimates_of_calls_lie_between_the_peak_and_twice_that(seeing, tensor, 
 
 
 def test_images_that_a_call_keeps_count(seeing):
-    few, many = (seeing.estimate(pixel_values=pixels(n), batch_size=1) for n in (1, 40))
+    few, many = (
+        seeing.estimate(pixel_values=pixels(n), batch_size=1, max_memory="1GB") for n in (1, 40)
+    )
     own = 3 * SIDE**2 * (4 + 4 + 1)  # pixel values, neutral ones, and what is shown
     assert (few.images, many.images) == (own, 40 * own)
+    assert few.room - many.room == 39 * own, "the solver has so much less"
     assert many.total - few.total == 39 * own and many.dominates == "images" in str(many)
     shown = seeing.estimate(images=photo(300, 200))
     assert shown.images == 300 * 200 * 3 + 3 * SIDE**2 * 8
@@ -160,7 +163,7 @@ def test_images_that_were_read_take_nothing_of_what_is_free(seeing, monkeypatch)
     monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: free)
     assert seeing(pixel_values=pixels(1)[0], tensor="cf").certificate.is_certified
     monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: 1000.0)
-    with pytest.raises(InputError, match=r"is free 1\.0 KB"):
+    with pytest.raises(InputError, match=r"1\.0 KB is free"):
         seeing(pixel_values=pixels(1))
 
 

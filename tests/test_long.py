@@ -163,11 +163,19 @@ def test_estimates_of_texts_and_lengths_agree(explainer):
     many = explainer.estimate([TEXT] * 4, batch_size=2)
     assert many.texts == 2 and many.total > of_text.total
     assert explainer.estimate(30, coarsen=4).nodes < explainer.estimate(30).nodes == 30
-    for wrong in ([TEXT, 3], 0):
+    assert explainer.estimate(np.int64(t)).total == of_length.total
+    for wrong in ([TEXT, 3], 0, True):
         with pytest.raises(InputError):
             explainer.estimate(wrong)
     with pytest.raises(InputError, match="give texts"):
         explainer.estimate(20, coarsen="word")
+
+
+def test_what_is_read_one_by_one_is_estimated_so(tiny, tokenizer):
+    explainer = Explainer(tiny("GPT2"), tokenizer)
+    explainer.model.config.pad_token_id = None
+    many, one = explainer.estimate([20] * 8), explainer.estimate(20)
+    assert many.texts == 1 and many.total == one.total
 
 
 def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatch):
@@ -180,7 +188,7 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
     ):
         explainer([TEXT] * 8, max_memory=3 * one)
     monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: 1000.0)
-    with pytest.raises(InputError, match=r"is free 1\.0 KB"):
+    with pytest.raises(InputError, match=r"a batch of 1 text with .* 1\.0 KB is free"):
         explainer(TEXT)
 
 

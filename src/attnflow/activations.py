@@ -5,7 +5,7 @@ attention's weights exist for one head and one tile of queries alone. Models tha
 themselves keep the weights of all heads: for them a parabola takes the place of the line.
 
 Of images on one of the size that is asked about, since most models read no other. A batch takes as
-many times what one takes; its tiles are at most that. Read next: estimates.py.
+many times what one takes, which is at least what its tiles need. Read next: estimates.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -83,22 +83,25 @@ def path_null(
         stacks: How the layers lie on each other.
     """
     positions = np.atleast_1d(position)
-    shares = np.bincount(positions, minlength=t) / len(positions)
+    shares: NDArray[np.float64] = np.bincount(positions, minlength=t) / len(positions)
     for layer in reversed(range(layers)):
-        shares = shares @ _uniform(t, layer, residual, stacks)
+        shares = _handed_on(shares, layer, residual, stacks)
     return shares
 
 
-def _uniform(t: int, layer: int, residual: float, stacks: Stacks) -> NDArray[np.float64]:
-    """`(t, t)` what each token hands on to each; those that the layer does not move, to themselves.
+def _handed_on(
+    shares: NDArray[np.float64], layer: int, residual: float, stacks: Stacks
+) -> NDArray[np.float64]:
+    """`(t,)` shares below a layer: its queries have handed theirs on, the others have kept them.
 
-    The shape is that of capture/layers.py.
+    How the layers lie is told by capture/layers.py.
     """
-    queries, keys = stacks.place(layer, t)
-    handed = np.eye(t)
-    seen = np.ones_like(handed[queries, keys])
-    if queries == keys and layer >= stacks.encoder:
-        seen = np.tril(seen)
-    handed[queries] *= residual
-    handed[queries, keys] += (1 - residual) * seen / seen.sum(1, keepdims=True)
-    return handed
+    queries, keys = stacks.place(layer, len(shares))
+    found, handed = shares.copy(), shares[queries]
+    found[queries] = residual * handed
+    if queries == keys and layer >= stacks.encoder:  # causal: token i gives 1 / (i + 1) to each
+        each = handed / np.arange(1, len(handed) + 1)
+        found[keys] += (1 - residual) * np.cumsum(each[::-1])[::-1]
+    else:
+        found[keys] += (1 - residual) * handed.sum() / len(found[keys])
+    return found

@@ -114,7 +114,7 @@ class Attribution:
         raw_scores: `(t,)` float64, the scores with the first token, where it was excluded.
         null_shares: `(t,)` float64, sum 1: what the paths of a decoder, or of an encoder-decoder,
             alone would give each token (`attention_sink.path_null`), special ones too; None of
-            models that do not write.
+            models that do not write, and of targets that are functions.
         source_tokens: Of an encoder-decoder how many tokens its source has, which stand first: the
             index of the first token that the decoder reads; 0 of other models.
         image: `(h, w, 3)` uint8, the image as it was given; or as the model read it, where that was

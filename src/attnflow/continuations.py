@@ -195,7 +195,8 @@ def written(model: Any, text: EncodedText, count: int, limit: int | None) -> lis
     known = len(text.inputs.get("decoder_input_ids", text.inputs["input_ids"]))
     most = count if limit is None else min(count, limit - known)
     found = _generated(model, text, most)[known:] if most > 0 else []
-    if len(found) == most < count:
+    ends = np.atleast_1d(model.generation_config.eos_token_id)  # one, several or None
+    if len(found) == most < count and not (found and found[-1] in ends):
         raise InputError(
             f"continuation={count} is too long: the model takes {limit} tokens, of which {known} "
             "are there. Let it write fewer, or shorten the text."

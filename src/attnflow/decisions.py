@@ -14,7 +14,7 @@ from attnflow.choices import Choices, answering
 from attnflow.errors import InputError
 from attnflow.naming import Names
 from attnflow.patches import EncodedImage
-from attnflow.targets import Value, one_for_each
+from attnflow.targets import Value, is_one, one_for_each
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
@@ -82,14 +82,22 @@ def decisions(
     asked = {"target": target, "against": against, "position": position}
     each = {name: one_for_each(value, len(texts), name) for name, value in asked.items()}
 
+    if task.chooses != "answer" and is_one(target) and is_one(against):
+        _indices(choosing(texts[0]), target, against)  # what is wrong with them is so for all texts
+
     def decided(i: int) -> Decision:
-        choices = choosing(texts[i])
-        own, other = (choices.index(each[name][i]) for name in ("target", "against"))
-        if own is not None and own == other:
-            raise with_itself(each["against"][i])
+        own, other = _indices(choosing(texts[i]), each["target"][i], each["against"][i])
         return Decision(_read(task, texts[i], each["position"][i], tokenizer), own, other)
 
     return names.each(decided)
+
+
+def _indices(choices: Choices, target: Any, against: Any) -> tuple[int | None, int | None]:
+    """Of the target and of what it is contrasted with."""
+    own, other = choices.index(target), choices.index(against)
+    if own is not None and own == other:
+        raise with_itself(against)
+    return own, other
 
 
 def _read(

@@ -15,7 +15,8 @@ nodes a layer (s = t, or the number of segments) and w bytes a number (4, or 8 i
 
 An encoder-decoder needs two tensors more, for what its layers carry.
 
-The estimate is meant to lie between the true peak and twice that. Read next: solver/memory.py.
+The estimate is meant to lie between the true peak and twice that (of a batch solved by compiled
+passes 2.8 times). Read next: solver/memory.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -97,13 +98,13 @@ class _Allowed:
     """What a call may take.
 
     size      bytes
-    source    of that number, in words
+    said      the same in words, and from where
     measured  whether the model's own part counts, which has to be measured
     images    bytes that all images of the call take, where they count
     """
 
     size: float
-    source: str
+    said: str
     measured: bool
     images: int = 0
 
@@ -178,10 +179,12 @@ class Estimator:
         if limit is None and self.layers is None:
             return [None] * len(groups)
         if limit is None:  # of which images have taken their part
-            allowed = _Allowed(free_bytes(self.measured.device), "is free", measured=False)
+            free = free_bytes(self.measured.device)
+            allowed = _Allowed(free, f"{in_words(free)} is free", measured=False)
         else:
             images = sum(size.kept for sizes in groups for size in sizes)
-            allowed = _Allowed(limit, "max_memory allows", measured=True, images=images)
+            said = f"max_memory allows {in_words(limit)}"
+            allowed = _Allowed(limit, said, measured=True, images=images)
         rooms: list[float | None] = []
         for sizes in groups:
             needed = self._needed(sizes, allowed)
@@ -201,6 +204,7 @@ class Estimator:
     def _refusal(self, needed: Estimate, sizes: Sequence[Size], allowed: _Allowed) -> InputError:
         """Says what is needed, what there is, and what would fit."""
         kind = "images" if sizes[0].pixels else "texts"
+        many = f"{len(sizes)} {kind if len(sizes) > 1 else kind[:-1]}"
 
         def fits(some: Sequence[Size]) -> bool:
             return self._needed(some, allowed).total <= allowed.size
@@ -212,9 +216,9 @@ class Estimator:
         else:
             advice += ["fewer images in a call, or images and models of fewer patches"]
         return InputError(
-            f"a batch of {needed.texts} {kind} with up to {needed.tokens} tokens needs "
+            f"a batch of {many} with up to {needed.tokens} tokens needs "
             f"{'about' if needed.activations else 'at least'} {needed} beside the model, and "
-            f"{allowed.source} {in_words(allowed.size)}; what would help: {', or '.join(advice)}."
+            f"{allowed.said}; what would help: {', or '.join(advice)}."
         )
 
 

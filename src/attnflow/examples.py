@@ -101,9 +101,9 @@ def check_read(
     """What can be told of examples only once the model has read them.
 
     Args:
-        model: It has.
+        model: The one that has read them.
         rows: Of the call.
-        group: Which of them it has read.
+        group: Which of them were read.
         captured: Of these.
         against: The option of `Explainer.__call__`.
 

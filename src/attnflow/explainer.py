@@ -307,7 +307,7 @@ class Explainer:
             images: As in a call, like the options that follow.
             pixel_values: As in a call.
             tensor: As in a call.
-            batch_size: As in a call.
+            batch_size: As in a call; of a target that is a function, which is read one by one, 1.
             coarsen: As in a call.
             truncate: As in a call.
             max_memory: As in a call; the solver's method depends on it.
@@ -328,7 +328,8 @@ class Explainer:
             check_kind(self.model, "texts", images=images, pixel_values=pixel_values)
             reader = Reader(self.model, self.tokenizer, task)
             sizes = sizes_of_texts(reader, texts, coarsen, truncate)
-        return Estimator(self.model, tensor).largest(sizes, batch_size, max_memory)
+        most = batch_size if batched(self.model, task, None) else 1
+        return Estimator(self.model, tensor).largest(sizes, most, max_memory)
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"

@@ -1,4 +1,4 @@
-"""How large what a call gives is: tokens that a model reads, nodes of the flow, an image's pixels.
+"""Sizes of the examples of a call: tokens that a model reads, nodes of the flow, pixels.
 
 Known before anything runs, and all that an estimate of memory needs to know of examples. Read
 next: estimates.py.
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+
+import numpy as np
 
 from attnflow.batches import SIDES
 from attnflow.chat import is_chat
@@ -95,7 +97,7 @@ def sizes_of_texts(reader: Reader, texts: Any, coarsen: Coarsen, truncate: bool)
     """
     one = isinstance(texts, str) or is_chat(texts) or not isinstance(texts, Iterable)
     given = [texts] if one else list(texts)
-    lengths = [n for n in given if isinstance(n, int)]
+    lengths = [int(n) for n in given if _counts(n)]
     if not lengths:
         options: dict[str, Any] = dict(pair=None, input_ids=None, attention_mask=None)
         _, encoded = read(reader, given, truncate=truncate, **options)
@@ -104,6 +106,11 @@ def sizes_of_texts(reader: Reader, texts: Any, coarsen: Coarsen, truncate: bool)
         raise InputError("give texts or numbers of tokens, and not both.")
     two = reader.task.reads == "prefix"
     return [Size.of_length(n, coarsen, two_stacks=two) for n in lengths]
+
+
+def _counts(given: Any) -> bool:
+    """Whether it is a number of tokens."""
+    return isinstance(given, int | np.integer) and not isinstance(given, bool)
 
 
 def sizes_of_images(reader: ImageReader, images: Any, pixel_values: Any) -> list[Size]:

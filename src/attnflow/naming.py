@@ -1,7 +1,7 @@
 """What errors call each of the texts or images of a call: by number, and by how it begins.
 
-Whatever is done with one after the other is done through `Names.each`, so that an error says which
-of them it is about. Read next: reading.py.
+What is done with one after the other is done through `Names.each`, so that an error says which of
+them it is about. Read next: reading.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,19 +30,15 @@ class Names:
         """What `make` makes of each number.
 
         Raises:
-            InputError: One cannot be made: which one, and why; or just why where that is the same
-                for all of them, since then it is the call that is wrong.
+            InputError: One cannot be made: which one, and why.
         """
-        made: list[Made] = []
-        for number in range(len(self.beginnings)):
-            try:
-                made.append(make(number))
-            except InputError as error:
-                others = range(1, len(self.beginnings))
-                if not made and all(_fails(make, other, str(error)) for other in others):
-                    raise
-                raise self.about(number, error) from None
-        return made
+        return [self._made(make, number) for number in range(len(self.beginnings))]
+
+    def _made(self, make: Callable[[int], Made], number: int) -> Made:
+        try:
+            return make(number)
+        except InputError as error:
+            raise self.about(number, error) from None
 
     def about(self, number: int, error: InputError) -> InputError:
         """The error, saying of which it is; as it is where there is one alone."""
@@ -52,12 +48,3 @@ class Names:
         shown = own if len(own) <= LONGEST else f"{own[: LONGEST - 1]}…"
         named = f"{self.kind} {number} (of {count})"
         return InputError(f"{named}, {shown!r}: {error}" if shown else f"{named}: {error}")
-
-
-def _fails(make: Callable[[int], object], number: int, message: str) -> bool:
-    """Whether it fails, and just like that."""
-    try:
-        make(number)
-    except InputError as error:
-        return str(error) == message
-    return False

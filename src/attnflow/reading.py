@@ -53,6 +53,11 @@ class Reader:
         """
         if self.tokenizer is None:
             raise InputError("there is no tokenizer to read texts with: give input_ids.")
+        if pair is not None and self.task.reads == "last":
+            raise InputError(
+                f"pair is for models that read two texts; this one is for {self.task.name}, and "
+                "reads one: write both into it as the model is to see them."
+            )
         many = _listed(texts)
         pairs = one_for_each(pair, len(many), "pair")
         names = Names([_beginning(text) for text in many])
@@ -72,11 +77,6 @@ class Reader:
         options: Any = {"limit": self.limit, "truncate": truncate}
         if is_chat(text):
             return self._chat(text, other)
-        if other is not None and self.task.reads == "last":
-            raise InputError(
-                f"pair is for models that read two texts; this one is for {self.task.name}, and "
-                "reads one: write both into it as the model is to see them."
-            )
         if other is None or not self.compares:
             return encode(self.tokenizer, text, other, **options)
         compared = encode(self.tokenizer, other, **options)

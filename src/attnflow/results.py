@@ -135,7 +135,7 @@ class Results:
         }
 
     def _null(self, decision: Decision, captured: Capture, row: int) -> Any:
-        """`(t,)` shares that the paths of a decoder alone would give; None of other models."""
+        """`(t,)` shares that paths alone would give; None where no token is written."""
         if not self.task.writes or decision.position is None:
             return None
         layers, t = captured.capacities.shape[1], int(captured.mask[row].sum())

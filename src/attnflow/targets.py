@@ -27,11 +27,16 @@ def one_for_each(value: Any, count: int, name: str) -> list[Any]:
     Raises:
         InputError: There is another number of them.
     """
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+    if is_one(value):
         return [value] * count
     if len(value) != count:
         raise InputError(f"{name} must be one for all or {count}, like texts; got {len(value)}.")
     return list(value)
+
+
+def is_one(value: Any) -> bool:
+    """Whether an option is one for all texts, and not a sequence with one for each."""
+    return isinstance(value, str) or not isinstance(value, Sequence | np.ndarray)
 
 
 def class_index(target: Target, labels: Sequence[str]) -> int | None:

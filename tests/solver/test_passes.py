@@ -1,6 +1,7 @@
 """The compiled passes against the plain ones, which are written as the formulas are."""
 
 import copy
+import importlib
 import subprocess
 import sys
 from dataclasses import fields
@@ -216,6 +217,14 @@ def test_gather_bins(chain):
         torch.testing.assert_close(totals[:, k].sum(1), block.sum((1, 2)))
 
 
+def test_compiling_is_announced(monkeypatch):
+    heard = []
+    monkeypatch.setattr(numba.core.event, "register", lambda kind, own: heard.append((kind, own)))
+    importlib.reload(compiled)
+    ((kind, own),) = heard
+    assert kind == "numba:compile" and isinstance(own, compiled.announcement.Announcer)
+
+
 def test_compiling_is_announced_once_and_only_of_ours(caplog):
     announcer = compiled.announcement.Announcer()
 
@@ -226,7 +235,7 @@ def test_compiling_is_announced_once_and_only_of_ours(caplog):
         return [record.message for record in caplog.records]
 
     with numba.core.event.install_listener("numba:compile", announcer):
-        assert compiled_by("another.program") == []
+        assert compiled_by("another.program") == compiled_by(None) == []
         first = compiled_by("attnflow.solver.compiled.iteration")
         assert any("about a minute, once" in message for message in first)
         assert compiled_by("attnflow.solver.compiled.start") == first

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from attnflow import __version__
 from attnflow.cli import bench, evaluate, explain, models
-from attnflow.cli.console import fail, show_warning, told
+from attnflow.cli.console import fail, logged_lines, show_warning
 from attnflow.cli.options import Parser
 from attnflow.errors import AttnflowError, UnsolvedError
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings(), told(hidden=args.quiet):
+        with warnings.catch_warnings(), logged_lines(hidden=args.quiet):
             warnings.showwarning = show_warning
             warnings.filterwarnings("ignore" if args.quiet else "default", category=UserWarning)
             return int(args.run(args))

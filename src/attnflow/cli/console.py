@@ -69,7 +69,7 @@ def fail(error: object, code: int) -> int:
     return code
 
 
-class _Teller(logging.Handler):
+class _LineHandler(logging.Handler):
     """Says what is logged as lines of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -77,11 +77,11 @@ class _Teller(logging.Handler):
 
 
 @contextmanager
-def told(*, hidden: bool) -> Iterator[None]:
+def logged_lines(*, hidden: bool) -> Iterator[None]:
     """What the library logs is said where somebody watches, as the bar is."""
     watched = sys.stderr is not None and sys.stderr.isatty()
     log = logging.getLogger("attnflow")
-    own = _Teller() if watched and not hidden else logging.NullHandler()
+    own = _LineHandler() if watched and not hidden else logging.NullHandler()
     log.addHandler(own)
     try:
         yield

@@ -213,8 +213,9 @@ def _lines_of_paths(attribution: Attribution) -> list[str]:
     null, first = attribution.null_shares, attribution.source_tokens
     if null is None:
         return []
+    which = "the first token of the decoder" if first else "the first token"
     found = [
-        f"the first token {'of the decoder ' * (first > 0)}took {percent(first_share(attribution))}"
+        f"{which} took {percent(first_share(attribution))}"
         f"{_POLICIES[attribution.attention_sink]}; uniform attention would give it "
         f"{percent(float(null[first]))}"
     ]

@@ -59,6 +59,8 @@ def named(attribution: Attribution) -> str:
 
 def choices(attribution: Attribution) -> str:
     """What there was to choose from, in the plural: "classes", or "next tokens"."""
+    if attribution.span is not None:
+        return "continuations"
     return _CHOICES.get(attribution.task, "classes")
 
 

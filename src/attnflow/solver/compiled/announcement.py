@@ -18,16 +18,17 @@ class Announcer(event.Listener):  # type: ignore[misc]  # numba has no types
     def __init__(self) -> None:
         self.said = False
 
-    def on_start(self, event: Any) -> None:
-        own = event.data["dispatcher"].py_func.__module__.startswith("attnflow.")
-        if own and not self.said:
+    def on_start(self, started: Any) -> None:
+        # Functions that were made by exec have no module.
+        module = started.data["dispatcher"].py_func.__module__ or ""
+        if module.startswith("attnflow.") and not self.said:
             self.said = True
             _LOG.warning(
                 "compiling the solver for this processor: about a minute, once; the next solves "
                 "need not wait."
             )
 
-    def on_end(self, event: Any) -> None:
+    def on_end(self, ended: Any) -> None:
         pass
 
 
