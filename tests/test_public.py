@@ -1,6 +1,7 @@
 """What the package exports, what it imports, and in which direction."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -233,3 +234,16 @@ def test_no_assertion_guards_a_user():
     for file in SOURCE.rglob("*.py"):
         nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         assert not [node.lineno for node in nodes if isinstance(node, ast.Assert)], file
+
+
+def test_the_architecture_page_names_a_room_behind_those_that_it_imports():
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    place = {
+        name: i for i, row in enumerate(rows) for name in re.findall(r"`(\w+)(?:\.py|/)`", row)
+    }
+    packages = {"__init__", "__main__"}
+    assert set(ALLOWED) - packages == set(place) - {"assets"}
+    for room in set(ALLOWED) - packages:
+        late = [one for one in ALLOWED[room] - packages if place[one] > place[room]]
+        assert not late, f"{room} stands before {late}"
