@@ -189,13 +189,16 @@ def test_a_chat_may_be_as_long_as_the_model_takes(chatting):
         encode_chat(explainer.tokenizer, CHAT, limit=t - 1, writes=True)
 
 
-def test_templates_that_cannot_be_used(chatting):
+def test_templates_that_cannot_be_used(chatting, tiny):
     with pytest.raises(InputError, match="no chat template.*set tokenizer.chat_template"):
         chatting(None)(CHAT)
     with pytest.raises(InputError, match="refuses these messages: roles must alternate"):
         chatting(REFUSING)(CHAT)
-    with pytest.raises(InputError, match="a chat is a text by itself"):
+    with pytest.raises(InputError, match="pair is for models that read two texts"):
         chatting()(CHAT, pair="a dog")
+    classifier = Explainer(tiny(max_position_embeddings=96), chatting().tokenizer)
+    with pytest.raises(InputError, match="a chat is a text by itself"):
+        classifier(CHAT, pair="a dog")
 
 
 @pytest.fixture(scope="module")

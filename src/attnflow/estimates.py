@@ -167,6 +167,18 @@ class Estimator:
         found = [self([sizes[i] for i in group], room=limit, images=images) for group in groups]
         return max(found, key=lambda estimate: estimate.total)
 
+    def batches(
+        self, sizes: Sequence[Size], most: int, max_memory: float | str | None
+    ) -> list[tuple[list[int], float | None]]:
+        """Indices in batches of at most so many, and what the solver may take for each.
+
+        Raises:
+            InputError: As `rooms`.
+        """
+        groups = in_batches(sizes, most)
+        rooms = self.rooms([[sizes[i] for i in group] for group in groups], max_memory)
+        return list(zip(groups, rooms, strict=True))
+
     def rooms(
         self, groups: Sequence[Sequence[Size]], max_memory: float | str | None
     ) -> list[float | None]:

@@ -16,13 +16,14 @@ from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
 Row = tuple[EncodedText | EncodedImage, Decision]
+Rows = tuple[bool, list[Row], list[int] | None]
 Choosing = Callable[[Any], Choices]
 
 
 def image_rows(
     reader: ImageReader, task: Task, choosing: Choosing, asked: dict[str, Any], **given: Any
-) -> tuple[bool, list[Row], list[int]]:
-    """Whether there is one image alone; each decision with its image; how many each has.
+) -> Rows:
+    """Whether there is one image alone; each decision with its image; None: they have one each.
 
     Args:
         reader: Of the model.
@@ -36,7 +37,7 @@ def image_rows(
     """
     alone, images = reader.read(**given)
     wanted = decisions(task, choosing, images, None, names_of(images), **asked)
-    return alone, list(zip(images, wanted, strict=True)), [1] * len(images)
+    return alone, list(zip(images, wanted, strict=True)), None
 
 
 def text_rows(
@@ -48,8 +49,8 @@ def text_rows(
     continuation: str | int | None,
     span: Any,
     **given: Any,
-) -> tuple[bool, list[Row], list[int]]:
-    """Whether there is one text alone; each decision with its text; how many each has.
+) -> Rows:
+    """Whether there is one text alone; each decision with its text; of continuations how many each.
 
     Args:
         reader: Of the model.
@@ -68,11 +69,11 @@ def text_rows(
     if span is not None:
         check_writes(reader.task, "span", **asked)
         each = spans.spans_of(span, len(encoded))
-        return alone, names.each(lambda i: reader.spanned(encoded[i], continuation, each[i])), []
+        return alone, names.each(lambda i: reader.spanned(encoded[i], continuation, each[i])), None
     if continuation is None:
         begun = [reader.begun(text) for text in encoded]
         wanted = decisions(reader.task, choosing, begun, reader.tokenizer, names, **asked)
-        return alone, list(zip(begun, wanted, strict=True)), [1] * len(begun)
+        return alone, list(zip(begun, wanted, strict=True)), None
     check_writes(reader.task, "continuation", **asked)
     parts = names.each(lambda i: reader.continued(encoded[i], continuation))
     return alone, [row for part in parts for row in part], [len(part) for part in parts]

@@ -26,14 +26,14 @@ from attnflow.embedded import EMBEDDED_MODEL
 from attnflow.embeddings import check_pooling
 from attnflow.errors import InputError
 from attnflow.estimates import Estimate, Estimator
-from attnflow.examples import batched, check_read, image_rows, text_rows
+from attnflow.examples import Choosing, Rows, batched, check_read, image_rows, text_rows
 from attnflow.images import ImageReader
-from attnflow.lengths import Size, in_batches, sizes_of_images, sizes_of_texts
+from attnflow.lengths import Size, sizes_of_images, sizes_of_texts
 from attnflow.options import FlowOptions, Options, check_options
 from attnflow.reading import Reader, check_kind
 from attnflow.results import Results, check_certified
 from attnflow.targets import Target, Value
-from attnflow.tasks import explained_task, labels_of, reads_images
+from attnflow.tasks import Task, explained_task, labels_of, reads_images
 
 
 class Explainer:
@@ -252,25 +252,15 @@ class Explainer:
             continuation=continuation,
             span=span,
         )
-        if task.reads == "image":
-            check_kind(self.model, "images", **of_texts)
-            seen = ImageReader(self.model, self.image_processor)
-            alone, rows, counts = image_rows(seen, task, choosing, asked, **of_images)
-        else:
-            check_kind(self.model, "texts", **of_images)
-            compares = task.chooses == "nothing" and not callable(target)
-            reader = Reader(self.model, self.tokenizer, task, compares=compares)
-            alone, rows, counts = text_rows(reader, choosing, asked, **of_texts)
+        alone, rows, counts = self._rows(task, choosing, asked, of_texts, of_images)
         merged = all_coarsened(rows, coarsen, task)
         sizes = [Size.of(example) for example in merged]
-        groups = in_batches(sizes, batch_size if batched(self.model, task, target) else 1)
-        of_groups = [[sizes[i] for i in group] for group in groups]
-        rooms = Estimator(self.model, tensor).rooms(of_groups, max_memory)
+        most = batch_size if batched(self.model, task, target) else 1
         asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
         options = FlowOptions(tensor, readout, gap, mu, edges, attention_sink)
         results = Results(self.tokenizer, task, choosing, self.name, options)
         found: dict[int, Attribution] = {}
-        for group, room in zip(groups, rooms, strict=True):
+        for group, room in Estimator(self.model, tensor).batches(sizes, most, max_memory):
             some = [merged[i] for i in group]
             captured = asker(some, [rows[i][1] for i in group])
             check_read(self.model, rows, group, captured, against)
@@ -281,9 +271,26 @@ class Explainer:
         ordered = [found[i] for i in range(len(rows))]
         if not keep_unsolved:
             check_certified(ordered)
-        listed = continuation is not None and span is None
-        examples = _split(ordered, counts) if listed else ordered
+        examples = ordered if counts is None else _split(ordered, counts)
         return examples[0] if alone else examples
+
+    def _rows(
+        self,
+        task: Task,
+        choosing: Choosing,
+        asked: dict[str, Any],
+        of_texts: dict[str, Any],
+        of_images: dict[str, Any],
+    ) -> Rows:
+        """What is asked, of texts or of images: whichever the model reads."""
+        if task.reads == "image":
+            check_kind(self.model, "images", **of_texts)
+            seen = ImageReader(self.model, self.image_processor)
+            return image_rows(seen, task, choosing, asked, **of_images)
+        check_kind(self.model, "texts", **of_images)
+        compares = task.chooses == "nothing" and not callable(asked["target"])
+        reader = Reader(self.model, self.tokenizer, task, compares=compares)
+        return text_rows(reader, choosing, asked, **of_texts)
 
     def estimate(
         self,
@@ -320,16 +327,21 @@ class Explainer:
         check_options(tensor, batch_size=batch_size, coarsen=coarsen)
         task = explained_task(self.model)
         check_merges(task, coarsen)
-        if task.reads == "image":
-            check_kind(self.model, "images", texts=texts, truncate=truncate)
-            seen = ImageReader(self.model, self.image_processor)
-            sizes = sizes_of_images(seen, images, pixel_values)
-        else:
-            check_kind(self.model, "texts", images=images, pixel_values=pixel_values)
-            reader = Reader(self.model, self.tokenizer, task)
-            sizes = sizes_of_texts(reader, texts, coarsen, truncate)
+        of_texts = dict(texts=texts, truncate=truncate)
+        of_images = dict(images=images, pixel_values=pixel_values)
+        sizes = self._sizes(task, coarsen, of_texts, of_images)
         most = batch_size if batched(self.model, task, None) else 1
         return Estimator(self.model, tensor).largest(sizes, most, max_memory)
+
+    def _sizes(
+        self, task: Task, coarsen: Coarsen, of_texts: dict[str, Any], of_images: dict[str, Any]
+    ) -> list[Size]:
+        """How large what is asked about is."""
+        if task.reads == "image":
+            check_kind(self.model, "images", **of_texts)
+            return sizes_of_images(ImageReader(self.model, self.image_processor), **of_images)
+        check_kind(self.model, "texts", **of_images)
+        return sizes_of_texts(Reader(self.model, self.tokenizer, task), coarsen=coarsen, **of_texts)
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"

@@ -68,7 +68,7 @@ class Reader:
                     warnings.warn(
                         f"{name} {index} was cut to {len(part.tokens)} tokens: "
                         f"{part.truncated} more are not explained.",
-                        stacklevel=5,
+                        stacklevel=6,
                     )
         return found
 
