@@ -70,6 +70,13 @@ def test_the_table_starts_without_torch():
     assert done.returncode == 0 and "ModernBERT" in done.stdout
 
 
+def test_a_model_that_merges_tokens_cannot_be_explained(saved):
+    found = verdict(saved("Swin", "SwinForImageClassification", depths=[1, 1], num_heads=[2, 2]))
+    assert found.tensors == () and "merges tokens from stage to stage (depths = [1, 1])" in str(
+        found
+    )
+
+
 def test_one_row_for_each_family_in_every_format(run):
     code, text, error = run()
     assert (code, error) == (0, "")

@@ -2,6 +2,7 @@
 
     known family            its tensors, as the tests have measured them
     another                 af, gf, agf, if its attention runs through transformers' interface
+    merging tokens          none: they are not the same from layer to layer
     no attention somewhere  none: linear attention, state space, convolutions
     quantised               none: gradients through such weights are not exact
 
@@ -94,6 +95,11 @@ def _refusal(
         return (
             f"it is for none of {', '.join(t.name for t in (*TASKS, *IMAGES))}; give a model for "
             "one of them."
+        )
+    if stages := getattr(config, "depths", None):
+        return (
+            f"it merges tokens from stage to stage (depths = {list(stages)}), so that none of them "
+            "is one from the first layer to the last; give one such as ViT, DeiT or DINOv2."
         )
     if getattr(config, "is_encoder_decoder", False) and task != "text2text-generation":
         return (

@@ -3,7 +3,12 @@
 import pytest
 import torch
 from same_answer import images, read_image
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from transformers import (
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    SwinConfig,
+    SwinForImageClassification,
+)
 
 from attnflow.capture import balanced, capture, leading_tokens, patches_of, staged_capture
 from attnflow.errors import InputError, ModelError
@@ -136,3 +141,11 @@ def test_tokens_before_the_patches_have_names(build):
 def test_a_model_without_patches():
     with pytest.raises(ModelError, match="no convolution"):
         patches_of(torch.nn.Linear(2, 2))
+
+
+def test_models_that_merge_patches_are_refused():
+    sizes = dict(image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2])
+    model = SwinForImageClassification(SwinConfig(**sizes, window_size=4)).eval()
+    for tensor in ("agf", "cf"):
+        with pytest.raises(ModelError, match="Swin"):
+            capture(model, {"pixel_values": torch.zeros(1, 3, 32, 32)}, tensor=tensor)

@@ -155,7 +155,7 @@ def capture(
     """One information tensor per layer, for a batch that a model has read.
 
     The model may be loaded with any attention back end. `af`, `gf` and `agf` work for every model
-    whose attention runs through transformers' attention interface, and for DeBERTa-v2; `cf`
+    whose attention runs through transformers' attention interface, and for known families; `cf`
     for the families in families.py. In a model with biases their shares are not captured by `cf`.
 
     Args:

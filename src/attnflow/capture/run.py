@@ -112,7 +112,13 @@ class Run:
             stack.enter_context(table.register_forward_hook(lambda m, args, out: self._leaf(out)))
         return inputs
 
-    def _leaf(self, embeddings: Tensor) -> Tensor:
+    def _leaf(self, embeddings: object) -> Tensor:
+        if not isinstance(embeddings, Tensor):
+            raise ModelError(
+                f"{type(self.model).__name__} does not embed its input as one tensor of tokens. "
+                "Models that merge patches from layer to layer (Swin) cannot be captured: expected "
+                "one such as ViT, DeiT or DINOv2, which keeps its tokens."
+            )
         leaf = embeddings.detach().requires_grad_(torch.is_grad_enabled())
         self.leaves.append(leaf)
         return leaf
@@ -125,7 +131,7 @@ class Run:
                 f"{name} ran attention through transformers' attention interface {found} times, "
                 f"expected once in each of its {expected} layers. Layers without attention weights "
                 "(linear attention, state space, Fourier mixing) cannot be captured, nor models "
-                "that compute attention themselves, other than DeBERTa-v2."
+                "of unknown families that compute attention themselves."
             )
         if self.recorder.frozen and not found == len(self.stream.streams) == len(
             self.stream.outputs

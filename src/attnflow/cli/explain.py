@@ -72,7 +72,7 @@ def add(commands: Any) -> None:
         help="texts or images at a time (%(default)s)")  # fmt: skip
     add("--max-memory", metavar="SIZE", help="refuse what needs more beside the model, as in 8GB")
     add = explain.add_argument_group("how").add_argument
-    add("--coarsen", metavar="N", type=unit,
+    add("--coarsen", metavar="N|word|sentence", type=unit,
         help="merge N tokens, or those of a word or sentence, into one (long texts)")  # fmt: skip
     add("--tensor", choices=TENSORS, default="bcf",
         help="information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "

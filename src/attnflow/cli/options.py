@@ -63,7 +63,14 @@ def span(text: str) -> tuple[int, int] | bool:
 
 def unit(text: str) -> int | str:
     """What tokens are merged to: "word", "sentence", or so many."""
-    return text if text in ("word", "sentence") else count(text)
+    if text in ("word", "sentence"):
+        return text
+    try:
+        return count(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected how many tokens, an integer of at least 1, or word or sentence; got {text}"
+        ) from None
 
 
 def count(text: str) -> int:
