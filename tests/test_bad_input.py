@@ -291,7 +291,7 @@ def command(saved, tmp_path, capsys):
         (["--span", "3:1"], "span (3, 1) is not in the text"),
         (["--span", "2:2"], "span (2, 2) is not in the text"),
         (["--span=-2:1"], "expected A:B, two indices of tokens, or all"),
-        (["--span", "all"], "span=True is the whole continuation: give one"),
+        (["--span", "all"], "span=True is the whole continuation (--span all): give one"),
         (["--target", "good dog"], "not one token of this model but 2"),
         (["--target", "日"], "is no token that this model knows"),
         (["--target", ""], "is no token that this model knows"),

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, XLNetConfig
 
 from attnflow import EMBEDDED_MODEL, Explainer, InputError, ModelError
 from attnflow import embedded as packing
-from attnflow.models import checked_device, load
+from attnflow.models import checked_device, load, token_limit
 
 
 def edited(folder, target, **changes):
@@ -243,3 +244,8 @@ def test_the_device_is_checked_before_the_model(tmp_path):
 
 def test_the_processor_is_the_default():
     assert checked_device(None) == checked_device("cpu") == torch.device("cpu")
+
+
+def test_positions_that_nothing_bounds():
+    assert token_limit(XLNetConfig(), None) is None
+    assert token_limit(BertConfig(max_position_embeddings=32), None) == 32

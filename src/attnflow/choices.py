@@ -96,7 +96,7 @@ class Vocabulary:
             )
         raise InputError(
             f"target {text!r:.80} is not one token of this model but {len(ids)} ({pieces}): give "
-            "one of them, or explain them one by one (continuation=)."
+            "one of them, or explain them one by one (continuation=, --continuation)."
         )
 
     def name(self, index: int) -> str:

@@ -194,10 +194,10 @@ def _default_position(task: Task, text: EncodedText, tokenizer: Any) -> int:
             return masks[0]
         raise InputError(
             f"the text has {len(masks)} tokens {tokenizer.mask_token!r}: expected one, or the "
-            "position of the one to explain (position=)."
+            "position of the one to explain (position=, --position)."
         )
     named = ", ".join(f"{i} {token}" for i, token in enumerate(text.tokens[:12]))
     raise InputError(
-        f"a model for {task.name} decides about every token: say which one (position=): {named}"
-        f"{', ...' * (len(text.tokens) > 12)}."
+        f"a model for {task.name} decides about every token: say which one (position=, "
+        f"--position): {named}{', ...' if len(text.tokens) > 12 else ''}."
     )

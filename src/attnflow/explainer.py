@@ -103,7 +103,7 @@ class Explainer:
         Raises:
             InputError: The device or the folder is not what it should be, or the model embeds
                 nothing and a pooling is given.
-            ModelError: There is no such classifier.
+            ModelError: There is no such model, or none that can be explained.
         """
         model, processor = models.load(name, device=device)
         task = explained_task(model)

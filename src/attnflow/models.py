@@ -274,7 +274,7 @@ def token_limit(config: Any, tokenizer: Any) -> int | None:
     bounds = [] if tokenizer is None else [tokenizer.model_max_length]
     config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
-    if positions:
+    if positions and positions > 0:  # -1 where nothing bounds them
         shifted = config.model_type in COUNTED_AFTER_PADDING
         bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
     bound = min(bounds, default=10**9)

@@ -47,7 +47,10 @@ def decision_on(task: Task, text: EncodedText, span: Any, begins: int | None) ->
     first = 1 if task.reads == "last" else len(text.inputs["input_ids"]) + 1
     if span is True:
         if begins is None:
-            raise InputError("span=True is the whole continuation: give one (continuation=).")
+            raise InputError(
+                "span=True is the whole continuation (--span all): give one (continuation=, "
+                "--continuation or --write)."
+            )
         span = (begins, len(ids))
     if not _is_pair(span):
         raise InputError(
