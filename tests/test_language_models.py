@@ -336,7 +336,8 @@ def test_a_label_of_a_token(tiny, tokenizer):
     explainer = Explainer(tiny(head="TokenClassification"), tokenizer)
     a = explainer("a smart dog", position=2)
     assert (a.task, a.position) == ("token-classification", 2) and a.label in a.labels
-    with pytest.raises(InputError, match=r"say which one \(position=, --position\): 0 \[CLS\], 1 a, 2 smart"):
+    wanted = r"say which one \(position=, --position\): 0 \[CLS\], 1 a, 2 smart"
+    with pytest.raises(InputError, match=wanted):
         explainer("a smart dog")
 
 
