@@ -254,9 +254,8 @@ def _classes(attribution: Attribution) -> str:
         shown.append(attribution.target)
     rows = "".join(_class(attribution, i, probabilities[i]) for i in shown)
     hidden = len(order) - len(shown)
-    many = choices(attribution)
-    more = f'<p class="quiet">and {hidden} less probable {many}</p>' if hidden else ""
-    return f'<h2>{many.capitalize()}</h2><ul class="classes">{rows}</ul>{more}'
+    more = f'<p class="quiet">and {hidden} less probable</p>' if hidden else ""
+    return f'<h2>{choices(attribution).capitalize()}</h2><ul class="classes">{rows}</ul>{more}'
 
 
 def _class(attribution: Attribution, index: int, probability: float) -> str:
