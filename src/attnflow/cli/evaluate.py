@@ -40,7 +40,8 @@ def add(commands: Any) -> None:
     )
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("data", nargs="?", metavar="DATA",
-        help=".tsv, .csv or .jsonl file with a column text, .txt file with a text on each line, "
+        help=".tsv, .csv or .jsonl file with a column text (or sentence) and perhaps label, the "
+        "index of a class; .txt file with a text on each line, "
         "folder of images, or an id of datasets")  # fmt: skip
     add = evaluate.add_argument_group("what to measure").add_argument
     add("--out", metavar="DIR", type=Path, help="folder of the run, made or gone on with")
