@@ -87,9 +87,7 @@ def measure(family: str) -> dict[str, float]:
         inputs = {"pixel_values": next(iter(images(model)))}
     if kind == "encoder-decoder":
         inputs = {"input_ids": ids[:, :SOURCE], "decoder_input_ids": ids[:, SOURCE:]}
-    nothing = torch.zeros_like(next(iter(inputs.values())))
-    if kind == "encoder-decoder":
-        nothing = torch.zeros_like(ids)
+    nothing = torch.zeros_like(inputs.get("pixel_values", ids))
     calls: dict[str, Callable[[], object]] = {
         "own": lambda: own_passes(model, inputs),
         "agf": lambda: capture(model, inputs, tensor="agf", read=last),
@@ -102,12 +100,12 @@ def measure(family: str) -> dict[str, float]:
         before = peak(forget=True)
         call()
         found[f"{name} bytes"] = peak() - before
-    for turn in range(TURNS):
+    for _ in range(TURNS):
         for name, call in calls.items():
             started = time.process_time()
             call()
             seconds = time.process_time() - started
-            found[name] = min(seconds, found.get(name, seconds)) if turn else seconds
+            found[name] = min(seconds, found.get(name, seconds))
     return found
 
 

@@ -19,14 +19,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.capture import Stacks
+from attnflow.capture import ONE_STACK, Stacks
 from attnflow.errors import InputError
 from attnflow.tasks import Task
 from attnflow.tokens import EncodedText
 
 POLICIES = ("keep", "exclude", "apart")
 RESIDUAL = 0.5  # of a layer, as Abnar & Zuidema (2020) take it
-ONE_STACK = Stacks(encoder=0, source=0)
 
 
 def check_policy(policy: str, task: Task) -> None:

@@ -116,7 +116,6 @@ class Estimator:
         self.model, self.tensor = getattr(model, "_orig_mod", model), tensor
         self.measured = Activations(self.model, tensor)
         config = self.model.config
-        self.two_stacks = bool(getattr(config, "is_encoder_decoder", False))
         read = getattr(config, "vision_config", config) if reads_images(self.model) else config
         self.layers = expected_calls(read)  # None where the config does not say
 
@@ -140,7 +139,8 @@ class Estimator:
         layers = self.measured.layers(sizes[0]) if self.layers is None else self.layers
         network, width = layers * nodes**2, self.measured.width
         one = batch * layers * nodes * (nodes + 1) * width
-        meanwhile = one * (2 if self.tensor in ("af", "bcf") else 1) + 2 * one * self.two_stacks
+        carried = 2 if len(sizes[0].sides) > 1 else 0  # of an encoder-decoder
+        meanwhile = one * ((2 if self.tensor in ("af", "bcf") else 1) + carried)
         kept = 16 * batch * network + one
         # What is free leaves out the images that have been read.
         left = (free_bytes(self.measured.device) if room is None else room - images) - kept

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from attnflow import readouts, spans
-from attnflow.attention_sink import ONE_STACK, RESIDUAL, first_token, path_null, set_apart
+from attnflow.attention_sink import RESIDUAL, first_token, path_null, set_apart
 from attnflow.attribution import Attribution
-from attnflow.capture import Capture, Stacks
+from attnflow.capture import ONE_STACK, Capture, Stacks
 from attnflow.choices import Choices
 from attnflow.coarsening import Coarsened, decided
 from attnflow.decisions import Decision

@@ -4,12 +4,13 @@ from attnflow.capture.capture import Asked, Capture, capture, captures
 from attnflow.capture.checks import TENSORS, check_model
 from attnflow.capture.edges import only_edges
 from attnflow.capture.families import FAMILIES
-from attnflow.capture.layers import Stacks, balanced
+from attnflow.capture.layers import ONE_STACK, Stacks, balanced
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
 from attnflow.capture.segments import Segments
 from attnflow.capture.stages import REMOVED, largest, staged_capture, whole_units
 
 __all__ = [
+    "ONE_STACK",
     "FAMILIES",
     "REMOVED",
     "TENSORS",

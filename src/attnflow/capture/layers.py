@@ -55,10 +55,13 @@ class Stacks:
         return found
 
 
+ONE_STACK = Stacks(encoder=0, source=0)
+
+
 def stacks(config: Any, inputs: Mapping[str, Tensor]) -> Stacks:
     """How the calls of attention of one forward pass lie on each other."""
     if not getattr(config, "is_encoder_decoder", False):
-        return Stacks(0, 0)
+        return ONE_STACK
     encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
     return Stacks(encoder, inputs["input_ids"].shape[1])
 

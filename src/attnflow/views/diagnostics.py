@@ -123,29 +123,36 @@ def diagnostics(attribution: Attribution) -> list[Diagnostic]:
 
 def _of_paths(attribution: Attribution) -> list[Diagnostic]:
     """What a decoder's first token takes, and a source, beside what paths alone would give them."""
-    null = attribution.null_shares
+    meanings = {
+        "First token": "the first token that the decoder reads"
+        + _POLICIES[attribution.attention_sink],
+        "Source": "the source, and not to what has been written",
+    }
+    return [
+        Diagnostic(
+            name,
+            percent(took),
+            f"Part of all the scores that went to {meanings[name]}. With uniform attention in as "
+            f"many layers it would get {percent(null)}.",
+        )
+        for name, took, null in _beside_paths(attribution)
+    ]
+
+
+def _beside_paths(attribution: Attribution) -> list[tuple[str, float, float]]:
+    """Parts of all the scores, 0 to 1, before the first token was excluded: taken, and of paths."""
+    null, first = attribution.null_shares, attribution.source_tokens
     if null is None:
         return []
-    policy, first = _POLICIES[attribution.attention_sink], attribution.source_tokens
-    uniform = "With uniform attention in as many layers it would get"
-    found = [
-        Diagnostic(
-            "First token",
-            percent(first_share(attribution)),
-            f"Part of all the scores that went to the first token that the decoder reads{policy}. "
-            f"{uniform} {percent(float(null[first]))}.",
-        )
-    ]
+    parts = {"First token": slice(first, first + 1)}
     if first:
-        found.append(
-            Diagnostic(
-                "Source",
-                percent(source_share(attribution)),
-                "Part of all the scores that went to the source, and not to what has been written. "
-                f"{uniform} {percent(float(null[:first].sum()))}.",
-            )
-        )
-    return found
+        parts["Source"] = slice(0, first)
+    raw = attribution.scores if attribution.raw_scores is None else attribution.raw_scores
+    total = float(raw.sum())
+    return [
+        (name, float(raw[part].sum()) / total if total > 0 else 0.0, float(null[part].sum()))
+        for name, part in parts.items()
+    ]
 
 
 _POLICIES = {
@@ -153,24 +160,6 @@ _POLICIES = {
     "exclude": " before it was excluded",
     "apart": ", which is not ranked",
 }
-
-
-def first_share(attribution: Attribution) -> float:
-    """Part of all the scores that went to the first token that the decoder reads, 0 to 1."""
-    first = attribution.source_tokens
-    return _share(attribution, slice(first, first + 1))
-
-
-def source_share(attribution: Attribution) -> float:
-    """Part of all the scores that went to an encoder-decoder's source, 0 to 1."""
-    return _share(attribution, slice(0, attribution.source_tokens))
-
-
-def _share(attribution: Attribution, tokens: slice) -> float:
-    """Part of all the scores that went to some tokens, before the first was excluded."""
-    raw = attribution.scores if attribution.raw_scores is None else attribution.raw_scores
-    total = float(raw.sum())
-    return float(raw[tokens].sum()) / total if total > 0 else 0.0
 
 
 def merged(attribution: Attribution) -> str:
@@ -210,18 +199,11 @@ def summary(attribution: Attribution) -> list[str]:
 
 def _lines_of_paths(attribution: Attribution) -> list[str]:
     """The same of the first token and the source, each in a line."""
-    null, first = attribution.null_shares, attribution.source_tokens
-    if null is None:
-        return []
-    which = "the first token of the decoder" if first else "the first token"
-    found = [
-        f"{which} took {percent(first_share(attribution))}"
-        f"{_POLICIES[attribution.attention_sink]}; uniform attention would give it "
-        f"{percent(float(null[first]))}"
+    where = " of the decoder" if attribution.source_tokens else ""
+    policy = _POLICIES[attribution.attention_sink]
+    named = {"First token": (f"first token{where}", policy), "Source": ("source", "")}
+    return [
+        f"the {named[name][0]} took {percent(took)}{named[name][1]}; uniform attention would give "
+        f"it {percent(null)}"
+        for name, took, null in _beside_paths(attribution)
     ]
-    if first:
-        found.append(
-            f"the source took {percent(source_share(attribution))}; uniform attention would give "
-            f"it {percent(float(null[:first].sum()))}"
-        )
-    return found
