@@ -19,8 +19,8 @@ import torch
 from scipy.stats import spearmanr
 
 from attnflow import Explainer
-from attnflow.batches import neutral_token
-from attnflow.targets import contrast
+from attnflow.capture.objectives import contrast
+from attnflow.inputs.batching import neutral_token
 
 POSITIONS = (16, 48, 96)
 

@@ -26,9 +26,9 @@ import torch
 from same_answer import images
 from tiny_models import TINY, build
 
-from attnflow.bench.memory import peak
 from attnflow.capture import TENSORS, capture, staged_capture
-from attnflow.known_models import KnownFamily, known_families
+from attnflow.cli.bench.memory import peak
+from attnflow.models.tested_families import KnownFamily, known_families
 
 TURNS = 7
 COSTS = ("agf", "cf", "bcf")  # af and gf cost what agf does

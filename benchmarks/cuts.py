@@ -14,8 +14,8 @@ from faithfulness import DATA, drawn, model_of
 from tqdm import tqdm
 
 from attnflow.files import write_whole
-from attnflow.methods.exact import minimum_cut
-from attnflow.methods.tensors import TENSORS
+from attnflow.methods.exact_flow import minimum_cut
+from attnflow.methods.information_tensors import TENSORS
 
 SHOWN = ("af", "af-res", "gf", "agf", "agf-res", "relevance", "norm", "alti", "cf", "cf-balanced",
          "cf4", "bcf")  # fmt: skip

@@ -12,8 +12,8 @@ import time
 import torch
 
 from attnflow import Explainer, maximum_flow
-from attnflow.bench.tensors import TEXT
 from attnflow.capture import TENSORS, capture
+from attnflow.cli.bench.capacities import TEXT
 
 
 def main() -> None:

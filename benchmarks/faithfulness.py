@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from attnflow import models
 from attnflow.evaluation import (
     EXTRAS,
     Judgements,
@@ -38,6 +37,7 @@ from attnflow.evaluation import (
 )
 from attnflow.files import write_whole
 from attnflow.methods import DEFAULT, METHODS, Classifier
+from attnflow.models import loading
 
 EMBEDDED = "attnflow/minilm-l6-sst2"
 CHOSEN = "bcf:flow"
@@ -132,7 +132,7 @@ def model_of(name: str, folder: Path, phase: str = "test") -> str:
 
 def drawn(model: str, file: str, **options) -> list:
     """The questions of a file's texts that a classifier is asked; options of `chosen`."""
-    return chosen(read_examples(file), Classifier(*models.load(model)), **options)
+    return chosen(read_examples(file), Classifier(*loading.load(model)), **options)
 
 
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:

@@ -22,12 +22,12 @@ import torch
 import transformers
 from journal import Journal
 
-from attnflow.bench.memory import peak
 from attnflow.capture import capture, staged_capture
-from attnflow.estimates import Estimator
-from attnflow.lengths import Size
-from attnflow.sizes import bytes_of, in_words
-from attnflow.targets import logits_at
+from attnflow.capture.objectives import logits_at
+from attnflow.cli.bench.memory import peak
+from attnflow.explainer.memory.estimate import Estimator
+from attnflow.explainer.memory.sizes import Size
+from attnflow.explainer.memory.units import bytes_of, in_words
 
 VOCABULARY, LONGEST = 1000, 8192
 WHAT = ("own", "cf", "bcf")

@@ -7,7 +7,7 @@ import torch
 from families import FAMILIES, random_capacities
 from torch import Generator, Tensor
 
-from attnflow.network import LayeredNetwork, layered_network, paper_network
+from attnflow.solver.network import LayeredNetwork, layered_network, paper_network
 
 Kind = Callable[[int, Generator], LayeredNetwork]
 

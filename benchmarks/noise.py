@@ -16,14 +16,7 @@ import torch
 from faithfulness import CHOSEN, DATA, drawn, model_of
 from tqdm import tqdm
 
-from attnflow.evaluation import (
-    Protocol,
-    Run,
-    differences,
-    evaluate,
-    judgements,
-    means,
-)
+from attnflow.evaluation import Protocol, Run, differences, evaluate, judgements, means
 from attnflow.evaluation.noise import NOISE, noisy
 from attnflow.files import write_whole
 from attnflow.methods import METHODS

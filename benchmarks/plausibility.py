@@ -17,17 +17,17 @@ from faithfulness import CHOSEN, EMBEDDED, tiers
 from journal import Journal
 from tqdm import tqdm
 
-from attnflow import models
 from attnflow.evaluation import estimate
 from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
-from attnflow.evaluation.trial import answer
+from attnflow.evaluation.protocol import answer
 from attnflow.files import write_whole
 from attnflow.methods import METHODS, Classifier
+from attnflow.models import loading
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
     """One record for each passage, with both numbers of every method."""
-    classifier = Classifier(*models.load(args.model))
+    classifier = Classifier(*loading.load(args.model))
     file = args.data / "eraser_movies" / "dev.jsonl"
     passages = read_rationales(file, classifier, most=args.most)
     drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()

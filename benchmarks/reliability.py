@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from attnflow import Explainer, Flow, maximum_flow
 from attnflow.capture import TENSORS, capture
-from attnflow.network import LayeredNetwork, layered_network, live_edges, row_bound
+from attnflow.solver.network import LayeredNetwork, layered_network, live_edges, row_bound
 
 BATCHES, NETWORKS_IN_BATCH = 100, 5
 TEXTS, TEXTS_IN_BATCH = 50, 8

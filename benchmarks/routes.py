@@ -17,7 +17,7 @@ from journal import Journal
 from tqdm import tqdm
 
 from attnflow.evaluation import estimate
-from attnflow.evaluation.routes import ROUTES, SHARES, surviving
+from attnflow.evaluation.edge_knockout import ROUTES, SHARES, surviving
 from attnflow.files import write_whole
 
 TEXTS = {"ag_news": 60}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from attnflow import Explainer, maximum_flow
 from attnflow.capture import TENSORS, capture
-from attnflow.network import LayeredNetwork, layered_network
+from attnflow.solver.network import LayeredNetwork, layered_network
 
 SETS = ("sst2", "ag_news")
 TEXTS, TEXTS_IN_BATCH = 200, 20

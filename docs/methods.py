@@ -9,9 +9,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnflow import embedded
-from attnflow.evaluation.trial import answer
+from attnflow.evaluation.protocol import answer
 from attnflow.methods import DEFAULT, METHODS, Classifier, Question
+from attnflow.models import embedded
 
 SENTENCE = "although this dog is not cute, it is very smart."
 FLOWS = ("af:flow", "gf:flow", "agf:flow")

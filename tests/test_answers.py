@@ -8,9 +8,9 @@ import torch
 
 from attnflow import Explainer, InputError, ModelError
 from attnflow.capture import capture
-from attnflow.embeddings import pooled
-from attnflow.models import pooling
-from attnflow.targets import LONGEST_ANSWER, NEVER, answers, similarity
+from attnflow.capture.objectives import LONGEST_ANSWER, NEVER, answers, similarity
+from attnflow.models.loading import pooling
+from attnflow.models.pooling import pooled
 
 QUESTION, CONTEXT = "was it dull?", "the film is not good, but it was never dull"
 

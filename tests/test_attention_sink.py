@@ -8,9 +8,9 @@ from test_encoder_decoders import writer as encoder_decoder
 from test_language_models import PROMPT, language_model
 
 from attnflow import Explainer, InputError, load, maximum_flow
-from attnflow.attention_sink import path_null
 from attnflow.capture import Stacks, capture
-from attnflow.targets import logits_at
+from attnflow.capture.objectives import logits_at
+from attnflow.explainer.attention_sink import path_null
 
 
 @pytest.fixture(scope="module")

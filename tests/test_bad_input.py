@@ -12,9 +12,11 @@ from torch import nn
 from transformers import ViTImageProcessorPil
 from vision import build, photo
 
-from attnflow import Explainer, InputError, ModelError, continuations
+from attnflow import Explainer, InputError, ModelError
 from attnflow.cli import main
-from attnflow.continuations import of_ids, written
+from attnflow.inputs import continuation
+from attnflow.inputs.continuation import written
+from attnflow.inputs.token_ids import of_ids
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_continuations_that_are_longer_than_the_model_takes(refused, reader, tok
 
 def test_a_text_that_ends_where_the_room_does(monkeypatch):
     model, text = language_model(), of_ids(None, [4] * 30, None)
-    monkeypatch.setattr(continuations, "_generated", lambda *given: [4] * 30 + [9, 7])
+    monkeypatch.setattr(continuation, "_generated", lambda *given: [4] * 30 + [9, 7])
     for ends in (7, [5, 7]):
         model.generation_config.eos_token_id = ends
         assert written(model, text, 5, 32) == [9, 7]

@@ -10,19 +10,14 @@ import pytest
 import torch
 
 from attnflow import layered_network, maximum_flow
-from attnflow.bench import SECTIONS, alone, solver, table, timing
-from attnflow.bench.against import Limit, status_of
-from attnflow.bench.competitors import (
-    circulation,
-    clarabel_flow,
-    igraph_network,
-    igraph_value,
-)
-from attnflow.bench.memory import solve_bytes
-from attnflow.bench.section import Case, Section, Settings, Skipped, require
-from attnflow.bench.synthetic import random_capacities
-from attnflow.bench.tensors import Models
 from attnflow.cli import main
+from attnflow.cli.bench import SECTIONS, markdown, runner, scaling, timing
+from attnflow.cli.bench.capacities import Models
+from attnflow.cli.bench.comparisons import Limit, status_of
+from attnflow.cli.bench.competitors import circulation, clarabel_flow, igraph_network, igraph_value
+from attnflow.cli.bench.memory import solve_bytes
+from attnflow.cli.bench.section import Case, Section, Settings, Skipped, require
+from attnflow.cli.bench.synthetic import random_capacities
 
 
 @pytest.fixture
@@ -53,34 +48,34 @@ def networks():
 
 
 def test_numbers_have_three_digits():
-    shown = [table.number(x) for x in (0.012345, 12.345, 12345.6, 1.2e7, 12345, "a")]
+    shown = [markdown.number(x) for x in (0.012345, 12.345, 12345.6, 1.2e7, 12345, "a")]
     assert shown == ["0.0123", "12.3", "12346", "1.2e+07", "12345", "a"]
 
 
 def test_ratios_stand_beside_their_goals():
-    assert table.at_least(31.4, 20) == "31.4x (goal >= 20x: met)"
-    assert table.at_least(3, 20) == "3x (goal >= 20x: missed)"
-    assert table.at_least(3, 20, bound=True) == "> 3x (goal >= 20x: open)"
-    assert table.at_least(31.4, 20, bound=True) == "> 31.4x (goal >= 20x: met)"
-    assert table.at_least(3, None) == "3x"
-    assert table.at_most(2, 3) == "2x (goal <= 3x: met)"
-    assert table.at_most(3.5, 3, "") == "3.5 (goal <= 3: missed)"
-    assert table.at_most(3.5, None) == "3.5x"
+    assert markdown.at_least(31.4, 20) == "31.4x (goal >= 20x: met)"
+    assert markdown.at_least(3, 20) == "3x (goal >= 20x: missed)"
+    assert markdown.at_least(3, 20, bound=True) == "> 3x (goal >= 20x: open)"
+    assert markdown.at_least(31.4, 20, bound=True) == "> 31.4x (goal >= 20x: met)"
+    assert markdown.at_least(3, None) == "3x"
+    assert markdown.at_most(2, 3) == "2x (goal <= 3x: met)"
+    assert markdown.at_most(3.5, 3, "") == "3.5 (goal <= 3: missed)"
+    assert markdown.at_most(3.5, None) == "3.5x"
 
 
 def test_a_table_is_markdown_with_as_many_cells_in_every_row():
     section = Section("Title", "Note.", ("t", "L", "s"), [])
-    *_, names, rule = table.header(section).splitlines()
-    rows = [table.row(section, (8, 6), (0.5,)), table.row(section, (8, 6), ("skipped: no",))]
-    rows.append(table.row(Section("", "", (*section.columns, "more"), []), (8, 6), ("skipped",)))
+    *_, names, rule = markdown.header(section).splitlines()
+    rows = [markdown.row(section, (8, 6), (0.5,)), markdown.row(section, (8, 6), ("skipped: no",))]
+    rows.append(markdown.row(Section("", "", (*section.columns, "more"), []), (8, 6), ("skipped",)))
     assert rows == ["| 8 | 6 | 0.5 |", "| 8 | 6 | skipped: no |", "| 8 | 6 | skipped |  |"]
     assert names == "| t | L | s |" and rule == "|---|---|---|"
 
 
 def test_the_machine_names_kernels_and_versions():
-    said = table.machine()
+    said = markdown.machine()
     assert f"torch {version('torch')}" in said and "kernels: compiled" in said
-    assert table._library("no-such-library") == "no-such-library not installed"
+    assert markdown._library("no-such-library") == "no-such-library not installed"
 
 
 # Timing
@@ -90,10 +85,10 @@ def test_the_exponent_of_a_power_law_is_found():
     sizes = [32, 64, 128, 256]
     assert timing.exponent(sizes, [3e-7 * t**2.25 for t in sizes]) == pytest.approx(2.25)
     measured = {t: (t / 512) ** (2 if t <= 512 else 3.5) for t in (128, 256, 512, 1024, 2048)}
-    said = alone.exponents(measured)
+    said = scaling.exponents(measured)
     assert "up to 512 2 (goal <= 2.5: met)" in said
     assert "beyond 512 3.5 (goal <= 3: missed)" in said
-    assert "beyond 512 not measured" in alone.exponents({64: 1.0, 128: 2.0})
+    assert "beyond 512 not measured" in scaling.exponents({64: 1.0, 128: 2.0})
 
 
 def test_the_fastest_run_after_the_first_counts(monkeypatch):
@@ -195,7 +190,7 @@ def test_without_a_gpu_its_section_is_skipped(bench):
 
 
 def test_memory_that_the_system_does_not_tell_is_skipped(monkeypatch, tmp_path):
-    monkeypatch.setattr("attnflow.bench.memory.STATUS", tmp_path / "none")
+    monkeypatch.setattr("attnflow.cli.bench.memory.STATUS", tmp_path / "none")
     monkeypatch.setitem(sys.modules, "resource", None)
     with pytest.raises(Skipped, match="does not tell"):
         solve_bytes(8, 2, one_live_row=True, threads=1)
@@ -221,8 +216,8 @@ def rows(out):
 
 
 def test_every_small_section_gives_its_rows(bench, monkeypatch):
-    monkeypatch.setattr(alone, "TEXTS", 4)
-    monkeypatch.setattr(alone, "solve_bytes", lambda t, layers, **_: 8 * 7 * layers * t * t)
+    monkeypatch.setattr(scaling, "TEXTS", 4)
+    monkeypatch.setattr(scaling, "solve_bytes", lambda t, layers, **_: 8 * 7 * layers * t * t)
     few = ("clarabel", "igraph", "model", "batch", "growth", "memory")
     shown = bench("--quick", "--sections", *few, "--lengths", 6, 8, "--repeat", 1, "--threads", 1)
     assert "threads: 1 " in shown.out and "skipped" not in shown.out
@@ -245,8 +240,8 @@ def test_lines_come_as_they_are_measured(monkeypatch):
 
     cases = [Case((1,), lambda: (0.5,)), Case((2,), later)]
     section = Section("Slow", "Note.", ("t", "s"), cases)
-    monkeypatch.setitem(solver.BUILDERS, "gpu", lambda settings, models: section)
-    lines = solver.lines(Settings(sections=["gpu"]))
+    monkeypatch.setitem(runner.BUILDERS, "gpu", lambda settings, models: section)
+    lines = runner.lines(Settings(sections=["gpu"]))
     assert next(line for line in lines if line.startswith("| 1")) == "| 1 | 0.5 |"
     with pytest.raises(AssertionError, match="too early"):
         next(lines)
@@ -267,7 +262,7 @@ def test_wrong_options_are_refused(capsys, arguments, complaint):
 
 
 def test_every_section_can_be_built():
-    assert set(solver.BUILDERS) == set(SECTIONS)
+    assert set(runner.BUILDERS) == set(SECTIONS)
 
 
 def test_the_status_of_a_batch_is_a_word_or_a_count():

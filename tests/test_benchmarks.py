@@ -22,8 +22,8 @@ from networks import KINDS, random_network
 from attnflow import layered_network, maximum_flow
 from attnflow.capture import TENSORS
 from attnflow.evaluation import read_examples
+from attnflow.inputs.image_file import picture
 from attnflow.methods import DEFAULT, METHODS
-from attnflow.pictures import picture
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from attnflow import Explainer, InputError, load, save
-from attnflow.chat import encode_chat
 from attnflow.cli import main
+from attnflow.inputs.chat import encode_chat
 
 PLAIN = (
     "{% for m in messages %}[CLS]{{ m['role'] }}: {{ m['content'] }}[SEP]\n{% endfor %}"

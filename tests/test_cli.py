@@ -15,10 +15,10 @@ from PIL import Image
 from vision import build, photo, processor_of
 
 import attnflow
+from attnflow.attribution.views import terminal
 from attnflow.cli import main
 from attnflow.errors import InputError
-from attnflow.explainer import Explainer
-from attnflow.views import terminal
+from attnflow.explainer.explainer import Explainer
 
 TEXT = "the film is not good, but it was never dull."
 ESCAPES = "\x1b[2J\x9b31m\x07"

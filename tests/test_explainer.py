@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
-from attnflow.attribution import Certificate
+from attnflow.attribution.attribution import Certificate
 
 DEMO = "although this dog is not cute, it is very smart."
 TENSORS = ("af", "gf", "agf", "cf")
@@ -467,7 +467,7 @@ def test_an_interruption_passes_and_restores_the_model(fresh, texts, state, tens
 
 
 def test_a_flow_without_certificate_is_an_error(explainer, monkeypatch):
-    from attnflow import results as module
+    from attnflow.explainer import attribution_builder as module
     from attnflow.solver import maximum_flow
 
     monkeypatch.setattr(

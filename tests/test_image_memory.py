@@ -8,15 +8,15 @@ from test_images import of_image
 from vision import build, photo, processor_of
 
 from attnflow import Explainer, InputError
-from attnflow.allocations import Allocations
-from attnflow.asking import Asker
-from attnflow.capture.layers import expected_calls
+from attnflow.capture.stacking import expected_calls
 from attnflow.cli import main
-from attnflow.decisions import Decision
-from attnflow.estimates import Estimator
-from attnflow.images import ImageReader
-from attnflow.lengths import Size, in_batches
-from attnflow.tasks import explained_task
+from attnflow.explainer.memory.estimate import Estimator
+from attnflow.explainer.memory.sizes import Size, in_batches
+from attnflow.explainer.memory.tracking import Allocations
+from attnflow.explainer.model_passes import Asker
+from attnflow.explainer.targets.decision import Decision
+from attnflow.inputs.image_reader import ImageReader
+from attnflow.models.tasks import explained_task
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf")
 SIDE = 32
@@ -160,9 +160,9 @@ def test_nothing_is_measured_where_the_flow_alone_is_too_large(seeing):
 def test_images_that_were_read_take_nothing_of_what_is_free(seeing, monkeypatch):
     needed = seeing.estimate(pixel_values=pixels(1), tensor="cf")
     free = max(needed.solver, needed.held, needed.tensors) + 1
-    monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: free)
+    monkeypatch.setattr("attnflow.explainer.memory.estimate.free_bytes", lambda device: free)
     assert seeing(pixel_values=pixels(1)[0], tensor="cf").certificate.is_certified
-    monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: 1000.0)
+    monkeypatch.setattr("attnflow.explainer.memory.estimate.free_bytes", lambda device: 1000.0)
     with pytest.raises(InputError, match=r"1\.0 KB is free"):
         seeing(pixel_values=pixels(1))
 

@@ -9,7 +9,7 @@ from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
 from vision import build, photo
 
 from attnflow import Explainer
-from attnflow.views.overlay import STRONGEST, TINT, heat
+from attnflow.attribution.views.image_overlay import STRONGEST, TINT, heat
 
 
 def cutting(size, stride=None):

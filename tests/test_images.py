@@ -8,8 +8,8 @@ from transformers import BitImageProcessorPil, CLIPImageProcessorPil, ViTImagePr
 from vision import build, photo, processor_of
 
 from attnflow import Attribution, Explainer, InputError, ModelError, StorageError
-from attnflow.attribution import load, save
-from attnflow.models import load as load_model
+from attnflow.attribution.attribution import load, save
+from attnflow.models.loading import load as load_model
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import transformers
 
 from attnflow import Explainer
 from attnflow.capture import FAMILIES, TENSORS, capture
+from attnflow.capture.objectives import logits_at
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
-from attnflow.known_models import known_families, table
-from attnflow.targets import logits_at
-from attnflow.verdict import verdict
+from attnflow.models.support import verdict
+from attnflow.models.tested_families import known_families, table
 
 DOCS = Path(__file__).parents[1] / "docs"
 

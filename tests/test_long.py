@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from attnflow import Explainer, InputError, layered_network, load, maximum_flow, save
-from attnflow.allocations import Allocations
-from attnflow.bench.synthetic import random_capacities
 from attnflow.capture import capture, staged_capture
 from attnflow.cli import main
-from attnflow.coarsening import coarsened
-from attnflow.estimates import Estimator
-from attnflow.lengths import Size
-from attnflow.reading import Reader
-from attnflow.sizes import bytes_of, in_words
-from attnflow.tasks import explained_task
+from attnflow.cli.bench.synthetic import random_capacities
+from attnflow.explainer.coarsening import coarsened
+from attnflow.explainer.memory.estimate import Estimator
+from attnflow.explainer.memory.sizes import Size
+from attnflow.explainer.memory.tracking import Allocations
+from attnflow.explainer.memory.units import bytes_of, in_words
+from attnflow.inputs.text_reader import Reader
+from attnflow.models.tasks import explained_task
 
 TEXT = "the film is not good. it was never dull!"
 TENSORS = ("af", "gf", "agf", "cf", "bcf")
@@ -187,7 +187,7 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
         InputError, match=r"a batch of 8 texts .* max_memory allows .*batch_size=[124]"
     ):
         explainer([TEXT] * 8, max_memory=3 * one)
-    monkeypatch.setattr("attnflow.estimates.free_bytes", lambda device: 1000.0)
+    monkeypatch.setattr("attnflow.explainer.memory.estimate.free_bytes", lambda device: 1000.0)
     with pytest.raises(InputError, match=r"a batch of 1 text with .* 1\.0 KB is free"):
         explainer(TEXT)
 

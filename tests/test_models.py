@@ -11,8 +11,8 @@ import torch
 from transformers import BertConfig, XLNetConfig
 
 from attnflow import EMBEDDED_MODEL, Explainer, InputError, ModelError
-from attnflow import embedded as packing
-from attnflow.models import checked_device, load, token_limit
+from attnflow.models import embedded as packing
+from attnflow.models.loading import checked_device, load, token_limit
 
 
 def edited(folder, target, **changes):

@@ -7,8 +7,8 @@ from test_language_models import language_model
 from vision import build, photo, processor_of
 
 from attnflow import Explainer, InputError
-from attnflow.naming import Names
-from attnflow.targets import LONGEST_ANSWER
+from attnflow.capture.objectives import LONGEST_ANSWER
+from attnflow.inputs.per_example import Names
 
 QUESTIONS = ["was it dull?", "was the dog bad?"]
 CONTEXTS = ["the film is not good", "the dog was never bad"]

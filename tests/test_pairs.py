@@ -7,7 +7,7 @@ from transformers import CanineTokenizer
 
 from attnflow import Explainer, InputError
 from attnflow.cli import main
-from attnflow.tokens import encode
+from attnflow.inputs.text import encode
 
 PREMISE, HYPOTHESIS = "the film is not good", "a dull film!"
 

@@ -36,130 +36,59 @@ NAMES = [
     "shapley_values",
     "to_networkx",
 ]
-# What each room may import of the others when it is loaded; nothing imports to its right.
-ALLOWED = {
-    "errors": set(),
-    "embedded": set(),
-    "files": {"errors"},
-    "tokens": {"errors"},
-    "network": {"errors"},
-    "capture": {"targets", "errors"},
-    "solver": {"network", "errors"},
-    "flow_game": {"network", "solver", "errors"},
-    "tasks": {"errors"},
-    "models": {"embedded", "embeddings", "tasks", "errors"},
-    "attribution": {"files", "errors"},
-    "attributions": {"attribution", "errors"},
-    "views": {"attribution", "attributions", "files", "errors"},
-    "targets": {"errors"},
-    "pictures": {"errors"},
-    "placing": set(),
-    "naming": {"errors"},
-    "patches": {"capture", "placing", "errors"},
-    "images": {"capture", "naming", "patches", "pictures", "placing", "errors"},
-    "batches": {"patches", "tokens", "errors"},
-    "readouts": {"solver", "attribution"},
-    "choices": {"targets", "tasks", "tokens", "errors"},
-    "embeddings": {"errors"},
-    "continuations": {"batches", "tokens", "errors"},
-    "decisions": {"choices", "naming", "patches", "targets", "tasks", "tokens", "errors"},
-    "chat": {"continuations", "tokens", "errors"},
-    "spans": {"decisions", "targets", "tasks", "tokens", "errors"},
-    "reading": {
-        *("chat", "continuations", "decisions", "models", "naming", "spans", "targets", "tasks"),
-        *("tokens", "errors"),
-    },
-    "attention_sink": {"capture", "tasks", "tokens", "errors"},
-    "coarsening": {
-        *("attention_sink", "batches", "capture", "decisions", "patches", "tasks", "tokens"),
-        "errors",
-    },
-    "asking": {
-        *("batches", "capture", "choices", "coarsening", "decisions", "embeddings", "patches"),
-        *("spans", "targets", "tasks", "tokens"),
-    },
-    "examples": {
-        *("batches", "capture", "choices", "decisions", "images", "naming", "patches", "reading"),
-        *("spans", "targets", "tasks", "tokens"),
-    },
-    "allocations": set(),
-    "sizes": {"errors"},
-    "lengths": {"batches", "chat", "coarsening", "images", "patches", "reading", "errors"},
-    "activations": {"allocations", "batches", "capture", "lengths", "targets"},
-    "estimates": {"activations", "capture", "lengths", "sizes", "solver", "tasks", "errors"},
-    "options": {"capture", "coarsening", "readouts", "spans", "targets", "errors"},
-    "results": {
-        *("attention_sink", "attribution", "capture", "choices", "coarsening", "decisions"),
-        *("examples", "network", "options", "patches", "readouts", "solver", "spans", "tasks"),
-        *("tokens", "errors"),
-    },
-    "explainer": {
-        *("asking", "attention_sink", "attribution", "attributions", "capture", "choices"),
-        *("coarsening", "embedded", "embeddings", "estimates", "examples", "images", "lengths"),
-        *("models", "options", "reading", "results", "spans", "targets", "tasks", "errors"),
-    },
-    "bench": {"capture", "network", "solver"},
-    "methods": {
-        *("batches", "capture", "continuations", "errors", "models", "pictures", "solver"),
-        *("targets", "tasks", "tokens"),
-    },
-    "evaluation": {"methods", "capture", "solver", "files", "errors"},
-    "known_models": set(),
-    "verdict": {"capture", "known_models", "models", "tasks"},
-    "cli": {"__init__", "bench", "errors", "files", "known_models"},
-    "__main__": {"cli"},
-    "__init__": set(),
-}
-# What it may import in addition when a function is called.
-LATER = {
-    "attribution": {"views"},
-    "attributions": {"views"},
-    "bench": {"embedded"},
-    "cli": {
-        *("explainer", "attribution", "evaluation", "methods", "models", "options", "pictures"),
-        *("verdict", "views"),
-    },
-}
+# Packages in the order of their imports; those of one row know nothing of each other.
+ORDER = (
+    {"errors"},
+    {"files", "capture", "solver"},
+    {"models", "attribution"},
+    {"inputs"},
+    {"explainer", "methods"},
+    {"evaluation"},
+    {"cli"},
+    {"__main__"},
+)
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SOURCE = Path(attnflow.__file__).parent
 
 
-def files_of(room):
-    folder = SOURCE / room
-    return sorted(folder.rglob("*.py")) if folder.is_dir() else [SOURCE / f"{room}.py"]
+def modules():
+    """Every source file with its dotted name below `attnflow` and its syntax tree."""
+    for file in sorted(SOURCE.rglob("*.py")):
+        parts = file.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        yield name, ast.parse(file.read_text(encoding="utf-8"))
 
 
 def imported(tree):
-    """The rooms that the statements of a syntax tree import."""
+    """Dotted names below `attnflow` that a syntax tree imports, inside functions too.
+
+    Names that no file has, such as those of functions, are shortened to the module they are in.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            if node.module == "attnflow":
-                for alias in node.names:
-                    is_room = (SOURCE / alias.name).is_dir() or alias.name in ALLOWED
-                    yield alias.name if is_room else "__init__"
-            elif node.module.startswith("attnflow."):
-                yield node.module.split(".")[1]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.split(".")[0] == "attnflow":
-                    yield (alias.name.split(".") + ["__init__"])[1]
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, inner = name.partition(".")
+            if package == "attnflow" and inner:
+                yield module_of(inner)
+
+
+def module_of(name):
+    while name:
+        path = SOURCE / name.replace(".", "/")
+        if path.is_dir() or path.with_suffix(".py").is_file():
+            return name
+        name = name.rpartition(".")[0]
+    return ""  # the package's own __init__
 
 
 def is_only_for_types(node):
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def imports_of(room):
-    """(when it is loaded, at any time) without itself and what only types need."""
-    loaded, ever = set(), set()
-    for file in files_of(room):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        tree.body = [node for node in tree.body if not is_only_for_types(node)]
-        ever |= set(imported(tree))
-        for node in tree.body:
-            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-                loaded |= set(imported(node))
-    return loaded - {room}, ever - {room}
 
 
 def test_exported_names():
@@ -207,19 +136,39 @@ def test_flows_need_no_transformers():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_imports_point_one_way(room):
-    loaded, ever = imports_of(room)
-    assert loaded <= ALLOWED[room]
-    assert ever <= ALLOWED[room] | LATER.get(room, set())
+def test_the_root_holds_the_packages_alone():
+    folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
+    files = {path.stem for path in SOURCE.glob("*.py")}
+    assert folders == set().union(*ORDER) - {"errors", "files", "__main__"}
+    assert files == {"errors", "files", "__init__", "__main__"}
 
 
-def test_capture_and_solver_know_nothing_of_each_other():
-    assert not {"solver", "network"} & imports_of("capture")[1]
-    assert "capture" not in imports_of("solver")[1] | imports_of("network")[1]
+def test_imports_point_one_way():
+    """A package imports those of lower rows; the package's own names are for users alone."""
+    upwards = [
+        f"{module} imports {name or 'attnflow'}"
+        for module, tree in modules()
+        for name in imported(tree)
+        if module and not may_import(module.split(".")[0], name.split(".")[0])
+    ]
+    assert not upwards
 
 
-def test_only_the_rooms_for_models_know_transformers():
+def may_import(package, other):
+    if other == "":  # `__version__`
+        return package == "cli"
+    return package == other or LEVEL[other] < LEVEL[package]
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module: set(imported(tree)) - {module} for module, tree in modules() if module}
+    while graph:
+        free = {module for module, names in graph.items() if not names & set(graph)}
+        assert free, f"a circle among {sorted(graph)}"
+        graph = {module: names for module, names in graph.items() if module not in free}
+
+
+def test_only_packages_of_models_know_transformers():
     knowing = set()
     for file in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -227,7 +176,7 @@ def test_only_the_rooms_for_models_know_transformers():
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if any(name.split(".")[0] == "transformers" for name in names):
                 knowing.add(file.relative_to(SOURCE).parts[0].removesuffix(".py"))
-    assert knowing == {"capture", "models", "embedded", "bench", "cli", "tasks"}
+    assert knowing == {"capture", "models", "cli"}
 
 
 def test_no_assertion_guards_a_user():
@@ -236,14 +185,10 @@ def test_no_assertion_guards_a_user():
         assert not [node.lineno for node in nodes if isinstance(node, ast.Assert)], file
 
 
-def test_the_architecture_page_names_a_room_behind_those_that_it_imports():
+def test_the_architecture_page_has_a_row_for_each_package_in_the_order_of_imports():
     page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    place = {
-        name: i for i, row in enumerate(rows) for name in re.findall(r"`(\w+)(?:\.py|/)`", row)
-    }
-    packages = {"__init__", "__main__"}
-    assert set(ALLOWED) - packages == set(place) - {"assets"}
-    for room in set(ALLOWED) - packages:
-        late = [one for one in ALLOWED[room] - packages if place[one] > place[room]]
-        assert not late, f"{room} stands before {late}"
+    named = [re.findall(r"`(\w+)(?:\.py|/)`", row) for row in rows]
+    levels = [LEVEL[name] for row in named for name in row]
+    assert levels == sorted(levels)
+    assert sorted(name for row in named for name in row) == sorted(set(LEVEL) - {"__main__"})

@@ -9,8 +9,8 @@ from test_language_models import PROMPT, language_model, next_log_probabilities
 
 from attnflow import Explainer, InputError, load, save
 from attnflow.capture import capture
-from attnflow.spans import joint
-from attnflow.targets import logit
+from attnflow.capture.objectives import logit
+from attnflow.explainer.targets.span import joint
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf")
 

@@ -15,7 +15,7 @@ from tokenizers import (
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
 from attnflow import Attribution, Certificate, InputError
-from attnflow.tokens import encode
+from attnflow.inputs.text import encode
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 CORPUS = [

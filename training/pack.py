@@ -1,6 +1,7 @@
 """Pack a fine-tuned classifier into the folder that attnflow embeds, and measure what that costs.
 
-python training/pack.py --model runs/sst2 --dev sst2/dev.tsv --out src/attnflow/assets/model
+python training/pack.py --model runs/sst2 --dev sst2/dev.tsv \\
+    --out src/attnflow/models/embedded_model
 """
 
 import argparse
@@ -11,7 +12,7 @@ import safetensors.numpy
 from finetune import accuracy, read_tsv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from attnflow.embedded import WEIGHTS, pack, unpack
+from attnflow.models.embedded import WEIGHTS, pack, unpack
 
 
 def main() -> None:

@@ -10,36 +10,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnflow.attribution import Attribution as Attribution
-    from attnflow.attribution import Certificate as Certificate
-    from attnflow.attribution import Word as Word
-    from attnflow.attribution import load as load
-    from attnflow.attribution import save as save
-    from attnflow.embedded import EMBEDDED_MODEL as EMBEDDED_MODEL
+    from attnflow.attribution.attribution import Attribution as Attribution
+    from attnflow.attribution.attribution import Certificate as Certificate
+    from attnflow.attribution.attribution import Word as Word
+    from attnflow.attribution.attribution import load as load
+    from attnflow.attribution.attribution import save as save
     from attnflow.errors import AttnflowError as AttnflowError
     from attnflow.errors import InputError as InputError
     from attnflow.errors import MissingExtraError as MissingExtraError
     from attnflow.errors import ModelError as ModelError
     from attnflow.errors import StorageError as StorageError
     from attnflow.errors import UnsolvedError as UnsolvedError
-    from attnflow.estimates import Estimate as Estimate
-    from attnflow.explainer import Explainer as Explainer
-    from attnflow.flow_game import shapley_values as shapley_values
-    from attnflow.network import LayeredNetwork as LayeredNetwork
-    from attnflow.network import layered_network as layered_network
-    from attnflow.network import paper_gamma as paper_gamma
-    from attnflow.network import paper_network as paper_network
-    from attnflow.network import pruned as pruned
-    from attnflow.network import to_networkx as to_networkx
+    from attnflow.explainer.explainer import Explainer as Explainer
+    from attnflow.explainer.memory.estimate import Estimate as Estimate
+    from attnflow.models.embedded import EMBEDDED_MODEL as EMBEDDED_MODEL
     from attnflow.solver.flow import Flow as Flow
     from attnflow.solver.flow import Status as Status
+    from attnflow.solver.flow_game import shapley_values as shapley_values
     from attnflow.solver.maximum_flow import maximum_flow as maximum_flow
+    from attnflow.solver.network import LayeredNetwork as LayeredNetwork
+    from attnflow.solver.network import layered_network as layered_network
+    from attnflow.solver.network import paper_gamma as paper_gamma
+    from attnflow.solver.network import paper_network as paper_network
+    from attnflow.solver.network import pruned as pruned
+    from attnflow.solver.networkx_export import to_networkx as to_networkx
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "attnflow.attribution": ("Attribution", "Certificate", "Word", "load", "save"),
-    "attnflow.embedded": ("EMBEDDED_MODEL",),
+    "attnflow.attribution.attribution": ("Attribution", "Certificate", "Word", "load", "save"),
+    "attnflow.models.embedded": ("EMBEDDED_MODEL",),
     "attnflow.errors": (
         "AttnflowError",
         "InputError",
@@ -48,17 +48,17 @@ _HOMES = {
         "StorageError",
         "UnsolvedError",
     ),
-    "attnflow.estimates": ("Estimate",),
-    "attnflow.explainer": ("Explainer",),
-    "attnflow.flow_game": ("shapley_values",),
-    "attnflow.network": (
+    "attnflow.explainer.memory.estimate": ("Estimate",),
+    "attnflow.explainer.explainer": ("Explainer",),
+    "attnflow.solver.flow_game": ("shapley_values",),
+    "attnflow.solver.network": (
         "LayeredNetwork",
         "layered_network",
         "paper_gamma",
         "paper_network",
         "pruned",
-        "to_networkx",
     ),
+    "attnflow.solver.networkx_export": ("to_networkx",),
     "attnflow.solver": ("Flow", "Status", "maximum_flow"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

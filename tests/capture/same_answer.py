@@ -21,9 +21,9 @@ from transformers.models.auto import modeling_auto
 
 from attnflow import AttnflowError, Explainer, InputError
 from attnflow.capture import FAMILIES, TENSORS, capture
-from attnflow.known_models import TABLE
-from attnflow.targets import class_logits, logits_at
-from attnflow.tasks import IMAGES, TASKS
+from attnflow.capture.objectives import class_logits, logits_at
+from attnflow.models.tasks import IMAGES, TASKS
+from attnflow.models.tested_families import TABLE
 
 # Largest errors that count as the same. Scores are in units of the flow's value, at a gap of 1e-2.
 TOLERANCE = {

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from attnflow.capture import Asked, capture, captures
+from attnflow.capture.objectives import contrast, logit, logits_at, versus
 from attnflow.errors import InputError, ModelError
-from attnflow.targets import contrast, logit, logits_at, versus
 
 AT = torch.tensor([6, 4, 1])
 TOKENS = torch.tensor([5, 17, 30])

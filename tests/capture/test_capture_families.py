@@ -21,9 +21,9 @@ from tiny_models import DECODERS, ENCODERS, TINY, TWO_STACKS, build
 from transformers.utils import is_flash_attn_2_available
 
 from attnflow.capture import FAMILIES, TENSORS, capture
+from attnflow.capture.objectives import logits_at
 from attnflow.errors import InputError, ModelError
-from attnflow.known_models import known_families
-from attnflow.targets import logits_at
+from attnflow.models.tested_families import known_families
 
 TEXTS = [*ENCODERS, *DECODERS, *TWO_STACKS]
 KNOWN = {row.model_type: row for row in known_families()}

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from attnflow.capture import capture
-from attnflow.capture.frozen import frozen_network
+from attnflow.capture.frozen_backward import frozen_network
 
 ACTIVATIONS = (
     "gelu",

@@ -11,8 +11,8 @@ from transformers import (
 )
 
 from attnflow.capture import balanced, capture, leading_tokens, patches_of, staged_capture
+from attnflow.capture.objectives import contrast
 from attnflow.errors import InputError, ModelError
-from attnflow.targets import contrast
 
 TARGET = torch.tensor([0, 2])
 

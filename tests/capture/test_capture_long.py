@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from attnflow.allocations import Allocations
 from attnflow.capture import TENSORS, Segments, attention, capture, staged_capture
+from attnflow.capture.objectives import logits_at
 from attnflow.errors import InputError
-from attnflow.targets import logits_at
+from attnflow.explainer.memory.tracking import Allocations
 
 
 def merged(dense, of_node, count):

@@ -5,7 +5,7 @@ import torch
 
 from attnflow import InputError
 from attnflow.capture import balanced, capture, largest, staged_capture
-from attnflow.targets import contrast, logit
+from attnflow.capture.objectives import contrast, logit
 
 NEUTRAL = 39
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from attnflow.capture import balanced, capture, staged_capture
-from attnflow.capture.layers import carrying
-from attnflow.network import layered_network
+from attnflow.capture.objectives import logit, logits_at
+from attnflow.capture.stacking import carrying
 from attnflow.solver import maximum_flow
-from attnflow.targets import logit, logits_at
+from attnflow.solver.network import layered_network
 
 SOURCE, PREFIX = 7, 4
 AT = torch.tensor([3, 2])  # in the prefix

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image as pillow
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from attnflow import InputError, models
+from attnflow import InputError
 from attnflow.cli import main
 from attnflow.evaluation import read_examples
+from attnflow.models import loading
 
 REVIEWS = (
     "the film is not good, but it was never dull.",
@@ -125,7 +126,7 @@ def test_refused_before_the_model_is_loaded(
     def load(*args, **options):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(loading, "load", load)
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*(reviews if a == "DATA" else a for a in arguments))
     assert (code, out) == (2, "") and complaint in err and "Traceback" not in err

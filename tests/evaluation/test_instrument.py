@@ -30,10 +30,10 @@ from attnflow.evaluation import (
 )
 from attnflow.evaluation.harness import ROWS
 from attnflow.evaluation.metrics import LOWER_IS_BETTER
+from attnflow.evaluation.operators import OPERATORS
+from attnflow.evaluation.protocol import Answer, judged
 from attnflow.evaluation.ranking import members, ranking
-from attnflow.evaluation.removal import OPERATORS
 from attnflow.evaluation.statistics import trimmed_mean
-from attnflow.evaluation.trial import Answer, judged
 from attnflow.methods import METHODS, Method, TextVariant
 
 TEXTS = (

@@ -9,9 +9,9 @@ import torch
 from attnflow import Explainer, InputError, ModelError
 from attnflow.evaluation import Example, Protocol, Run, chosen, evaluate, judgements
 from attnflow.evaluation.metrics import LOWER_IS_BETTER
+from attnflow.evaluation.operators import OPERATORS
+from attnflow.evaluation.protocol import Answer, answer, judged
 from attnflow.evaluation.ranking import members
-from attnflow.evaluation.removal import OPERATORS
-from attnflow.evaluation.trial import Answer, answer, judged
 from attnflow.methods import (
     METHODS,
     Image,
@@ -21,7 +21,7 @@ from attnflow.methods import (
     Question,
     subject_of,
 )
-from attnflow.methods.tensors import TENSORS
+from attnflow.methods.information_tensors import TENSORS
 
 KINDS = ("llama", "vit")
 OPERATORS_OF = {"llama": ("mask", "delete"), "vit": ("mask", "darkest", "delete")}

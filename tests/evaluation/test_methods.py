@@ -10,22 +10,22 @@ import torch
 
 from attnflow import Explainer, InputError, ModelError
 from attnflow.capture import capture
-from attnflow.evaluation.trial import answer
+from attnflow.evaluation.protocol import answer
 from attnflow.methods import DEFAULT, METHODS, Classifier, Question, method
 from attnflow.methods.attention import residual_attention, rolled_out
 from attnflow.methods.decomposition import edge_nearness
-from attnflow.methods.exact import minimum_cut
-from attnflow.methods.internals import forward, internals
-from attnflow.methods.readings import OF_ROW_READ, READINGS
-from attnflow.methods.relevance import (
+from attnflow.methods.exact_flow import minimum_cut
+from attnflow.methods.information_tensors import TENSORS, Signed, conservative
+from attnflow.methods.lrp import (
     _through_linear,
     _through_product,
     _through_sum,
     attention_relevance,
     edge_relevance,
 )
-from attnflow.methods.staging import in_stages
-from attnflow.methods.tensors import TENSORS, Signed, conservative
+from attnflow.methods.model_internals import forward, internals
+from attnflow.methods.readouts import OF_ROW_READ, READINGS
+from attnflow.methods.staged import in_stages
 from attnflow.solver import maximum_flow
 
 TEXT = "the good film a bad fine dull film"

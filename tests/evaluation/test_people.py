@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from attnflow import InputError
-from attnflow.evaluation.choosing import chosen
-from attnflow.evaluation.examples import Example
+from attnflow.evaluation.datasets import Example
 from attnflow.evaluation.noise import NOISE, misspelt, noisy
 from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
+from attnflow.evaluation.sampling import chosen
 
 REVIEW = {
     "tokens": "the film the good film a bad film the dull film".split(),

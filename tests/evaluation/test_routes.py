@@ -8,7 +8,7 @@ import torch
 
 from attnflow import InputError, ModelError
 from attnflow.capture import only_edges
-from attnflow.evaluation.routes import (
+from attnflow.evaluation.edge_knockout import (
     ROUTES,
     best_path_through,
     information_flow_routes,
@@ -16,7 +16,7 @@ from attnflow.evaluation.routes import (
 )
 from attnflow.methods import Question
 from attnflow.methods.decomposition import edge_importance
-from attnflow.methods.internals import eager, internals
+from attnflow.methods.model_internals import eager, internals
 
 
 def probability(bert, kept):

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from attnflow.evaluation import limits
-from attnflow.evaluation.limits import aopc_limits, normalised
+from attnflow.evaluation import naopc
+from attnflow.evaluation.naopc import aopc_limits, normalised
+from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import members
-from attnflow.evaluation.removal import OPERATORS
-from attnflow.evaluation.soft import infidelity, max_sensitivity, soft
+from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft
 from attnflow.methods import METHODS, Method
 
 TEXT = "the good film a bad fine dull film"
@@ -39,7 +39,7 @@ def test_a_beam_finds_the_limits_of_a_sum(question, monkeypatch):
     asked = question(TEXT)
     units = members(asked, "token")
     exact = aopc_limits(asked, units, "mask")
-    monkeypatch.setattr(limits, "MOST_EXACT", 2)
+    monkeypatch.setattr(naopc, "MOST_EXACT", 2)
     assert aopc_limits(asked, units, "mask") == pytest.approx(exact, abs=1e-6)
 
 

@@ -10,7 +10,8 @@ import igraph
 import mpmath
 import numpy as np
 
-from attnflow.network import LayeredNetwork, pruned, to_networkx
+from attnflow.solver.network import LayeredNetwork, pruned
+from attnflow.solver.networkx_export import to_networkx
 
 
 class Program:

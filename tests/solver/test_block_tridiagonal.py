@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 
-from attnflow.solver import passes
+from attnflow.solver import edge_passes
 from attnflow.solver.chain import Chain
 
 compiled = pytest.importorskip("attnflow.solver.compiled")
-FACTORS = [passes.factor, compiled.factor]
+FACTORS = [edge_passes.factor, compiled.factor]
 
 
 def incidence(chain: Chain) -> torch.Tensor:

@@ -8,9 +8,9 @@ import torch
 from families import FAMILIES, random_capacities
 
 from attnflow import Flow, InputError, Status, UnsolvedError, layered_network, maximum_flow
-from attnflow.network import paper_gamma, paper_network
-from attnflow.solver import groups, kernels, memory, passes, primal_dual
+from attnflow.solver import backend, batching, edge_passes, memory, primal_dual
 from attnflow.solver.flow import Method
+from attnflow.solver.network import paper_gamma, paper_network
 
 TOY = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]], dtype=torch.float64)
 
@@ -187,7 +187,7 @@ def test_a_batch_too_large_for_memory_is_solved_in_parts(monkeypatch):
     capacities = random_capacities("uniform", batch=7, layers=2, t=4)
     whole = maximum_flow(capacities)
 
-    monkeypatch.setattr(groups, "EDGES_AT_ONCE", 100)
+    monkeypatch.setattr(batching, "EDGES_AT_ONCE", 100)
     parts = maximum_flow(capacities)
 
     torch.testing.assert_close(parts.edges, whole.edges, rtol=1e-9, atol=0)
@@ -247,7 +247,9 @@ def test_plain_and_compiled_passes_give_the_same_flow(monkeypatch, family):
     capacities = random_capacities(family, batch=2, layers=4, t=9)
     fused = maximum_flow(capacities)
 
-    monkeypatch.setattr(primal_dual, "kernels_for", lambda device, batch, chain: (passes, None))
+    monkeypatch.setattr(
+        primal_dual, "kernels_for", lambda device, batch, chain: (edge_passes, None)
+    )
     plain = maximum_flow(capacities)
 
     assert_certified(plain, capacities)
@@ -304,7 +306,7 @@ def test_threads_and_batch_mates_change_no_bit(t):
 def test_a_network_shared_by_threads_has_the_answer_of_one_in_a_batch(monkeypatch):
     """Alone and wide it is solved pass by pass, with LAPACK; in a batch by the compiled loop."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(kernels, "EDGES_FOR_A_THREAD", 100)
+    monkeypatch.setattr(backend, "EDGES_FOR_A_THREAD", 100)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for t in (20, 330):
         capacities = random_capacities("attention", batch=2, layers=2, t=t)
@@ -320,7 +322,7 @@ def test_networks_of_unlike_size_are_solved_apart():
     for index, t in enumerate((8, 300, 0, 10, 290)):
         live[index, :, :t] = True
 
-    found = [sorted(members.tolist()) for members in groups.groups(live, math.inf)]
+    found = [sorted(members.tolist()) for members in batching.groups(live, math.inf)]
 
     assert found == [[1, 4], [0, 3]]
 

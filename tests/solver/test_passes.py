@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnflow.solver import iterate, passes
+from attnflow.solver import edge_passes, state
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import Point, Step
+from attnflow.solver.state import Point, Step
 
 numba = pytest.importorskip("numba")
 compiled = pytest.importorskip("attnflow.solver.compiled")
@@ -65,14 +65,14 @@ def assert_close(one: Tensor, other: Tensor):
 def test_linearise(chain):
     point, mu = random_point(chain), random(3, 0, 2)
 
-    assert_same(passes.linearise(point, mu, chain), compiled.linearise(point, mu, chain))
+    assert_same(edge_passes.linearise(point, mu, chain), compiled.linearise(point, mu, chain))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_look_ahead(chain):
     point, step = random_point(chain), random_step(chain)
 
-    plain = passes.look_ahead(point, step.affine, step.mu, chain)
+    plain = edge_passes.look_ahead(point, step.affine, step.mu, chain)
 
     assert_same(plain, compiled.look_ahead(point, step.affine, step.mu, chain))
 
@@ -82,7 +82,7 @@ def test_try_corrections(chain):
     point, step = random_point(chain), random_step(chain)
     correction = 1e-3 * random((3, chain.nodes), 8, 2)
 
-    plain = passes.try_corrections(point, step, correction, THETAS, chain)
+    plain = edge_passes.try_corrections(point, step, correction, THETAS, chain)
 
     for one, other in zip(
         plain, compiled.try_corrections(point, step, correction, THETAS, chain), strict=True
@@ -95,7 +95,7 @@ def test_advance(chain):
     point, step = random_point(chain), random_step(chain)
     twin, start = copy.deepcopy(point), copy.deepcopy(point)
 
-    plain = passes.advance(point, step, chain, torch.empty_like(point.flow))
+    plain = edge_passes.advance(point, step, chain, torch.empty_like(point.flow))
 
     assert_same(plain, compiled.advance(twin, step, chain, torch.empty_like(point.flow)))
     assert_same(point, twin)
@@ -110,7 +110,7 @@ def test_balance(chain, end):
     for row in range(1, len(chain.widths) - 2):
         plain, fused = potential.clone(), potential.clone()
 
-        passes.balance(u, chain, plain, mu, [(row, end)], 30)
+        edge_passes.balance(u, chain, plain, mu, [(row, end)], 30)
         compiled.balance(u, chain, fused, mu, [(row, end)], 30)
 
         torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
@@ -123,7 +123,7 @@ def test_missing_edges_take_no_part():
     point, step = random_point(chain), random_step(chain)
     dead = point.flow == 0
 
-    for module in (passes, compiled):
+    for module in (edge_passes, compiled):
         moved = copy.deepcopy(point)
         assert (
             module.advance(moved, step, chain, torch.empty_like(moved.flow)).weight[dead] == 0
@@ -138,7 +138,7 @@ def test_a_carried_part_of_the_potentials_counts():
     point, mu = random_point(chain, 1), torch.ones(1, dtype=torch.float64)
     point.potential.fill_(1.0)
 
-    for module in (passes, compiled):
+    for module in (edge_passes, compiled):
         point.carry.fill_(0)
         without = module.linearise(point, mu, chain).pull.clone()
         point.carry[:, 1] = 1e-20
@@ -181,13 +181,13 @@ def test_the_number_of_threads_changes_no_bit():
 def test_the_plain_passes_do_not_depend_on_how_edges_are_cut(monkeypatch):
     chain = CHAINS[0]
     point, step = random_point(chain), random_step(chain)
-    together = passes.look_ahead(point, step.affine, step.mu, chain)
+    together = edge_passes.look_ahead(point, step.affine, step.mu, chain)
 
-    monkeypatch.setattr(iterate, "EDGES_IN_CACHE", 1)
+    monkeypatch.setattr(state, "EDGES_IN_CACHE", 1)
 
     assert [len(span) for span in chain.spans(1)] == [1] * len(chain.shapes)
     assert chain.spans(10**9) == [range(len(chain.shapes))]
-    assert_same(together, passes.look_ahead(point, step.affine, step.mu, chain))
+    assert_same(together, edge_passes.look_ahead(point, step.affine, step.mu, chain))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -195,7 +195,7 @@ def test_centre(chain):
     u, mu = random_point(chain).flow, 1e-3 * random(3, 4, 2)
     potential = random((3, chain.nodes), 3, 1)
 
-    plain = passes.centre(u, potential, mu, chain)
+    plain = edge_passes.centre(u, potential, mu, chain)
 
     assert_same(plain, compiled.centre(u, potential, mu, chain))
     live = u > 0
@@ -207,7 +207,7 @@ def test_centre(chain):
 def test_gather_bins(chain):
     u = random_point(chain).flow
 
-    totals, counts = passes.gather_bins(u, chain, 8)
+    totals, counts = edge_passes.gather_bins(u, chain, 8)
     others = compiled.gather_bins(u, chain, 8)
 
     assert_close(totals, others[0])
@@ -222,11 +222,11 @@ def test_compiling_is_announced(monkeypatch):
     monkeypatch.setattr(numba.core.event, "register", lambda kind, own: heard.append((kind, own)))
     importlib.reload(compiled)
     ((kind, own),) = heard
-    assert kind == "numba:compile" and isinstance(own, compiled.announcement.Announcer)
+    assert kind == "numba:compile" and isinstance(own, compiled.compile_notice.Announcer)
 
 
 def test_compiling_is_announced_once_and_only_of_ours(caplog):
-    announcer = compiled.announcement.Announcer()
+    announcer = compiled.compile_notice.Announcer()
 
     def compiled_by(module):
         function = eval("lambda x: x + 1")

@@ -7,7 +7,7 @@ from families import random_capacities
 from reference import Program, clarabel, exact_maximum, newton
 
 from attnflow import layered_network, maximum_flow, paper_network
-from attnflow.flow_game import coalition_values, shapley_values
+from attnflow.solver.flow_game import coalition_values, shapley_values
 
 SMALL = [
     ("uniform", 1, 4),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from example_attributions import attribution_of
 
-from attnflow.attribution import Attribution
+from attnflow.attribution.attribution import Attribution
 
 
 @pytest.fixture

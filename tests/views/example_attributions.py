@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from attnflow.attribution import Attribution, Certificate
-from attnflow.attributions import Attributions
+from attnflow.attribution.attribution import Attribution, Certificate
+from attnflow.attribution.continuation import Attributions
 
 SHORT = "although this dog is not cute, it is very smart."
 REVIEW = (

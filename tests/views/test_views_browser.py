@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from example_attributions import REVIEW, image_of
 
-from attnflow.views.page import write
+from attnflow.attribution.views.page import write
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = [

@@ -9,12 +9,12 @@ import pytest
 from example_attributions import REVIEW, SHORT, continuation_of
 from test_views_page import HOSTILE, Reader, data_of
 
-from attnflow.attributions import Attributions
+from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.views.continuation_matrix import matrix
+from attnflow.attribution.views.page import render
+from attnflow.attribution.views.terminal import render as in_terminal
+from attnflow.attribution.views.terminal import render_all
 from attnflow.errors import InputError, StorageError
-from attnflow.views.matrix import matrix
-from attnflow.views.page import render
-from attnflow.views.terminal import render as in_terminal
-from attnflow.views.terminal import render_all
 
 CHAT = "is the film good\nit was never dull"
 

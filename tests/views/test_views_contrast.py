@@ -5,10 +5,10 @@ from importlib.resources import files
 
 import pytest
 
-from attnflow.views.heatmap import STRONGEST_TINT, TINT
-from attnflow.views.ink import _HOT, _PALE
+from attnflow.attribution.views.ansi import _HOT, _PALE
+from attnflow.attribution.views.text_heatmap import STRONGEST_TINT, TINT
 
-STYLE = (files("attnflow") / "assets" / "page.css").read_text()
+STYLE = (files("attnflow.attribution.views") / "page_assets" / "page.css").read_text()
 PAIRS = dict(re.findall(r"--([\w-]+): light-dark\(([^)]+)\)", STYLE))
 
 

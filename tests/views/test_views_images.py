@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from example_attributions import image_of
 
+from attnflow.attribution.views.image_overlay import heat, png
+from attnflow.attribution.views.page import fragment, render
+from attnflow.attribution.views.terminal import render as in_terminal
 from attnflow.errors import InputError
-from attnflow.views.overlay import heat, png
-from attnflow.views.page import fragment, render
-from attnflow.views.terminal import render as in_terminal
 
 CELL = re.compile(
     r'<rect class="t" data-t="(\d+)" style="--h:([\d.]+)" x="([-\d.]+)" y="([-\d.]+)" '

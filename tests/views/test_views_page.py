@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from example_attributions import REVIEW, flow_edges
 
+from attnflow.attribution.views import decision_section
+from attnflow.attribution.views.page import fragment, render, write
 from attnflow.errors import InputError, StorageError
-from attnflow.views import article
-from attnflow.views.page import fragment, render, write
 
 HOSTILE = "</script><img src=x onerror=alert(1)> ${data} $style <!-- \" ' & \u2028 \x1b[31m"
 VOID = {"meta", "br", "img", "input", "link"}
@@ -76,7 +76,7 @@ def test_page_is_balanced_and_names_everything(make):
 def test_every_ordinary_piece_is_ranked_once_and_no_special_one(make):
     attribution = make(REVIEW, seed=3)
     for granularity, expected in (("token", 196), ("word", len(attribution.words()))):
-        ranking = article._ranking(attribution, 0).split('<div data-granularity="')
+        ranking = decision_section._ranking(attribution, 0).split('<div data-granularity="')
         table = next(part for part in ranking if part.startswith(granularity))
         places = [int(place) for place in re.findall(r'class="place">(\d+)<', table)]
         assert places == list(range(1, expected + 1))
@@ -173,7 +173,7 @@ def test_links_hold_the_promised_share_and_true_throughput(make):
 
 
 def test_every_node_that_carries_flow_keeps_a_link_into_it():
-    from attnflow.views.links import links
+    from attnflow.attribution.views.flow_links import links
 
     edges = flow_edges(np.random.default_rng(1), 12, 300, 2.0)
     flow = links(edges)

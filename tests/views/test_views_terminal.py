@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from example_attributions import REVIEW
 
+from attnflow.attribution.views.sanitize import columns
+from attnflow.attribution.views.terminal import render
 from attnflow.errors import InputError
-from attnflow.views.characters import columns
-from attnflow.views.terminal import render
 
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 

@@ -25,7 +25,21 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attnflow.capture.attention import accumulation_dtype
-from attnflow.capture.checks import (
+from attnflow.capture.merging import Segments
+from attnflow.capture.objectives import Explained, Reading, class_logits, logit
+from attnflow.capture.passes import Run
+from attnflow.capture.position_ids import in_front, positioned
+from attnflow.capture.recorder import Recorder
+from attnflow.capture.stacking import (
+    Merging,
+    Stacks,
+    carrying,
+    check_calls,
+    placed_nodes,
+    rooms,
+    stacks,
+)
+from attnflow.capture.validation import (
     check_inputs,
     check_logits,
     check_model,
@@ -35,21 +49,7 @@ from attnflow.capture.checks import (
     check_target,
     check_tensor,
 )
-from attnflow.capture.layers import (
-    Merging,
-    Stacks,
-    carrying,
-    check_calls,
-    placed_nodes,
-    rooms,
-    stacks,
-)
-from attnflow.capture.positions import in_front, positioned
-from attnflow.capture.recorder import Recorder
-from attnflow.capture.run import Run
-from attnflow.capture.segments import Segments
 from attnflow.errors import InputError, ModelError
-from attnflow.targets import Explained, Reading, class_logits, logit
 
 
 @dataclass(frozen=True)

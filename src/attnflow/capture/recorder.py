@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from attnflow.capture.layers import Merging
-from attnflow.capture.segments import add_merged
+from attnflow.capture.merging import add_merged
+from attnflow.capture.stacking import Merging
 
 
 @dataclass

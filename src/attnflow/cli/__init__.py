@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Sequence
 
 from attnflow import __version__
-from attnflow.cli import bench, evaluate, explain, models
+from attnflow.cli import evaluate, explain, models
+from attnflow.cli.bench import command as bench
 from attnflow.cli.console import fail, logged_lines, show_warning
 from attnflow.cli.options import Parser
 from attnflow.errors import AttnflowError, UnsolvedError

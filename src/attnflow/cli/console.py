@@ -54,7 +54,7 @@ def quiet_transformers() -> Iterator[None]:
 
 def say(message: object) -> None:
     """A line on standard error that no text or file name can use to drive the terminal."""
-    from attnflow.views.characters import for_terminal
+    from attnflow.attribution.views.sanitize import for_terminal
 
     try:
         print(for_terminal(str(message)), file=sys.stderr, flush=True)

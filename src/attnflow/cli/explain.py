@@ -13,9 +13,9 @@ from attnflow.errors import InputError, StorageError
 from attnflow.files import check_writable, write_whole
 
 if TYPE_CHECKING:
-    from attnflow.attribution import Attribution
-    from attnflow.attributions import Attributions
-    from attnflow.pictures import Picture
+    from attnflow.attribution.attribution import Attribution
+    from attnflow.attribution.continuation import Attributions
+    from attnflow.inputs.image_file import Picture
 
     Shown = Attribution | Attributions
 
@@ -145,7 +145,7 @@ def _chat(name: str) -> list[Any]:
 
 def _images(args: argparse.Namespace) -> "list[Picture]":
     """The images of the arguments, with nothing beside them that goes with texts alone."""
-    from attnflow.pictures import picture
+    from attnflow.inputs.image_file import picture
 
     of_texts = ("file", "chat", "pair", "position", "continuation", "write", "span", "truncate")
     given = [f"--{name}" for name in of_texts if getattr(args, name) not in (None, False)]
@@ -183,8 +183,8 @@ def _read(path: Path, option: str) -> str:
 
 def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]":
     with quiet_transformers():
-        from attnflow.explainer import Explainer
-        from attnflow.options import check_options
+        from attnflow.explainer.explainer import Explainer
+        from attnflow.explainer.options import check_options
 
         check_options(args.tensor, args.readout, args.batch_size, args.coarsen)
         explainer = Explainer.from_pretrained(args.model, device=args.device, pooling=args.pooling)
@@ -215,7 +215,7 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
 
 
 def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
-    from attnflow.views.terminal import render, render_all
+    from attnflow.attribution.views.terminal import render, render_all
 
     show(
         "\n\n".join(
@@ -226,8 +226,8 @@ def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
 
 
 def _write(attributions: "list[Shown]", args: argparse.Namespace) -> int:
-    from attnflow.attribution import save
-    from attnflow.views.page import write
+    from attnflow.attribution.attribution import save
+    from attnflow.attribution.views.page import write
 
     each = [a for one in attributions for a in (one if isinstance(one, list) else [one])]
     if args.json is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnflow.cli.console import quiet_transformers, show
 from attnflow.errors import InputError
-from attnflow.known_models import FORMATS, table
+from attnflow.models.tested_families import FORMATS, table
 
 EPILOG = """examples:
   attnflow models
@@ -41,7 +41,7 @@ def _models(args: argparse.Namespace) -> int:
     if args.format == "markdown":
         raise InputError("--check has no table: give --format text or json.")
     with quiet_transformers():
-        from attnflow.verdict import verdict
+        from attnflow.models.support import verdict
 
         found = verdict(args.check)
     show(json.dumps(asdict(found), indent=1) if args.format == "json" else str(found))

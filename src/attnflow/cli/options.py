@@ -11,7 +11,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints cannot drive the terminal with what was typed."""
 
     def error(self, message: str) -> NoReturn:
-        from attnflow.views.characters import for_terminal
+        from attnflow.attribution.views.sanitize import for_terminal
 
         super().error(for_terminal(message))
 

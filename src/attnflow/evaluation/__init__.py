@@ -6,15 +6,15 @@
 `attnflow.methods`.
 """
 
-from attnflow.evaluation.choosing import chosen
-from attnflow.evaluation.examples import Example, read_examples, read_scores
-from attnflow.evaluation.extras import EXTRAS
+from attnflow.evaluation.aggregation import Judgements, differences, judgements, means
+from attnflow.evaluation.datasets import Example, read_examples, read_scores
+from attnflow.evaluation.extra_metrics import EXTRAS
 from attnflow.evaluation.harness import Run, evaluate, read_rows, read_run
 from attnflow.evaluation.metrics import METRICS
-from attnflow.evaluation.report import Judgements, differences, judgements, means
+from attnflow.evaluation.protocol import PRESETS, Protocol
+from attnflow.evaluation.sampling import chosen
 from attnflow.evaluation.statistics import Estimate, estimate, holm
 from attnflow.evaluation.table import table
-from attnflow.evaluation.trial import PRESETS, Protocol
 
 __all__ = [
     "EXTRAS",

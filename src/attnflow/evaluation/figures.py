@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from attnflow.errors import needs
+from attnflow.evaluation.aggregation import Judgements
 from attnflow.evaluation.harness import Row
-from attnflow.evaluation.report import Judgements
 from attnflow.evaluation.statistics import estimate
 from attnflow.files import check_writable
 

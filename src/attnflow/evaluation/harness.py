@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from attnflow.errors import InputError, ModelError, StorageError, UnsolvedError
-from attnflow.evaluation.examples import Example
-from attnflow.evaluation.trial import BROUGHT, Answer, Protocol, answer, judged
+from attnflow.evaluation.datasets import Example
+from attnflow.evaluation.protocol import BROUGHT, Answer, Protocol, answer, judged
 from attnflow.files import write_whole
 from attnflow.methods import METHODS, Method, Question, Scores
 

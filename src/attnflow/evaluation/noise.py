@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from attnflow.evaluation.examples import Example
+from attnflow.evaluation.datasets import Example
 
 NEIGHBOURS = {
     **dict(zip("qwertyuiop", ("wa", "qes", "wrd", "etf", "ryg", "tuh", "yij", "uok", "ipl", "ol"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.errors import InputError, needs
-from attnflow.evaluation.examples import Example
+from attnflow.evaluation.datasets import Example
 from attnflow.methods import Classifier, Question, Scores
 
 

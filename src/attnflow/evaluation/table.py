@@ -3,8 +3,8 @@
 from typing import Any
 
 from attnflow.errors import InputError, needs
+from attnflow.evaluation.aggregation import ROBUST, Judgements, differences, means
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
-from attnflow.evaluation.report import ROBUST, Judgements, differences, means
 
 HEADLINE = ("aopc", "log_odds", "sufficiency")
 COMPARED = ("aopc", "log_odds")

@@ -7,12 +7,12 @@ the contents that it reads, `texts` and `images` for each kind; `attention`, `gr
 of, crossed under names such as `cf:flow`.
 """
 
-from attnflow.methods.catalogue import DEFAULT, METHODS, Method, method
-from attnflow.methods.images import Image, ImageClassifier
-from attnflow.methods.kinds import load_subject, subject_of
+from attnflow.methods.adapter import Nodes, Scores, Subject, Variant
+from attnflow.methods.image_adapter import Image, ImageClassifier
+from attnflow.methods.loading import load_subject, subject_of
 from attnflow.methods.question import Question
-from attnflow.methods.subject import Nodes, Scores, Subject, Variant
-from attnflow.methods.texts import Classifier, LanguageModel, TextSubject, TextVariant
+from attnflow.methods.registry import DEFAULT, METHODS, Method, method
+from attnflow.methods.text_adapter import Classifier, LanguageModel, TextSubject, TextVariant
 
 __all__ = [
     "DEFAULT",

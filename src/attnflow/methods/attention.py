@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
-from attnflow.methods.exact import values_from
-from attnflow.methods.internals import Forward, Internals, forward, internals
+from attnflow.methods.adapter import Scores
+from attnflow.methods.exact_flow import values_from
+from attnflow.methods.model_internals import Forward, Internals, forward, internals
 from attnflow.methods.question import Question
-from attnflow.methods.subject import Scores
 
 
 def raw_attention(question: Question) -> Scores:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
+from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores, in_row_read, rolled_out
-from attnflow.methods.internals import forward
+from attnflow.methods.model_internals import forward
 from attnflow.methods.question import Question
-from attnflow.methods.subject import Scores
-from attnflow.methods.texts import Classifier
+from attnflow.methods.text_adapter import Classifier
 
 READ = 0  # the token that BERT's head reads
 AT_ONCE = 512  # vectors: with 1,536 numbers of 4 bytes behind each, 3 MB

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from attnflow.errors import needs
+from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores
 from attnflow.methods.question import Question
-from attnflow.methods.subject import Scores
 
 STEPS = 50  # of integrated gradients
 DRAWS, NOISE = 25, 0.15  # of SmoothGrad; in standard deviations of the embeddings or pixels

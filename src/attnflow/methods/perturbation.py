@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.errors import needs
+from attnflow.methods.adapter import Scores
 from attnflow.methods.question import Question
-from attnflow.methods.subject import Scores
 
 SAMPLES_A_TOKEN, LEAST_SAMPLES = 20, 500
 AT_ONCE = 256

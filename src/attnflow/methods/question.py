@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.methods.subject import Nodes, Scores, Subject, Variant
-from attnflow.targets import EXPLAINED
+from attnflow.capture.objectives import EXPLAINED
+from attnflow.methods.adapter import Nodes, Scores, Subject, Variant
 
 Result = TypeVar("Result")
 

@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from attnflow.solver import passes
+from attnflow.solver import edge_passes
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import EDGES_IN_CACHE, UNBOUNDED, Linearised, Point, Problem
+from attnflow.solver.state import EDGES_IN_CACHE, UNBOUNDED, Linearised, Point, Problem
 
 
 class Edges(Protocol):
@@ -57,7 +57,7 @@ def residuals(point: Edges, problem: Problem, chain: Chain) -> Residuals:
     worst = problem.mu.new_zeros(3, len(problem.mu))
     mu = problem.mu[:, None]
     for span, (flow, slack, lower, upper) in point.spans(chain):
-        passes.add(balance, flow, span, chain)
+        edge_passes.add(balance, flow, span, chain)
         u = problem.u[:, chain.edges_of(span)]
         drop = chain.drops_of(point.potential, span).add_(chain.drops_of(point.carry, span))
         dual = drop.add_(lower).sub_(upper).abs_().div_(lower + upper)

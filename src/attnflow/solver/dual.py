@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attnflow.solver.backend import Kernels
 from attnflow.solver.block_tridiagonal import factor
 from attnflow.solver.chain import Chain
+from attnflow.solver.edge_passes import add, centred, exact_sum
 from attnflow.solver.interior_point import starting_mu
-from attnflow.solver.iterate import TO_BOUNDARY, UNBOUNDED, Problem
-from attnflow.solver.kernels import Kernels
-from attnflow.solver.passes import add, centred, exact_sum
-from attnflow.solver.start import starting_potentials
+from attnflow.solver.starting_point import starting_potentials
+from attnflow.solver.state import TO_BOUNDARY, UNBOUNDED, Problem
 
 STARTING_BARRIER = 10.0  # 2 m mu at the first point, in units of the scale
 REDUCTION = 0.1  # from one mu to the next

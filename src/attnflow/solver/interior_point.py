@@ -29,8 +29,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from attnflow.solver.backend import Kernels
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import (
+from attnflow.solver.starting_point import starting_potentials
+from attnflow.solver.state import (
     CORRECTOR_WEIGHTS,
     TO_BOUNDARY,
     Ahead,
@@ -39,8 +41,6 @@ from attnflow.solver.iterate import (
     Problem,
     Step,
 )
-from attnflow.solver.kernels import Kernels
-from attnflow.solver.start import starting_potentials
 
 Part = TypeVar("Part", Problem, Point, Linearised)
 

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import InputError
-from attnflow.network import LayeredNetwork, layered_network
 from attnflow.solver import dual, primal_dual
+from attnflow.solver.backend import kernels_for
+from attnflow.solver.batching import groups
 from attnflow.solver.flow import Array, Flow, Method, as_numpy
-from attnflow.solver.groups import groups
-from attnflow.solver.kernels import kernels_for
+from attnflow.solver.flow_builder import Ended, Report
 from attnflow.solver.memory import free_bytes, most_edges, primal_dual_bytes
+from attnflow.solver.network import LayeredNetwork, layered_network
 from attnflow.solver.presolve import Presolved, live_nodes, presolve, without_negligible
 from attnflow.solver.primal_dual import Limits
-from attnflow.solver.report import Ended, Report
 
 
 @overload

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from attnflow.network import LayeredNetwork, pruned, row_bound
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import UNBOUNDED, Problem
+from attnflow.solver.network import LayeredNetwork, pruned, row_bound
+from attnflow.solver.state import UNBOUNDED, Problem
 
 NEGLIGIBLE = 1e-100
 

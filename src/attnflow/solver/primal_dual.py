@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attnflow.solver.backend import Kernels, Loop, kernels_for
 from attnflow.solver.certificate import below
 from attnflow.solver.flow import Method
+from attnflow.solver.flow_builder import Ended, Report
 from attnflow.solver.interior_point import first_point, select, step
-from attnflow.solver.iterate import Outcome, Point, Problem
-from attnflow.solver.kernels import Kernels, Loop, kernels_for
 from attnflow.solver.presolve import Presolved
-from attnflow.solver.report import Ended, Report
+from attnflow.solver.state import Outcome, Point, Problem
 
 CLEARLY = 0.99
 NEAR, ROOMY = 0.1, 10.0  # 2 m mu at the first point, in units of the scale

@@ -10,7 +10,7 @@ the `products` of panels; `primal_dual` calls all of them for one network from s
 `announcement` says when the first solve waits for the compiler.
 """
 
-from attnflow.solver.compiled.announcement import announce
+from attnflow.solver.compiled.compile_notice import announce
 from attnflow.solver.compiled.edges import use_threads
 from attnflow.solver.compiled.elimination import factor
 from attnflow.solver.compiled.iteration import advance, linearise, look_ahead, try_corrections

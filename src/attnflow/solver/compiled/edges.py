@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.iterate import Point
+from attnflow.solver.state import Point
 
 ROWS_AT_ONCE = 64
 # Sums over edges may be reordered, but nothing inside an edge: differences of potentials must be

@@ -13,17 +13,9 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import (
-    Work,
-    edge,
-    larger,
-    parallel,
-    per_edge,
-    serial,
-    stacked,
-)
-from attnflow.solver.iterate import Ahead, Linearised, Point, Step
-from attnflow.solver.passes import move_potentials
+from attnflow.solver.compiled.edges import Work, edge, larger, parallel, per_edge, serial, stacked
+from attnflow.solver.edge_passes import move_potentials
+from attnflow.solver.state import Ahead, Linearised, Point, Step
 
 
 def linearise(point: Point, mu: Tensor, chain: Chain) -> Linearised:

@@ -15,7 +15,7 @@ from attnflow.solver.chain import Chain
 from attnflow.solver.compiled.edges import exact, parallel, pieces_of
 from attnflow.solver.compiled.elimination import factor_one, layout, solve_one
 from attnflow.solver.compiled.iteration import advance_piece, look_ahead_piece, try_piece
-from attnflow.solver.iterate import CORRECTOR_WEIGHTS, TO_BOUNDARY, Outcome, Point, Problem
+from attnflow.solver.state import CORRECTOR_WEIGHTS, TO_BOUNDARY, Outcome, Point, Problem
 
 THETAS = np.array(CORRECTOR_WEIGHTS)
 CONVERGED, LIMIT, STUCK, BLOCKED = (int(outcome) for outcome in Outcome)

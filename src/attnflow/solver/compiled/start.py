@@ -7,8 +7,8 @@ from torch import Tensor
 
 from attnflow.solver.chain import Chain
 from attnflow.solver.compiled.edges import Work, edge, parallel, per_edge, serial
-from attnflow.solver.iterate import Point
-from attnflow.solver.passes import FINEST, REACH, Turns
+from attnflow.solver.edge_passes import FINEST, REACH, Turns
+from attnflow.solver.state import Point
 
 NODES_AT_ONCE = 16
 

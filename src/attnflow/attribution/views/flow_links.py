@@ -1,0 +1,78 @@
+"""The flow made small enough to draw: the largest links of each layer, as integers.
+
+A long text has millions of edges, most of them nearly empty. Each layer of a flow carries all of
+it, so the largest links are kept layer by layer until they hold `KEPT` of that layer's flow or the
+budget is spent, and besides them the strongest few into every node. How much flow passes each node
+is kept in full: paths can then be followed in true proportions, and what was pruned shows up as a
+share that is not drawn, not as a wrong number.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.attribution.attribution import Attribution
+
+KEPT = 0.95
+BUDGET = 18_000
+FEEDERS = 4
+UNITS = 1_000_000
+
+
+def has_flow(attribution: Attribution) -> bool:
+    """Whether there is a flow to draw: edges were asked for, and something passes them."""
+    return attribution.edges is not None and float(attribution.edges[-1].sum()) > 0
+
+
+def links(edges: NDArray[np.float64], budget: int = BUDGET) -> dict[str, Any]:
+    """The links to draw of a flow above 0, ready for JSON, in `UNITS` to the whole flow.
+
+    `through[row][token]` is what passes each node, row 0 at the tokens. `layers[l]` has the
+    parallel lists `query`, `key` and `flow`, largest flow first, and `total`, the layer's flow.
+    They hold `budget` links in all, or the few feeders of every node where these are more.
+    """
+    value = float(edges[-1].sum())
+    scale = UNITS / value
+    limit = max(budget // len(edges), 1)
+    return {
+        "value": value,
+        "through": np.rint(scale * passing(edges)).astype(int).tolist(),
+        "layers": [_layer(layer * scale, limit) for layer in edges],
+    }
+
+
+def passing(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(layers + 1, t)`, what passes each node of a flow, row 0 at the tokens."""
+    through: NDArray[np.float64] = np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
+    return through
+
+
+def _layer(layer: NDArray[np.float64], limit: int) -> dict[str, Any]:
+    """The chosen links of one layer, largest first."""
+    flat = layer.ravel()
+    chosen = np.union1d(_largest(flat, limit), _feeders(layer))
+    chosen = chosen[np.rint(flat[chosen]) > 0]
+    chosen = chosen[np.argsort(-flat[chosen], kind="stable")]
+    query, key = np.divmod(chosen, layer.shape[1])
+    return {
+        "query": query.tolist(),
+        "key": key.tolist(),
+        "flow": np.rint(flat[chosen]).astype(int).tolist(),
+        "total": float(flat.sum()),
+    }
+
+
+def _largest(flat: NDArray[np.float64], limit: int) -> NDArray[np.intp]:
+    """The largest links until they hold `KEPT` of the layer, at most `limit` of them."""
+    order = np.argsort(-flat, kind="stable")[:limit]
+    enough = int(np.searchsorted(np.cumsum(flat[order]), KEPT * flat.sum())) + 1
+    return order[:enough]
+
+
+def _feeders(layer: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The few largest links into every node, so that each token has paths to follow."""
+    tokens = layer.shape[1]
+    strongest = np.argsort(-layer, axis=0, kind="stable")[:FEEDERS]
+    feeders: NDArray[np.intp] = strongest * tokens + np.arange(tokens)
+    return feeders.ravel()

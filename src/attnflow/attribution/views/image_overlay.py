@@ -1,0 +1,125 @@
+"""The image with its patches coloured by their shares, as pixels: for files, figures, and pages.
+
+The image itself is grey beneath, so that the one hue that there is carries the scores. Needs no
+library of images: PNG is zlib with a frame around it.
+"""
+
+import struct
+import zlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attnflow.attribution.attribution import Attribution
+from attnflow.errors import InputError
+
+TINT = (240, 118, 32)
+STRONGEST = 0.82  # of the tint over the image, on the patch of highest score
+CONTRAST = 0.72  # that is left to the image beneath
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as image libraries turn colours to grey
+
+Pixels = NDArray[np.uint8]
+
+
+def overlay(attribution: Attribution, size: int | tuple[int, int] | None = None) -> Pixels:
+    """`(h, w, 3)` uint8, see `Attribution.overlay`.
+
+    Raises:
+        InputError: There is a text and no image, or the size is not positive.
+    """
+    image, box = shown(attribution)
+    height, width = _sides(image, size)
+    grey = softened(resized(image, height, width))
+    opacity = STRONGEST * _painted(heat(attribution), image.shape, box, height, width)
+    mixed = grey[:, :, None] * (1 - opacity[:, :, None]) + opacity[:, :, None] * np.array(TINT)
+    pixels: Pixels = np.rint(mixed).astype(np.uint8)
+    return pixels
+
+
+def softened(image: Pixels) -> NDArray[np.float64]:
+    """`(h, w)`, the image in greys, none so dark or light that the tint would not show on it."""
+    grey: NDArray[np.float64] = 127.5 + CONTRAST * (image @ np.array(LUMA) - 127.5)
+    return grey
+
+
+def heat(attribution: Attribution) -> NDArray[np.float64]:
+    """`(rows, columns)` scores over the highest of them, 0 to 1."""
+    scores = attribution.heatmap()
+    highest = scores.max()
+    return scores / highest if highest > 0 else scores
+
+
+def shown(attribution: Attribution) -> tuple[Pixels, tuple[float, float, float, float]]:
+    """The image and where the grid lies on it.
+
+    Raises:
+        InputError: There is a text and no image.
+    """
+    if attribution.image is None or attribution.box is None:
+        raise InputError("there is no image to lay scores over: it is a text that was explained.")
+    return attribution.image, attribution.box
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """`(height, width, 3)`: larger with its pixels as they are, smaller by area."""
+    if image.shape[:2] == (height, width):
+        return image
+    planes = torch.tensor(image).permute(2, 0, 1)[None].float()
+    if height < image.shape[0] or width < image.shape[1]:
+        sides = (min(height, image.shape[0]), min(width, image.shape[1]))
+        planes = torch.nn.functional.interpolate(planes, sides, mode="bilinear", antialias=True)
+    planes = torch.nn.functional.interpolate(planes, (height, width), mode="nearest-exact")
+    return planes[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+
+
+def png(pixels: Pixels) -> bytes:
+    """A PNG file of `(h, w, 3)` colours, or of `(h, w, 4)` with opacity."""
+    height, width, channels = pixels.shape
+    lines = np.zeros((height, 1 + width * channels), np.uint8)  # each begins with its filter, none
+    lines[:, 1:] = pixels.reshape(height, -1)
+    kind = {3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in parts)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _sides(image: Pixels, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width asked for; of a longer side the other by the image's proportions."""
+    height, width = image.shape[:2]
+    if size is None:
+        return height, width
+    if isinstance(size, int | np.integer) and size > 0:
+        scale = size / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    if isinstance(size, tuple) and len(size) == 2 and all(side > 0 for side in size):
+        return int(size[0]), int(size[1])
+    raise InputError(f"size must be (height, width) or the longer side in pixels, got {size!r}.")
+
+
+def _painted(
+    cells: NDArray[np.float64],
+    shape: tuple[int, ...],
+    box: tuple[float, float, float, float],
+    height: int,
+    width: int,
+) -> NDArray[np.float64]:
+    """`(height, width)`, to each pixel the value of the cell that its middle lies in; 0 outside."""
+    left, top, right, bottom = box
+    rows, inside_rows = _cells(top, bottom, cells.shape[0], shape[0], height)
+    columns, inside_columns = _cells(left, right, cells.shape[1], shape[1], width)
+    values: NDArray[np.float64] = cells[np.ix_(rows, columns)]
+    return values * np.outer(inside_rows, inside_columns)
+
+
+def _cells(
+    start: float, end: float, count: int, length: int, pixels: int
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Which of `count` cells each pixel's middle lies in, and whether it lies in one."""
+    middles = (np.arange(pixels) + 0.5) * length / pixels
+    place = np.floor((middles - start) / (end - start) * count).astype(np.intp)
+    return place.clip(0, count - 1), (place >= 0) & (place < count)

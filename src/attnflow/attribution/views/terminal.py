@@ -1,0 +1,246 @@
+"""The heat map for a terminal: the text on coloured grounds, the ranking, and the certificate.
+
+An image's patches are a grid of blocks instead (`blocks`). Without colour the best pieces carry
+their rank as a raised number. Nothing in the text can drive the terminal: control characters are
+shown, not sent.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.views.ansi import BOLD, FAINT, ORANGE, Style, ink_of
+from attnflow.attribution.views.captions import beginning, certainty, contrast, subject, units
+from attnflow.attribution.views.layout import (
+    VISIBLE,
+    Piece,
+    Ranked,
+    Segment,
+    gathered,
+    intensities,
+    lay_out,
+    pieces,
+    rank,
+    role_starts,
+)
+from attnflow.attribution.views.sanitize import as_name, columns, for_terminal
+from attnflow.attribution.views.terminal_image import blocks
+from attnflow.attribution.views.wording import SUPERSCRIPTS, bound, number, percent, summary
+from attnflow.errors import InputError
+
+RANKED = 10
+MARKED = 3  # numbers that stand in the text itself where there is no colour
+WIDEST = 100
+
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Part of the heat map with one style: what to print, and the columns it takes."""
+
+    text: str
+    printed: str
+
+
+_BLANK = _Chunk(" ", " ")
+
+
+def render(
+    attribution: Attribution,
+    *,
+    granularity: str = "token",
+    color: bool | None = None,
+    width: int | None = None,
+) -> str:
+    """Heat map, ranking and certificate as text for a terminal.
+
+    Args:
+        attribution: What to show.
+        granularity: "token" or "word".
+        color: Whether to colour; None colours when standard output is a terminal and the
+            environment variable NO_COLOR is not set.
+        width: Columns to use, at least 20; None takes the terminal's, up to 100.
+    """
+    width = _columns(width)
+    style = ink_of(color)
+    found = gathered(attribution, pieces(attribution, granularity))
+    ranked = rank(found)
+    unit = units(attribution)[granularity]
+    parts = [_title(attribution, style), ""]
+    if attribution.grid is None:
+        parts += _wrap(_chunks(attribution, found, ranked, style), width)
+    else:
+        parts += blocks(attribution, style, width)
+    parts += ["", *_ranking(ranked[:RANKED], len(ranked), unit, width, style), ""]
+    parts += [style.mark(for_terminal(line), FAINT) for line in summary(attribution)]
+    return "\n".join(parts)
+
+
+def render_all(found: Attributions, *, color: bool | None = None, width: int | None = None) -> str:
+    """A continuation for a terminal: its text, and for each token what it rests on most.
+
+    Args are those of `render`.
+    """
+    width = _columns(width)
+    style = ink_of(color)
+    first = found[0]
+    plain = [replace(piece, score=0.0) for piece in gathered(first, pieces(first, "token"))]
+    how = f"{first.tensor} flow, {first.readout} read-out, {first.model}"
+    title = style.mark(for_terminal(beginning(found.written, 60)), BOLD)
+    worst = max(a.certificate.gap for a in found)
+    proof = f"{len(found)} flows, each at most {bound(worst)} below the maximum"
+    return "\n".join(
+        [
+            f"{title}  {style.mark(for_terminal(how), FAINT)}",
+            "",
+            *_wrap(_chunks(first, plain, [], style), width),
+            "",
+            *_sources(found, width, style),
+            "",
+            style.mark(proof, FAINT),
+        ]
+    )
+
+
+def _sources(found: Attributions, width: int, style: Style) -> Iterator[str]:
+    """A line for each token: its probability, and the tokens that it rests on most."""
+    names = [_fit(for_terminal(as_name(a.label)), max(width // 5, 8)) for a in found]
+    wide = max(map(columns, names))
+    for attribution, name in zip(found, names, strict=True):
+        line = f"  {style.mark(name, BOLD)}{' ' * (wide - columns(name))} "
+        line += f"{certainty(attribution):>8} "
+        used = wide + 12
+        for entry in rank(pieces(attribution, "token")):
+            source = _fit(for_terminal(as_name(entry.piece.name)), 20)
+            part = f"  {source} {percent(entry.piece.share)}"
+            if entry.piece.share < VISIBLE or used + columns(part) > width:
+                break
+            line += f"  {source} {style.mark(percent(entry.piece.share), FAINT)}"
+            used += columns(part)
+        yield line
+
+
+def _columns(width: int | None) -> int:
+    if width is not None and width < 20:
+        raise InputError(f"width must be at least 20 columns, got {width}.")
+    return width or min(shutil.get_terminal_size().columns, WIDEST)
+
+
+def _title(attribution: Attribution, style: Style) -> str:
+    label = style.mark(for_terminal(as_name(attribution.label)), BOLD)
+    how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
+    if attribution.position is not None:
+        how = f"{subject(attribution)}; {how}"
+    other = for_terminal(contrast(attribution))
+    return f"{label} {certainty(attribution)}{other}  {style.mark(for_terminal(how), FAINT)}"
+
+
+def _chunks(
+    attribution: Attribution, found: Sequence[Piece], ranked: Sequence[Ranked], style: Style
+) -> Iterator[_Chunk]:
+    """The heat map in pieces that are each words, blanks, or a line break."""
+    heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
+    places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
+    roles = role_starts(attribution)
+    first = True
+    for segment in lay_out(attribution.text, found):
+        piece = segment.piece
+        if piece is not None and piece.tokens[0] in roles:
+            role = f"{for_terminal(roles[piece.tokens[0]])}:"
+            yield from (_Chunk(role, style.mark(role, FAINT)), _BLANK)
+        if piece is None:
+            yield from _plain(segment.text)
+        elif piece.special:
+            name = for_terminal(as_name(piece.name))
+            yield from (_BLANK,) * (not first)
+            yield from (_Chunk(name, style.mark(name, FAINT)), _BLANK)
+        else:
+            yield _ordinary(segment, heat[piece.tokens], places.get(piece.tokens), style)
+        first = False
+
+
+def _plain(text: str) -> Iterator[_Chunk]:
+    """Text between pieces, with line breaks and blanks on their own."""
+    run = ""
+    for character in text.replace("\r\n", "\n").expandtabs(4):
+        if character in "\n ":
+            if run:
+                yield _Chunk(run, run)
+            run = ""
+            yield _Chunk(character, character)
+        else:
+            run += for_terminal(character)
+    if run:
+        yield _Chunk(run, run)
+
+
+def _ordinary(segment: Segment, heat: float, place: int | None, style: Style) -> _Chunk:
+    shown = for_terminal(as_name(segment.text))
+    if segment.detached:
+        shown = f"‹{shown}›"
+    if style.depth == "none" and place is not None:
+        shown += str(place).translate(SUPERSCRIPTS)
+    return _Chunk(shown, style.heat(shown, heat))
+
+
+def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
+    """Lines of at most `width` columns, broken at blanks; pieces of a word stay together."""
+    lines = [""]
+    used = 0
+    word: list[_Chunk] = []
+    for chunk in [*chunks, _Chunk("\n", "")]:
+        if chunk.text not in ("\n", " "):
+            word.append(chunk)
+            continue
+        size = sum(columns(part.text) for part in word)
+        if word and used and used + size > width:
+            lines.append("")
+            used = 0
+        lines[-1] += "".join(part.printed for part in word) + chunk.printed.strip("\n")
+        used += size + (chunk.text == " ")
+        word = []
+        if chunk.printed == "\n":
+            lines.append("")
+            used = 0
+    return [line.rstrip(" ") for line in lines]
+
+
+def _ranking(
+    ranked: Sequence[Ranked], count: int, unit: tuple[str, str], width: int, style: Style
+) -> Iterator[str]:
+    """The best pieces with bar, score, share and cumulative share."""
+    names = [_fit(for_terminal(as_name(r.piece.name)), max(width // 3, 8)) for r in ranked]
+    wide = max(map(columns, names), default=0)
+    best = ranked[0].piece.score if ranked else 0.0
+    for entry, name in zip(ranked, names, strict=True):
+        piece = entry.piece
+        bar = _bar(piece.score / best if best > 0 else 0.0, min(max(width - wide - 38, 4), 24))
+        yield (
+            f"{entry.rank:>3}  {name}{' ' * (wide - columns(name))}  {style.mark(bar, ORANGE)} "
+            f"{number(piece.score):>9} {percent(piece.share):>8} {percent(entry.cumulative):>8}"
+        )
+    if count > len(ranked):
+        more = count - len(ranked)
+        yield style.mark(f"     and {more} more {unit[more > 1]}", FAINT)
+
+
+def _bar(fraction: float, length: int) -> str:
+    """A bar in eighths of a column, padded to `length`."""
+    eighths = round(fraction * length * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + _BLOCKS[rest] * (rest > 0)).ljust(length)
+
+
+def _fit(name: str, width: int) -> str:
+    """The name, cut to at most `width` columns."""
+    if columns(name) <= width:
+        return name
+    kept = ""
+    for character in name:
+        if columns(kept + character) > width - 1:
+            break
+        kept += character
+    return f"{kept}…"

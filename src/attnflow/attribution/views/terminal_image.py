@@ -1,0 +1,48 @@
+"""An image's patches in a terminal: a block for each, as warm as its score.
+
+A block is two columns wide, so that it is about square, or one where two do not fit. Grids that are
+wider than the terminal have neighbouring patches summed to one block, and say so. Without colour
+the shade of the block is its heat.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.views.ansi import FAINT, FAINTEST, Style
+
+_SHADES = "·░▒▓█"
+
+
+def blocks(attribution: Attribution, style: Style, width: int) -> Iterator[str]:
+    """Lines of at most `width` columns, one for each row of blocks."""
+    scores = attribution.heatmap()
+    size = -(-scores.shape[1] // width)
+    cells = _summed(scores, size)
+    heat = cells / max(float(cells.max()), 1e-300)
+    wide = 2 if 2 * cells.shape[1] <= width else 1
+    for row in heat:
+        yield "".join(_block(float(value), wide, style) for value in row)
+    beside = [attribution.tokens[i] for i in attribution.special.nonzero()[0]]
+    rows, columns = scores.shape
+    words = f"{rows} x {columns} patches, rows from the top (r0) and columns from the left (c0)"
+    words += f"; a block sums {size} x {size} of them" * (size > 1)
+    words += f"; not shown: {', '.join(beside)}" if beside else ""
+    yield style.mark(words, FAINT)
+
+
+def _block(heat: float, wide: int, style: Style) -> str:
+    if heat < FAINTEST:
+        return style.mark(_SHADES[0].ljust(wide), FAINT)
+    if style.depth == "none":
+        return _SHADES[1 + min(int(heat * 4), 3)] * wide
+    return style.heat(" " * wide, heat)
+
+
+def _summed(scores: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Sums of `size` by `size` neighbours; less at the right and lower edge where they end."""
+    rows = np.add.reduceat(scores, np.arange(0, scores.shape[0], size), axis=0)
+    summed: NDArray[np.float64] = np.add.reduceat(rows, np.arange(0, scores.shape[1], size), axis=1)
+    return summed

@@ -1,0 +1,209 @@
+"""The numbers beside a picture: how they are written, and what each of them means.
+
+Terminal and page say the same things in the same words, so both take them from here.
+"""
+
+from dataclasses import dataclass
+
+from attnflow.attribution.attribution import Attribution
+
+TENSORS = {
+    "af": "attention, mean over the heads",
+    "gf": "positive gradient of the attention, mean over the heads",
+    "agf": "attention times its gradient, positive part, mean over the heads",
+    "cf": "conservative contributions of the frozen backward pass, positive part",
+    "bcf": "conservative contributions, mean over stages of removal, layers balanced",
+}
+READOUTS = {
+    "input": "the flow that ends at each token",
+    "throughput": "the flow through each token's position, mean over all rows",
+}
+
+NOTE = (
+    "The scores are non-negative shares of one maximum flow. They add up to the flow, not to the "
+    "model’s output, and they are not Shapley values of the model. A word’s score is the sum of "
+    "its tokens’ scores. Shares leave the special tokens out."
+)
+
+NOTE_OF_IMAGES = (
+    "The scores are non-negative shares of one maximum flow. They add up to the flow, not to the "
+    "model’s output, and they are not Shapley values of the model. A patch stands for the token "
+    "that it enters the model as. Shares leave the class token and its like out."
+)
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def note(attribution: Attribution) -> str:
+    """What the scores are, and what not."""
+    return NOTE if attribution.grid is None else NOTE_OF_IMAGES
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One measured quantity and a line in plain words on what it means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+def number(value: float) -> str:
+    """Four significant digits, powers of ten written out: 0.2134, 3.1 × 10⁻¹⁶."""
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPTS)}" if power else digits
+    return f"{value:#.4g}".rstrip(".") if value else "0"
+
+
+def percent(fraction: float) -> str:
+    """A share with one decimal; what would round to nothing says so."""
+    if 0 < fraction < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * max(fraction, 0.0):.1f} %"
+
+
+def bound(fraction: float) -> str:
+    """A gap in percent with two significant digits, however small."""
+    return f"{100 * max(fraction, 0.0):.2g} %"
+
+
+def diagnostics(attribution: Attribution) -> list[Diagnostic]:
+    """Why the flow can be believed, each quantity with its meaning."""
+    proof = attribution.certificate
+    return [
+        Diagnostic(
+            "Flow value",
+            number(proof.value),
+            "What flows from the decision down to the tokens, in units of the capacities.",
+        ),
+        Diagnostic(
+            "Upper bound",
+            number(proof.upper_bound),
+            "A cut through the network proves that no flow is larger than this.",
+        ),
+        Diagnostic(
+            "Gap",
+            bound(proof.gap),
+            "The flow is at most this far below the maximum, relative to the bound.",
+        ),
+        Diagnostic(
+            "Barrier weight μ",
+            number(proof.mu),
+            "The smaller, the nearer to the maximum; above zero it makes the flow unique.",
+        ),
+        Diagnostic(
+            "Conservation",
+            number(proof.conservation),
+            "Largest difference between what enters a node and what leaves it; rounding is 10⁻¹⁵.",
+        ),
+        Diagnostic(
+            "Centrality",
+            number(proof.centrality),
+            "Largest relative error in the conditions that single out this one flow.",
+        ),
+        Diagnostic(
+            "Iterations",
+            str(proof.iterations),
+            "Factorisations that the solver needed.",
+        ),
+        Diagnostic(
+            "Status",
+            proof.status,
+            "“solved”, or what stopped the solver.",
+        ),
+        Diagnostic(
+            "Special tokens",
+            percent(attribution.special_share),
+            "Part of all the scores that went to tokens such as [CLS], which are not ranked.",
+        ),
+        *_of_paths(attribution),
+    ]
+
+
+def _of_paths(attribution: Attribution) -> list[Diagnostic]:
+    """What a decoder's first token takes, and a source, beside what paths alone would give them."""
+    meanings = {
+        "First token": "the first token that the decoder reads"
+        + _POLICIES[attribution.attention_sink],
+        "Source": "the source, and not to what has been written",
+    }
+    return [
+        Diagnostic(
+            name,
+            percent(took),
+            f"Part of all the scores that went to {meanings[name]}. With uniform attention in as "
+            f"many layers it would get {percent(null)}.",
+        )
+        for name, took, null in _beside_paths(attribution)
+    ]
+
+
+def _beside_paths(attribution: Attribution) -> list[tuple[str, float, float]]:
+    """Parts of all the scores, 0 to 1, before the first token was excluded: taken, and of paths."""
+    null, first = attribution.null_shares, attribution.source_tokens
+    if null is None:
+        return []
+    parts = {"First token": slice(first, first + 1)}
+    if first:
+        parts["Source"] = slice(0, first)
+    raw = attribution.scores if attribution.raw_scores is None else attribution.raw_scores
+    total = float(raw.sum())
+    return [
+        (name, float(raw[part].sum()) / total if total > 0 else 0.0, float(null[part].sum()))
+        for name, part in parts.items()
+    ]
+
+
+_POLICIES = {
+    "keep": "",
+    "exclude": " before it was excluded",
+    "apart": ", which is not ranked",
+}
+
+
+def merged(attribution: Attribution) -> str:
+    """What was merged before the flow; empty where nothing was."""
+    if attribution.segments is None:
+        return ""
+    longest = max(end - start for start, end in attribution.segments)
+    return (
+        f"{attribution.segments[-1][1]} tokens merged into {len(attribution)} segments of at most "
+        f"{longest} before the flow"
+    )
+
+
+def summary(attribution: Attribution) -> list[str]:
+    """The certificate in a few short lines."""
+    proof = attribution.certificate
+    lines = []
+    if attribution.segments is not None:
+        lines.append(f"coarsened: {merged(attribution)}; each is scored as a whole")
+    if attribution.truncated:
+        lines.append(f"the last {attribution.truncated} tokens were cut off")
+    if proof.status == "empty":
+        lines.append(
+            f"nothing in the tensor {attribution.tensor} speaks for this class: no path leads from "
+            "the decision to a token, and every score is 0"
+        )
+    lines.append(
+        f"certificate: flow {number(proof.value)}, at most {bound(proof.gap)} below the maximum; "
+        f"{proof.status} in {proof.iterations} iterations"
+    )
+    lines.append(
+        f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
+        f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}"
+    )
+    return [*lines, *_lines_of_paths(attribution)]
+
+
+def _lines_of_paths(attribution: Attribution) -> list[str]:
+    """The same of the first token and the source, each in a line."""
+    where = " of the decoder" if attribution.source_tokens else ""
+    policy = _POLICIES[attribution.attention_sink]
+    named = {"First token": (f"first token{where}", policy), "Source": ("source", "")}
+    return [
+        f"the {named[name][0]} took {percent(took)}{named[name][1]}; uniform attention would give "
+        f"it {percent(null)}"
+        for name, took, null in _beside_paths(attribution)
+    ]

@@ -1,0 +1,182 @@
+"""One forward pass of a model, and as many backward passes as there are numbers to explain.
+
+Everything that is lent to the model meanwhile (attention function, hooks, requires_grad) is taken
+back at the end, also after an exception. Only the embeddings and the blocks' outputs are
+differentiated, never a parameter. Read next: attention.py for how a layer is reduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from inspect import signature
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attnflow.capture.attention import accumulation_dtype, recording, tap
+from attnflow.capture.families import (
+    ResidualStream,
+    attention_blocks,
+    conservative_family,
+    family_of,
+    gates,
+    watch_residual_stream,
+)
+from attnflow.capture.frozen_backward import frozen_network
+from attnflow.capture.recorder import Recorder
+from attnflow.capture.stacking import expected_calls
+from attnflow.errors import ModelError
+
+
+class Run:
+    """What a forward pass leaves for the backward passes.
+
+    Attributes:
+        output: What the model returned.
+        recorder: The layers, of the last backward pass.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, inputs: dict[str, Tensor], recorder: Recorder
+    ) -> None:
+        """Run the model forward, and put everything back as it was."""
+        self.model, self.recorder = model, recorder
+        self.leaves: list[Tensor] = []
+        self.stream = ResidualStream()
+        with ExitStack() as stack:
+            stack.enter_context(_without_parameter_gradients(self.model))
+            self._lend(stack)
+            inputs = self._watch_embeddings(inputs, stack)
+            self.output = self.model(**inputs, **_options(self.model))
+        self._check_layers()
+
+    def backward(
+        self, explained: Tensor, rooms: Sequence[Tensor], *, last: bool = True
+    ) -> list[Tensor] | None:
+        """Let every layer record what a number depends on; for `af` it did so in the forward pass.
+
+        Args:
+            explained: The number, or one for each example.
+            rooms: Zeros, in which the layers are written.
+            last: Whether no other backward pass follows.
+
+        Returns:
+            For `cf`, each layer's residual effects (batch, queries).
+        """
+        if self.recorder.tensor == "af":
+            known = (layer for layer in self.recorder.layers if layer is not None)
+            for room, layer in zip(rooms, known, strict=True):
+                room.copy_(layer)
+            return None
+        self.recorder.begin(rooms)
+        explained = explained.sum()  # examples do not see each other
+        wanted = [*self.leaves, *self.stream.outputs]
+        gradients: tuple[Tensor, ...] = ()
+        if all(x.requires_grad for x in (explained, *wanted)):
+            gradients = torch.autograd.grad(
+                explained, wanted, allow_unused=True, retain_graph=not last
+            )
+        found = (*gradients, *self.recorder.layers)
+        if not gradients or any(x is None for x in found):
+            raise ModelError(
+                f"The gradient of {type(self.model).__name__} does not reach all of its layers; "
+                "expected logits that depend on every attention layer. Is a part detached?"
+            )
+        if not self.recorder.frozen:
+            return None
+        dtype = accumulation_dtype(explained.dtype)
+        pairs = zip(gradients[len(self.leaves) :], self.stream.carried, strict=True)
+        return [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
+
+    def _lend(self, stack: ExitStack) -> None:
+        """Our attention, and for `cf` the frozen functions, for as long as `stack` is open."""
+        family = family_of(self.model)
+        if self.recorder.frozen:
+            family = conservative_family(self.model)
+            self.stream = watch_residual_stream(self.model, family, stack)
+            stack.enter_context(frozen_network(gates(self.model, family)))
+        if family is None or family.probabilities is None:
+            stack.enter_context(recording(self.model, self.recorder))
+            return
+        for block in attention_blocks(self.model, family):
+            probabilities = block.get_submodule(family.probabilities)
+            stack.enter_context(probabilities.register_forward_hook(tap(self.recorder)))
+
+    def _watch_embeddings(self, inputs: dict[str, Tensor], stack: ExitStack) -> dict[str, Tensor]:
+        """Make the embeddings leaves of the graph, so that the backward has an end."""
+        if "inputs_embeds" in inputs:
+            return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
+        for table in _tables(self.model):
+            stack.enter_context(table.register_forward_hook(lambda m, args, out: self._leaf(out)))
+        return inputs
+
+    def _leaf(self, embeddings: object) -> Tensor:
+        if not isinstance(embeddings, Tensor):
+            raise ModelError(
+                f"{type(self.model).__name__} does not embed its input as one tensor of tokens. "
+                "Models that merge patches from layer to layer (Swin) cannot be captured: expected "
+                "one such as ViT, DeiT or DINOv2, which keeps its tokens."
+            )
+        leaf = embeddings.detach().requires_grad_(torch.is_grad_enabled())
+        self.leaves.append(leaf)
+        return leaf
+
+    def _check_layers(self) -> None:
+        name, found = type(self.model).__name__, len(self.recorder.layers)
+        expected = expected_calls(self.model.config) or found
+        if found == 0 or found != expected:
+            raise ModelError(
+                f"{name} ran attention through transformers' attention interface {found} times, "
+                f"expected once in each of its {expected} layers. Layers without attention weights "
+                "(linear attention, state space, Fourier mixing) cannot be captured, nor models "
+                "of unknown families that compute attention themselves."
+            )
+        if self.recorder.frozen and not found == len(self.stream.streams) == len(
+            self.stream.outputs
+        ):
+            raise ModelError(
+                f"{name} ran {found} attention calls but {len(self.stream.streams)} attention "
+                "blocks, so its residual stream cannot be followed; use tensor='agf'."
+            )
+
+
+def _options(model: PreTrainedModel) -> dict[str, bool]:
+    """Beside the inputs: no cache of keys and values, which nothing here would read again."""
+    caches = "use_cache" in signature(model.forward).parameters
+    return {"return_dict": True, **({"use_cache": False} if caches else {})}
+
+
+def _tables(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules that embed, each once: one, or in an encoder-decoder that of each stack."""
+    stacks = [model]
+    if getattr(model.config, "is_encoder_decoder", False):
+        stacks = [model.get_encoder(), model.get_decoder()]
+    tables = [_table(stack) for stack in stacks]
+    return list({id(table): table for table in tables}.values())
+
+
+def _table(stack: nn.Module) -> nn.Module:
+    """What embeds in this stack, or where it cannot tell, in the first of its parts that can."""
+    for part in stack.modules():
+        if isinstance(part, PreTrainedModel):
+            try:
+                table: nn.Module = part.get_input_embeddings()
+            except NotImplementedError:  # CLIP's image classifier
+                continue
+            return table
+    raise ModelError(f"{type(stack).__name__} does not say where its inputs are embedded.")
+
+
+@contextmanager
+def _without_parameter_gradients(model: PreTrainedModel) -> Iterator[None]:
+    """Leave the parameters out of the graph, which saves the memory that their gradients need."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

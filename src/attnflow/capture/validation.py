@@ -1,0 +1,251 @@
+"""The checks at the door of `capture`: each error says what was expected, what came, what to do.
+
+Arguments raise InputError, models ModelError. Nothing here changes anything. Read next: capture.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attnflow.capture.merging import Segments
+from attnflow.errors import InputError, ModelError
+
+TENSORS = ("af", "gf", "agf", "cf")
+
+
+def check_tensor(tensor: str) -> None:
+    """The information tensor is one of `TENSORS`."""
+    if tensor not in TENSORS:
+        raise InputError(f"tensor must be one of {', '.join(map(repr, TENSORS))}, not {tensor!r}.")
+
+
+def check_model(model: PreTrainedModel) -> None:
+    """A transformers model in evaluation mode, in full precision, on one real device."""
+    name = type(model).__name__
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise ModelError(
+            f"model must be a transformers model with a config, not {name}; load it with "
+            "AutoModelForSequenceClassification.from_pretrained."
+        )
+    if any(module.training for module in model.modules()):
+        raise ModelError(f"{name} is in training mode, so dropout is active; call model.eval().")
+    _check_weights(model, name)
+
+
+def _check_weights(model: PreTrainedModel, name: str) -> None:
+    weights = [*model.parameters(), *model.buffers()]
+    dtypes = {p.dtype for p in model.parameters()}
+    half = dtypes & {torch.float16, torch.bfloat16}
+    if _is_quantized(model) or not dtypes <= {torch.float32, torch.float64, *half}:
+        raise ModelError(
+            f"{name} has quantised weights, through which gradients are not exact; load the model "
+            "without a quantization_config."
+        )
+    if half:
+        raise ModelError(
+            f"{name} has weights in half precision ({half.pop()}), too coarse for the gradients; "
+            "call model.float()."
+        )
+    devices = {str(w.device) for w in weights}
+    if "meta" in devices:
+        raise ModelError(
+            f"{name} has weights on the meta device, that is, none; load its weights, and without "
+            "a device_map that leaves some of them elsewhere."
+        )
+    if len(devices) != 1:
+        raise ModelError(
+            f"{name} must lie on one device, not on {', '.join(sorted(devices)) or 'none'}; load "
+            "it without a device_map, or move it with model.to(device)."
+        )
+    if any(w.is_inference() for w in weights):
+        raise ModelError(
+            f"{name} was built inside torch.inference_mode(), so that nothing can be "
+            "differentiated through it; build it outside."
+        )
+
+
+def _is_quantized(model: PreTrainedModel) -> bool:
+    marked = getattr(model, "is_quantized", False) or getattr(
+        model.config, "quantization_config", None
+    )
+    return bool(marked) or any(".quantized" in type(m).__module__ for m in model.modules())
+
+
+def check_inputs(inputs: Mapping[str, Tensor], model: PreTrainedModel) -> None:
+    """The inputs are tensors as a tokenizer or an image processor returns them."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"inputs must be a mapping from names to tensors, not {type(inputs).__name__}; pass "
+            "what the tokenizer returned, or {'input_ids': ..., 'attention_mask': ...}."
+        )
+    wrong = [key for key, value in inputs.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise InputError(
+            f"inputs[{wrong[0]!r}] must be a tensor, not {type(inputs[wrong[0]]).__name__}; "
+            "call the tokenizer with return_tensors='pt'."
+        )
+    if "labels" in inputs:
+        raise InputError("inputs must not hold 'labels'; give the explained class as target.")
+    main = [name for name in _INPUTS if name in inputs]
+    if len(main) != 1:
+        raise InputError(
+            f"inputs must hold either {' or '.join(map(repr, _INPUTS))}; "
+            f"it holds {', '.join(map(repr, inputs)) or 'nothing'}."
+        )
+    shape = _checked_shape(inputs, main[0])
+    _check_mask(inputs, "attention_mask", shape)
+    if getattr(model.config, "is_encoder_decoder", False):
+        if "decoder_input_ids" not in inputs:
+            raise InputError(
+                f"inputs of {type(model).__name__}, an encoder-decoder, must hold "
+                "'decoder_input_ids': the start token and the text written so far."
+            )
+        _check_mask(inputs, "decoder_attention_mask", _checked_shape(inputs, "decoder_input_ids"))
+
+
+# Which inputs carry the example, with the axes of their shape.
+_INPUTS = {
+    "input_ids": "(batch, t)",
+    "inputs_embeds": "(batch, t, width)",
+    "pixel_values": "(batch, channels, height, width)",
+}
+
+
+def _checked_shape(inputs: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    shape, axes = tuple(inputs[name].shape), _INPUTS[name.removeprefix("decoder_")]
+    if len(shape) != axes.count(",") + 1 or 0 in shape:
+        raise InputError(f"inputs[{name!r}] must have shape {axes}, none 0; it has {shape}.")
+    return shape[:2]
+
+
+def _check_mask(inputs: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> None:
+    mask = inputs.get(name)
+    if mask is None:
+        return
+    if tuple(mask.shape) != shape:
+        raise InputError(
+            f"inputs[{name!r}] must have shape (batch, t) = {shape}, 1 at real tokens; "
+            f"it has {tuple(mask.shape)}."
+        )
+    empty = (~mask.bool().any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise InputError(f"inputs[{name!r}] has no real token in row {empty[0]}; drop empty texts.")
+
+
+def check_logits(logits: object, name: str, batch: int) -> Tensor:
+    """The logits, if they are finite and (batch, classes)."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch:
+        came = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else "none"
+        raise ModelError(
+            f"{name} gives no logits of shape (batch, classes), but {came}: expected a model for "
+            "sequence classification (AutoModelForSequenceClassification), or another way to "
+            "read its output (read=, such as targets.logits_at for a language model)."
+        )
+    if not logits.isfinite().all():
+        row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
+        raise ModelError(
+            f"{name} gave logits that are not finite for example {row}: "
+            f"{logits[row].tolist()}; check its weights and inputs."
+        )
+    return logits
+
+
+def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
+    """The explained class of each example, (batch,) int64; the predicted one for None or -1."""
+    predicted = logits.argmax(dim=1)
+    if target is None:
+        return predicted
+    batch, classes = logits.shape
+    came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
+    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(target, Tensor) or target.dtype not in whole or target.shape != (batch,):
+        raise InputError(
+            f"target must be an integer tensor of shape (batch,) = ({batch},), not {came}; "
+            "give one class index per example, or None for the predicted class."
+        )
+    if target.min() < -1 or target.max() >= classes:
+        raise InputError(
+            f"target must lie in 0..{classes - 1}, the classes of the model; it holds "
+            f"{target.tolist()}. Give the index of a class, not its label."
+        )
+    target = target.to(device=logits.device, dtype=torch.int64, copy=True)
+    return target.where(target >= 0, predicted)
+
+
+def check_position(position: Tensor, mask: Tensor) -> Tensor:
+    """The nodes that the logits are read from, (batch, n) int64, at real tokens of `mask`."""
+    batch, t = mask.shape
+    rows = position[:, None] if position.ndim == 1 else position
+    if rows.ndim != 2 or len(rows) != batch or rows.min() < 0 or rows.max() >= t:
+        raise InputError(
+            f"position must be (batch,) = ({batch},) or (batch, n) integers in 0..{t - 1}, tokens "
+            f"of each example; got {position.tolist()}."
+        )
+    position = rows.to(mask.device)
+    if not mask.gather(1, position).all():
+        raise InputError(f"position must be at real tokens, not at padding; got {position}.")
+    return position
+
+
+def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
+    """No padding query carries gradient, in (batch, layers, t, t) that depends on gradients.
+
+    The mask keeps padding from being a key; the model itself decides which positions it reads.
+    """
+    if mask.all():
+        return
+    # Layer by layer, since a comparison of all is a quarter as large as they are.
+    read = torch.stack([(layer != 0).any(dim=-1) & ~mask for layer in layers.unbind(1)])
+    read = read.any(dim=0).nonzero()
+    if len(read):
+        example, position = read[0].tolist()
+        raise InputError(
+            f"The logits of {name} depend on position {position} of example {example}, which "
+            "inputs['attention_mask'] calls padding, so its answer is not about the text; pad on "
+            "the other side (tokenizer.padding_side)."
+        )
+
+
+def check_segments(segments: Segments, mask: Tensor, source: int) -> Segments:
+    """Segments of the nodes of `mask`, of which the first `source` are an encoder-decoder's source.
+
+    They lie on the mask's device, each on one side, and hold no padding beside tokens.
+    """
+    of_node = segments.of_node.to(mask.device)
+    if of_node.shape != mask.shape or of_node.dtype != torch.int64:
+        raise InputError(
+            f"segments must give an int64 for each of {tuple(mask.shape)} nodes (batch, t); got "
+            f"{tuple(of_node.shape)} and {of_node.dtype}."
+        )
+    found = Segments(of_node, segments.count, segments.source)
+    sides = [
+        (of_node[:, :source], 0, found.source),
+        (of_node[:, source:], found.source, found.count),
+    ]
+    if any((side < low).any() or (side >= high).any() for side, low, high in sides):
+        raise InputError(
+            f"segments must number those of {source} source tokens 0..{found.source - 1} and all "
+            f"others {found.source}..{found.count - 1}."
+        )
+    if (found.touched(mask) & found.touched(~mask)).any():
+        raise InputError("a segment holds padding and tokens; expected padding by itself.")
+    return found
+
+
+def check_neutral(neutral: object, own: Tensor) -> None:
+    """What takes the place of an example's parts has one for each of them."""
+    if not isinstance(neutral, Tensor) or neutral.shape != own.shape:
+        raise InputError(
+            f"neutral must be a tensor of shape {tuple(own.shape)}, like what it replaces, got "
+            f"{tuple(neutral.shape) if isinstance(neutral, Tensor) else type(neutral).__name__}."
+        )
+
+
+def check_removed(removed: Sequence[float]) -> None:
+    """Shares of tokens that are gone in one stage each."""
+    if not all(0 < share < 1 for share in removed):
+        raise InputError(f"removed must be shares inside (0, 1), got {removed!r}.")

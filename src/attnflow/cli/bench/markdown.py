@@ -1,0 +1,85 @@
+"""Markdown: tables, numbers of three digits, ratios with their goals, and what was measured on."""
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from attnflow.cli.bench.section import Section
+from attnflow.solver.backend import can_compile
+
+LIBRARIES = (
+    *("attnflow", "torch", "transformers", "numpy", "numba"),
+    *("scipy", "cvxpy", "clarabel", "igraph"),
+)
+
+
+def header(section: Section) -> str:
+    """A section's title, note, and the first two lines of its table."""
+    rule = "---|" * len(section.columns)
+    return f"\n## {section.title}\n\n{section.note}\n\n{_line(section.columns)}\n|{rule}"
+
+
+def row(section: Section, size: Sequence[object], rest: Sequence[object]) -> str:
+    """A line of the table; cells that are missing at the end are left blank."""
+    cells = [*size, *rest]
+    blank = [""] * (len(section.columns) - len(cells))
+    return _line([*map(number, cells), *blank])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def number(cell: object) -> str:
+    """A cell as text: floats with three digits, all else as it is."""
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.0f}" if 1000 <= abs(cell) < 1e6 else f"{cell:.3g}"
+
+
+def at_least(ratio: float, goal: float | None, *, bound: bool = False) -> str:
+    """How many times faster, and whether a goal is met; `bound`: at least so many times."""
+    shown = f"{'> ' if bound else ''}{number(ratio)}x"
+    if goal is None:
+        return shown
+    verdict = "met" if ratio >= goal else "open" if bound else "missed"
+    return f"{shown} (goal >= {goal:g}x: {verdict})"
+
+
+def at_most(value: float, goal: float | None, unit: str = "x") -> str:
+    """A value that should stay small, and whether it does."""
+    if goal is None:
+        return f"{number(value)}{unit}"
+    verdict = "met" if value <= goal else "missed"
+    return f"{number(value)}{unit} (goal <= {goal:g}{unit}: {verdict})"
+
+
+def machine() -> str:
+    """The machine, the versions, the threads and the kernels, as a list."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    kernels = "compiled" if can_compile(torch.device("cpu")) else "plain"
+    return (
+        f"- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}; CUDA device: "
+        f"{gpu}\n- Python {platform.python_version()}, {', '.join(map(_library, LIBRARIES))}\n"
+        f"- threads: {torch.get_num_threads()} for attnflow and the models; Clarabel and igraph as "
+        f"they come\n- kernels: {kernels}"
+    )
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, or else its architecture."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _library(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name} not installed"

@@ -1,0 +1,87 @@
+"""`attnflow bench solver`: tables of what a maximum flow costs here, and its alternatives.
+
+All ratios are of one run, on the same tensors and the same machine. Read next: `against` and
+`alone`, the sections.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from tqdm import tqdm
+
+from attnflow.cli.bench import comparisons, markdown, scaling
+from attnflow.cli.bench.capacities import Models
+from attnflow.cli.bench.section import Case, Section, Settings, Skipped
+from attnflow.cli.bench.synthetic import random_capacities
+from attnflow.cli.bench.timing import PATIENCE
+from attnflow.solver import maximum_flow
+
+BUILDERS: dict[str, Callable[[Settings, Models], Section]] = {
+    "clarabel": comparisons.clarabel,
+    "igraph": comparisons.igraph,
+    "model": comparisons.model,
+    "batch": scaling.batch,
+    "growth": scaling.growth,
+    "memory": scaling.memory,
+    "gpu": scaling.gpu,
+}
+
+
+def lines(settings: Settings) -> Iterator[str]:
+    """The tables in Markdown, each part as soon as it is measured; progress on standard error."""
+    _warm_up(settings.threads)
+    yield "# attnflow bench solver\n"
+    yield markdown.machine()
+    yield (
+        f"- seconds: fastest of at most {settings.repeat} runs after one to warm up, as many as "
+        f"fit into {PATIENCE:.0f} s; a first run longer than that counts itself"
+    )
+    models = Models()
+    sections: dict[str, Section | Skipped] = {}
+    for name in settings.sections:
+        sections[name] = _built(name, settings, models)
+    total = sum(len(s.cases) for s in sections.values() if isinstance(s, Section))
+    with tqdm(total=total, unit="row") as bar:
+        for name, section in sections.items():
+            bar.set_description(name)
+            for line in _table(name, section, bar):
+                bar.clear()
+                yield line
+                bar.refresh()
+
+
+def _warm_up(threads: int | None) -> None:
+    """Compile what is compiled, so that no row pays for it, and set torch's threads.
+
+    In this order: OpenMP is shared, and numba sets torch's threads when it starts its own.
+    """
+    maximum_flow(random_capacities((2, 3, 8, 8)))
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _built(name: str, settings: Settings, models: Models) -> Section | Skipped:
+    try:
+        return BUILDERS[name](settings, models)
+    except Skipped as reason:
+        return reason
+
+
+def _table(name: str, section: Section | Skipped, bar: "tqdm[None]") -> Iterator[str]:
+    if isinstance(section, Skipped):
+        yield f"\n## {name}\n\nskipped: {section}"
+        return
+    yield markdown.header(section)
+    for case in section.cases:
+        bar.set_postfix_str(" ".join(map(str, case.size)))
+        yield markdown.row(section, case.size, _measured(case))
+        bar.update()
+    if closing := section.closing():
+        yield f"\n{closing}"
+
+
+def _measured(case: Case) -> tuple[object, ...]:
+    try:
+        return tuple(case.measure())
+    except Skipped as reason:
+        return (f"skipped: {reason}",)

@@ -1,0 +1,1 @@
+"""Texts, chats, token ids and images, read into encoded and batched examples."""

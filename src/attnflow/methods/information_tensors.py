@@ -1,0 +1,256 @@
+"""Candidates for the information tensor: capacities, one (t, t) matrix a layer, from one question.
+
+Those of the paper and `cf` are `capture`'s. The others take heads together before the clipping or
+without, add residual edges, weigh edges by the vectors that they carry, or change what is
+explained, where on the way from the masked text the gradient is taken, and how layers compare.
+`docs/results` says what each is worth. Read next: `readings`, for what is made of them.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnflow.capture import REMOVED, Capture, capture, staged_capture
+from attnflow.capture.families import conservative_family, watch_residual_stream
+from attnflow.capture.objectives import EXPLAINED
+from attnflow.methods.attention import residual_attention
+from attnflow.methods.decomposition import edge_nearness, edge_norms
+from attnflow.methods.lrp import edge_relevance
+from attnflow.methods.model_internals import forward, internals
+from attnflow.methods.question import Question
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Effects on what is explained, some of them negative: of attention `(layers, t, t)`, and of
+    residual edges `(layers, t)`, which run beside an attention edge and are clipped on their own.
+    """
+
+    attention: Tensor
+    residual: Tensor | None = None
+
+    @property
+    def effects(self) -> Tensor:
+        """`(layers, t, t)` of both."""
+        return self._joined(self.attention, self.residual)
+
+    @property
+    def positive(self) -> Tensor:
+        """`(layers, t, t)` capacities."""
+        return self._joined(self.attention.relu(), _relu(self.residual))
+
+    @property
+    def opposite(self) -> "Signed":
+        """With all signs changed."""
+        return Signed(-self.attention, None if self.residual is None else -self.residual)
+
+    def times(self, factor: Tensor) -> "Signed":
+        """Every layer times its factor, `(layers,)`."""
+        residual = None if self.residual is None else self.residual * factor[:, None]
+        return Signed(self.attention * factor[:, None, None], residual)
+
+    def begun_at(self, node: int) -> "Signed":
+        """With no other node than this in the top row."""
+        only = torch.arange(self.attention.shape[-1]) == node
+        attention, residual = self.attention.clone(), self.residual
+        attention[-1] *= only[:, None]
+        if residual is not None:
+            residual = residual.clone()
+            residual[-1] *= only
+        return Signed(attention, residual)
+
+    @staticmethod
+    def _joined(attention: Tensor, residual: Tensor | None) -> Tensor:
+        return attention if residual is None else attention + torch.diag_embed(residual)
+
+
+def _relu(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.relu()
+
+
+def _captured(name: str) -> Callable[[Question], Signed]:
+    def tensor(question: Question) -> Signed:
+        subject, asked = question.subject, _asked(question)
+        found = capture(subject.model, question.inputs, tensor=name, **asked)
+        return Signed(found.capacities[0].double().cpu())
+
+    return tensor
+
+
+def conservative(points: int = 1, explained: str | None = None) -> Callable[[Question], Signed]:
+    """Frozen effects of attention and residual edges, mean over points on the way from the mask.
+
+    Args:
+        points: From 1 / points of the way to the whole of it, the text itself.
+        explained: A name of `targets.EXPLAINED`, the question's own when None.
+    """
+
+    def tensor(question: Question) -> Signed:
+        asked = question if explained is None else replace(question, explained=explained)
+        return question.once(f"cf {points} {explained}", lambda: _path_mean(asked, points))
+
+    return tensor
+
+
+def _path_mean(question: Question, points: int) -> Signed:
+    subject, asked = question.subject, _asked(question)
+    whole, masked = question.point, question.baseline
+    parts = []
+    for k in range(1, points + 1):
+        inputs = subject.inputs_at(torch.lerp(masked, whole, k / points))
+        parts.append(_effects(capture(subject.model, inputs, **asked)))
+    attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
+    return Signed(attention, residual)
+
+
+def _asked(question: Question) -> dict[str, Any]:
+    """Which number of the model's output, as `capture` takes it."""
+    position = question.position
+    return {
+        "target": torch.tensor([question.target]),
+        "explained": EXPLAINED[question.explained],
+        "read": question.subject.read,
+        "position": None if position is None else torch.tensor([position]),
+    }
+
+
+def _effects(found: Capture) -> tuple[Tensor, Tensor]:
+    signed, residual = found.effects
+    return signed[0].double().cpu(), residual[0].double().cpu()
+
+
+def staged(
+    removed: Sequence[float] = REMOVED, explained: str | None = None
+) -> Callable[[Question], Signed]:
+    """`cf`'s effects, mean over stages of removal, of `capture.staged_capture`.
+
+    Args:
+        removed: Shares of the tokens that are gone in each stage but the first.
+        explained: A name of `targets.EXPLAINED`, the question's own when None.
+    """
+
+    def tensor(question: Question) -> Signed:
+        asked = question if explained is None else replace(question, explained=explained)
+        return question.once(f"staged {removed} {explained}", lambda: _staged(asked, removed))
+
+    return tensor
+
+
+def _staged(question: Question, removed: Sequence[float]) -> Signed:
+    found = staged_capture(
+        question.subject.model,
+        question.inputs,
+        question.neutral,
+        removed=removed,
+        **_asked(question),
+    )
+    return Signed(*_effects(found))
+
+
+def heads_summed(question: Question) -> Signed:
+    """sum_h A G: heads may cancel."""
+    found = internals(question)
+    return Signed((found.attention * found.gradient).sum(1).double())
+
+
+def heads_absolute(question: Question) -> Signed:
+    """mean_h |A G|."""
+    found = internals(question)
+    return Signed((found.attention * found.gradient).abs().mean(1).double())
+
+
+def attention_and_residual(question: Question) -> Signed:
+    """0.5 A + 0.5 I, as rollout has it."""
+    return Signed(residual_attention(forward(question)).double())
+
+
+def effects_and_residual(question: Question) -> Signed:
+    """sum_h A G and, on the diagonal, <dy/dz_i, x_i>, of the model as it is."""
+    model = question.subject.model
+    with ExitStack() as stack:
+        stream = watch_residual_stream(model, conservative_family(model), stack)
+        value = question.value(question.subject.logits(question.point.requires_grad_()))[0]
+    gradients = torch.autograd.grad(value, stream.outputs)
+    pairs = zip(gradients, stream.streams, strict=True)
+    residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs]).cpu()
+    return Signed(heads_summed(question).attention, residual.double())
+
+
+def norms(question: Question) -> Signed:
+    """Length of what an edge adds to the sum behind the first norm, the token's own included."""
+    return Signed(edge_norms(question).double())
+
+
+def nearness(question: Question) -> Signed:
+    """ALTI's contributions, rows of sum 1."""
+    return Signed(edge_nearness(question).double())
+
+
+def gated_nearness(question: Question) -> Signed:
+    """ALTI's contributions where the frozen effect is positive, times its size."""
+    effects = conservative()(question).positive
+    return Signed(edge_nearness(question).double() * effects)
+
+
+def relevances(question: Question) -> Signed:
+    """TransAtt's edges: mean_h relu(G times the relevance of A)."""
+    return Signed(edge_relevance(question).double())
+
+
+def head_weighted(question: Question) -> Signed:
+    """relu(A G) summed over heads, each weighed by its share of the layer's total."""
+    found = internals(question)
+    each = (found.attention * found.gradient).relu().double()
+    total = each.sum((2, 3), keepdim=True)
+    return Signed((each * total / total.sum(1, keepdim=True).clamp(min=1e-300)).sum(1))
+
+
+def balanced(tensor: Callable[[Question], Signed]) -> Callable[[Question], Signed]:
+    """Every layer's positive part scaled to sum 1."""
+
+    def scaled(question: Question) -> Signed:
+        found = tensor(question)
+        return found.times(1 / found.positive.sum((1, 2)).clamp(min=1e-300))
+
+    return scaled
+
+
+def powered(tensor: Callable[[Question], Signed], power: float) -> Callable[[Question], Signed]:
+    """The positive part to a power, which tames its range."""
+    return lambda question: Signed(tensor(question).positive ** power)
+
+
+TENSORS: dict[str, Callable[[Question], Signed]] = {
+    "af": _captured("af"),
+    "gf": _captured("gf"),
+    "agf": _captured("agf"),
+    "agf-sum": heads_summed,
+    "agf-abs": heads_absolute,
+    "agf-heads": head_weighted,
+    "af-res": attention_and_residual,
+    "agf-res": effects_and_residual,
+    "relevance": relevances,
+    "norm": norms,
+    "alti": nearness,
+    "cf-alti": gated_nearness,
+    "cf": conservative(),
+    "cf-logit": conservative(1, "logit"),
+    "cf-balanced": balanced(conservative()),
+    "cf2-balanced": balanced(conservative(2)),
+    "cf4": conservative(4),
+    "cf4-logit": conservative(4, "logit"),
+    "cf4-balanced": balanced(conservative(4)),
+    "cf8-balanced": balanced(conservative(8)),
+    "cf-staged": staged(),
+    "bcf": balanced(staged()),
+    "bcf-logit": balanced(staged(explained="logit")),
+    "bcf2": balanced(staged((0.2,))),
+    "bcf3": balanced(staged((0.15, 0.35))),
+    "bcf4-later": balanced(staged((0.1, 0.25, 0.5))),
+    "bcf6": balanced(staged((0.1, 0.2, 0.3, 0.4, 0.5))),
+    "cf-root": powered(conservative(), 0.5),
+}

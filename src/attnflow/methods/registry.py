@@ -1,0 +1,110 @@
+"""The dictionary of methods, and what is known of each before it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+
+import numpy as np
+
+from attnflow.errors import InputError
+from attnflow.methods import attention, decomposition, gradients, lrp, perturbation
+from attnflow.methods.adapter import Scores
+from attnflow.methods.information_tensors import TENSORS
+from attnflow.methods.question import Question
+from attnflow.methods.readouts import OF_ROW_READ, READINGS
+from attnflow.methods.staged import in_stages
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score nodes: tokens, or patches.
+
+    Attributes:
+        name: Its key in `METHODS`.
+        scores: `(t,)` numbers for a question, larger for nodes that speak more for the class.
+        passes: Forward and backward passes of the model, in words.
+    """
+
+    name: str
+    scores: Callable[[Question], Scores]
+    passes: str
+
+
+def random(question: Question) -> Scores:
+    """Uniform numbers."""
+    return np.random.default_rng(question.seed).random(question.nodes)
+
+
+def _read(tensor: str, reading: str, question: Question) -> Scores:
+    edges = TENSORS[tensor](question)
+    if question.position is not None:
+        edges = edges.begun_at(question.position)
+    if reading in OF_ROW_READ:
+        return OF_ROW_READ[reading](edges, attention.row_read(question))
+    return READINGS[reading](edges)
+
+
+_PUBLISHED: dict[str, tuple[Callable[[Question], Scores], str]] = {
+    "random": (random, "none"),
+    "raw-attention": (attention.raw_attention, "1 forward"),
+    "rollout": (attention.rollout, "1 forward"),
+    "attention-flow": (attention.attention_flow, "1 forward"),
+    "gradient": (gradients.gradient, "1 backward"),
+    "gradient-x-input": (gradients.gradient_x_input, "1 backward"),
+    "integrated-gradients": (gradients.integrated_gradients, "50 backward"),
+    "smoothgrad": (gradients.smoothgrad, "25 backward"),
+    "deeplift": (gradients.deeplift, "1 backward of 2 texts"),
+    "occlusion": (perturbation.occlusion, "1 forward a token"),
+    "lime": (perturbation.lime, "20 forward a token"),
+    "kernel-shap": (perturbation.kernel_shap, "20 forward a token"),
+    "partition-shap": (perturbation.partition_shap, "20 forward a token"),
+    "attention-gradients": (attention.attention_gradients, "1 backward"),
+    "grad-sam": (attention.grad_sam, "1 backward"),
+    "cat": (attention.cat, "1 backward"),
+    "attcat": (attention.attcat, "1 backward"),
+    "chefer": (attention.chefer, "1 backward"),
+    "transatt": (lrp.transatt, "1 backward"),
+    "alti": (decomposition.alti, "1 forward"),
+    "globenc": (decomposition.globenc, "1 forward"),
+    "decompx": (decomposition.decompx, "about t forward"),
+}
+
+_STAGED = ("attcat", "integrated-gradients", "decompx")  # what stages of removal add to others
+
+METHODS: dict[str, Method] = (
+    {name: Method(name, scores, passes) for name, (scores, passes) in _PUBLISHED.items()}
+    | {
+        f"staged-{name}": Method(
+            f"staged-{name}", in_stages(_PUBLISHED[name][0]), f"4 times {_PUBLISHED[name][1]}"
+        )
+        for name in _STAGED
+    }
+    | {
+        f"{tensor}:{reading}": Method(
+            f"{tensor}:{reading}", partial(_read, tensor, reading), "see docs"
+        )
+        for tensor in TENSORS
+        for reading in (*READINGS, *OF_ROW_READ)
+    }
+)
+
+
+DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow")
+
+
+def method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in METHODS:
+        plain, readings = ", ".join(_PUBLISHED), ", ".join((*READINGS, *OF_ROW_READ))
+        near = get_close_matches(name, METHODS, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"there is no method {name!r}.{meant} Expected one of {plain}; or TENSOR:READING with "
+            f"a tensor of {', '.join(TENSORS)} and a reading of {readings}."
+        )
+    return METHODS[name]

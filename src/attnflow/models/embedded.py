@@ -1,0 +1,59 @@
+"""The model inside the package: a small sentiment classifier, packed to a byte per weight.
+
+A weight matrix is stored as int8 with one float32 scale for each row (the largest magnitude of
+the row over 127), which halves float16 again at no measurable loss of accuracy; vectors stay
+float32. `load` turns it back into an ordinary float32 model of transformers, so nothing later on
+knows about it.
+
+The model card beside the weights says where they come from; `training/` makes them again.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+
+EMBEDDED_MODEL = "attnflow/minilm-l6-sst2"
+FOLDER = Path(__file__).with_name("embedded_model")
+WEIGHTS = "packed.safetensors"
+
+
+def pack(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    """The arrays of a float state: int8 matrices with `.scale` beside them, float32 vectors."""
+    packed: dict[str, NDArray[Any]] = {}
+    for name, tensor in state.items():
+        weight = tensor.detach().cpu().numpy()
+        if weight.ndim != 2:
+            packed[name] = weight
+            continue
+        scale = np.maximum(np.abs(weight).max(1, keepdims=True), 1e-12) / 127
+        packed[name] = np.round(weight / scale).astype(np.int8)
+        packed[name + ".scale"] = scale.astype(np.float32)
+    return packed
+
+
+def unpack(packed: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """The float32 state that `pack` was given, to half a step of each row's scale."""
+    state = {}
+    for name, array in packed.items():
+        if name.endswith(".scale"):
+            continue
+        scale = packed.get(name + ".scale")
+        tensor = torch.from_numpy(array)
+        state[name] = tensor if scale is None else tensor.float() * torch.from_numpy(scale)
+    return state
+
+
+def load() -> tuple[Any, Any]:
+    """The embedded model in evaluation mode and its tokenizer; no network is used."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(FOLDER)
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
+        model = AutoModelForSequenceClassification.from_config(config)
+    state = unpack(safetensors.numpy.load_file(FOLDER / WEIGHTS))
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval(), AutoTokenizer.from_pretrained(FOLDER)

@@ -1,0 +1,289 @@
+"""Loading a model and its tokenizer or image processor by name, with errors that say what to do.
+
+The name is that of the embedded model, a local folder, or an id on the model hub. Weights are
+loaded in float32, code from the hub is never run, and a checkpoint without a trained
+classification head is refused: transformers would fill the head with random numbers.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnflow.errors import AttnflowError, InputError, ModelError, needs
+from attnflow.models import embedded
+from attnflow.models.pooling import MODULES, pooling_file, pooling_of
+from attnflow.models.tasks import (
+    CLASSIFICATION,
+    FEATURES,
+    IMAGES,
+    TASKS,
+    Task,
+    reads_images,
+    task_of,
+)
+
+# Families that number positions from the one after the padding token's, as RoBERTa does.
+COUNTED_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+
+QUANTISED = (
+    "its weights are quantised, through which gradients are not exact; give the model that it was "
+    "made from."
+)
+
+
+def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
+    """A model in evaluation mode on `device` (the CPU when None), and what it reads with.
+
+    That is its tokenizer, or of a model of images its image processor.
+
+    Raises:
+        InputError: The device does not exist here, or the folder holds no model.
+        ModelError: The hub cannot be reached or does not know the name, the files are broken, or
+            the model is not trained for a task that can be explained.
+        MissingExtraError: It reads images, and Pillow is not installed.
+    """
+    place = checked_device(device)
+    if str(name) == embedded.EMBEDDED_MODEL:
+        model, processor = embedded.load()
+    else:
+        model, processor = _load(_found(name))
+    return model.to(place).eval(), processor
+
+
+def pooling(name: str | Path) -> str:
+    """How a model embeds texts, by the files of sentence-transformers beside its weights.
+
+    Raises:
+        ModelError: In a way that is not known here.
+    """
+    modules = _text_of(name, MODULES)
+    if modules is None:
+        return "mean"
+    file = pooling_file(str(name), modules)
+    record = _text_of(name, file)
+    if record is None:
+        raise ModelError(f"model {str(name)!r} has no {file}, which its {MODULES} names.")
+    return pooling_of(str(name), record)
+
+
+def _text_of(name: str | Path, file: str) -> str | None:
+    """Content of a file beside a model's weights, None where there is none."""
+    from transformers.utils import cached_file
+
+    quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
+    path = cached_file(str(_found(name)), file, **quiet)
+    return None if path is None else Path(path).read_text(encoding="utf-8")
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        InputError: It does not.
+    """
+    try:
+        place = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise InputError(
+            f"device must be a name such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}."
+        ) from error
+    if place.type == "cpu":
+        return place
+    module: Any = getattr(torch, place.type, None)
+    count = int(module.device_count()) if hasattr(module, "device_count") else 0
+    if (place.index or 0) >= count:
+        raise InputError(
+            f"device {device!r} is not there: this machine has {count} devices of type "
+            f"{place.type!r}. Use 'cpu', or a torch build that supports the device."
+        )
+    return place
+
+
+def _found(name: str | Path) -> str | Path:
+    """The folder of that name, checked, or else the name as an id on the hub."""
+    looks_local = isinstance(name, Path) or name.startswith((".", "/", "~"))
+    try:
+        path = Path(name).expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:  # no such user, a name that is too long
+        raise InputError(f"model {str(name)!r:.80} is no name of a model: {error!s:.80}") from error
+    if not exists:
+        if looks_local:
+            raise InputError(f"model {str(name)!r} is not there: give a folder or a hub id.")
+        return name
+    if not path.is_dir() or not (path / "config.json").is_file():
+        raise InputError(
+            f"model {str(name)!r} is no model: expected a folder with config.json, weights and "
+            "tokenizer, as save_pretrained writes it."
+        )
+    return path
+
+
+def config(name: str | Path) -> Any:
+    """A model's config by the model's name, without its weights.
+
+    Raises:
+        InputError: The folder holds no model.
+        ModelError: The hub cannot be reached or does not know the name, or the config is broken or
+            of a kind that transformers does not know without running code of the hub.
+    """
+    from transformers import AutoConfig
+
+    own = embedded.FOLDER if str(name) == embedded.EMBEDDED_MODEL else _found(name)
+    with _reading(own):
+        return AutoConfig.from_pretrained(own, **_NO_CODE)
+
+
+def class_of(architecture: str | None) -> Any:
+    """The class of models of that name in transformers; None where there is none."""
+    import transformers
+
+    return getattr(transformers, architecture or "", None)
+
+
+def calls_attention_interface(own: Any) -> bool:
+    """Whether a class of models computes attention through transformers' attention interface."""
+    # Its flags say which back ends it supports, and not whether it has a code of its own for them.
+    return hasattr(sys.modules.get(getattr(own, "__module__", "")), "ALL_ATTENTION_FUNCTIONS")
+
+
+# Left open, transformers would ask on standard input whether to run the code.
+_NO_CODE = {"trust_remote_code": False}
+
+
+def _load(name: str | Path) -> tuple[Any, Any]:
+    from transformers import AutoConfig
+
+    with _reading(name):
+        own = AutoConfig.from_pretrained(name, **_NO_CODE)
+        if getattr(own, "quantization_config", None):
+            raise ModelError(f"model {str(name)!r} cannot be explained: {QUANTISED}")
+        task, loader = _task(own, name)
+        model, loading = loader.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
+        )
+        processor = _processor(task, name)
+    missing = sorted(loading["missing_keys"])
+    if task.chooses == "nothing":  # embeddings are of the last layer's states, and not pooled there
+        missing = [key for key in missing if not key.startswith("pooler.")]
+    if missing:
+        raise ModelError(
+            f"model {str(name)!r} is not trained for {task.name}: its checkpoint lacks "
+            f"{', '.join(missing[:3])}. Give a model that was fine-tuned."
+        )
+    if task.reads != "image" and len(processor) <= len(processor.all_special_ids):
+        raise ModelError(
+            f"model {str(name)!r} has no tokenizer beside its weights: every word would be "
+            "unknown. Save one into its folder with tokenizer.save_pretrained."
+        )
+    return model, processor
+
+
+def _processor(task: Task, name: str | Path) -> Any:
+    """What such models read with."""
+    import transformers
+
+    if task.reads != "image":
+        return transformers.AutoTokenizer.from_pretrained(name, **_NO_CODE)
+    with needs("models of images need Pillow", "images"):
+        import PIL  # noqa: F401  # transformers' image processors need it, and would say so late
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(name, **_NO_CODE)
+    except OSError as error:
+        raise ModelError(
+            f"model {str(name)!r} has no image processor beside its weights. Save one into its "
+            "folder with image_processor.save_pretrained."
+        ) from error
+
+
+def task_for(architecture: str) -> Task | None:
+    """What a class of models is for, by its name; None where it is for nothing known."""
+    task = task_of(architecture)
+    own = class_of(architecture)
+    if isinstance(own, type) and reads_images(own) and task not in IMAGES:
+        return FEATURES  # a tower for images
+    return task
+
+
+def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
+    """What the checkpoint is for, a classifier where it does not say so; and what loads it."""
+    import transformers
+
+    architectures = getattr(config, "architectures", None) or []
+    if not architectures:
+        return CLASSIFICATION, transformers.AutoModelForSequenceClassification
+    task = task_for(architectures[0])
+    if task is FEATURES:
+        return task, class_of(architectures[0])  # with what it projects to
+    if task is not None:
+        return task, getattr(transformers, task.loader)
+    raise ModelError(
+        f"model {str(name)!r} is a {architectures[0]}: expected a model for "
+        f"{', '.join(t.name for t in (*TASKS, *IMAGES))}."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    if " " not in text:
+        text = f"{type(error).__name__} {text}".strip()
+    return text if text.endswith(".") else text + "."
+
+
+@contextmanager
+def _reading(name: str | Path) -> Iterator[None]:
+    """Whatever goes wrong while files are read is an error of the model."""
+    try:
+        with _quiet_loading():
+            yield
+    except AttnflowError:
+        raise
+    except Exception as error:  # broken files make their parsers raise anything, KeyError included
+        raise ModelError(
+            f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
+            "network, or give a local folder as save_pretrained writes it."
+        ) from error
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Without the hub's retries and transformers' report of missing weights: our errors say it."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def token_limit(config: Any, tokenizer: Any) -> int | None:
+    """Most tokens that a model takes, special ones included; None where nothing bounds it."""
+    bounds = [] if tokenizer is None else [tokenizer.model_max_length]
+    config = config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and positions > 0:  # -1 where nothing bounds them
+        shifted = config.model_type in COUNTED_AFTER_PADDING
+        bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
+    bound = min(bounds, default=10**9)
+    return int(bound) if bound < 10**9 else None

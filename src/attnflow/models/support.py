@@ -1,0 +1,132 @@
+"""Whether and how a model can be explained, told by its config alone: no weights are loaded.
+
+    known family            its tensors, as the tests have measured them
+    another                 af, gf, agf, if its attention runs through transformers' interface
+    merging tokens          none: they are not the same from layer to layer
+    no attention somewhere  none: linear attention, state space, convolutions
+    quantised               none: gradients through such weights are not exact
+
+A verdict is a forecast; `capture` checks again when the model runs. Read next: known_models.py.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnflow.capture.families import FAMILIES
+from attnflow.models import loading
+from attnflow.models.tasks import CLASSIFICATION, IMAGES, TASKS
+from attnflow.models.tested_families import KnownFamily, known_families
+
+PASSES = ("af", "gf", "agf")  # tensors that need to know nothing of a family
+
+# What a config calls layers whose attention has weights, beside "attention" itself.
+_WEIGHTED = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be done with a model.
+
+    Attributes:
+        model: Its name, as it was given.
+        architecture: Its class in transformers, or None where the config does not say.
+        model_type: Its family, as transformers calls it.
+        task: Of transformers' pipelines, what it is explained for; None: it cannot be.
+        tensors: Information tensors that work; none where it cannot be explained.
+        reason: Why so, and what to do.
+    """
+
+    model: str
+    architecture: str | None
+    model_type: str
+    task: str | None
+    tensors: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        what = f"{self.architecture or 'a model'} ({self.model_type})"
+        if not self.tensors:
+            return f"{self.model}: {what} cannot be explained: {self.reason}"
+        tensors = " ".join(self.tensors)
+        return f"{self.model}: {what} can be explained for {self.task} by {tensors}: {self.reason}"
+
+
+def verdict(name: str | Path) -> Verdict:
+    """What can be done with a model, by folder or hub id.
+
+    Raises:
+        InputError: The folder is none of a model.
+        ModelError: There is no such config, or it cannot be read.
+    """
+    config = loading.config(name)
+    architecture = (getattr(config, "architectures", None) or [None])[0]
+    family = {row.model_type: row for row in known_families()}.get(config.model_type)
+    task = _task(architecture)
+    reason = _refusal(config, architecture, task, family)
+    tensors: tuple[str, ...] = ()
+    if reason is None:
+        tensors, reason = _tensors(config, family)
+    return Verdict(
+        str(name), architecture, config.model_type, task if tensors else None, tensors, reason
+    )
+
+
+def _task(architecture: str | None) -> str | None:
+    """What the model is for, by its class; None where no such class is explained."""
+    task = CLASSIFICATION if architecture is None else loading.task_for(architecture)
+    return None if task is None else task.name
+
+
+def _refusal(
+    config: Any, architecture: str | None, task: str | None, family: KnownFamily | None
+) -> str | None:
+    """Why the model cannot be explained at all; None where it can."""
+    if getattr(config, "quantization_config", None):
+        return loading.QUANTISED
+    other = sorted(set(_layer_types(config)) - set(_WEIGHTED))
+    own = loading.class_of(architecture)
+    if other or getattr(own, "_is_stateful", False):
+        return (
+            f"it has layers without attention weights ({', '.join(other) or 'state space'}), "
+            "through which nothing is known to flow."
+        )
+    if task is None:
+        return (
+            f"it is for none of {', '.join(t.name for t in (*TASKS, *IMAGES))}; give a model for "
+            "one of them."
+        )
+    if stages := getattr(config, "depths", None):
+        return (
+            f"it merges tokens from stage to stage (depths = {list(stages)}), so that none of them "
+            "is one from the first layer to the last; give one such as ViT, DeiT or DINOv2."
+        )
+    if getattr(config, "is_encoder_decoder", False) and task != "text2text-generation":
+        return (
+            f"an encoder-decoder for {task} reads its text twice, once in each stack; give one "
+            "that writes (...ForConditionalGeneration)."
+        )
+    if family is None and not loading.calls_attention_interface(own):
+        return (
+            "it is of no known family, and computes attention by itself, not through "
+            "transformers' attention interface, or has none; `attnflow models` lists families."
+        )
+    return None
+
+
+def _tensors(config: Any, family: KnownFamily | None) -> tuple[tuple[str, ...], str]:
+    """The tensors that work, and why these."""
+    if family is None:
+        return PASSES, (
+            "its family is not known, so that nothing can be told of its residual stream; "
+            "these need its attention alone, which runs through transformers' interface."
+        )
+    mixer = FAMILIES[family.model_type].mixer
+    if mixer is not None and getattr(config, mixer, 0) > 0:
+        return PASSES, f"it mixes tokens beside attention ({mixer} = {getattr(config, mixer)})."
+    return family.tensors, f"{family.name} is a known family, which the tests run."
+
+
+def _layer_types(config: Any) -> list[str]:
+    """The kinds of a model's layers, where the config tells them apart."""
+    return getattr(config.get_text_config(), "layer_types", None) or []

@@ -1,0 +1,102 @@
+"""The families of models that attnflow knows, as its tests have measured them.
+
+The rows lie in `tested_families.json`, which `tests/capture/same_answer.py` writes from the models
+that the tests run, and which a test compares with them. Nothing here needs torch or transformers.
+Read next: verdict.py for a model of one's own.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("tested_families.json")
+FORMATS = ("text", "json", "markdown")
+
+
+@dataclass(frozen=True)
+class KnownFamily:
+    """One row of the table.
+
+    Attributes:
+        name: As users know the family.
+        model_type: As transformers calls it in a config.
+        kind: "encoder", "decoder", "encoder-decoder" or "vision".
+        tasks: Of transformers' pipelines, what such models can be explained for.
+        tensors: Information tensors that work.
+        back_ends: Of attention, with which it was loaded and captured alike.
+        padding: Sides on which padding leaves the answer as it is; the others are refused.
+        error: The largest difference of a capacity, alone and in a padded batch, in units of the
+            largest capacity.
+    """
+
+    name: str
+    model_type: str
+    kind: str
+    tasks: tuple[str, ...]
+    tensors: tuple[str, ...]
+    back_ends: tuple[str, ...]
+    padding: tuple[str, ...]
+    error: float
+
+
+_COLUMNS = {
+    "name": "family",
+    "model_type": "model_type",
+    "kind": "kind",
+    "tensors": "tensors",
+    "padding": "padding",
+    "error": "error",
+    "back_ends": "back ends",
+    "tasks": "tasks",
+}
+
+
+@cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
+
+
+def known_families() -> tuple[KnownFamily, ...]:
+    """The rows, by kind and name."""
+    lists = ("tasks", "tensors", "back_ends", "padding")
+    rows: list[dict[str, Any]] = _table()["families"]
+    return tuple(KnownFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows)
+
+
+def table(form: str) -> str:
+    """The rows as text, Markdown or JSON (one of FORMATS)."""
+    if form == "json":
+        return json.dumps(_table(), indent=1)
+    rows = [[_cell(getattr(family, name)) for name in _COLUMNS] for family in known_families()]
+    return _markdown(rows) if form == "markdown" else _text(rows)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = [list(_COLUMNS.values()), ["---"] * len(_COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(rows: list[list[str]]) -> str:
+    """Columns side by side; what is the same in all rows stands once below them."""
+    columns = {
+        title: [title, *cells]
+        for title, *cells in zip(_COLUMNS.values(), *rows, strict=True)  # transposed
+    }
+    common = {title: cells[1] for title, cells in columns.items() if len(set(cells[1:])) == 1}
+    shown = [
+        [cell.ljust(max(map(len, cells))) for cell in cells]
+        for title, cells in columns.items()
+        if title not in common
+    ]
+    lines = ["  ".join(line).rstrip() for line in zip(*shown, strict=True)]
+    notes = [f"{title} of all: {cell}" for title, cell in common.items()]
+    return "\n".join([*lines, "", *notes, f"measured in {_table()['measured']}"])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0e}"
+    return value if isinstance(value, str) else " ".join(value) or "none"

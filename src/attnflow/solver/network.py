@@ -1,0 +1,216 @@
+"""Layered flow networks: capacities between rows of tokens, a source above and a target below.
+
+A network has rows 0..L of t nodes. Row 0 holds the input tokens. Edge (l+1, query) -> (l, key)
+has capacity `capacities[b, l, query, key]`; a super-source feeds nodes of row L, nodes of row 0
+drain into a super-target, and a return edge closes the circulation. Capacity 0 means "no edge",
+so padding needs no second mechanism, and no flat node index exists outside the export for
+inspection.
+
+The super-edges and the return edge are uncapacitated by default. The paper gives them the finite
+capacities t and |u|_1, which "must never bind"; infinite ones cannot, and make the answer exactly
+homogeneous in the capacities. `paper_network` builds the paper's form for parity.
+
+Source: Azarkhalili & Libbrecht (2025), "Generalized Attention Flow", Algorithms 1 and 2.
+Read next: `attnflow.solver`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnflow.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredNetwork:
+    """A batch of layered networks. Build it with `layered_network`, which checks its input.
+
+    Attributes:
+        capacities: `(batch, layers, t, t)` float64, finite, >= 0; layer 0 next to the inputs;
+            query, then key.
+        sources: `(batch, t)` bool, the nodes of the top row that the super-source feeds.
+        sinks: `(batch, t)` bool, the nodes of the bottom row that drain into the super-target.
+        super_capacity: `(batch,)` float64 > 0, capacity of each super-edge; infinite by default.
+        return_capacity: `(batch,)` float64 > 0, capacity of the return edge; infinite by default.
+    """
+
+    capacities: Tensor
+    sources: Tensor
+    sinks: Tensor
+    super_capacity: Tensor
+    return_capacity: Tensor
+
+    def scaled(self, factor: float | Tensor) -> "LayeredNetwork":
+        """The same networks, every capacity times `factor` > 0, one number or `(batch,)`."""
+        each = torch.as_tensor(factor, dtype=torch.float64, device=self.capacities.device)
+        return replace(
+            self,
+            capacities=self.capacities * each.expand(len(self.capacities))[:, None, None, None],
+            super_capacity=self.super_capacity * each,
+            return_capacity=self.return_capacity * each,
+        )
+
+
+def layered_network(
+    capacities: Tensor | np.ndarray[Any, Any],
+    sources: Tensor | np.ndarray[Any, Any] | None = None,
+    sinks: Tensor | np.ndarray[Any, Any] | None = None,
+) -> LayeredNetwork:
+    """Check capacities from outside and make networks of them.
+
+    Args:
+        capacities: `(batch, layers, t, t)`, any real dtype, finite, >= 0.
+        sources: `(batch, t)` or `(t,)` bool over the top row; all when None.
+        sinks: `(batch, t)` or `(t,)` bool over the bottom row; all when None.
+
+    Raises:
+        InputError: A wrong number of axes, a matrix that is not square, an empty axis, a number
+            that is not finite or is negative, or masks of another shape or dtype.
+    """
+    dense = _real_tensor(capacities)
+    _check_shape(dense)
+    dense = dense.to(torch.float64, copy=True)
+    _check_values(dense)
+    batch, _, t, _ = dense.shape
+    infinite = dense.new_full((batch,), math.inf)
+    return LayeredNetwork(
+        capacities=dense,
+        sources=_mask(sources, "sources", batch, t, dense.device),
+        sinks=_mask(sinks, "sinks", batch, t, dense.device),
+        super_capacity=infinite,
+        return_capacity=infinite,
+    )
+
+
+def paper_network(network: LayeredNetwork) -> LayeredNetwork:
+    """The networks with the paper's finite super-edges, for parity with its program.
+
+    Super-edges get capacity t, or where t could bind (gradients are not bounded by 1) twice the
+    largest total capacity of a node that they meet. The return edge gets the 1-norm of all others.
+    """
+    u, t = network.capacities, network.capacities.shape[-1]
+    through = torch.maximum(u[:, -1].sum(-1).amax(1), u[:, 0].sum(-2).amax(1))
+    super_capacity = torch.where(through <= t, torch.full_like(through, float(t)), 2 * through)
+    super_edges = (network.sources.sum(-1) + network.sinks.sum(-1)) * super_capacity
+    return replace(
+        network,
+        super_capacity=super_capacity,
+        return_capacity=u.sum((1, 2, 3)) + super_edges,
+    )
+
+
+def paper_gamma(network: LayeredNetwork) -> Tensor:
+    """`(batch,)` the paper's factor 10^(-floor(log10 of the smallest positive capacity)).
+
+    It only rescales mu: `network.scaled(gamma)` with barrier weight `gamma * mu` has `gamma` times
+    the flow of `network` with `mu`. A network without positive capacities gets 1.
+    """
+    smallest = network.capacities.masked_fill(network.capacities <= 0, math.inf).amin((1, 2, 3))
+    gamma = 10.0 ** (-torch.floor(torch.log10(smallest))).clamp(max=300)
+    return torch.where(torch.isinf(smallest), torch.ones_like(gamma), gamma)
+
+
+def live_edges(network: LayeredNetwork) -> Tensor:
+    """`(batch, layers, t, t)` bool, true at the edges that lie on a path from source to target.
+
+    A strictly interior flow exists only on these (a dead end must carry 0). One sweep down and one
+    up are enough, because the layers have no cycles.
+    """
+    edge = network.capacities > 0
+    layers = edge.shape[1]
+    fed = network.sources
+    for layer in reversed(range(layers)):
+        edge[:, layer] &= fed[:, :, None]
+        fed = edge[:, layer].any(1)
+    drained = network.sinks
+    for layer in range(layers):
+        edge[:, layer] &= drained[:, None, :]
+        drained = edge[:, layer].any(2)
+    return edge
+
+
+def pruned(network: LayeredNetwork) -> LayeredNetwork:
+    """The networks without the edges, sources and sinks that no path uses; no copy of full ones."""
+    live = live_edges(network)
+    full = live.sum() == network.capacities.count_nonzero()
+    return replace(
+        network,
+        capacities=network.capacities if full else network.capacities * live,
+        sources=live[:, -1].any(2),
+        sinks=live[:, 0].any(1),
+    )
+
+
+def row_bound(network: LayeredNetwork) -> Tensor:
+    """`(batch,)` U, the smallest total capacity of a row of edges: no flow is larger."""
+    return network.capacities.sum((2, 3)).amin(1)
+
+
+def _real_tensor(capacities: Any) -> Tensor:
+    if isinstance(capacities, Tensor):
+        dense = capacities.detach()
+    elif isinstance(capacities, np.ndarray) and capacities.dtype.kind in "fiub":
+        dense = torch.from_numpy(np.array(capacities, dtype=np.float64))
+    else:
+        kind = getattr(capacities, "dtype", type(capacities).__name__)
+        raise InputError(
+            f"capacities must be a torch tensor or numpy array of real numbers, got {kind}."
+        )
+    if dense.device.type == "mps":
+        raise InputError(
+            "capacities must not be on an mps device, which has no float64: use .cpu()."
+        )
+    if dense.is_complex() or dense.is_quantized:
+        raise InputError(f"capacities must be real numbers, got {dense.dtype}.")
+    return dense
+
+
+def _check_shape(dense: Tensor) -> None:
+    shape = tuple(dense.shape)
+    if dense.ndim != 4:
+        hint = " For a single network, add the batch axis: capacities[None]." * (dense.ndim == 3)
+        raise InputError(
+            f"capacities must have 4 axes (batch, layers, t, t), got {dense.ndim}: {shape}.{hint}"
+        )
+    if shape[2] != shape[3]:
+        raise InputError(
+            f"capacities must be square in the last two axes (query, key), got {shape}."
+        )
+    if 0 in shape:
+        raise InputError(f"capacities must not be empty: every axis needs a length, got {shape}.")
+
+
+def _check_values(dense: Tensor) -> None:
+    if not torch.isfinite(dense).all():
+        bad = (~torch.isfinite(dense)).nonzero()[0].tolist()
+        raise InputError(
+            f"capacities must be finite, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "
+            "query, key). A model in half precision often overflows; use float32."
+        )
+    if (dense < 0).any():
+        bad = (dense < 0).nonzero()[0].tolist()
+        raise InputError(
+            f"capacities must be >= 0, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "
+            "query, key). Clip a signed tensor first: capacities.clip(min=0)."
+        )
+
+
+def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Tensor:
+    if mask is None:
+        return torch.ones(batch, t, dtype=torch.bool, device=device)
+    row: Tensor = torch.as_tensor(mask, device=device)
+    if row.dtype != torch.bool:
+        raise InputError(f"{name} must be a boolean mask, got {row.dtype}.")
+    if row.shape not in ((t,), (batch, t)):
+        raise InputError(
+            f"{name} must have shape ({t},) or ({batch}, {t}) like a row of nodes, "
+            f"got {tuple(row.shape)}."
+        )
+    return row.expand(batch, t).clone()

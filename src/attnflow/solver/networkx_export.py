@@ -1,0 +1,68 @@
+"""Export of a network to networkx, for inspection, the way the paper writes it."""
+
+import networkx
+
+from attnflow.errors import InputError
+from attnflow.solver.network import LayeredNetwork
+
+
+def to_networkx(
+    network: LayeredNetwork, index: int = 0, *, algorithm: int = 1
+) -> "networkx.DiGraph[int]":
+    """One network of the batch as a circulation for inspection, the way the paper writes it.
+
+    Nodes are numbered as in the paper: the super-target 0, then the tokens row by row from the
+    input row, the super-source last; t * (L + 1) + 2 in all. Nodes carry `row` and `token` (None at
+    the super-nodes), edges carry `capacity` and `weight` (cost: -1 on the return edge, else 0).
+
+    Args:
+        network: Prune it first to see only what the solver keeps.
+        index: Which network of the batch.
+        algorithm: 1, from the output down to the tokens, or 2, the same with every edge reversed.
+
+    Raises:
+        InputError: Another `algorithm`, or `index` outside the batch.
+        MissingExtraError: networkx is not installed.
+
+    Source: Algorithms 1 and 2 of the paper.
+    """
+    if algorithm not in (1, 2):
+        raise InputError(f"algorithm must be 1 or 2, got {algorithm!r}.")
+    if not 0 <= index < len(network.capacities):
+        raise InputError(
+            f"index must lie in 0..{len(network.capacities) - 1} (the batch), got {index}."
+        )
+    graph = networkx.DiGraph()
+    _add_nodes(graph, network)
+    graph.add_weighted_edges_from(_edge_list(network, index), weight="capacity")
+    networkx.set_edge_attributes(graph, 0.0, "weight")
+    graph.edges[0, graph.number_of_nodes() - 1]["weight"] = -1.0
+    return graph if algorithm == 1 else graph.reverse(copy=True)
+
+
+def _add_nodes(graph: "networkx.DiGraph[int]", network: LayeredNetwork) -> None:
+    rows, t = network.capacities.shape[1] + 1, network.capacities.shape[-1]
+    graph.add_node(0, row=None, token=None)
+    graph.add_nodes_from(
+        (1 + row * t + token, {"row": row, "token": token})
+        for row in range(rows)
+        for token in range(t)
+    )
+    graph.add_node(1 + rows * t, row=None, token=None)
+
+
+def _edge_list(network: LayeredNetwork, index: int) -> list[tuple[int, int, float]]:
+    """Algorithm 1's (tail, head, capacity): layers, source edges, sink edges, the return edge."""
+    u = network.capacities[index].cpu()
+    layers, t = u.shape[0], u.shape[-1]
+    source = 1 + (layers + 1) * t
+    at = u.nonzero()
+    tails, heads = 1 + (at[:, 0] + 1) * t + at[:, 1], 1 + at[:, 0] * t + at[:, 2]
+    edges = list(zip(tails.tolist(), heads.tolist(), u[tuple(at.T)].tolist(), strict=True))
+    limit = network.super_capacity[index].item()
+    for token in network.sources[index].nonzero()[:, 0].tolist():
+        edges.append((source, 1 + layers * t + token, limit))
+    for token in network.sinks[index].nonzero()[:, 0].tolist():
+        edges.append((1 + token, 0, limit))
+    edges.append((0, source, network.return_capacity[index].item()))
+    return edges
