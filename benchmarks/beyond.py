@@ -34,7 +34,7 @@ from attnflow.evaluation import (
     table,
 )
 from attnflow.files import write_whole
-from attnflow.methods import METHODS, ImageClassifier, LanguageModel, Question, Subject
+from attnflow.methods import METHODS, ImageClassifier, Instance, LanguageModel, ModelAdapter
 
 CHOSEN = "bcf:flow"
 PUBLISHED = (
@@ -112,34 +112,34 @@ def reader_of_digits(data: Path) -> ImageClassifier:
 SUBJECTS = {"stories": language_model, "digits": reader_of_digits}
 
 
-def written(subject: LanguageModel, count: int, seed: int) -> list[str]:
+def written(adapter: LanguageModel, count: int, seed: int) -> list[str]:
     """Stories that a model makes up, from its own probabilities; the same for the same seed."""
     found: list[str] = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         while len(found) < count:
-            start = torch.full((AT_ONCE, 1), subject.model.config.bos_token_id)
-            ids = subject.model.generate(
+            start = torch.full((AT_ONCE, 1), adapter.model.config.bos_token_id)
+            ids = adapter.model.generate(
                 start,
                 attention_mask=torch.ones_like(start),
                 do_sample=True,
                 temperature=TEMPERATURE,
                 top_k=0,
                 max_new_tokens=LENGTH,
-                pad_token_id=subject.model.config.eos_token_id,
+                pad_token_id=adapter.model.config.eos_token_id,
             )
-            texts = subject.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            texts = adapter.tokenizer.batch_decode(ids, skip_special_tokens=True)
             found += [" ".join(text.split()) for text in texts]
     return found[:count]
 
 
-def prepared(name: str, phase: str, subject: Subject, args: argparse.Namespace) -> Path:
+def prepared(name: str, phase: str, adapter: ModelAdapter, args: argparse.Namespace) -> Path:
     """The file of a phase's texts, or the folder of its images, written if it is not there."""
     if name == "stories":
         file = args.models / "beyond" / f"stories-{phase}.txt"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            texts = written(subject, WRITTEN[phase], SEEDS[phase])
+            texts = written(adapter, WRITTEN[phase], SEEDS[phase])
             write_whole(file, "\n".join(texts) + "\n")
         return file
     folder = args.models / "beyond" / f"digits-{phase}"
@@ -171,38 +171,38 @@ def methods(phase: str) -> list[str]:
 
 
 def measure(name: str, phase: str, args: argparse.Namespace) -> tuple[Path, list]:
-    """Ask all methods; the folder of the run, and the questions."""
-    data, subject = DATA[name], SUBJECTS[name](args.data)
-    source = str(prepared(name, phase, subject, args))
+    """Ask all methods; the folder of the run, and the instances."""
+    data, adapter = DATA[name], SUBJECTS[name](args.data)
+    source = str(prepared(name, phase, adapter, args))
     position = "drawn" if name == "stories" else "end"
     limit = args.count or data.counts[phase]
     protocol = Protocol(operators=data.operators)
     run = Run(name, source, protocol, limit, data.least, data.most, position=position)
-    questions = chosen(
-        read_examples(source), subject, limit=limit, least=data.least, most=data.most,
+    instances = chosen(
+        read_examples(source), adapter, limit=limit, least=data.least, most=data.most,
         position=position,
     )  # fmt: skip
     folder, wanted = args.models / "beyond" / f"{name}-{phase}-rows", methods(phase)
-    with tqdm(total=len(questions) * len(wanted), unit="row", desc=f"{phase} {name}") as bar:
-        evaluate(run, questions, [METHODS[m] for m in wanted], folder, progress=bar.update)
-    return folder, questions
+    with tqdm(total=len(instances) * len(wanted), unit="row", desc=f"{phase} {name}") as bar:
+        evaluate(run, instances, [METHODS[m] for m in wanted], folder, progress=bar.update)
+    return folder, instances
 
 
-def fixed_shares(questions: list[tuple[object, Question]], names: tuple[str, ...]) -> str:
+def fixed_shares(instances: list[tuple[object, Instance]], names: tuple[str, ...]) -> str:
     """What methods give to the nodes that are never removed: the first one, and the one read."""
     lines = ["| method | first node | node read | all others |", "|---|---|---|---|"]
     for name in names:
         shares = []
-        for _, question in questions:
-            scores = np.abs(METHODS[name].scores(question))
-            ordinary = scores[question.ordinary].sum()
+        for _, instance in instances:
+            scores = np.abs(METHODS[name].scores(instance))
+            ordinary = scores[instance.ordinary].sum()
             shares.append(np.array([scores[0], scores[-1], ordinary]) / scores.sum())
         mean = np.mean(shares, 0)
         lines.append(f"| {name} | " + " | ".join(f"{share:.3f}" for share in mean) + " |")
     return "\n".join(lines) + "\n"
 
 
-def report(name: str, phase: str, folder: Path, questions: list) -> str:
+def report(name: str, phase: str, folder: Path, instances: list) -> str:
     """The tables of a data set."""
     found = judgements(read_rows(folder), methods(phase))
     parts = [f"## {DATA[name].title}", table(found, reference=CHOSEN)]
@@ -211,14 +211,14 @@ def report(name: str, phase: str, folder: Path, questions: list) -> str:
         right = np.mean([row["target"] == row["label"] for row in own])
         parts += [f"The model is right on {right:.1%} of these images."]
     if name == "stories":
-        lengths = [question.nodes for _, question in questions]
+        lengths = [instance.nodes for _, instance in instances]
         sure = np.exp([row["log_p"] for row in read_rows(folder) if row["method"] == CHOSEN])
         parts += [
             f"Texts of {min(lengths)} to {max(lengths)} tokens, {np.mean(lengths):.0f} on average; "
             f"the token explained has a probability of {sure.mean():.3f} on average.",
             "Shares of all scores (their sizes) that fall on tokens which are never removed, the "
             f"first, `<s>`, and the last, where the prediction is read; {SHARED} texts:",
-            fixed_shares(questions[:SHARED], OF_SINK),
+            fixed_shares(instances[:SHARED], OF_SINK),
         ]
     return "\n\n".join(parts)
 
@@ -239,8 +239,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only:
-        folder, questions = measure(name, args.phase, args)
-        text = f"# {name}, {args.phase}\n\n" + report(name, args.phase, folder, questions)
+        folder, instances = measure(name, args.phase, args)
+        text = f"# {name}, {args.phase}\n\n" + report(name, args.phase, folder, instances)
         write_whole(args.out / f"beyond-{args.phase}-{name}.md", text, overwrite=True)
 
 

@@ -24,16 +24,16 @@ SHOWN = ("af", "af-res", "gf", "agf", "agf-res", "relevance", "norm", "alti", "c
 def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
     """For each tensor `(texts, layers)` shares of the cut, and layers as multiples of it."""
     file = str(args.data / DATA[name].test)
-    questions = drawn(model_of(name, args.models), file, limit=args.texts)
+    instances = drawn(model_of(name, args.models), file, limit=args.texts)
     cuts: dict[str, list] = {tensor: [] for tensor in SHOWN}
     widths: dict[str, list] = {tensor: [] for tensor in SHOWN}
-    for _, question in tqdm(questions, desc=f"cuts {name}"):
-        own = replace(question)  # what tensors leave with it goes with it
+    for _, instance in tqdm(instances, desc=f"cuts {name}"):
+        own = replace(instance)  # what tensors leave with it goes with it
         for tensor in SHOWN:
             capacities = TENSORS[tensor](own).positive.numpy()
             cut = minimum_cut(capacities)
             if cut.sum() == 0:
-                raise SystemExit(f"{tensor} has no flow for the text {question.content.text!r:.60}")
+                raise SystemExit(f"{tensor} has no flow for the text {instance.content.text!r:.60}")
             cuts[tensor].append(cut / cut.sum())
             widths[tensor].append(capacities.sum((1, 2)) / cut.sum())
     return cuts, widths

@@ -131,7 +131,7 @@ def model_of(name: str, folder: Path, phase: str = "test") -> str:
 
 
 def drawn(model: str, file: str, **options) -> list:
-    """The questions of a file's texts that a classifier is asked; options of `chosen`."""
+    """The instances of a file's texts that a classifier is asked; options of `chosen`."""
     return chosen(read_examples(file), Classifier(*loading.load(model)), **options)
 
 
@@ -141,9 +141,9 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     file, limit, most = drawing(name, phase)
     file, limit = str(args.data / file), args.texts or limit
     run = Run(model, file, protocol(name, phase), limit, most=most)
-    questions = drawn(model, file, limit=limit, most=most)
+    instances = drawn(model, file, limit=limit, most=most)
     for wanted, texts in tiers(name, phase):
-        methods, asked = [METHODS[method] for method in wanted], questions[:texts]
+        methods, asked = [METHODS[method] for method in wanted], instances[:texts]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
             evaluate(run, asked, methods, folder, progress=bar.update)
     return folder

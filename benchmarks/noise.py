@@ -31,12 +31,12 @@ def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]
     model = model_of(name, args.models)
     file = str(args.data / DATA[name].test)
     change = None if kind is None else partial(noisy, kind=kind)
-    questions = drawn(model, file, limit=args.texts, change=change)
+    instances = drawn(model, file, limit=args.texts, change=change)
     run = Run(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
     folder = args.models / "noise" / f"{name}-{kind or 'as-they-are'}"
     methods = [METHODS[method] for method in SHOWN]
-    with tqdm(total=len(questions) * len(methods), unit="row", desc=folder.name) as bar:
-        return evaluate(run, questions, methods, folder, progress=bar.update)
+    with tqdm(total=len(instances) * len(methods), unit="row", desc=folder.name) as bar:
+        return evaluate(run, instances, methods, folder, progress=bar.update)
 
 
 def table(name: str, rows: dict[str | None, list[dict]]) -> str:

@@ -36,12 +36,12 @@ def measure(args: argparse.Namespace) -> list[dict]:
     journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):
         if str(at) not in journal.records:
-            question = replace(passages[at].question)  # what methods leave with it goes with it
-            scores = {name: answer(METHODS[name], question, timed=False).scores for name in wanted}
+            instance = replace(passages[at].instance)  # what methods leave with it goes with it
+            scores = {name: answer(METHODS[name], instance, timed=False).scores for name in wanted}
             journal.add({
                 "name": str(at),
                 "review": passages[at].review,
-                "right": passages[at].question.target == passages[at].example.label,
+                "right": passages[at].instance.target == passages[at].example.label,
                 "auprc": {name: auprc(own, passages[at]) for name, own in scores.items()},
                 "f1": {name: token_f1(own, passages[at]) for name, own in scores.items()},
             })  # fmt: skip

@@ -27,13 +27,13 @@ SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
     """One record for each text, with every route's probabilities."""
     file, texts = str(args.data / DATA[name].test), args.texts or TEXTS.get(name, 100)
-    questions = drawn(model_of(name, args.models), file, limit=texts, most=args.most)
+    instances = drawn(model_of(name, args.models), file, limit=texts, most=args.most)
     options = {"texts": texts, "most": args.most, "data": name, "shares": list(SHARES),
                "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
-    for example, question in tqdm(questions, desc=f"routes {name}"):
+    for example, instance in tqdm(instances, desc=f"routes {name}"):
         if str(example.index) not in journal.records:
-            own = replace(question)  # what routes leave with it goes with it
+            own = replace(instance)  # what routes leave with it goes with it
             found = {
                 route: surviving(own, edges(own), seed=example.index)
                 for route, edges in ROUTES.items()

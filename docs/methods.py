@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attnflow.evaluation.protocol import answer
-from attnflow.methods import DEFAULT, METHODS, Classifier, Question
+from attnflow.methods import DEFAULT, METHODS, Classifier, Instance
 from attnflow.models import embedded
 
 SENTENCE = "although this dog is not cute, it is very smart."
@@ -20,10 +20,10 @@ FLOWS = ("af:flow", "gf:flow", "agf:flow")
 def main() -> None:
     classifier = Classifier(*embedded.load())
     text = classifier.encode(SENTENCE)
-    question = Question(classifier, text, classifier.labels.index("positive"))
+    instance = Instance(classifier, text, classifier.labels.index("positive"))
     names = [name for name in (*DEFAULT, *FLOWS) if name != "random"]
-    ordinary = question.ordinary
-    rows = [answer(METHODS[name], question).scores[ordinary] for name in names]
+    ordinary = instance.ordinary
+    rows = [answer(METHODS[name], instance).scores[ordinary] for name in names]
     shown = np.array([row / np.abs(row).max() for row in rows])
     words = [token for token, own in zip(text.tokens, ordinary, strict=True) if own]
     matplotlib.rcParams["svg.hashsalt"] = "attnflow"

@@ -17,7 +17,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from attnflow.methods import Classifier, Image, ImageClassifier, LanguageModel, Question
+from attnflow.methods import Classifier, Image, ImageClassifier, Instance, LanguageModel
 
 WORDS = {"good": 3.0, "fine": 1.5, "dull": -1.0, "bad": -2.0, "the": 0.0, "film": 0.0, "a": 0.0}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -71,28 +71,28 @@ def classifier():
 
 
 @pytest.fixture(scope="session")
-def question(classifier):
+def instance(classifier):
     """Of one text, with class 1 as its target."""
 
     def ask(text="the good film a bad fine dull film", target=1):
-        return Question(classifier, classifier.encode(text), target)
+        return Instance(classifier, classifier.encode(text), target)
 
     return ask
 
 
 @pytest.fixture(scope="session")
 def oracle():
-    """The words' own numbers, for the question's tokens."""
+    """The words' own numbers, for the instance's tokens."""
 
-    def scores(question):
-        return np.array([WORDS.get(token, 0.0) for token in question.content.tokens])
+    def scores(instance):
+        return np.array([WORDS.get(token, 0.0) for token in instance.content.tokens])
 
     return scores
 
 
 @pytest.fixture(scope="session")
 def bert(classifier):
-    """A question about a small random BERT, whose biases are not 0."""
+    """An instance about a small random BERT, whose biases are not 0."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
         config = BertConfig(
@@ -104,7 +104,7 @@ def bert(classifier):
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.1)
     own = Classifier(model, classifier.tokenizer)
-    return Question(own, own.encode("the good film a bad fine dull film"), target=1)
+    return Instance(own, own.encode("the good film a bad fine dull film"), target=1)
 
 
 class AdditiveLanguageModel(nn.Module):
@@ -172,29 +172,29 @@ def called(name, kind):
 
 @pytest.fixture(scope="session")
 def additive_language(classifier):
-    """A question about a text's next token, `good`."""
+    """An instance about a text's next token, `good`."""
     own = called("LlamaForCausalLM", AdditiveLanguageModel)().eval()
-    subject = LanguageModel(own, classifier.tokenizer)
+    adapter = LanguageModel(own, classifier.tokenizer)
 
     def ask(text="the good film a bad fine dull film"):
-        whole = subject.encode(text)  # with [SEP] at its end, which does not belong behind a prompt
-        return Question(subject, subject.cut(whole, len(whole.tokens) - 1), GOOD)
+        whole = adapter.encode(text)  # with [SEP] at its end, which does not belong behind a prompt
+        return Instance(adapter, adapter.cut(whole, len(whole.tokens) - 1), GOOD)
 
     return ask
 
 
 @pytest.fixture(scope="session")
 def additive_image():
-    """A question about an image of six patches, each of one grey, of which the last is black."""
-    subject = ImageClassifier(called("ViTForImageClassification", AdditiveImageClassifier)().eval())
+    """An instance about an image of six patches, each of one grey, of which the last is black."""
+    adapter = ImageClassifier(called("ViTForImageClassification", AdditiveImageClassifier)().eval())
     grey = torch.tensor([[1.0, 0.5, 1.0], [2.0, 1.0, 0.0]])
     pixels = grey.repeat_interleave(2, 0).repeat_interleave(2, 1)[None]
-    return Question(subject, Image(pixels, "six"), target=1)
+    return Instance(adapter, Image(pixels, "six"), target=1)
 
 
 @pytest.fixture(scope="session")
 def llama(classifier):
-    """A question about a small random Llama with biases and grouped heads."""
+    """An instance about a small random Llama with biases and grouped heads."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         config = LlamaConfig(
@@ -206,12 +206,12 @@ def llama(classifier):
     own = LanguageModel(model, classifier.tokenizer)
     text = own.cut(own.encode("the good film a bad fine dull film"), 9)
     target = own.predicted([own.whole(text)])[0]
-    return Question(own, text, target)
+    return Instance(own, text, target)
 
 
 @pytest.fixture(scope="session")
 def vit():
-    """A question about a small random ViT of twelve patches."""
+    """An instance about a small random ViT of twelve patches."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
         config = ViTConfig(
@@ -220,4 +220,4 @@ def vit():
         )  # fmt: skip
         model = ViTForImageClassification(config).eval()
         pixels = torch.randn(3, 6, 8)
-    return Question(ImageClassifier(model), Image(pixels, "noise"), target=1)
+    return Instance(ImageClassifier(model), Image(pixels, "noise"), target=1)

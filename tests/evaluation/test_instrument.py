@@ -46,14 +46,14 @@ PROTOCOL = Protocol(operators=("mask", "delete", "pad"))
 
 
 def named(name):
-    return Method(name, lambda question: np.zeros(question.nodes), "")
+    return Method(name, lambda instance: np.zeros(instance.nodes), "")
 
 
-def rows_of(questions, **scorers):
+def rows_of(instances, **scorers):
     rows = []
-    for index, question in enumerate(questions):
-        answers = [Answer(named(name), scorer(question), 0.0) for name, scorer in scorers.items()]
-        rows += [{"example": index, **row} for row in judged(question, answers, PROTOCOL)]
+    for index, instance in enumerate(instances):
+        answers = [Answer(named(name), scorer(instance), 0.0) for name, scorer in scorers.items()]
+        rows += [{"example": index, **row} for row in judged(instance, answers, PROTOCOL)]
     return rows
 
 
@@ -62,10 +62,10 @@ def signed(found):
     return [(key, values) for key, values in found.values.items() if key[0] != "absolute_aopc"]
 
 
-def test_an_oracle_is_best_and_its_opposite_worst(question, oracle):
+def test_an_oracle_is_best_and_its_opposite_worst(instance, oracle):
     rng = np.random.default_rng(0)
     rows = rows_of(
-        [question(text) for text in TEXTS],
+        [instance(text) for text in TEXTS],
         oracle=oracle,
         inverted=lambda q: -oracle(q),
         other=lambda q: rng.random(q.nodes),
@@ -76,8 +76,8 @@ def test_an_oracle_is_best_and_its_opposite_worst(question, oracle):
         assert best > other > worst, metric
 
 
-def test_no_order_beats_the_oracle(question, oracle):
-    asked = question("good bad fine dull")
+def test_no_order_beats_the_oracle(instance, oracle):
+    asked = instance("good bad fine dull")
     orders = {
         str(order): lambda q, order=order: np.array([0.0, *order, 0.0])
         for order in itertools.permutations(range(4))
@@ -88,10 +88,10 @@ def test_no_order_beats_the_oracle(question, oracle):
         assert (sign * values[0] >= sign * values - 1e-6).all(), metric
 
 
-def test_constants_are_as_good_as_chance(question):
-    questions = [question(TEXTS[0]) for _ in range(300)]
+def test_constants_are_as_good_as_chance(instance):
+    instances = [instance(TEXTS[0]) for _ in range(300)]
     rows = []
-    for seed, asked in enumerate(questions):
+    for seed, asked in enumerate(instances):
         answers = [
             Answer(named("constant"), np.ones(asked.nodes), 0.0),
             Answer(named("random"), np.random.default_rng(seed).random(asked.nodes), 0.0),
@@ -105,16 +105,16 @@ def test_constants_are_as_good_as_chance(question):
 
 
 @pytest.mark.parametrize("change", (lambda x: np.exp(x), lambda x: 5 * x - 3, lambda x: x**3))
-def test_monotone_changes_of_the_scores_change_nothing(question, oracle, change):
-    asked = [question(text) for text in TEXTS]
+def test_monotone_changes_of_the_scores_change_nothing(instance, oracle, change):
+    asked = [instance(text) for text in TEXTS]
     rows = rows_of(asked, plain=oracle, changed=lambda q: change(oracle(q)))
     for plain, changed in zip(rows[::2], rows[1::2], strict=True):
         assert {**plain, "method": ""} == {**changed, "method": ""}
 
 
-def test_two_words_by_hand(question):
+def test_two_words_by_hand(instance):
     """ "good bad": log-odds 1; without good -2, without bad 3."""
-    asked = question("good bad")
+    asked = instance("good bad")
     scores = np.array([0.0, 1.0, 0.5, 0.0])
     (row,) = judged(asked, [Answer(named("m"), scores, 0.0)], Protocol((0.5, 1.0), ("mask",)))
 
@@ -142,10 +142,10 @@ def test_two_words_by_hand(question):
         assert METRICS[name](whole, removed, kept)[0] == pytest.approx(value, abs=1e-5), name
 
 
-def test_what_the_operators_remove(question):
-    asked = question("the good film")
+def test_what_the_operators_remove(instance):
+    asked = instance("the good film")
     removed = np.array([False, False, True, False, False])
-    tokenizer = asked.subject.tokenizer
+    tokenizer = asked.adapter.tokenizer
 
     def tokens(name):
         return tokenizer.convert_ids_to_tokens(OPERATORS[name](asked, removed).ids.tolist())
@@ -158,8 +158,8 @@ def test_what_the_operators_remove(question):
     assert OPERATORS["pad-attended"](asked, removed).attended.all()
 
 
-def test_special_tokens_are_never_removed_and_words_go_whole(question):
-    asked = question("the good film")
+def test_special_tokens_are_never_removed_and_words_go_whole(instance):
+    asked = instance("the good film")
     units = members(asked, "token")
     assert units.shape == (3, 5) and not units[:, [0, -1]].any()
     scores = np.array([9.0, 1.0, 3.0, 2.0, 9.0])
@@ -213,7 +213,7 @@ def test_labels_are_explained_where_the_protocol_says_so(classifier, tmp_path):
         chosen([Example(0, TEXTS[0], 0)], classifier, target="labels")
     wrong = chosen([Example(0, "good good fine film", 0)], classifier, least=3)
     run = Run("model", "data.tsv", PRESETS["attcat"])
-    with pytest.raises(InputError, match="choose the questions with target='label'"):
+    with pytest.raises(InputError, match="choose the instances with target='label'"):
         evaluate(run, wrong, [RANDOM], tmp_path)
 
 
@@ -243,8 +243,8 @@ def test_judging_in_bfloat16_changes_little_and_methods_nothing(bert):
     assert np.exp(rounded) == pytest.approx(np.exp(exact), abs=0.02)
 
 
-def test_ties_are_broken_at_random_and_counted(question):
-    asked = question("the good film")
+def test_ties_are_broken_at_random_and_counted(instance):
+    asked = instance("the good film")
     units = members(asked, "token")
     scores = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
     orders = {
@@ -275,7 +275,7 @@ def test_a_protocol_is_checked_at_once(bad):
 
 
 def test_a_method_that_fails_is_a_row_with_the_reason(asked, oracle, tmp_path):
-    def broken(question):
+    def broken(instance):
         raise ModelError("this model has no such layer")
 
     methods = [Method("broken", broken, ""), Method("oracle", oracle, "")]
@@ -287,9 +287,9 @@ def test_a_method_that_fails_is_a_row_with_the_reason(asked, oracle, tmp_path):
     assert len(evaluate(RUN, asked, methods, tmp_path)) == len(rows)
 
 
-def test_other_texts_are_another_run(asked, question, tmp_path):
+def test_other_texts_are_another_run(asked, instance, tmp_path):
     evaluate(RUN, asked, [RANDOM], tmp_path)
-    other = [(asked[0][0], question("good good good")), *asked[1:]]
+    other = [(asked[0][0], instance("good good good")), *asked[1:]]
     with pytest.raises(InputError, match="another texts"):
         evaluate(RUN, other, [RANDOM], tmp_path)
 
@@ -301,8 +301,8 @@ def test_shares_are_rounded_up():
     assert Protocol((0.1, 0.9), counted="positions").counts(8, 10) == [1, 8]
 
 
-def test_probabilities_do_not_depend_on_batch_mates(classifier, question):
-    asked = [question(text) for text in TEXTS]
+def test_probabilities_do_not_depend_on_batch_mates(classifier, instance):
+    asked = [instance(text) for text in TEXTS]
     removed = [np.arange(q.nodes) == k for q in asked for k in range(1, 5)]
     variants = [
         OPERATORS["delete"](q, removed[4 * i + k]) for i, q in enumerate(asked) for k in range(4)
@@ -317,9 +317,9 @@ def test_probabilities_do_not_depend_on_batch_mates(classifier, question):
 
 
 @pytest.fixture
-def asked(question):
+def asked(instance):
     return [
-        (Example(7 * i, text, 1), replace(question(text), seed=7 * i))
+        (Example(7 * i, text, 1), replace(instance(text), seed=7 * i))
         for i, text in enumerate(TEXTS)
     ]
 
@@ -417,11 +417,11 @@ def test_extras_are_columns_of_their_own(asked, oracle, tmp_path):
 
 
 def test_all_steps_are_shares_of_one_unit_each(asked, oracle):
-    example, question = asked[0]
-    units = int(question.ordinary.sum())
+    example, instance = asked[0]
+    units = int(instance.ordinary.sum())
     shares = tuple(k / units for k in range(1, units + 1))
-    answers = [Answer(named("m"), oracle(question), 0.0)]
-    (row,) = judged(question, answers, Protocol(shares, extras=("steps",)))
+    answers = [Answer(named("m"), oracle(instance), 0.0)]
+    (row,) = judged(instance, answers, Protocol(shares, extras=("steps",)))
     found = judgements([{"example": example.index, **row}])
     for metric in ("aopc", "log_odds", "deletion_auc", "insertion_auc"):
         for operator in ("mask", "delete"):

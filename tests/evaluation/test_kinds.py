@@ -16,10 +16,10 @@ from attnflow.methods import (
     METHODS,
     Image,
     ImageClassifier,
+    Instance,
     LanguageModel,
     Method,
-    Question,
-    subject_of,
+    adapter_for,
 )
 from attnflow.methods.information_tensors import TENSORS
 
@@ -36,16 +36,16 @@ def only_bert(name):
 
 @pytest.fixture
 def asked(request):
-    """The question of the fixture that the parameter names."""
+    """The instance of the fixture that the parameter names."""
     return lambda name: request.getfixturevalue(name)
 
 
-def terms(question):
+def terms(instance):
     """What each node adds to the explained number, of the additive models."""
     with torch.no_grad():
-        if isinstance(question.subject, LanguageModel):
-            return question.point[0, :, 0].numpy()
-        return question.subject.model.embeddings(question.point)[0, :, 0].numpy()
+        if isinstance(instance.adapter, LanguageModel):
+            return instance.point[0, :, 0].numpy()
+        return instance.adapter.model.embeddings(instance.point)[0, :, 0].numpy()
 
 
 def additive(asked, name):
@@ -58,29 +58,29 @@ def additive(asked, name):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_answers_and_again_the_same_or_says_why_not(asked, kind, name):
-    question = asked(kind)
+    instance = asked(kind)
     if only_bert(name):
-        with pytest.raises(ModelError, match=f"for BERT's layers .* {question.subject.kind}"):
-            answer(METHODS[name], question)
+        with pytest.raises(ModelError, match=f"for BERT's layers .* {instance.adapter.kind}"):
+            answer(METHODS[name], instance)
         return
-    first, again = answer(METHODS[name], question), answer(METHODS[name], question)
-    assert (first.scores == again.scores).all() and first.scores.shape == (question.nodes,)
-    assert np.ptp(first.scores[question.ordinary]) > 0
+    first, again = answer(METHODS[name], instance), answer(METHODS[name], instance)
+    assert (first.scores == again.scores).all() and first.scores.shape == (instance.nodes,)
+    assert np.ptp(first.scores[instance.ordinary]) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
 def test_gradients_of_a_sum_are_its_terms(asked, kind, name):
-    question = additive(asked, kind)
-    found = answer(METHODS[name], question).scores[question.ordinary]
-    np.testing.assert_allclose(found, terms(question)[question.ordinary], atol=1e-5)
+    instance = additive(asked, kind)
+    found = answer(METHODS[name], instance).scores[instance.ordinary]
+    np.testing.assert_allclose(found, terms(instance)[instance.ordinary], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_occlusion_has_the_sign_and_order_of_the_terms(asked, kind):
-    question = additive(asked, kind)
-    found = answer(METHODS["occlusion"], question).scores[question.ordinary]
-    own = terms(question)[question.ordinary]
+    instance = additive(asked, kind)
+    found = answer(METHODS["occlusion"], instance).scores[instance.ordinary]
+    own = terms(instance)[instance.ordinary]
     assert (np.sign(found.round(9)) == np.sign(own)).all()
     for i, j in zip(*np.nonzero(own[:, None] > own + 0.6), strict=True):
         assert found[i] > found[j]
@@ -88,14 +88,14 @@ def test_occlusion_has_the_sign_and_order_of_the_terms(asked, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_integrated_gradients_begin_where_everything_is_neutral(asked, kind):
-    question = asked(kind)
-    points = question.point, question.baseline
+    instance = asked(kind)
+    points = instance.point, instance.baseline
     with torch.no_grad():
-        ends = [question.value(question.subject.logits(point))[0] for point in points]
-    scores = answer(METHODS["integrated-gradients"], question).scores
+        ends = [instance.value(instance.adapter.logits(point))[0] for point in points]
+    scores = answer(METHODS["integrated-gradients"], instance).scores
     assert scores.sum() == pytest.approx(float(ends[0] - ends[1]), rel=2e-2, abs=2e-2)
-    emptied = question.without(question.ordinary)
-    assert not emptied.removable.any() and question.removable.tolist() == question.ordinary.tolist()
+    emptied = instance.without(instance.ordinary)
+    assert not emptied.removable.any() and instance.removable.tolist() == instance.ordinary.tolist()
 
 
 def test_a_next_token_is_read_in_its_own_row(llama):
@@ -113,14 +113,14 @@ def test_a_next_token_is_read_in_its_own_row(llama):
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf", "bcf"))
 def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
     """The default, and the others about the logit alone, as the explainer has them."""
-    explainer = Explainer(llama.subject.model, llama.subject.tokenizer)
+    explainer = Explainer(llama.adapter.model, llama.adapter.tokenizer)
     for count in range(3, llama.nodes + 1):  # in some of which a stage replaces the token read
-        text = llama.subject.cut(llama.content, count)
-        ids = llama.subject.inputs(text)["input_ids"]
+        text = llama.adapter.cut(llama.content, count)
+        ids = llama.adapter.inputs(text)["input_ids"]
         (expected,) = explainer(input_ids=ids, target=llama.target, tensor=tensor)
         explained = "contrast" if tensor == "bcf" else "logit"
-        question = replace(llama, content=text, explained=explained)
-        scores = answer(METHODS[f"{tensor}:flow"], question).scores
+        instance = replace(llama, content=text, explained=explained)
+        scores = answer(METHODS[f"{tensor}:flow"], instance).scores
         np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
@@ -135,7 +135,7 @@ def test_patches_are_in_rows_from_the_top(vit, name):
     """A change of the pixels of one patch that the model can see moves that patch's score most."""
     pixels = vit.content.pixels.clone()
     pixels[:, 2:4, 4:6] = 0  # second row, third column
-    grey = Question(vit.subject, Image(pixels), vit.target)
+    grey = Instance(vit.adapter, Image(pixels), vit.target)
     assert np.flatnonzero(vit.ordinary & ~grey.removable).tolist() == [1 + 4 + 2]
     one = np.arange(vit.nodes) == 1 + 4 + 2
     assert torch.equal(vit.without(one).content.pixels, pixels)
@@ -146,24 +146,24 @@ def test_patches_are_in_rows_from_the_top(vit, name):
 
 
 def test_tokens_go_and_the_ends_stay(additive_language):
-    question = additive_language("the good film")
-    tokenizer = question.subject.tokenizer
+    instance = additive_language("the good film")
+    tokenizer = instance.adapter.tokenizer
 
     def tokens(name, gone):
-        removed = np.isin(np.arange(question.nodes), gone)
-        return tokenizer.convert_ids_to_tokens(OPERATORS[name](question, removed).ids.tolist())
+        removed = np.isin(np.arange(instance.nodes), gone)
+        return tokenizer.convert_ids_to_tokens(OPERATORS[name](instance, removed).ids.tolist())
 
-    assert question.content.tokens == ("[CLS]", "the", "good", "film")
-    assert question.ordinary.tolist() == [False, True, True, False]
-    assert members(question, "token").shape == (2, 4)
-    assert not members(question, "word")[:, [0, 3]].any()
+    assert instance.content.tokens == ("[CLS]", "the", "good", "film")
+    assert instance.ordinary.tolist() == [False, True, True, False]
+    assert members(instance, "token").shape == (2, 4)
+    assert not members(instance, "word")[:, [0, 3]].any()
     assert tokens("delete", [1]) == ["[CLS]", "good", "film"]
     assert tokens("mask", [1, 2]) == ["[CLS]", "[MASK]", "[MASK]", "film"]
 
 
 def test_what_a_patch_leaves_behind(vit):
     seen = []
-    model = vit.subject.model
+    model = vit.adapter.model
     first = model.vit.layers[0].register_forward_pre_hook(lambda m, args: seen.append(args[0]))
     pixels = model.register_forward_pre_hook(
         lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
@@ -189,29 +189,29 @@ def test_what_a_patch_leaves_behind(vit):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_do_not_depend_on_batch_mates(asked, kind):
-    question = asked(kind)
-    gone = [np.arange(question.nodes) < n for n in (1, 3, 5, 2)]
-    gone = [one & question.ordinary for one in gone]
-    variants = [OPERATORS[name](question, one) for name in OPERATORS_OF[kind] for one in gone]
-    together = question.log_probability(variants)
-    alone = [float(question.log_probability([one])[0]) for one in variants]
+    instance = asked(kind)
+    gone = [np.arange(instance.nodes) < n for n in (1, 3, 5, 2)]
+    gone = [one & instance.ordinary for one in gone]
+    variants = [OPERATORS[name](instance, one) for name in OPERATORS_OF[kind] for one in gone]
+    together = instance.log_probability(variants)
+    alone = [float(instance.log_probability([one])[0]) for one in variants]
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
-    every = question.subject.log_probabilities(variants)
-    np.testing.assert_allclose(every[:, question.target], together, rtol=1e-9)
+    every = instance.adapter.log_probabilities(variants)
+    np.testing.assert_allclose(every[:, instance.target], together, rtol=1e-9)
     assert np.exp(every).sum(1) == pytest.approx(np.ones(len(variants)))
-    assert question.subject.predicted(variants) == every.argmax(1).tolist()
+    assert instance.adapter.predicted(variants) == every.argmax(1).tolist()
 
 
 def test_only_the_logits_read_are_asked_for(llama, monkeypatch):
     """Where the model can leave the others out, and the same where it cannot."""
-    whole = llama.subject.whole(llama.content)
+    whole = llama.adapter.whole(llama.content)
     part = OPERATORS["delete"](llama, llama.ordinary)
     expected = llama.log_probability([whole, part])
     shapes = []
-    handle = llama.subject.model.register_forward_hook(lambda m, a, out: shapes.append(out.logits))
+    handle = llama.adapter.model.register_forward_hook(lambda m, a, out: shapes.append(out.logits))
     try:
         llama.log_probability([whole, part])
-        monkeypatch.setattr(llama.subject, "_only_logits_at", lambda positions: {})
+        monkeypatch.setattr(llama.adapter, "_only_logits_at", lambda positions: {})
         assert llama.log_probability([whole, part]) == pytest.approx(expected, abs=1e-6)
     finally:
         handle.remove()
@@ -223,16 +223,16 @@ def test_only_the_logits_read_are_asked_for(llama, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_oracle_is_best_and_its_opposite_worst(asked, kind):
-    question = additive(asked, kind)
+    instance = additive(asked, kind)
     protocol, rows = Protocol(operators=OPERATORS_OF[kind]), []
     for seed in range(4):
         scorers = {
-            "oracle": terms(question),
-            "inverted": -terms(question),
-            "other": np.random.default_rng(seed).random(question.nodes),
+            "oracle": terms(instance),
+            "inverted": -terms(instance),
+            "other": np.random.default_rng(seed).random(instance.nodes),
         }
         answers = [Answer(Method(n, lambda q: q, ""), s, 0.0) for n, s in scorers.items()]
-        rows += [{"example": seed, **row} for row in judged(question, answers, protocol)]
+        rows += [{"example": seed, **row} for row in judged(instance, answers, protocol)]
     found = judgements(rows)
     assert {operator for _, operator in found.values} == set(OPERATORS_OF[kind])
     for (metric, operator), values in found.values.items():
@@ -243,40 +243,40 @@ def test_an_oracle_is_best_and_its_opposite_worst(asked, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_goes_on_and_says_what_failed(asked, kind, tmp_path):
-    question = asked(kind)
+    instance = asked(kind)
     run = Run("model", "data", Protocol(operators=OPERATORS_OF[kind]))
-    questions = [(Example(0, "one", None), question)]
-    first = evaluate(run, questions, [METHODS["random"], METHODS["alti"]], tmp_path)
+    instances = [(Example(0, "one", None), instance)]
+    first = evaluate(run, instances, [METHODS["random"], METHODS["alti"]], tmp_path)
     assert [row["method"] for row in first if "failed" in row] == ["alti"]
-    again = evaluate(run, questions, [METHODS["random"], METHODS["bcf:flow"]], tmp_path)
+    again = evaluate(run, instances, [METHODS["random"], METHODS["bcf:flow"]], tmp_path)
     assert again[: len(first)] == first and again[-1]["method"] == "bcf:flow"
     assert set(again[-1]["removed"]) == set(OPERATORS_OF[kind])
 
 
 def test_positions_are_drawn_within_bounds_and_again_the_same(additive_language):
-    subject = additive_language().subject
+    adapter = additive_language().adapter
     words = "the good film a bad fine dull film a good the film".split()
     examples = [Example(i, " ".join(words[: 6 + i % 7]), None) for i in range(30)]
     options = dict(least=4, most=9, position="drawn")
-    found = chosen(examples, subject, **options)
+    found = chosen(examples, adapter, **options)
     lengths = [q.nodes for _, q in found]
     assert len(found) == 30 and min(lengths) == 4 and max(lengths) == 9
-    for example, question in found:
-        whole = subject.encode(example.content).inputs["input_ids"]
-        assert question.inputs["input_ids"][0].tolist() == whole[: question.nodes]
-    again = chosen(examples, subject, limit=7, **options)
+    for example, instance in found:
+        whole = adapter.encode(example.content).inputs["input_ids"]
+        assert instance.inputs["input_ids"][0].tolist() == whole[: instance.nodes]
+    again = chosen(examples, adapter, limit=7, **options)
     assert [(e.index, q.nodes) for e, q in again] == [(e.index, q.nodes) for e, q in found[:7]]
-    at_end = chosen(examples, subject, least=4, most=9)
-    assert all(q.nodes == len(subject.encode(e.content).tokens) for e, q in at_end)
+    at_end = chosen(examples, adapter, least=4, most=9)
+    assert all(q.nodes == len(adapter.encode(e.content).tokens) for e, q in at_end)
 
 
 # Refusals
 
 
 def test_what_makes_no_sense_for_a_kind_is_refused(classifier, additive_language, vit, tmp_path):
-    language, images = additive_language().subject, vit.subject
+    language, images = additive_language().adapter, vit.adapter
     texts, files = [Example(0, "good film", 0)], [Example(0, tmp_path / "a.png", 0)]
-    for subject, examples, options, complaint in (
+    for adapter, examples, options, complaint in (
         (classifier, files, {}, "the data are images: give texts"),
         (images, texts, {}, "the data are texts: give a folder of images"),
         (language, texts, {"target": "label"}, "it has no labels"),
@@ -285,35 +285,35 @@ def test_what_makes_no_sense_for_a_kind_is_refused(classifier, additive_language
         (language, texts, {"change": lambda example: example}, "noise is for the texts of"),
     ):
         with pytest.raises(InputError, match=complaint):
-            chosen(examples, subject, least=1, **options)
-    for subject, options, complaint in (
+            chosen(examples, adapter, least=1, **options)
+    for adapter, options, complaint in (
         (images, {"operators": ("pad",)}, "'pad' is not for an image classifier"),
         (language, {"operators": ("darkest",)}, "'darkest' is not for a language model"),
         (images, {"granularity": "word"}, "'word' is not for"),
         (images, {"extras": ("soft",)}, "'soft' is not for"),
     ):
         with pytest.raises(InputError, match=complaint):
-            Protocol(**options).check(subject)
+            Protocol(**options).check(adapter)
     with pytest.raises(InputError, match="operator 'pad' is not for"):
         OPERATORS["pad"](vit, vit.ordinary)
 
 
 def test_models_of_other_kinds_are_refused(bert, llama, vit, tiny):
-    tokenizer = bert.subject.tokenizer
-    for model, kind in ((llama.subject.model, LanguageModel), (vit.subject.model, ImageClassifier)):
-        assert type(subject_of(model, tokenizer)) is kind
+    tokenizer = bert.adapter.tokenizer
+    for model, kind in ((llama.adapter.model, LanguageModel), (vit.adapter.model, ImageClassifier)):
+        assert type(adapter_for(model, tokenizer)) is kind
     with pytest.raises(ModelError, match="expected one for text-generation"):
-        LanguageModel(bert.subject.model, tokenizer)
+        LanguageModel(bert.adapter.model, tokenizer)
     with pytest.raises(ModelError, match="expected one for image-classification"):
-        ImageClassifier(bert.subject.model)
+        ImageClassifier(bert.adapter.model)
     with pytest.raises(ModelError, match="is a model for fill-mask: expected one for text-class"):
-        subject_of(tiny(head="MaskedLM"), tokenizer)
+        adapter_for(tiny(head="MaskedLM"), tokenizer)
 
 
 def test_patches_that_overlap_cannot_be_removed(vit):
     import copy
 
-    model = copy.deepcopy(vit.subject.model)
+    model = copy.deepcopy(vit.adapter.model)
     model.vit.embeddings.patch_embeddings.projection.stride = (1, 1)
     with pytest.raises(ModelError, match="none can be removed by itself"):
         ImageClassifier(model)

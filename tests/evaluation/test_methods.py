@@ -11,7 +11,7 @@ import torch
 from attnflow import Explainer, InputError, ModelError
 from attnflow.capture import capture
 from attnflow.evaluation.protocol import answer
-from attnflow.methods import DEFAULT, METHODS, Classifier, Question, method
+from attnflow.methods import DEFAULT, METHODS, Classifier, Instance, method
 from attnflow.methods.attention import residual_attention, rolled_out
 from attnflow.methods.decomposition import edge_nearness
 from attnflow.methods.exact_flow import minimum_cut
@@ -31,16 +31,16 @@ from attnflow.solver import maximum_flow
 TEXT = "the good film a bad fine dull film"
 
 
-def explained(question, point=None):
+def explained(instance, point=None):
     """The number whose gradients methods take, of the content or at another point."""
     with torch.no_grad():
-        at = question.point if point is None else point
-        return question.value(question.subject.logits(at))[0].item()
+        at = instance.point if point is None else point
+        return instance.value(instance.adapter.logits(at))[0].item()
 
 
-def paper(question):
-    """The question about the logit alone, as the paper and the explainer have it."""
-    return replace(question, explained="logit")
+def paper(instance):
+    """The instance about the logit alone, as the paper and the explainer have it."""
+    return replace(instance, explained="logit")
 
 
 def hooks_of(model):
@@ -59,7 +59,7 @@ def test_every_method_answers_and_again_the_same(bert, name):
 
 @pytest.mark.parametrize("name", DEFAULT)
 def test_every_method_leaves_the_model_as_it_was(bert, name):
-    model, before = bert.subject.model, explained(bert)
+    model, before = bert.adapter.model, explained(bert)
     internals(replace(bert))  # transformers leaves hooks of its own when it returns attentions
     state, hooks = model.config._attn_implementation, hooks_of(model)
     answer(METHODS[name], bert)
@@ -72,14 +72,14 @@ def test_every_method_leaves_the_model_as_it_was(bert, name):
 
 
 @pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
-def test_gradients_of_a_sum_are_its_terms(question, oracle, name):
-    asked = question(TEXT)
+def test_gradients_of_a_sum_are_its_terms(instance, oracle, name):
+    asked = instance(TEXT)
     np.testing.assert_allclose(answer(METHODS[name], asked).scores, oracle(asked), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ("occlusion", "lime", "kernel-shap", "partition-shap"))
-def test_perturbation_finds_the_order_of_a_sum(question, oracle, name):
-    asked = question(TEXT)
+def test_perturbation_finds_the_order_of_a_sum(instance, oracle, name):
+    asked = instance(TEXT)
     scores, terms = answer(METHODS[name], asked).scores, oracle(asked)
     for i, j in itertools.combinations(range(len(terms)), 2):
         if terms[i] > terms[j] + 0.6:
@@ -88,8 +88,8 @@ def test_perturbation_finds_the_order_of_a_sum(question, oracle, name):
 
 
 @pytest.mark.parametrize("name", ("kernel-shap", "partition-shap"))
-def test_shapley_values_are_efficient(question, name):
-    asked = question(TEXT)
+def test_shapley_values_are_efficient(instance, name):
+    asked = instance(TEXT)
     whole, nothing = asked.probability(np.array([asked.ordinary, ~asked.ordinary]))
     assert answer(METHODS[name], asked).scores.sum() == pytest.approx(whole - nothing, abs=1e-3)
 
@@ -98,8 +98,8 @@ def test_shapley_values_are_efficient(question, name):
 
 
 def test_internals_are_what_the_model_computes(bert):
-    double = Classifier(copy.deepcopy(bert.subject.model).double(), bert.subject.tokenizer)
-    found = internals(paper(replace(bert, subject=double)))
+    double = Classifier(copy.deepcopy(bert.adapter.model).double(), bert.adapter.tokenizer)
+    found = internals(paper(replace(bert, adapter=double)))
     sums = found.attention.sum(-1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
     ids = bert.inputs["input_ids"]
@@ -130,16 +130,16 @@ def test_the_layer_of_a_minimum_cut_by_hand():
 def test_stages_of_a_method_are_those_of_the_tensor(bert):
     """The frozen gradient x input of the first layer, staged by either."""
     whole, one = conservative(), READINGS["signed-first"]
-    around = in_stages(lambda question: one(whole(question)))(bert)
+    around = in_stages(lambda instance: one(whole(instance)))(bert)
     inside = one(TENSORS["cf-staged"](bert))
     assert around == pytest.approx(inside, rel=1e-4, abs=1e-6)
     plain = one(whole(bert))
     assert around != pytest.approx(plain, rel=1e-2)
-    once = in_stages(lambda question: one(whole(question)), removed=())(bert)
+    once = in_stages(lambda instance: one(whole(instance)), removed=())(bert)
     assert once.tolist() == plain.tolist()
 
 
-def relevance_by_autograd(question):
+def relevance_by_autograd(instance):
     """Relevance of the attention weights as the published modules propagate it, layer by layer:
     every rule as gradients of the module's own forward function.
     """
@@ -178,10 +178,10 @@ def relevance_by_autograd(question):
     def heads(y):
         return y.unflatten(-1, (2, -1)).transpose(0, 1)
 
-    model, found = question.subject.model, internals(question)
+    model, found = instance.adapter.model, internals(instance)
     last = found.hidden[-1]
-    relevance = torch.zeros(1, len(question.subject.labels), dtype=last.dtype)
-    relevance[0, question.target] = 1
+    relevance = torch.zeros(1, len(instance.adapter.labels), dtype=last.dtype)
+    relevance[0, instance.target] = 1
     pooled = model.bert.pooler.dense(last[:1]).tanh()
     relevance = linear(relevance, model.classifier, pooled)
     first = linear(relevance, model.bert.pooler.dense, last[:1])
@@ -210,8 +210,8 @@ def relevance_by_autograd(question):
 
 
 def test_relevance_is_that_of_the_published_modules(bert):
-    double = Classifier(copy.deepcopy(bert.subject.model).double(), bert.subject.tokenizer)
-    asked = replace(bert, subject=double)
+    double = Classifier(copy.deepcopy(bert.adapter.model).double(), bert.adapter.tokenizer)
+    asked = replace(bert, adapter=double)
     attention, left = attention_relevance(asked)
     with torch.no_grad():
         expected, end = relevance_by_autograd(asked)
@@ -257,14 +257,14 @@ def test_decompx_adds_up_to_what_is_explained(bert, number):
 
 def test_deeplift_rescales_the_activations(bert):
     """Through one activation alone it is complete, which the gradient is not."""
-    layer = bert.subject.model.bert.encoder.layer[0].intermediate.intermediate_act_fn
+    layer = bert.adapter.model.bert.encoder.layer[0].intermediate.intermediate_act_fn
     kind = type(layer)
     deeplift = answer(METHODS["deeplift"], bert).scores
     from captum.attr._core import deep_lift
 
     assert kind not in deep_lift.SUPPORTED_NON_LINEAR
     embeddings = bert.point.requires_grad_()
-    value = bert.value(bert.subject.logits(embeddings))[0]
+    value = bert.value(bert.adapter.logits(embeddings))[0]
     (slope,) = torch.autograd.grad(value, embeddings)
     local = (slope * (bert.point - bert.baseline)).sum(-1)[0].numpy()
     assert np.abs(deeplift - local).max() > 0.1 * np.abs(local).max()
@@ -288,7 +288,7 @@ def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert):
     """With one layer only the edge itself can carry."""
     kept = forward(bert)
     one = replace(kept, attention=kept.attention[:1])
-    asked = Question(bert.subject, bert.content, 1)
+    asked = Instance(bert.adapter, bert.content, 1)
     asked.once("forward", lambda: one)
     scores = METHODS["attention-flow"].scores(asked)
     np.testing.assert_allclose(scores, residual_attention(one)[0, 0].numpy(), rtol=1e-5)
@@ -301,7 +301,7 @@ def test_the_chefer_baseline_is_the_reading_of_its_tensor(bert):
 
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf"))
 def test_flows_are_those_of_the_explainer(bert, tensor):
-    explainer = Explainer(bert.subject.model, bert.subject.tokenizer)
+    explainer = Explainer(bert.adapter.model, bert.adapter.tokenizer)
     for reading, readout in (("flow", "input"), ("throughput", "throughput")):
         if readout == "input" or tensor == "cf":
             expected = explainer(TEXT, tensor=tensor, target=1, readout=readout).scores
@@ -310,7 +310,7 @@ def test_flows_are_those_of_the_explainer(bert, tensor):
 
 
 def test_the_default_flow_is_that_of_the_explainer(bert):
-    explainer = Explainer(bert.subject.model, bert.subject.tokenizer)
+    explainer = Explainer(bert.adapter.model, bert.adapter.tokenizer)
     expected = explainer(TEXT, target=1).scores
     scores = answer(METHODS["bcf:flow"], bert).scores
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
@@ -329,7 +329,7 @@ def test_walks_and_flows_send_on_what_they_get(bert, tensor):
 
 def test_one_point_of_the_path_is_the_text_itself(bert):
     ids = bert.inputs["input_ids"]
-    captured = capture(bert.subject.model, {"input_ids": ids}, torch.tensor([1]), tensor="cf")
+    captured = capture(bert.adapter.model, {"input_ids": ids}, torch.tensor([1]), tensor="cf")
     torch.testing.assert_close(
         conservative(1)(paper(bert)).positive, captured.capacities[0].double(), rtol=1e-4, atol=1e-6
     )
@@ -374,25 +374,25 @@ def test_readings_by_hand():
 def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, name):
     assert bert.read_node == 0
     other = tiny("ModernBert", classifier_pooling="mean", vocab_size=12)
-    classifier = Classifier(other, bert.subject.tokenizer)
+    classifier = Classifier(other, bert.adapter.tokenizer)
     assert classifier.read_node(bert.content) is None
     with pytest.raises(ModelError, match="does not read its decision at the first token alone"):
-        METHODS[name].scores(replace(bert, subject=classifier))
+        METHODS[name].scores(replace(bert, adapter=classifier))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", DEFAULT)
 def test_methods_say_the_same_on_a_gpu(bert, name):
-    there = Classifier(copy.deepcopy(bert.subject.model).cuda(), bert.subject.tokenizer)
+    there = Classifier(copy.deepcopy(bert.adapter.model).cuda(), bert.adapter.tokenizer)
     expected = METHODS[name].scores(replace(bert))
-    found = METHODS[name].scores(replace(bert, subject=there))
+    found = METHODS[name].scores(replace(bert, adapter=there))
     assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
 
 
-def test_unknown_methods_and_models_without_the_parts_are_refused(question):
+def test_unknown_methods_and_models_without_the_parts_are_refused(instance):
     with pytest.raises(InputError, match="no method 'bcf:flwo'. Did you mean bcf:flow"):
         method("bcf:flwo")
     with pytest.raises(InputError, match="no method 'magic'.*attcat.*TENSOR:READING"):
         method("magic")
     with pytest.raises(Exception, match="BERT's layers"):
-        answer(METHODS["alti"], question(TEXT))
+        answer(METHODS["alti"], instance(TEXT))

@@ -31,7 +31,7 @@ def test_passages_of_whole_sentences_keep_their_marks(reviews, classifier):
     found = read_rationales(reviews, classifier, most=8)
     assert [one.example.content for one in found] == ["the film the good film", "the dull film"]
     tokens = [
-        [t for t, marked in zip(one.question.content.tokens, one.rationale, strict=True) if marked]
+        [t for t, marked in zip(one.instance.content.tokens, one.rationale, strict=True) if marked]
         for one in found
     ]
     assert tokens == [["good", "film"], ["dull"]]

@@ -14,15 +14,15 @@ from attnflow.evaluation.edge_knockout import (
     information_flow_routes,
     surviving,
 )
-from attnflow.methods import Question
+from attnflow.methods import Instance
 from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.model_internals import eager, internals
 
 
 def probability(bert, kept):
     ids = bert.inputs["input_ids"]
-    with torch.no_grad(), only_edges(bert.subject.model, kept):
-        return bert.subject.model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
+    with torch.no_grad(), only_edges(bert.adapter.model, kept):
+        return bert.adapter.model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
 
 
 def all_edges(bert):
@@ -38,7 +38,7 @@ def test_an_edge_that_is_out_has_weight_zero(bert):
     """As a hook on eager attention's value product would have it: checked in the last layer."""
     kept = all_edges(bert)
     kept[0, 2, 0, 3] = False
-    model, ids = bert.subject.model, bert.inputs["input_ids"]
+    model, ids = bert.adapter.model, bert.inputs["input_ids"]
     attention = model.bert.encoder.layer[2].attention.self
     with torch.no_grad(), eager(model):
         values = []
@@ -66,7 +66,7 @@ def test_an_edge_that_is_out_has_weight_zero(bert):
 
 
 def test_the_model_is_put_back_and_wrong_masks_are_refused(bert):
-    model = bert.subject.model
+    model = bert.adapter.model
     before = model.config._attn_implementation
     with pytest.raises(InputError, match="bool tensor"), only_edges(model, torch.ones(1, 3, 4, 4)):
         pass
@@ -85,7 +85,7 @@ def test_routes_name_a_number_for_every_edge(bert, route):
 
 def test_the_importance_of_heads_is_added_last(bert):
     """One layer by hand, from the values that eager attention multiplies."""
-    model, layer = bert.subject.model, 1
+    model, layer = bert.adapter.model, 1
     block = model.bert.encoder.layer[layer].attention
     found = internals(bert)
     x = found.hidden[layer]
@@ -150,6 +150,6 @@ def test_routes_of_the_first_edges_and_the_rest(bert):
 
 def test_ties_of_routes_are_broken_by_their_seed(bert):
     edges = torch.ones(3, bert.nodes, bert.nodes)
-    asked = Question(bert.subject, bert.content, 1)
+    asked = Instance(bert.adapter, bert.content, 1)
     found = {round(surviving(asked, edges, (0.1,), seed=s).kept[0], 6) for s in range(5)}
     assert len(found) == 5

@@ -20,13 +20,13 @@ def aopc_of(asked, order, operator):
     units = members(asked, "token")
     removed = [units[list(order[: k + 1])].any(0) for k in range(len(order))]
     variants = [OPERATORS[operator](asked, r) for r in [removed[0] & False, *removed]]
-    p = np.exp(asked.subject.log_probabilities(variants)[:, asked.target])
+    p = np.exp(asked.adapter.log_probabilities(variants)[:, asked.target])
     return p[0] - p[1:].mean()
 
 
 @pytest.mark.parametrize("operator", ("mask", "delete", "pad", "pad-attended"))
-def test_exact_limits_are_those_of_all_orders(question, operator):
-    asked = question("good bad fine dull")
+def test_exact_limits_are_those_of_all_orders(instance, operator):
+    asked = instance("good bad fine dull")
     every = [aopc_of(asked, o, operator) for o in itertools.permutations(range(4))]
     found = aopc_limits(asked, members(asked, "token"), operator)
     assert found == pytest.approx((min(every), max(every)), abs=1e-6)
@@ -35,24 +35,24 @@ def test_exact_limits_are_those_of_all_orders(question, operator):
     assert normalised(0.3, (0.3, 0.3)) == 0.5
 
 
-def test_a_beam_finds_the_limits_of_a_sum(question, monkeypatch):
-    asked = question(TEXT)
+def test_a_beam_finds_the_limits_of_a_sum(instance, monkeypatch):
+    asked = instance(TEXT)
     units = members(asked, "token")
     exact = aopc_limits(asked, units, "mask")
     monkeypatch.setattr(naopc, "MOST_EXACT", 2)
     assert aopc_limits(asked, units, "mask") == pytest.approx(exact, abs=1e-6)
 
 
-def test_soft_metrics_have_the_right_direction(question, oracle):
-    asked = question(TEXT)
+def test_soft_metrics_have_the_right_direction(instance, oracle):
+    asked = instance(TEXT)
     best, worst = soft(asked, oracle(asked)), soft(asked, -oracle(asked))
     assert best.sufficiency > worst.sufficiency
     assert best.comprehensiveness > worst.comprehensiveness
     assert soft(asked, np.exp(oracle(asked))) == best  # only the order counts
 
 
-def test_infidelity_is_smallest_for_what_predicts_the_change(question, oracle):
-    asked = question(TEXT)
+def test_infidelity_is_smallest_for_what_predicts_the_change(instance, oracle):
+    asked = instance(TEXT)
     good = infidelity(asked, oracle(asked))
     assert good < infidelity(asked, oracle(asked) ** 2)
     assert good < infidelity(asked, np.random.default_rng(0).normal(size=asked.nodes))
@@ -60,11 +60,11 @@ def test_infidelity_is_smallest_for_what_predicts_the_change(question, oracle):
         assert infidelity(asked, factor * oracle(asked)) == pytest.approx(good)
 
 
-def test_sensitivity_of_a_constant_and_of_a_gradient(question):
-    asked = question(TEXT)
+def test_sensitivity_of_a_constant_and_of_a_gradient(instance):
+    asked = instance(TEXT)
     constant = Method("constant", lambda q: np.ones(q.nodes), "")
     assert max_sensitivity(asked, constant) == 0
     moved = max_sensitivity(asked, METHODS["gradient-x-input"])
     assert 0 < moved < 0.1
-    table = asked.subject.model.get_input_embeddings()
+    table = asked.adapter.model.get_input_embeddings()
     assert not table._forward_hooks

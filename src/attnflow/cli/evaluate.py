@@ -109,7 +109,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> None:
     from attnflow.evaluation import Run, chosen, evaluate, read_examples, read_scores
     from attnflow.evaluation.noise import noisy
-    from attnflow.methods import DEFAULT, load_subject, method
+    from attnflow.methods import DEFAULT, load_adapter, method
 
     methods = [method(name) for name in args.methods or DEFAULT]
     shown = {m.name for m in methods} | {item.partition("=")[0] for item in args.scores}
@@ -123,7 +123,7 @@ def _measure(args: argparse.Namespace) -> None:
         args.model, args.data, protocol, args.limit, args.least, args.most, args.noise,
         args.position,
     )  # fmt: skip
-    subject = load_subject(args.model, device=args.device)
+    subject = load_adapter(args.model, device=args.device)
     protocol.check(subject)
     questions = chosen(
         examples, subject, limit=args.limit, least=args.least, most=args.most, seed=args.seed,

@@ -1,6 +1,6 @@
 """How faithful attributions are: metrics, a harness that goes on after a kill, statistics, reports.
 
-`examples` reads texts and images, `choosing` asks questions of them; `ranking` orders their nodes,
+`examples` reads texts and images, `choosing` asks instances of them; `ranking` orders their nodes,
 `removal` takes them away, `trial` asks the model about what is left, `harness` keeps the rows;
 `metrics` and `statistics` are pure functions of those, `report` shows them. The methods are in
 `attnflow.methods`.

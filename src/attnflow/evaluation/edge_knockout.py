@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture import only_edges
-from attnflow.methods import Question, Scores
+from attnflow.methods import Instance, Scores
 from attnflow.methods.attention import row_read
 from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.information_tensors import TENSORS
@@ -35,29 +35,29 @@ class Surviving:
     kept: Scores
 
 
-def _random(question: Question) -> Tensor:
-    t = question.nodes
-    layers = question.subject.model.config.num_hidden_layers
-    drawn = np.random.default_rng(question.seed).random((layers, t, t))
+def _random(instance: Instance) -> Tensor:
+    t = instance.nodes
+    layers = instance.adapter.model.config.num_hidden_layers
+    drawn = np.random.default_rng(instance.seed).random((layers, t, t))
     return torch.from_numpy(drawn)
 
 
-def _patching(question: Question) -> Tensor:
+def _patching(instance: Instance) -> Tensor:
     """Attribution patching: gradient times weight, summed over heads, with its sign."""
-    found = internals(question)
+    found = internals(instance)
     return (found.attention * found.gradient).sum(1).double()
 
 
-def information_flow_routes(question: Question) -> Tensor:
+def information_flow_routes(instance: Instance) -> Tensor:
     """The largest threshold at which an edge is still in the graph grown from the token read down.
 
     An edge enters if it weighs more than the threshold and its upper node is in: its rank is that
     of the weakest edge on the best way to it. Of a token's feed-forward and residual parts one has
     at least half, so that these never cut it off. Source: Ferrando & Voita (2024).
     """
-    attention, residual = edge_importance(question)
+    attention, residual = edge_importance(instance)
     reached = torch.zeros(attention.shape[-1])
-    reached[row_read(question)] = 1.0
+    reached[row_read(instance)] = 1.0
     found = []
     for edges, kept in zip(attention.flip(0), residual.flip(0), strict=True):
         found.append(torch.minimum(edges, reached[:, None]))
@@ -79,14 +79,14 @@ CARRIED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _route(tensor: str, carried: str, paths: bool = False) -> Callable[[Question], Tensor]:
+def _route(tensor: str, carried: str, paths: bool = False) -> Callable[[Instance], Tensor]:
     """What an edge's attention has of what it carries, or of the best whole path's weakest edge.
 
     An edge's attention and its residual, where it has one, share as their capacities do.
     """
 
-    def route(question: Question) -> Tensor:
-        edges = TENSORS[tensor](question)
+    def route(instance: Instance) -> Tensor:
+        edges = TENSORS[tensor](instance)
         on_edges = CARRIED[carried](edges.positive)
         attention, whole = edges.attention.relu(), edges.positive.clamp(min=1e-300)
         return (best_path_through(on_edges) if paths else on_edges) * attention / whole
@@ -107,9 +107,9 @@ def best_path_through(edges: Tensor) -> Tensor:
     return torch.minimum(torch.minimum(edges, tops), bottoms)
 
 
-ROUTES: dict[str, Callable[[Question], Tensor]] = {
+ROUTES: dict[str, Callable[[Instance], Tensor]] = {
     "random": _random,
-    "attention": lambda question: forward(question).mean_attention.double(),
+    "attention": lambda instance: forward(instance).mean_attention.double(),
     "patching": _patching,
     "information-flow-routes": information_flow_routes,
     **{
@@ -130,19 +130,19 @@ ROUTES: dict[str, Callable[[Question], Tensor]] = {
 
 
 def surviving(
-    question: Question, edges: Tensor, shares: Sequence[float] = SHARES, *, seed: int = 0
+    instance: Instance, edges: Tensor, shares: Sequence[float] = SHARES, *, seed: int = 0
 ) -> Surviving:
     """What is left of the prediction without the best edges, and with these alone.
 
     Args:
-        question: Of one text.
+        instance: Of one text.
         edges: `(layers, t, t)` a number for each attention edge, large for the first to go.
         shares: Of all attention edges, rounded up to whole ones.
         seed: Of the order of ties.
     """
     top = _tops(edges, shares, seed)
     kept = torch.cat([torch.ones_like(top[:1]), ~top, top])
-    found = np.concatenate([_probabilities(question, part) for part in torch.split(kept, AT_ONCE)])
+    found = np.concatenate([_probabilities(instance, part) for part in torch.split(kept, AT_ONCE)])
     knocked_out, alone = found[1:].reshape(2, len(shares))
     return Surviving(float(found[0]), knocked_out, alone)
 
@@ -158,10 +158,10 @@ def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
     return top.view(len(shares), *edges.shape)
 
 
-def _probabilities(question: Question, kept: Tensor) -> Scores:
-    subject = question.subject
-    with torch.inference_mode(), only_edges(subject.model, kept.to(subject.device)):
-        points = question.point
-        logits = subject.logits(points.expand(len(kept), *points.shape[1:]))
-    found: Scores = logits.double().softmax(-1)[:, question.target].cpu().numpy()
+def _probabilities(instance: Instance, kept: Tensor) -> Scores:
+    adapter = instance.adapter
+    with torch.inference_mode(), only_edges(adapter.model, kept.to(adapter.device)):
+        points = instance.point
+        logits = adapter.logits(points.expand(len(kept), *points.shape[1:]))
+    found: Scores = logits.double().softmax(-1)[:, instance.target].cpu().numpy()
     return found

@@ -1,6 +1,6 @@
 """Metrics that cost more than a few removals, asked for by name: `Protocol.extras`.
 
-Each is a number, or one for each operator, of a method's answer to a question.
+Each is a number, or one for each operator, of a method's answer to an instance.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from attnflow.evaluation.naopc import aopc_limits, normalised
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import Ranking
 from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft
-from attnflow.methods import Method, Question, Scores
+from attnflow.methods import Instance, Method, Scores
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A method's scores for a question, the ranking they make, and how that is judged."""
+    """A method's scores for an instance, the ranking they make, and how that is judged."""
 
-    question: Question
+    instance: Instance
     method: Method
     scores: Scores
     ranking: Ranking
@@ -37,8 +37,8 @@ class Asked:
         removed = [self.ranking.first(n) for n in counts] + [self.ranking.rest(n) for n in counts]
         found = {}
         for operator in self.operators:
-            variants = [OPERATORS[operator](self.question, one) for one in removed]
-            log_p = self.question.log_probability(variants, bfloat16=self.bfloat16)
+            variants = [OPERATORS[operator](self.instance, one) for one in removed]
+            log_p = self.instance.log_probability(variants, bfloat16=self.bfloat16)
             found[operator] = (log_p[: len(counts)], log_p[len(counts) :])
         return found
 
@@ -55,12 +55,12 @@ def _all_steps(asked: Asked) -> dict[str, float]:
 
 def _normalised_aopc(asked: Asked) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
-    question, units = asked.question, asked.ranking.members
+    instance, units = asked.instance, asked.ranking.members
     found = {}
     for operator, (removed, _) in asked.curves.items():
-        limits = question.once(
+        limits = instance.once(
             f"limits {operator}",
-            lambda name=operator: aopc_limits(question, units, name),  # type: ignore[misc]
+            lambda name=operator: aopc_limits(instance, units, name),  # type: ignore[misc]
         )
         p = np.exp(removed)
         found[f"naopc {operator}"] = normalised(float(p[0] - p[1:].mean()), limits)
@@ -68,7 +68,7 @@ def _normalised_aopc(asked: Asked) -> dict[str, float]:
 
 
 def _soft(asked: Asked) -> dict[str, float]:
-    found = soft(asked.question, asked.scores)
+    found = soft(asked.instance, asked.scores)
     return {
         "soft_sufficiency": found.sufficiency,
         "soft_comprehensiveness": found.comprehensiveness,
@@ -80,7 +80,7 @@ EXTRAS: dict[str, Callable[[Asked], dict[str, float]]] = {
     "steps": _all_steps,
     "naopc": _normalised_aopc,
     "soft": _soft,
-    "infidelity": lambda asked: {"infidelity": infidelity(asked.question, asked.scores)},
-    "sensitivity": lambda asked: {"max_sensitivity": max_sensitivity(asked.question, asked.method)},
+    "infidelity": lambda asked: {"infidelity": infidelity(asked.instance, asked.scores)},
+    "sensitivity": lambda asked: {"max_sensitivity": max_sensitivity(asked.instance, asked.method)},
 }
 EXTRAS_OF_ANY = ("steps", "naopc", "infidelity")  # the others move word embeddings

@@ -23,7 +23,7 @@ from attnflow.errors import InputError, ModelError, StorageError, UnsolvedError
 from attnflow.evaluation.datasets import Example
 from attnflow.evaluation.protocol import BROUGHT, Answer, Protocol, answer, judged
 from attnflow.files import write_whole
-from attnflow.methods import METHODS, Method, Question, Scores
+from attnflow.methods import METHODS, Instance, Method, Scores
 
 ROWS, RUN = "rows.jsonl", "run.json"
 FIRST = 5  # texts by which a run is known again
@@ -68,7 +68,7 @@ def _tail(name: str) -> str:
 
 def evaluate(
     run: Run,
-    questions: Sequence[tuple[Example, Question]],
+    instances: Sequence[tuple[Example, Instance]],
     methods: Sequence[Method],
     folder: Path,
     *,
@@ -79,35 +79,35 @@ def evaluate(
 
     Args:
         run: What is measured.
-        questions: Of `examples.chosen`.
-        methods: Each is asked every question that it has no row for.
+        instances: Of `examples.chosen`.
+        methods: Each is asked every instance that it has no row for.
         folder: Made if there is none.
         brought: Scores made elsewhere, `(t,)` by example index, by name.
         progress: Called with the number of rows finished, at first those that were there.
 
     Raises:
         InputError: The folder holds a run of something else, the protocol asks what the model's
-            kind cannot do, or it wants labels explained and a question does not ask for its own.
+            kind cannot do, or it wants labels explained and an instance does not ask for its own.
         StorageError: The folder or a file in it cannot be written.
     """
-    for subject in {id(q.subject): q.subject for _, q in questions}.values():
-        run.protocol.check(subject)
-    _check_targets(run.protocol, questions)
+    for adapter in {id(q.adapter): q.adapter for _, q in instances}.values():
+        run.protocol.check(adapter)
+    _check_targets(run.protocol, instances)
     own = dict(brought or {})
-    _check_brought(own, questions, methods)
+    _check_brought(own, instances, methods)
     wanted = list({m.name: m for m in (*methods, *map(partial(_given, own), own))}.values())
-    rows = _opened(run, folder, questions)
+    rows = _opened(run, folder, instances)
     done = {(row["method"], row["example"]) for row in rows}
     if progress is not None:
         named = {m.name for m in wanted}
         progress(sum(row["method"] in named for row in rows))
     with open(folder / ROWS, "a", encoding="utf-8") as file:
-        for at, (example, kept) in enumerate(questions):
-            question = replace(kept)  # what methods leave with it goes with it
+        for at, (example, kept) in enumerate(instances):
+            instance = replace(kept)  # what methods leave with it goes with it
             asked = [m for m in wanted if (m.name, example.index) not in done]
             asked = [m for m in asked if m.passes != BROUGHT or example.index in own[m.name]]
-            answers, failed = _answers(example, question, asked, timed=at < TIMED)
-            for row in failed + list(_rows(example, question, answers, run.protocol)):
+            answers, failed = _answers(example, instance, asked, timed=at < TIMED)
+            for row in failed + list(_rows(example, instance, answers, run.protocol)):
                 rows.append(row)
                 file.write(json.dumps(row) + "\n")
             file.flush()
@@ -117,20 +117,20 @@ def evaluate(
     return rows
 
 
-def _check_targets(protocol: Protocol, questions: Sequence[tuple[Example, Question]]) -> None:
+def _check_targets(protocol: Protocol, instances: Sequence[tuple[Example, Instance]]) -> None:
     if protocol.target == "label":
-        for example, question in questions:
-            if example.label != question.target:
+        for example, instance in instances:
+            if example.label != instance.target:
                 raise InputError(
-                    f"the protocol explains labels, but the question of example {example.index} "
-                    f"is about class {question.target}, not {example.label}: choose the questions "
+                    f"the protocol explains labels, but the instance of example {example.index} "
+                    f"is about class {instance.target}, not {example.label}: choose the instances "
                     "with target='label'."
                 )
 
 
 def _check_brought(
     brought: Mapping[str, Mapping[int, Scores]],
-    questions: Sequence[tuple[Example, Question]],
+    instances: Sequence[tuple[Example, Instance]],
     methods: Sequence[Method],
 ) -> None:
     """Scores made elsewhere have a name of their own, and a finite number for every token."""
@@ -138,28 +138,28 @@ def _check_brought(
     if taken:
         raise InputError(f"{taken[0]!r} is the name of a method: give your scores another.")
     for name, scores in brought.items():
-        for example, question in questions:
+        for example, instance in instances:
             own = scores.get(example.index)
-            if own is not None and not (own.shape == (question.nodes,) and np.isfinite(own).all()):
+            if own is not None and not (own.shape == (instance.nodes,) and np.isfinite(own).all()):
                 raise InputError(
                     f"the scores of {name!r} for example {example.index} must be "
-                    f"{question.nodes} finite numbers, one for each token, got {own.size}."
+                    f"{instance.nodes} finite numbers, one for each token, got {own.size}."
                 )
 
 
 def _given(brought: Mapping[str, Mapping[int, Scores]], name: str) -> Method:
-    """Scores made elsewhere as a method; a question's seed is its example's index."""
-    return Method(name, lambda question: brought[name][question.seed], BROUGHT)
+    """Scores made elsewhere as a method; an instance's seed is its example's index."""
+    return Method(name, lambda instance: brought[name][instance.seed], BROUGHT)
 
 
 def _answers(
-    example: Example, question: Question, asked: Sequence[Method], *, timed: bool
+    example: Example, instance: Instance, asked: Sequence[Method], *, timed: bool
 ) -> tuple[list[Answer], list[Row]]:
     """What the methods say, and a row for each that cannot, with the reason."""
     answers, failed = [], []
     for method in asked:
         try:
-            one = answer(method, question, timed=timed and method.passes != BROUGHT)
+            one = answer(method, instance, timed=timed and method.passes != BROUGHT)
             answers.append(one)
         except (ModelError, UnsolvedError) as error:
             failed.append({"example": example.index, "method": method.name, "failed": str(error)})
@@ -167,21 +167,21 @@ def _answers(
 
 
 def _rows(
-    example: Example, question: Question, answers: Sequence[Answer], protocol: Protocol
+    example: Example, instance: Instance, answers: Sequence[Answer], protocol: Protocol
 ) -> Iterator[Row]:
     if not answers:
         return
-    for row in judged(question, answers, protocol):
-        head = {"example": example.index, "label": example.label, "target": question.target}
-        yield {**head, "tokens": question.nodes, **row}
+    for row in judged(instance, answers, protocol):
+        head = {"example": example.index, "label": example.label, "target": instance.target}
+        yield {**head, "tokens": instance.nodes, **row}
 
 
-def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]]) -> list[Row]:
+def _opened(run: Run, folder: Path, instances: Sequence[tuple[Example, Instance]]) -> list[Row]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
-    path, settings = folder / RUN, {**run.settings(), "texts": _fingerprint(questions)}
+    path, settings = folder / RUN, {**run.settings(), "texts": _fingerprint(instances)}
     here = versions()
     record: dict[str, Any] = {"run": settings, "versions": [here]}
     if path.exists():
@@ -202,13 +202,13 @@ def _opened(run: Run, folder: Path, questions: Sequence[tuple[Example, Question]
     return _mended(folder / ROWS)
 
 
-def _fingerprint(questions: Sequence[tuple[Example, Question]]) -> str:
+def _fingerprint(instances: Sequence[tuple[Example, Instance]]) -> str:
     """Of the first texts as the model reads them and of what it says: other data, other number."""
     content = hashlib.sha256()
-    for _, question in questions[:FIRST]:
-        subject = question.subject
-        found = subject.log_probabilities([subject.whole(question.content)])[0]
-        content.update(subject.identity(question.content) + found.round(2).tobytes())
+    for _, instance in instances[:FIRST]:
+        adapter = instance.adapter
+        found = adapter.log_probabilities([adapter.whole(instance.content)])[0]
+        content.update(adapter.identity(instance.content) + found.round(2).tobytes())
     return content.hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.methods import Question, Scores
+from attnflow.methods import Instance, Scores
 
 MOST_EXACT = 10  # units, of which every set is tried
 BEAM = 5
@@ -20,22 +20,22 @@ Members = NDArray[np.bool_]
 
 
 def aopc_limits(
-    question: Question, members: Members, operator: str, *, beam: int = BEAM
+    instance: Instance, members: Members, operator: str, *, beam: int = BEAM
 ) -> tuple[float, float]:
     """Smallest and largest AOPC over all steps.
 
     Args:
-        question: Of one text.
+        instance: Of one text.
         members: `(units, t)` bool, the tokens of each unit.
         operator: A name of `OPERATORS`.
         beam: Sets kept at each step where the text has more than `MOST_EXACT` units.
     """
-    whole = float(_probabilities(question, members, operator, [()])[0])
+    whole = float(_probabilities(instance, members, operator, [()])[0])
     if len(members) <= MOST_EXACT:
-        lowest, highest = _exact(question, members, operator)
+        lowest, highest = _exact(instance, members, operator)
     else:
-        lowest = _searched(question, members, operator, beam, 1.0)
-        highest = _searched(question, members, operator, beam, -1.0)
+        lowest = _searched(instance, members, operator, beam, 1.0)
+        highest = _searched(instance, members, operator, beam, -1.0)
     # The smallest sum of probabilities is the largest drop.
     return whole - highest / len(members), whole - lowest / len(members)
 
@@ -46,11 +46,11 @@ def normalised(aopc: float, limits: tuple[float, float]) -> float:
     return 0.5 if high - low < 1e-12 else (aopc - low) / (high - low)
 
 
-def _exact(question: Question, members: Members, operator: str) -> tuple[float, float]:
+def _exact(instance: Instance, members: Members, operator: str) -> tuple[float, float]:
     """Smallest and largest sum of the probabilities along an order."""
     n = len(members)
     sets = [tuple(i for i in range(n) if code >> i & 1) for code in range(2**n)]
-    found = _probabilities(question, members, operator, sets)
+    found = _probabilities(instance, members, operator, sets)
     smallest, largest = np.zeros(2**n), np.zeros(2**n)
     for code in range(1, 2**n):
         before = [code ^ (1 << i) for i in sets[code]]
@@ -59,7 +59,7 @@ def _exact(question: Question, members: Members, operator: str) -> tuple[float, 
     return float(smallest[-1]), float(largest[-1])
 
 
-def _searched(question: Question, members: Members, operator: str, beam: int, sign: float) -> float:
+def _searched(instance: Instance, members: Members, operator: str, beam: int, sign: float) -> float:
     """Sum of the probabilities along the order that a beam finds: small for 1, large for -1."""
     kept: dict[tuple[int, ...], float] = {(): 0.0}
     for _ in range(len(members)):
@@ -70,7 +70,7 @@ def _searched(question: Question, members: Members, operator: str, beam: int, si
                 if following not in best or sign * total < sign * best[following]:
                     best[following] = total
         sets = list(best)
-        found = _probabilities(question, members, operator, sets)
+        found = _probabilities(instance, members, operator, sets)
         totals = {s: best[s] + float(p) for s, p in zip(sets, found, strict=True)}
         order = sorted(totals, key=lambda s: sign * totals[s])
         kept = {s: totals[s] for s in order[:beam]}
@@ -78,9 +78,9 @@ def _searched(question: Question, members: Members, operator: str, beam: int, si
 
 
 def _probabilities(
-    question: Question, members: Members, operator: str, sets: Sequence[tuple[int, ...]]
+    instance: Instance, members: Members, operator: str, sets: Sequence[tuple[int, ...]]
 ) -> Scores:
     remove = OPERATORS[operator]
-    variants = [remove(question, np.asarray(members[list(s)].any(0))) for s in sets]
-    found: Scores = np.exp(question.log_probability(variants))
+    variants = [remove(instance, np.asarray(members[list(s)].any(0))) for s in sets]
+    found: Scores = np.exp(instance.log_probability(variants))
     return found

@@ -16,19 +16,19 @@ from collections.abc import Callable
 from functools import partial
 
 from attnflow.errors import InputError
-from attnflow.methods import Nodes, Question, Variant
+from attnflow.methods import Instance, Nodes, Variant
 
-Removal = Callable[[Question, Nodes], Variant]
+Removal = Callable[[Instance, Nodes], Variant]
 
 
-def _removed(operator: str, question: Question, nodes: Nodes) -> Variant:
-    known = question.subject.operators
+def _removed(operator: str, instance: Instance, nodes: Nodes) -> Variant:
+    known = instance.adapter.operators
     if operator not in known:
         raise InputError(
-            f"operator {operator!r} is not for {question.subject.kind}: expected one of "
+            f"operator {operator!r} is not for {instance.adapter.kind}: expected one of "
             f"{', '.join(known)}."
         )
-    return known[operator](question.content, nodes)
+    return known[operator](instance.content, nodes)
 
 
 OPERATORS: dict[str, Removal] = {

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from attnflow.errors import InputError, needs
 from attnflow.evaluation.datasets import Example
-from attnflow.methods import Classifier, Question, Scores
+from attnflow.methods import Classifier, Instance, Scores
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A passage of a review, with its question, and `(t,)` bool, the tokens that people marked."""
+    """A passage of a review, with its instance, and `(t,)` bool, the tokens that people marked."""
 
     example: Example
     review: int
-    question: Question
+    instance: Instance
     rationale: NDArray[np.bool_]
 
 
@@ -52,7 +52,7 @@ def read_rationales(path: Path, classifier: Classifier, *, most: int = 256) -> l
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no file of reviews with rationales: {error!r}.") from error
-    return [one for one in marked if 0 < one.rationale.sum() < one.question.ordinary.sum()]
+    return [one for one in marked if 0 < one.rationale.sum() < one.instance.ordinary.sum()]
 
 
 def _passages(
@@ -91,9 +91,9 @@ def _marked(
         start += len(word) + 1
     rationale = np.array([bool(characters[a:b].any()) for a, b in text.offsets])
     target = int(classifier.log_probabilities([classifier.whole(text)])[0].argmax())
-    question = Question(classifier, text, target, seed=at)
-    own = rationale & question.ordinary
-    return Marked(Example(at, text.text, label), review, question, own)
+    instance = Instance(classifier, text, target, seed=at)
+    own = rationale & instance.ordinary
+    return Marked(Example(at, text.text, label), review, instance, own)
 
 
 def auprc(scores: Scores, marked: Marked) -> float:
@@ -104,13 +104,13 @@ def auprc(scores: Scores, marked: Marked) -> float:
     """
     with needs("AUPRC needs scikit-learn"):
         from sklearn.metrics import average_precision_score
-    ordinary = marked.question.ordinary
+    ordinary = marked.instance.ordinary
     return float(average_precision_score(marked.rationale[ordinary], scores[ordinary]))
 
 
 def token_f1(scores: Scores, marked: Marked) -> float:
     """F1 of as many top tokens as people marked, which equals precision and recall; ties shared."""
-    ordinary = marked.question.ordinary
+    ordinary = marked.instance.ordinary
     own, truth = scores[ordinary], marked.rationale[ordinary]
     count = int(truth.sum())
     limit = np.sort(own)[::-1][count - 1]

@@ -18,7 +18,7 @@ from attnflow.evaluation.extra_metrics import EXTRAS, EXTRAS_OF_ANY, Asked
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import GRANULARITIES, Ranking, members, ranking
 from attnflow.evaluation.sampling import TARGETS
-from attnflow.methods import Method, Question, Scores, Subject, TextSubject
+from attnflow.methods import Instance, Method, ModelAdapter, Scores, TextAdapter
 
 BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
 COUNTED = ("units", "positions")
@@ -70,22 +70,22 @@ class Protocol:
             if unknown or (what == "operators" and not names):
                 raise InputError(f"{what} must be of {', '.join(known)}, got {names!r}.")
 
-    def check(self, subject: Subject) -> None:
-        """Nothing is asked of a subject that its kind cannot do.
+    def check(self, adapter: ModelAdapter) -> None:
+        """Nothing is asked of an adapter that its kind cannot do.
 
         Raises:
             InputError: Something is.
         """
-        known = (*EXTRAS,) if isinstance(subject, TextSubject) else EXTRAS_OF_ANY
+        known = (*EXTRAS,) if isinstance(adapter, TextAdapter) else EXTRAS_OF_ANY
         for what, names, possible in (
-            ("operators", self.operators, tuple(subject.operators)),
-            ("granularity", (self.granularity,), subject.granularities),
+            ("operators", self.operators, tuple(adapter.operators)),
+            ("granularity", (self.granularity,), adapter.granularities),
             ("extras", self.extras, known),
         ):
             impossible = [name for name in names if name not in possible]
             if impossible:
                 raise InputError(
-                    f"{what}: {impossible[0]!r} is not for {subject.kind}: expected "
+                    f"{what}: {impossible[0]!r} is not for {adapter.kind}: expected "
                     f"{', '.join(possible)}."
                 )
 
@@ -119,54 +119,54 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A method's scores for a question, and the seconds that they took, None if not measured."""
+    """A method's scores for an instance, and the seconds that they took, None if not measured."""
 
     method: Method
     scores: Scores
     seconds: float | None
 
 
-def answer(method: Method, question: Question, *, timed: bool = True) -> Answer:
+def answer(method: Method, instance: Instance, *, timed: bool = True) -> Answer:
     """Ask a method.
 
     Args:
         method: Which.
-        question: What.
+        instance: What.
         timed: Ask with nothing left over from another method, and measure the time; else methods
             that need the same passes of the model share them.
 
     Raises:
         ModelError: A score is not a finite number.
     """
-    asked, started = replace(question) if timed else question, time.perf_counter()
+    asked, started = replace(instance) if timed else instance, time.perf_counter()
     scores = np.asarray(method.scores(asked), dtype=np.float64)
     seconds = time.perf_counter() - started
-    if scores.shape != (question.nodes,) or not np.isfinite(scores).all():
+    if scores.shape != (instance.nodes,) or not np.isfinite(scores).all():
         raise ModelError(
-            f"{method.name} gave scores of shape {scores.shape} for {question.nodes} nodes, or "
-            f"not all finite, for {question.name}."
+            f"{method.name} gave scores of shape {scores.shape} for {instance.nodes} nodes, or "
+            f"not all finite, for {instance.name}."
         )
     return Answer(method, scores, seconds if timed else None)
 
 
 def judged(
-    question: Question, answers: Sequence[Answer], protocol: Protocol
+    instance: Instance, answers: Sequence[Answer], protocol: Protocol
 ) -> list[dict[str, Any]]:
     """One row for each answer: log-probabilities of the explained class at every share.
 
     A row's "removed" and "kept" have a list for each operator, in the order of the shares; what is
     not judged has none.
     """
-    units = members(question, protocol.granularity)
-    rankings = [_ranked(one, question, units, protocol) for one in answers]
-    counts = protocol.counts(len(units), question.nodes)
+    units = members(instance, protocol.granularity)
+    rankings = [_ranked(one, instance, units, protocol) for one in answers]
+    counts = protocol.counts(len(units), instance.nodes)
     removed = [one.first(count) for one in rankings for count in counts]
     kept = [one.rest(count) for one in rankings for count in counts if protocol.kept]
     operators = [OPERATORS[name] for name in protocol.operators]
-    nothing = np.zeros(question.nodes, bool)
-    variants = [operator(question, gone) for operator in operators for gone in (*removed, *kept)]
-    whole = OPERATORS["delete"](question, nothing)
-    found = question.log_probability([whole, *variants], bfloat16=protocol.bfloat16)
+    nothing = np.zeros(instance.nodes, bool)
+    variants = [operator(instance, gone) for operator in operators for gone in (*removed, *kept)]
+    whole = OPERATORS["delete"](instance, nothing)
+    found = instance.log_probability([whole, *variants], bfloat16=protocol.bfloat16)
     shaped = found[1:].reshape(len(operators), -1, len(answers), len(counts))
     return [
         {
@@ -177,21 +177,21 @@ def judged(
             "log_p": float(found[0]),
             "removed": _named(protocol.operators, shaped[:, 0, at]),
             "kept": _named(protocol.operators, shaped[:, 1, at]) if protocol.kept else {},
-            "extras": _extras(question, one, rank, protocol),
+            "extras": _extras(instance, one, rank, protocol),
         }
         for at, (one, rank) in enumerate(zip(answers, rankings, strict=True))
     ]
 
 
 def _ranked(
-    one: Answer, question: Question, units: NDArray[np.bool_], protocol: Protocol
+    one: Answer, instance: Instance, units: NDArray[np.bool_], protocol: Protocol
 ) -> Ranking:
-    rng = np.random.default_rng([protocol.seed, question.seed])
+    rng = np.random.default_rng([protocol.seed, instance.seed])
     return ranking(one.scores, units, rng)
 
 
-def _extras(question: Question, one: Answer, rank: Ranking, protocol: Protocol) -> dict[str, float]:
-    asked = Asked(question, one.method, one.scores, rank, protocol.operators, protocol.bfloat16)
+def _extras(instance: Instance, one: Answer, rank: Ranking, protocol: Protocol) -> dict[str, float]:
+    asked = Asked(instance, one.method, one.scores, rank, protocol.operators, protocol.bfloat16)
     found: dict[str, float] = {}
     for name in protocol.extras:
         if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again

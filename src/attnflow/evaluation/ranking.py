@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.errors import InputError
-from attnflow.methods import Question, Scores
+from attnflow.methods import Instance, Scores
 
 GRANULARITIES = ("token", "word")
 
@@ -41,23 +41,23 @@ class Ranking:
         return found
 
 
-def members(question: Question, granularity: str) -> NDArray[np.bool_]:
+def members(instance: Instance, granularity: str) -> NDArray[np.bool_]:
     """`(units, t)` bool, the tokens of each unit.
 
     Args:
-        question: Of one text.
+        instance: Of one text.
         granularity: "token", every ordinary token or patch, or "word", the tokens of each word.
 
     Raises:
         InputError: An unknown granularity, or words of an image.
     """
-    names = question.subject.granularities
+    names = instance.adapter.granularities
     if granularity not in names:
         raise InputError(f"granularity must be one of {', '.join(names)}, got {granularity!r}.")
     if granularity == "token":
-        return np.eye(question.nodes, dtype=bool)[question.ordinary]
-    words = np.array([-1 if w is None else w for w in question.content.word_ids])
-    words[~question.ordinary] = -1
+        return np.eye(instance.nodes, dtype=bool)[instance.ordinary]
+    words = np.array([-1 if w is None else w for w in instance.content.word_ids])
+    words[~instance.ordinary] = -1
     found: NDArray[np.bool_] = words == np.unique(words[words >= 0])[:, None]
     return found
 

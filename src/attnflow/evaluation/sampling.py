@@ -1,4 +1,4 @@
-"""Which examples are asked about, and the questions that they become.
+"""Which examples are asked about, and the instances that they become.
 
 The class explained is the one that the model predicts, whatever the label says, unless labels are
 asked for. A language model is asked for the token behind the whole text, or behind one that is
@@ -14,7 +14,7 @@ import numpy as np
 
 from attnflow.errors import InputError
 from attnflow.evaluation.datasets import Example
-from attnflow.methods import Classifier, ImageClassifier, LanguageModel, Question, Subject
+from attnflow.methods import Classifier, ImageClassifier, Instance, LanguageModel, ModelAdapter
 
 TARGETS = ("predicted", "label")  # what may be explained
 POSITIONS = ("end", "drawn")  # where a language model may be asked
@@ -33,7 +33,7 @@ class Bounds:
 
 def chosen(
     examples: Sequence[Example],
-    subject: Subject,
+    adapter: ModelAdapter,
     *,
     limit: int | None = None,
     least: int = 10,
@@ -42,14 +42,14 @@ def chosen(
     target: str = "predicted",
     position: str = "end",
     change: Change | None = None,
-) -> list[tuple[Example, Question]]:
-    """At most `limit` examples drawn at random, with their questions; texts of a certain length.
+) -> list[tuple[Example, Instance]]:
+    """At most `limit` examples drawn at random, with their instances; texts of a certain length.
 
     The draw does not depend on the limit: the first n of a larger draw are the draw of n.
 
     Args:
         examples: To draw from.
-        subject: Asked.
+        adapter: Asked.
         limit: Of the examples.
         least, most: Tokens of a text, special ones included.
         seed: Of the draw.
@@ -59,89 +59,89 @@ def chosen(
         change: What is done to the texts drawn, `noise.noisy` say; they may grow longer by it.
 
     Raises:
-        InputError: An option that makes no sense for the subject, no text of that length, or a
+        InputError: An option that makes no sense for the adapter, no text of that length, or a
             label that is missing or none of the model's classes.
     """
-    _check(examples, subject, target, position, change)
+    _check(examples, adapter, target, position, change)
     bounds = Bounds(least, most, position == "drawn")
     order = np.random.default_rng(seed).permutation(len(examples))
-    found: list[tuple[Example, Question]] = []
+    found: list[tuple[Example, Instance]] = []
     for index in order.tolist():
         if limit is not None and len(found) == limit:
             break
-        content = _content(examples[index], subject, bounds, seed)
+        content = _content(examples[index], adapter, bounds, seed)
         if content is not None:
-            question = Question(subject, content, target=0, seed=examples[index].index)
-            found.append((examples[index], question))
+            instance = Instance(adapter, content, target=0, seed=examples[index].index)
+            found.append((examples[index], instance))
     if not found:
         raise InputError(f"no text has {least} to {most} tokens: choose other bounds.")
     if change is not None:
-        found = [_changed(change(example), question) for example, question in found]
-    return _with_labels(found) if target == "label" else _with_predictions(found, subject)
+        found = [_changed(change(example), instance) for example, instance in found]
+    return _with_labels(found) if target == "label" else _with_predictions(found, adapter)
 
 
 def _check(
     examples: Iterable[Example],
-    subject: Subject,
+    adapter: ModelAdapter,
     target: str,
     position: str,
     change: Change | None,
 ) -> None:
-    """Examples and options that the kind of subject has a use for."""
+    """Examples and options that the kind of adapter has a use for."""
     for what, given, known in (("target", target, TARGETS), ("position", position, POSITIONS)):
         if given not in known:
             raise InputError(f"{what} must be one of {', '.join(known)}, got {given!r}.")
     images = any(isinstance(example.content, Path) for example in examples)
-    if images != isinstance(subject, ImageClassifier):
+    if images != isinstance(adapter, ImageClassifier):
         came, wanted = ("images", "texts") if images else ("texts", "a folder of images")
-        raise InputError(f"the model is {subject.kind}, but the data are {came}: give {wanted}.")
-    if target == "label" and isinstance(subject, LanguageModel):
+        raise InputError(f"the model is {adapter.kind}, but the data are {came}: give {wanted}.")
+    if target == "label" and isinstance(adapter, LanguageModel):
         raise InputError("a language model explains the token that it predicts: it has no labels.")
-    if position != "end" and not isinstance(subject, LanguageModel):
-        raise InputError(f"position {position!r} is for language models, not for {subject.kind}.")
-    if change is not None and not isinstance(subject, Classifier):
-        raise InputError(f"noise is for the texts of classifiers, not for {subject.kind}.")
+    if position != "end" and not isinstance(adapter, LanguageModel):
+        raise InputError(f"position {position!r} is for language models, not for {adapter.kind}.")
+    if change is not None and not isinstance(adapter, Classifier):
+        raise InputError(f"noise is for the texts of classifiers, not for {adapter.kind}.")
 
 
-def _content(example: Example, subject: Any, bounds: Bounds, seed: int) -> Any:
-    """The example as the subject reads it, None where its length does not fit."""
-    if isinstance(subject, ImageClassifier):
-        return subject.encode(example.content)
+def _content(example: Example, adapter: Any, bounds: Bounds, seed: int) -> Any:
+    """The example as the adapter reads it, None where its length does not fit."""
+    if isinstance(adapter, ImageClassifier):
+        return adapter.encode(example.content)
     if not str(example.content).strip():
         return None
-    text = subject.encode(example.content, truncate=True)
+    text = adapter.encode(example.content, truncate=True)
     count = len(text.tokens)
     if bounds.cut and count >= bounds.least:
         rng = np.random.default_rng([seed, example.index])
         count = int(rng.integers(bounds.least, min(bounds.most, count), endpoint=True))
-        text = subject.cut(text, count)
+        text = adapter.cut(text, count)
     fits = bounds.least <= count <= bounds.most and not text.truncated
-    return text if fits and subject.ordinary(text).any() else None
+    return text if fits and adapter.ordinary(text).any() else None
 
 
-def _changed(example: Example, question: Question) -> tuple[Example, Question]:
-    subject: Any = question.subject
-    return example, replace(question, content=subject.encode(example.content))
+def _changed(example: Example, instance: Instance) -> tuple[Example, Instance]:
+    adapter: Any = instance.adapter
+    return example, replace(instance, content=adapter.encode(example.content))
 
 
 def _with_predictions(
-    found: list[tuple[Example, Question]], subject: Subject
-) -> list[tuple[Example, Question]]:
-    predicted = subject.predicted([subject.whole(question.content) for _, question in found])
+    found: list[tuple[Example, Instance]], adapter: ModelAdapter
+) -> list[tuple[Example, Instance]]:
+    predicted = adapter.predicted([adapter.whole(instance.content) for _, instance in found])
     return [
-        (example, replace(question, target=target))
-        for (example, question), target in zip(found, predicted, strict=True)
+        (example, replace(instance, target=target))
+        for (example, instance), target in zip(found, predicted, strict=True)
     ]
 
 
-def _with_labels(found: list[tuple[Example, Question]]) -> list[tuple[Example, Question]]:
+def _with_labels(found: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:
     labelled = []
-    for example, question in found:
-        classes = len(question.subject.labels)
+    for example, instance in found:
+        classes = len(instance.adapter.labels)
         if example.label is None or not 0 <= example.label < classes:
             raise InputError(
                 f"example {example.index} has the label {example.label!r}, but labels are to be "
                 f"explained: give each one of 0 to {classes - 1}."
             )
-        labelled.append((example, replace(question, target=example.label)))
+        labelled.append((example, replace(instance, target=example.label)))
     return labelled

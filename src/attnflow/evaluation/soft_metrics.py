@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import needs
-from attnflow.methods import Method, Question, Scores
+from attnflow.methods import Instance, Method, Scores
 
 DRAWS = 8  # of the soft metrics
 PERTURBATIONS = 100  # of infidelity
@@ -34,19 +34,19 @@ class Soft:
     comprehensiveness: float
 
 
-def soft(question: Question, scores: Scores) -> Soft:
+def soft(instance: Instance, scores: Scores) -> Soft:
     """Soft normalised sufficiency and comprehensiveness of `(t,)` scores."""
-    ordinary = question.ordinary
+    ordinary = instance.ordinary
     importance = np.ones(len(scores))
     importance[ordinary] = _ranks(scores[ordinary]) / ordinary.sum()
-    whole = _probability(question, np.ones((1, len(scores))))[0]
-    nothing = _probability(question, np.where(ordinary, 0.0, 1.0)[None])[0]
+    whole = _probability(instance, np.ones((1, len(scores))))[0]
+    nothing = _probability(instance, np.where(ordinary, 0.0, 1.0)[None])[0]
     least = 1 - max(0.0, whole - nothing)  # what an empty text is worth
     if 1 - least < 1e-9:
         return Soft(0.0, 0.0)
-    kept = _probability(question, np.repeat(importance[None], DRAWS, 0))
+    kept = _probability(instance, np.repeat(importance[None], DRAWS, 0))
     against = np.where(ordinary, 1 - importance, 1.0)
-    left = _probability(question, np.repeat(against[None], DRAWS, 0))
+    left = _probability(instance, np.repeat(against[None], DRAWS, 0))
     sufficient = 1 - np.maximum(0, whole - kept)
     comprehensive = np.maximum(0, whole - left)
     return Soft(
@@ -62,23 +62,23 @@ def _ranks(values: Scores) -> Scores:
     return found
 
 
-def _probability(question: Question, keep: Scores) -> Scores:
+def _probability(instance: Instance, keep: Scores) -> Scores:
     """`(n,)` of the class, each coordinate of a token kept with `(n, t)` probability."""
-    generator = torch.Generator().manual_seed(question.seed)
-    embeddings = question.point
+    generator = torch.Generator().manual_seed(instance.seed)
+    embeddings = instance.point
     chance = torch.from_numpy(keep)[..., None].expand(-1, -1, embeddings.shape[-1])
     drawn = torch.bernoulli(chance, generator=generator).to(embeddings)
     with torch.inference_mode():
-        logits = question.subject.logits(embeddings * drawn)
-    found: Scores = logits.double().softmax(-1)[:, question.target].cpu().numpy()
+        logits = instance.adapter.logits(embeddings * drawn)
+    found: Scores = logits.double().softmax(-1)[:, instance.target].cpu().numpy()
     return found
 
 
-def infidelity(question: Question, scores: Scores) -> float:
+def infidelity(instance: Instance, scores: Scores) -> float:
     """Mean squared error of the predicted change of the probability, >= 0, better when lower."""
     metrics = _captum_metrics()
-    n = int(question.ordinary.sum())
-    generator = torch.Generator().manual_seed(question.seed)
+    n = int(instance.ordinary.sum())
+    generator = torch.Generator().manual_seed(instance.seed)
 
     def some_masked(presence: Tensor) -> tuple[Tensor, Tensor]:
         share = torch.rand(len(presence), 1, generator=generator)
@@ -86,15 +86,15 @@ def infidelity(question: Question, scores: Scores) -> float:
         return gone, presence - gone
 
     def probability(presence: Tensor) -> Tensor:
-        whole = np.ones((len(presence), question.nodes), bool)
-        whole[:, question.ordinary] = presence.numpy() > 0.5
-        return torch.from_numpy(question.probability(whole))
+        whole = np.ones((len(presence), instance.nodes), bool)
+        whole[:, instance.ordinary] = presence.numpy() > 0.5
+        return torch.from_numpy(instance.probability(whole))
 
     found = metrics.infidelity(
         probability,
         some_masked,
         torch.ones(1, n, dtype=torch.float64),
-        torch.from_numpy(scores[question.ordinary])[None],
+        torch.from_numpy(scores[instance.ordinary])[None],
         n_perturb_samples=PERTURBATIONS,
         max_examples_per_batch=PERTURBATIONS,
         normalize=True,
@@ -102,23 +102,23 @@ def infidelity(question: Question, scores: Scores) -> float:
     return float(found)
 
 
-def max_sensitivity(question: Question, method: Method) -> float:
+def max_sensitivity(instance: Instance, method: Method) -> float:
     """Largest relative change of the scores, in Euclidean length, under small moves."""
-    own = method.scores(replace(question))
-    spread = float(question.point.std())
+    own = method.scores(replace(instance))
+    spread = float(instance.point.std())
     size = max(float(np.linalg.norm(own)), 1e-300)
     worst = 0.0
     for draw in range(SHAKES):
-        with _shaken(question, RADIUS * spread, question.seed + draw):
-            moved = method.scores(replace(question))
+        with _shaken(instance, RADIUS * spread, instance.seed + draw):
+            moved = method.scores(replace(instance))
         worst = max(worst, float(np.linalg.norm(moved - own)) / size)
     return worst
 
 
 @contextmanager
-def _shaken(question: Question, radius: float, seed: int) -> Iterator[None]:
+def _shaken(instance: Instance, radius: float, seed: int) -> Iterator[None]:
     """Move every word embedding by uniform noise within the radius, the same for the same token."""
-    table = question.subject.model.get_input_embeddings()
+    table = instance.adapter.model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
     noise = radius * (2 * torch.rand(table.weight.shape, generator=generator) - 1)
     noise = noise.to(table.weight)

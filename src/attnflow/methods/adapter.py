@@ -1,9 +1,9 @@
 """What methods are asked about: a model, and how it reads one kind of content.
 
-A `Subject` gives probabilities of contents with something removed, many at a time, and what
+A `ModelAdapter` gives probabilities of contents with something removed, many at a time, and what
 gradients start from. Scores are given to nodes, t of them: the tokens of a text; or the patches of
 an image, behind the tokens that the model puts before them. Some nodes are ordinary; the others are
-never removed. The kinds there are: `texts` and `images`. Read next: `question`.
+never removed. The kinds there are: `texts` and `images`. Read next: `instance`.
 """
 
 from abc import ABC, abstractmethod
@@ -43,7 +43,7 @@ class Variant(Protocol):
 Operator = Callable[[Any, Nodes], Variant]  # of a content and the nodes to be removed
 
 
-class Subject(ABC):
+class ModelAdapter(ABC):
     """A model of transformers in evaluation mode, which decides between classes.
 
     Attributes:
@@ -87,7 +87,7 @@ class Subject(ABC):
         """The content with something neutral in the place of the removed `(t,)` nodes."""
 
     def position(self, content: Any) -> int | None:
-        """The one node of the top row that the kind of question says it is read from, or None."""
+        """The one node of the top row that the kind of instance says it is read from, or None."""
         return None
 
     # Variants of it

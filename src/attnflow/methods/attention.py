@@ -12,58 +12,58 @@ from torch import Tensor
 from attnflow.errors import ModelError
 from attnflow.methods.adapter import Scores
 from attnflow.methods.exact_flow import values_from
+from attnflow.methods.instance import Instance
 from attnflow.methods.model_internals import Forward, Internals, forward, internals
-from attnflow.methods.question import Question
 
 
-def raw_attention(question: Question) -> Scores:
+def raw_attention(instance: Instance) -> Scores:
     """A[L, CLS, j], mean over heads, and 0 for the token read."""
-    return _without_read(question, in_row_read(question, forward(question).mean_attention[-1]))
+    return _without_read(instance, in_row_read(instance, forward(instance).mean_attention[-1]))
 
 
-def rollout(question: Question) -> Scores:
+def rollout(instance: Instance) -> Scores:
     """(0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I), in the row of the token read."""
-    return in_row_read(question, rolled_out(residual_attention(forward(question))))
+    return in_row_read(instance, rolled_out(residual_attention(forward(instance))))
 
 
-def attention_flow(question: Question) -> Scores:
+def attention_flow(instance: Instance) -> Scores:
     """For each token the maximum flow from the token read, alone, to it.
 
     Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
-    capacities = residual_attention(forward(question)).double().numpy()
-    return values_from(capacities, row_read(question))
+    capacities = residual_attention(forward(instance)).double().numpy()
+    return values_from(capacities, row_read(instance))
 
 
-def chefer(question: Question) -> Scores:
+def chefer(instance: Instance) -> Scores:
     """R <- R + E_l R over mean_h relu(A G), from R = I; the read row without its own entry."""
-    found = internals(question)
-    return in_row_read(question, accumulated((found.attention * found.gradient).relu().mean(1)))
+    found = internals(instance)
+    return in_row_read(instance, accumulated((found.attention * found.gradient).relu().mean(1)))
 
 
-def attention_gradients(question: Question) -> Scores:
+def attention_gradients(instance: Instance) -> Scores:
     """AttGrads: the last layer's heads weighted by their mean gradients, in the row read."""
-    found = internals(question)
+    found = internals(instance)
     weights = found.gradient[-1].mean((1, 2))
     weighted = (weights[:, None, None] * found.attention[-1]).mean(0).relu()
-    return _without_read(question, in_row_read(question, weighted))
+    return _without_read(instance, in_row_read(instance, weighted))
 
 
-def grad_sam(question: Question) -> Scores:
+def grad_sam(instance: Instance) -> Scores:
     """Mean over layers, heads and keys of A relu(G), for the token as query."""
-    found = internals(question)
+    found = internals(instance)
     return as_scores((found.attention * found.gradient.relu()).mean((0, 1, 3)))
 
 
-def cat(question: Question) -> Scores:
+def cat(instance: Instance) -> Scores:
     """Sum over the inputs of all blocks of hidden state times gradient."""
-    return as_scores(_cat(internals(question)).sum(0))
+    return as_scores(_cat(internals(instance)).sum(0))
 
 
-def attcat(question: Question) -> Scores:
+def attcat(instance: Instance) -> Scores:
     """As `cat`, each layer's term times the attention that the token receives, mean over heads."""
-    found = internals(question)
+    found = internals(instance)
     return as_scores((_cat(found) * found.attention.mean((1, 2))).sum(0))
 
 
@@ -100,12 +100,12 @@ def as_scores(row: Tensor) -> Scores:
     return found
 
 
-def in_row_read(question: Question, matrix: Tensor) -> Scores:
+def in_row_read(instance: Instance, matrix: Tensor) -> Scores:
     """`(t,)` the row of `(t, t)` that belongs to the node which the model reads."""
-    return as_scores(matrix[row_read(question)])
+    return as_scores(matrix[row_read(instance)])
 
 
-def row_read(question: Question) -> int:
+def row_read(instance: Instance) -> int:
     """The node which the model reads: methods find their scores in its row.
 
     To be called of a model that `forward` has looked into.
@@ -113,15 +113,15 @@ def row_read(question: Question) -> int:
     Raises:
         ModelError: It does not read one node alone.
     """
-    node = question.read_node
+    node = instance.read_node
     if node is None:
         raise ModelError(
-            f"{type(question.subject.model).__name__} does not read its decision at the first "
+            f"{type(instance.adapter.model).__name__} does not read its decision at the first "
             "token alone, in whose row this method finds its scores."
         )
     return node
 
 
-def _without_read(question: Question, scores: Scores) -> Scores:
-    scores[row_read(question)] = 0.0
+def _without_read(instance: Instance, scores: Scores) -> Scores:
+    scores[row_read(instance)] = 0.0
     return scores

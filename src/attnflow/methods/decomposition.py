@@ -16,8 +16,8 @@ from torch import Tensor
 from attnflow.errors import ModelError
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores, in_row_read, rolled_out
+from attnflow.methods.instance import Instance
 from attnflow.methods.model_internals import forward
-from attnflow.methods.question import Question
 from attnflow.methods.text_adapter import Classifier
 
 READ = 0  # the token that BERT's head reads
@@ -72,16 +72,16 @@ class BertLayer:
 
 
 @torch.no_grad()
-def alti(question: Question) -> Scores:
+def alti(instance: Instance) -> Scores:
     """Rollout of `edge_nearness`, in the row read."""
-    return in_row_read(question, rolled_out(edge_nearness(question)))
+    return in_row_read(instance, rolled_out(edge_nearness(instance)))
 
 
 @torch.no_grad()
-def edge_nearness(question: Question) -> Tensor:
+def edge_nearness(instance: Instance) -> Tensor:
     """`(layers, t, t)` relu(|y|_1 - |y - part|_1) behind the first norm, rows of sum 1."""
     layers = []
-    for layer in bert_layers(question):
+    for layer in bert_layers(instance):
         parts, total = layer.edges()
         norm = layer.block.attention.output.LayerNorm
         whole, parts = norm(total), _normalised(norm, parts, total)
@@ -91,14 +91,14 @@ def edge_nearness(question: Question) -> Tensor:
 
 
 @torch.no_grad()
-def edge_importance(question: Question) -> tuple[Tensor, Tensor]:
+def edge_importance(instance: Instance) -> tuple[Tensor, Tensor]:
     """Of attention edges `(layers, t, t)` and residual ones `(layers, t)`, each token's sum 1.
 
     relu(|y|_1 - |y - part|_1) before the first norm, for the part of each key and head and of the
     residual; the heads of an edge are added last. Source: Ferrando & Voita (2024).
     """
     attention, residual = [], []
-    for layer in bert_layers(question):
+    for layer in bert_layers(instance):
         total = layer.edges()[1]
         heads = range(len(layer.attention))
         each = torch.stack([_nearness(total, layer.attended(head)) for head in heads]).sum(0)
@@ -116,30 +116,30 @@ def _nearness(total: Tensor, parts: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def edge_norms(question: Question) -> Tensor:
+def edge_norms(instance: Instance) -> Tensor:
     """`(layers, t, t)` length of each part of the sum before the first norm (Kobayashi 2020)."""
-    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in bert_layers(question)]).cpu()
+    return torch.stack([layer.edges()[0].norm(dim=-1) for layer in bert_layers(instance)]).cpu()
 
 
 @torch.no_grad()
-def globenc(question: Question) -> Scores:
+def globenc(instance: Instance) -> Scores:
     """Product of norms of the parts behind both norms, the feed-forward part left out."""
     layers = []
-    for layer in bert_layers(question):
+    for layer in bert_layers(instance):
         parts, total = layer.edges()
         first, second = layer.block.attention.output.LayerNorm, layer.block.output.LayerNorm
         middle = first(total)
         sent = middle + _feed_forward(layer.block, middle)
         parts = _normalised(second, _normalised(first, parts, total), sent)
         layers.append(parts.norm(dim=-1))
-    return in_row_read(question, rolled_out(torch.stack(layers).cpu()))
+    return in_row_read(instance, rolled_out(torch.stack(layers).cpu()))
 
 
 @torch.no_grad()
-def decompx(question: Question) -> Scores:
+def decompx(instance: Instance) -> Scores:
     """The part of the explained number that each token's vectors end in."""
-    layers = bert_layers(question)
-    head = question.subject.model
+    layers = bert_layers(instance)
+    head = instance.adapter.model
     parts = torch.diag_embed(layers[0].input.T).permute(1, 2, 0)
     for layer in layers[:-1]:
         parts = _behind_layer(layer, parts, layer.mixed(parts))
@@ -147,7 +147,7 @@ def decompx(question: Question) -> Scores:
     parts = _behind_layer(layers[-1], parts[only], layers[-1].mixed(parts)[only])
     pooler = head.bert.pooler.dense
     pooled = _activated(torch.tanh, _with_bias(parts @ pooler.weight.T, pooler.bias))
-    row, bias = _explained_row(question, head.classifier)
+    row, bias = _explained_row(instance, head.classifier)
     logit = _with_bias(pooled @ row[:, None], bias[None])
     return as_scores(logit[0, :, 0])
 
@@ -170,28 +170,28 @@ def _of_few_tokens(layer: BertLayer, parts: Tensor, mixed: Tensor) -> Tensor:
     return _behind_norm(block.output.LayerNorm, outer + parts)
 
 
-def _explained_row(question: Question, linear: Any) -> tuple[Tensor, Tensor]:
+def _explained_row(instance: Instance, linear: Any) -> tuple[Tensor, Tensor]:
     """Weights `(d,)` and bias of the explained number, linear in the logits around the text's."""
     with torch.enable_grad():
-        logits = forward(question).logits.detach().to(linear.weight.device)[None].requires_grad_()
-        (slopes,) = torch.autograd.grad(question.value(logits)[0], logits)
+        logits = forward(instance).logits.detach().to(linear.weight.device)[None].requires_grad_()
+        (slopes,) = torch.autograd.grad(instance.value(logits)[0], logits)
     return slopes[0] @ linear.weight, slopes[0] @ linear.bias
 
 
-def bert_layers(question: Question) -> list[BertLayer]:
+def bert_layers(instance: Instance) -> list[BertLayer]:
     """The model's layers with what they computed, from below.
 
     Raises:
         ModelError: The model is not laid out as BERT.
     """
-    model = question.subject.model
+    model = instance.adapter.model
     kind = model.config.model_type
-    if kind != "bert" or not isinstance(question.subject, Classifier):
+    if kind != "bert" or not isinstance(instance.adapter, Classifier):
         raise ModelError(
             f"this method is written for BERT's layers and a classifier's head, got {kind!r}, "
-            f"{question.subject.kind}."
+            f"{instance.adapter.kind}."
         )
-    found, device = forward(question), question.subject.device
+    found, device = forward(instance), instance.adapter.device
     attention, hidden = found.attention.to(device), found.hidden[:-1].to(device)
     computed = zip(model.bert.encoder.layer, attention, hidden, strict=True)
     return [BertLayer(*one) for one in computed]

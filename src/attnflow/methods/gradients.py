@@ -17,76 +17,76 @@ from torch import Tensor, nn
 from attnflow.errors import needs
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores
-from attnflow.methods.question import Question
+from attnflow.methods.instance import Instance
 
 STEPS = 50  # of integrated gradients
 DRAWS, NOISE = 25, 0.15  # of SmoothGrad; in standard deviations of the embeddings or pixels
 AT_ONCE = 10  # points of a path in one pass
 
 
-def gradient(question: Question) -> Scores:
+def gradient(instance: Instance) -> Scores:
     """Euclidean length of the gradient."""
-    found = _captum().Saliency(_value(question)).attribute(_point(question), abs=False)
-    return as_scores(question.of_nodes(found).norm(dim=-1))
+    found = _captum().Saliency(_value(instance)).attribute(_point(instance), abs=False)
+    return as_scores(instance.of_nodes(found).norm(dim=-1))
 
 
-def gradient_x_input(question: Question) -> Scores:
+def gradient_x_input(instance: Instance) -> Scores:
     """Gradient times embedding or pixels."""
-    return _attributed(question, _captum().InputXGradient(_value(question)))
+    return _attributed(instance, _captum().InputXGradient(_value(instance)))
 
 
-def integrated_gradients(question: Question) -> Scores:
+def integrated_gradients(instance: Instance) -> Scores:
     """Fifty points from the masked text, or the grey image, to the whole one."""
-    method = _captum().IntegratedGradients(_value(question), multiply_by_inputs=True)
+    method = _captum().IntegratedGradients(_value(instance), multiply_by_inputs=True)
     return _attributed(
-        question, method, baselines=question.baseline, n_steps=STEPS, internal_batch_size=AT_ONCE
+        instance, method, baselines=instance.baseline, n_steps=STEPS, internal_batch_size=AT_ONCE
     )
 
 
-def smoothgrad(question: Question) -> Scores:
+def smoothgrad(instance: Instance) -> Scores:
     """Euclidean length of the mean gradient of 25 noisy inputs."""
     captum = _captum()
-    torch.manual_seed(question.seed)
-    found = captum.NoiseTunnel(captum.Saliency(_value(question))).attribute(
-        _point(question),
+    torch.manual_seed(instance.seed)
+    found = captum.NoiseTunnel(captum.Saliency(_value(instance))).attribute(
+        _point(instance),
         nt_samples=DRAWS,
         nt_samples_batch_size=AT_ONCE // 2,
-        stdevs=NOISE * float(question.point.std()),
+        stdevs=NOISE * float(instance.point.std()),
         abs=False,
     )
-    return as_scores(question.of_nodes(found).norm(dim=-1))
+    return as_scores(instance.of_nodes(found).norm(dim=-1))
 
 
-def deeplift(question: Question) -> Scores:
+def deeplift(instance: Instance) -> Scores:
     """DeepLift against the masked text: the rescale rule at activations, gradients at all else.
 
     captum has no rule for products, softmax and layer norms, so it is not complete here.
     """
-    method = _captum().DeepLift(_Value(question))
-    with warnings.catch_warnings(), _rescaled_activations(question.subject.model):
+    method = _captum().DeepLift(_Value(instance))
+    with warnings.catch_warnings(), _rescaled_activations(instance.adapter.model):
         warnings.filterwarnings("ignore", message="(?s).*hooks and attributes")  # which it removes
-        return _attributed(question, method, baselines=question.baseline)
+        return _attributed(instance, method, baselines=instance.baseline)
 
 
-def _attributed(question: Question, method: Any, **options: Any) -> Scores:
-    found = method.attribute(_point(question), **options)
-    return as_scores(question.of_nodes(found).sum(-1))
+def _attributed(instance: Instance, method: Any, **options: Any) -> Scores:
+    found = method.attribute(_point(instance), **options)
+    return as_scores(instance.of_nodes(found).sum(-1))
 
 
-def _point(question: Question) -> Tensor:
-    return question.point.requires_grad_()
+def _point(instance: Instance) -> Tensor:
+    return instance.point.requires_grad_()
 
 
-def _value(question: Question) -> Callable[[Tensor], Tensor]:
-    return lambda points: question.value(question.subject.logits(points))
+def _value(instance: Instance) -> Callable[[Tensor], Tensor]:
+    return lambda points: instance.value(instance.adapter.logits(points))
 
 
 class _Value(nn.Module):
     """The explained number as a module that takes points, as DeepLift wants it."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, instance: Instance) -> None:
         super().__init__()
-        self.model, self._value = question.subject.model, _value(question)
+        self.model, self._value = instance.adapter.model, _value(instance)
 
     def forward(self, points: Tensor) -> Tensor:
         return self._value(points)

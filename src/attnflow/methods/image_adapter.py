@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attnflow.capture.patches import leading_tokens, patches_of
 from attnflow.errors import InputError, ModelError
 from attnflow.inputs.image_file import picture, with_channels
-from attnflow.methods.adapter import Nodes, Operator, Subject, check_task
+from attnflow.methods.adapter import ModelAdapter, Nodes, Operator, check_task
 from attnflow.models.tasks import labels_of
 
 GREY = 0.0  # of normalised pixels
@@ -62,7 +62,7 @@ class ImageVariant:
         return len(self.gone) - (int(self.gone.sum()) if self.filling is None else 0)
 
 
-class ImageClassifier(Subject):
+class ImageClassifier(ModelAdapter):
     """An image classifier with its image processor. Contents are of `Image`."""
 
     kind = "an image classifier"

@@ -1,4 +1,4 @@
-"""Candidates for the information tensor: capacities, one (t, t) matrix a layer, from one question.
+"""Candidates for the information tensor: capacities, one (t, t) matrix a layer, from one instance.
 
 Those of the paper and `cf` are `capture`'s. The others take heads together before the clipping or
 without, add residual edges, weigh edges by the vectors that they carry, or change what is
@@ -19,9 +19,9 @@ from attnflow.capture.families import conservative_family, watch_residual_stream
 from attnflow.capture.objectives import EXPLAINED
 from attnflow.methods.attention import residual_attention
 from attnflow.methods.decomposition import edge_nearness, edge_norms
+from attnflow.methods.instance import Instance
 from attnflow.methods.lrp import edge_relevance
 from attnflow.methods.model_internals import forward, internals
-from attnflow.methods.question import Question
 
 
 @dataclass(frozen=True)
@@ -72,48 +72,48 @@ def _relu(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.relu()
 
 
-def _captured(name: str) -> Callable[[Question], Signed]:
-    def tensor(question: Question) -> Signed:
-        subject, asked = question.subject, _asked(question)
-        found = capture(subject.model, question.inputs, tensor=name, **asked)
+def _captured(name: str) -> Callable[[Instance], Signed]:
+    def tensor(instance: Instance) -> Signed:
+        adapter, asked = instance.adapter, _asked(instance)
+        found = capture(adapter.model, instance.inputs, tensor=name, **asked)
         return Signed(found.capacities[0].double().cpu())
 
     return tensor
 
 
-def conservative(points: int = 1, explained: str | None = None) -> Callable[[Question], Signed]:
+def conservative(points: int = 1, explained: str | None = None) -> Callable[[Instance], Signed]:
     """Frozen effects of attention and residual edges, mean over points on the way from the mask.
 
     Args:
         points: From 1 / points of the way to the whole of it, the text itself.
-        explained: A name of `targets.EXPLAINED`, the question's own when None.
+        explained: A name of `targets.EXPLAINED`, the instance's own when None.
     """
 
-    def tensor(question: Question) -> Signed:
-        asked = question if explained is None else replace(question, explained=explained)
-        return question.once(f"cf {points} {explained}", lambda: _path_mean(asked, points))
+    def tensor(instance: Instance) -> Signed:
+        asked = instance if explained is None else replace(instance, explained=explained)
+        return instance.once(f"cf {points} {explained}", lambda: _path_mean(asked, points))
 
     return tensor
 
 
-def _path_mean(question: Question, points: int) -> Signed:
-    subject, asked = question.subject, _asked(question)
-    whole, masked = question.point, question.baseline
+def _path_mean(instance: Instance, points: int) -> Signed:
+    adapter, asked = instance.adapter, _asked(instance)
+    whole, masked = instance.point, instance.baseline
     parts = []
     for k in range(1, points + 1):
-        inputs = subject.inputs_at(torch.lerp(masked, whole, k / points))
-        parts.append(_effects(capture(subject.model, inputs, **asked)))
+        inputs = adapter.inputs_at(torch.lerp(masked, whole, k / points))
+        parts.append(_effects(capture(adapter.model, inputs, **asked)))
     attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
     return Signed(attention, residual)
 
 
-def _asked(question: Question) -> dict[str, Any]:
+def _asked(instance: Instance) -> dict[str, Any]:
     """Which number of the model's output, as `capture` takes it."""
-    position = question.position
+    position = instance.position
     return {
-        "target": torch.tensor([question.target]),
-        "explained": EXPLAINED[question.explained],
-        "read": question.subject.read,
+        "target": torch.tensor([instance.target]),
+        "explained": EXPLAINED[instance.explained],
+        "read": instance.adapter.read,
         "position": None if position is None else torch.tensor([position]),
     }
 
@@ -125,106 +125,106 @@ def _effects(found: Capture) -> tuple[Tensor, Tensor]:
 
 def staged(
     removed: Sequence[float] = REMOVED, explained: str | None = None
-) -> Callable[[Question], Signed]:
+) -> Callable[[Instance], Signed]:
     """`cf`'s effects, mean over stages of removal, of `capture.staged_capture`.
 
     Args:
         removed: Shares of the tokens that are gone in each stage but the first.
-        explained: A name of `targets.EXPLAINED`, the question's own when None.
+        explained: A name of `targets.EXPLAINED`, the instance's own when None.
     """
 
-    def tensor(question: Question) -> Signed:
-        asked = question if explained is None else replace(question, explained=explained)
-        return question.once(f"staged {removed} {explained}", lambda: _staged(asked, removed))
+    def tensor(instance: Instance) -> Signed:
+        asked = instance if explained is None else replace(instance, explained=explained)
+        return instance.once(f"staged {removed} {explained}", lambda: _staged(asked, removed))
 
     return tensor
 
 
-def _staged(question: Question, removed: Sequence[float]) -> Signed:
+def _staged(instance: Instance, removed: Sequence[float]) -> Signed:
     found = staged_capture(
-        question.subject.model,
-        question.inputs,
-        question.neutral,
+        instance.adapter.model,
+        instance.inputs,
+        instance.neutral,
         removed=removed,
-        **_asked(question),
+        **_asked(instance),
     )
     return Signed(*_effects(found))
 
 
-def heads_summed(question: Question) -> Signed:
+def heads_summed(instance: Instance) -> Signed:
     """sum_h A G: heads may cancel."""
-    found = internals(question)
+    found = internals(instance)
     return Signed((found.attention * found.gradient).sum(1).double())
 
 
-def heads_absolute(question: Question) -> Signed:
+def heads_absolute(instance: Instance) -> Signed:
     """mean_h |A G|."""
-    found = internals(question)
+    found = internals(instance)
     return Signed((found.attention * found.gradient).abs().mean(1).double())
 
 
-def attention_and_residual(question: Question) -> Signed:
+def attention_and_residual(instance: Instance) -> Signed:
     """0.5 A + 0.5 I, as rollout has it."""
-    return Signed(residual_attention(forward(question)).double())
+    return Signed(residual_attention(forward(instance)).double())
 
 
-def effects_and_residual(question: Question) -> Signed:
+def effects_and_residual(instance: Instance) -> Signed:
     """sum_h A G and, on the diagonal, <dy/dz_i, x_i>, of the model as it is."""
-    model = question.subject.model
+    model = instance.adapter.model
     with ExitStack() as stack:
         stream = watch_residual_stream(model, conservative_family(model), stack)
-        value = question.value(question.subject.logits(question.point.requires_grad_()))[0]
+        value = instance.value(instance.adapter.logits(instance.point.requires_grad_()))[0]
     gradients = torch.autograd.grad(value, stream.outputs)
     pairs = zip(gradients, stream.streams, strict=True)
     residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs]).cpu()
-    return Signed(heads_summed(question).attention, residual.double())
+    return Signed(heads_summed(instance).attention, residual.double())
 
 
-def norms(question: Question) -> Signed:
+def norms(instance: Instance) -> Signed:
     """Length of what an edge adds to the sum behind the first norm, the token's own included."""
-    return Signed(edge_norms(question).double())
+    return Signed(edge_norms(instance).double())
 
 
-def nearness(question: Question) -> Signed:
+def nearness(instance: Instance) -> Signed:
     """ALTI's contributions, rows of sum 1."""
-    return Signed(edge_nearness(question).double())
+    return Signed(edge_nearness(instance).double())
 
 
-def gated_nearness(question: Question) -> Signed:
+def gated_nearness(instance: Instance) -> Signed:
     """ALTI's contributions where the frozen effect is positive, times its size."""
-    effects = conservative()(question).positive
-    return Signed(edge_nearness(question).double() * effects)
+    effects = conservative()(instance).positive
+    return Signed(edge_nearness(instance).double() * effects)
 
 
-def relevances(question: Question) -> Signed:
+def relevances(instance: Instance) -> Signed:
     """TransAtt's edges: mean_h relu(G times the relevance of A)."""
-    return Signed(edge_relevance(question).double())
+    return Signed(edge_relevance(instance).double())
 
 
-def head_weighted(question: Question) -> Signed:
+def head_weighted(instance: Instance) -> Signed:
     """relu(A G) summed over heads, each weighed by its share of the layer's total."""
-    found = internals(question)
+    found = internals(instance)
     each = (found.attention * found.gradient).relu().double()
     total = each.sum((2, 3), keepdim=True)
     return Signed((each * total / total.sum(1, keepdim=True).clamp(min=1e-300)).sum(1))
 
 
-def balanced(tensor: Callable[[Question], Signed]) -> Callable[[Question], Signed]:
+def balanced(tensor: Callable[[Instance], Signed]) -> Callable[[Instance], Signed]:
     """Every layer's positive part scaled to sum 1."""
 
-    def scaled(question: Question) -> Signed:
-        found = tensor(question)
+    def scaled(instance: Instance) -> Signed:
+        found = tensor(instance)
         return found.times(1 / found.positive.sum((1, 2)).clamp(min=1e-300))
 
     return scaled
 
 
-def powered(tensor: Callable[[Question], Signed], power: float) -> Callable[[Question], Signed]:
+def powered(tensor: Callable[[Instance], Signed], power: float) -> Callable[[Instance], Signed]:
     """The positive part to a power, which tames its range."""
-    return lambda question: Signed(tensor(question).positive ** power)
+    return lambda instance: Signed(tensor(instance).positive ** power)
 
 
-TENSORS: dict[str, Callable[[Question], Signed]] = {
+TENSORS: dict[str, Callable[[Instance], Signed]] = {
     "af": _captured("af"),
     "gf": _captured("gf"),
     "agf": _captured("agf"),

@@ -13,40 +13,40 @@ from torch import Tensor, nn
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import in_row_read, rolled_out
 from attnflow.methods.decomposition import READ, BertLayer, bert_layers
+from attnflow.methods.instance import Instance
 from attnflow.methods.model_internals import forward, internals
-from attnflow.methods.question import Question
 
 
-def transatt(question: Question) -> Scores:
+def transatt(instance: Instance) -> Scores:
     """Rollout over all layers of I + `edge_relevance`, rows of sum 1, in the row read.
 
     From the first layer on, as the comparisons of Qiang et al. (2022) have it; the authors' own
     code takes the last layer alone unless told otherwise.
     """
-    edges = edge_relevance(question)
+    edges = edge_relevance(instance)
     layers = edges + torch.eye(edges.shape[-1], dtype=edges.dtype)
-    return in_row_read(question, rolled_out(layers / layers.sum(-1, keepdim=True)))
+    return in_row_read(instance, rolled_out(layers / layers.sum(-1, keepdim=True)))
 
 
-def edge_relevance(question: Question) -> Tensor:
+def edge_relevance(instance: Instance) -> Tensor:
     """`(layers, t, t)` mean over heads of relu(gradient x relevance of the attention weight)."""
-    relevance = torch.stack(attention_relevance(question)[0])
-    return (internals(question).gradient * relevance).relu().mean(1)
+    relevance = torch.stack(attention_relevance(instance)[0])
+    return (internals(instance).gradient * relevance).relu().mean(1)
 
 
 @torch.no_grad()
-def attention_relevance(question: Question) -> tuple[list[Tensor], Tensor]:
+def attention_relevance(instance: Instance) -> tuple[list[Tensor], Tensor]:
     """Relevance of the attention weights `(heads, t, t)` of each layer, and of the input `(t, d)`.
 
     Raises:
         ModelError: The model is not laid out as BERT.
     """
-    layers = bert_layers(question)
-    model = question.subject.model
-    last = internals(question).hidden[-1].to(question.subject.device)
+    layers = bert_layers(instance)
+    model = instance.adapter.model
+    last = internals(instance).hidden[-1].to(instance.adapter.device)
     pooled = model.bert.pooler.dense(last[READ]).tanh()
-    start = torch.zeros(len(forward(question).logits), device=last.device)
-    start[question.target] = 1.0
+    start = torch.zeros(len(forward(instance).logits), device=last.device)
+    start[instance.target] = 1.0
     relevance = torch.zeros_like(last)
     relevance[READ] = _through_linear(
         _through_linear(start, pooled, model.classifier), last[READ], model.bert.pooler.dense

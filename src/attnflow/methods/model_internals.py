@@ -1,4 +1,4 @@
-"""Attention weights of every head, hidden states, and the gradients of both, of one question.
+"""Attention weights of every head, hidden states, and the gradients of both, of one instance.
 
 Published methods want them whole; `capture` never holds them, so this runs the model's eager
 attention instead. Read next: `attention`, `decomposition`.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
-from attnflow.methods.question import Question
+from attnflow.methods.instance import Instance
 
 
 @dataclass(frozen=True)
@@ -44,32 +44,32 @@ class Internals(Forward):
     hidden_gradient: Tensor
 
 
-def forward(question: Question) -> Forward:
+def forward(instance: Instance) -> Forward:
     """Run the model once forward."""
-    return question.once("forward", lambda: _forward(question))
+    return instance.once("forward", lambda: _forward(instance))
 
 
-def internals(question: Question) -> Internals:
+def internals(instance: Instance) -> Internals:
     """Run the model once forward and once backward."""
-    return question.once("internals", lambda: _internals(question))
+    return instance.once("internals", lambda: _internals(instance))
 
 
-def _forward(question: Question) -> Forward:
+def _forward(instance: Instance) -> Forward:
     with torch.no_grad():
-        output = _output(question, question.point)
+        output = _output(instance, instance.point)
     return Forward(
         _joined(output.attentions),
         _joined(output.hidden_states),
-        question.subject.read(output)[0].cpu(),
+        instance.adapter.read(output)[0].cpu(),
     )
 
 
-def _internals(question: Question) -> Internals:
+def _internals(instance: Instance) -> Internals:
     with torch.enable_grad():
-        output = _output(question, question.point.requires_grad_())
+        output = _output(instance, instance.point.requires_grad_())
         wanted = (*output.attentions, *output.hidden_states)
-        logits = question.subject.read(output)
-        gradients = torch.autograd.grad(question.value(logits)[0], wanted)
+        logits = instance.adapter.read(output)
+        gradients = torch.autograd.grad(instance.value(logits)[0], wanted)
     layers = len(output.attentions)
     return Internals(
         attention=_joined(output.attentions),
@@ -80,11 +80,11 @@ def _internals(question: Question) -> Internals:
     )
 
 
-def _output(question: Question, point: Tensor) -> Any:
-    model = question.subject.model
+def _output(instance: Instance, point: Tensor) -> Any:
+    model = instance.adapter.model
     with eager(model):
         output = model(
-            **question.subject.inputs_at(point),
+            **instance.adapter.inputs_at(point),
             output_attentions=True,
             output_hidden_states=True,
         )

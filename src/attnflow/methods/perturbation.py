@@ -16,51 +16,51 @@ from torch import Tensor
 
 from attnflow.errors import needs
 from attnflow.methods.adapter import Scores
-from attnflow.methods.question import Question
+from attnflow.methods.instance import Instance
 
 SAMPLES_A_TOKEN, LEAST_SAMPLES = 20, 500
 AT_ONCE = 256
 KERNEL_WIDTH = 0.75  # of LIME's distance, the share of tokens that is missing
 
 
-def occlusion(question: Question) -> Scores:
+def occlusion(instance: Instance) -> Scores:
     """p(x) - p(x without the token)."""
-    n = int(question.ordinary.sum())
+    n = int(instance.ordinary.sum())
     present = np.concatenate([np.ones((1, n), bool), ~np.eye(n, dtype=bool)])
-    found = _asked(question, present)
-    return _spread(question, found[0] - found[1:])
+    found = _asked(instance, present)
+    return _spread(instance, found[0] - found[1:])
 
 
-def lime(question: Question) -> Scores:
+def lime(instance: Instance) -> Scores:
     """Weights of a ridge regression on masked texts, near ones counting more (captum)."""
     captum, models = _captum()
     method = captum.Lime(
-        _forward(question),
+        _forward(instance),
         interpretable_model=models.SkLearnRidge(alpha=1.0),
         similarity_func=_nearness,
         perturb_func=_some_missing,
     )
-    return _surrogate(question, method)
+    return _surrogate(instance, method)
 
 
-def kernel_shap(question: Question) -> Scores:
+def kernel_shap(instance: Instance) -> Scores:
     """Shapley values of the probability, by weighted regression (captum)."""
     captum, _ = _captum()
-    return _surrogate(question, captum.KernelShap(_forward(question)))
+    return _surrogate(instance, captum.KernelShap(_forward(instance)))
 
 
-def partition_shap(question: Question) -> Scores:
+def partition_shap(instance: Instance) -> Scores:
     """Owen values of the probability on a binary tree of neighbouring tokens (shap)."""
     shap = _shap()
-    n = int(question.ordinary.sum())
+    n = int(instance.ordinary.sum())
     if n == 1:
-        return occlusion(question)
+        return occlusion(instance)
     explainer = shap.PartitionExplainer(
-        lambda present: _asked(question, present.astype(bool)), _Neighbours(n)
+        lambda present: _asked(instance, present.astype(bool)), _Neighbours(n)
     )
-    np.random.seed(question.seed % 2**32)  # shap draws from numpy's own state
-    found = explainer(np.ones((1, n)), max_evals=_samples(question), fixed_context=1, silent=True)
-    return _spread(question, found.values[0])
+    np.random.seed(instance.seed % 2**32)  # shap draws from numpy's own state
+    found = explainer(np.ones((1, n)), max_evals=_samples(instance), fixed_context=1, silent=True)
+    return _spread(instance, found.values[0])
 
 
 class _Neighbours:
@@ -92,25 +92,25 @@ def _tree(n: int) -> NDArray[np.float64]:
     return np.array(links)
 
 
-def _surrogate(question: Question, method: Any) -> Scores:
-    torch.manual_seed(question.seed)
-    n = int(question.ordinary.sum())
+def _surrogate(instance: Instance, method: Any) -> Scores:
+    torch.manual_seed(instance.seed)
+    n = int(instance.ordinary.sum())
     found = method.attribute(
         torch.ones(1, n),
         baselines=torch.zeros(1, n),
-        n_samples=_samples(question),
+        n_samples=_samples(instance),
         perturbations_per_eval=AT_ONCE,
     )
-    return _spread(question, found[0].double().numpy())
+    return _spread(instance, found[0].double().numpy())
 
 
-def _samples(question: Question) -> int:
-    return max(LEAST_SAMPLES, SAMPLES_A_TOKEN * int(question.ordinary.sum()))
+def _samples(instance: Instance) -> int:
+    return max(LEAST_SAMPLES, SAMPLES_A_TOKEN * int(instance.ordinary.sum()))
 
 
-def _forward(question: Question) -> Any:
+def _forward(instance: Instance) -> Any:
     def probability(present: Tensor) -> Tensor:
-        return torch.from_numpy(_asked(question, present.numpy() > 0.5))
+        return torch.from_numpy(_asked(instance, present.numpy() > 0.5))
 
     return probability
 
@@ -127,15 +127,15 @@ def _nearness(original: Tensor, perturbed: Tensor, *_: Any, **__: Any) -> float:
     return float(np.exp(-((missing / KERNEL_WIDTH) ** 2)))
 
 
-def _asked(question: Question, present: NDArray[np.bool_]) -> Scores:
-    whole = np.ones((len(present), question.nodes), bool)
-    whole[:, question.ordinary] = present
-    return question.probability(whole)
+def _asked(instance: Instance, present: NDArray[np.bool_]) -> Scores:
+    whole = np.ones((len(present), instance.nodes), bool)
+    whole[:, instance.ordinary] = present
+    return instance.probability(whole)
 
 
-def _spread(question: Question, found: Any) -> Scores:
-    scores = np.zeros(question.nodes)
-    scores[question.ordinary] = found
+def _spread(instance: Instance, found: Any) -> Scores:
+    scores = np.zeros(instance.nodes)
+    scores[instance.ordinary] = found
     return scores
 
 

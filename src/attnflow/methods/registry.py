@@ -11,7 +11,7 @@ from attnflow.errors import InputError
 from attnflow.methods import attention, decomposition, gradients, lrp, perturbation
 from attnflow.methods.adapter import Scores
 from attnflow.methods.information_tensors import TENSORS
-from attnflow.methods.question import Question
+from attnflow.methods.instance import Instance
 from attnflow.methods.readouts import OF_ROW_READ, READINGS
 from attnflow.methods.staged import in_stages
 
@@ -22,30 +22,30 @@ class Method:
 
     Attributes:
         name: Its key in `METHODS`.
-        scores: `(t,)` numbers for a question, larger for nodes that speak more for the class.
+        scores: `(t,)` numbers for an instance, larger for nodes that speak more for the class.
         passes: Forward and backward passes of the model, in words.
     """
 
     name: str
-    scores: Callable[[Question], Scores]
+    scores: Callable[[Instance], Scores]
     passes: str
 
 
-def random(question: Question) -> Scores:
+def random(instance: Instance) -> Scores:
     """Uniform numbers."""
-    return np.random.default_rng(question.seed).random(question.nodes)
+    return np.random.default_rng(instance.seed).random(instance.nodes)
 
 
-def _read(tensor: str, reading: str, question: Question) -> Scores:
-    edges = TENSORS[tensor](question)
-    if question.position is not None:
-        edges = edges.begun_at(question.position)
+def _read(tensor: str, reading: str, instance: Instance) -> Scores:
+    edges = TENSORS[tensor](instance)
+    if instance.position is not None:
+        edges = edges.begun_at(instance.position)
     if reading in OF_ROW_READ:
-        return OF_ROW_READ[reading](edges, attention.row_read(question))
+        return OF_ROW_READ[reading](edges, attention.row_read(instance))
     return READINGS[reading](edges)
 
 
-_PUBLISHED: dict[str, tuple[Callable[[Question], Scores], str]] = {
+_PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
     "random": (random, "none"),
     "raw-attention": (attention.raw_attention, "1 forward"),
     "rollout": (attention.rollout, "1 forward"),

@@ -12,26 +12,26 @@ import torch
 
 from attnflow.capture import REMOVED, largest
 from attnflow.methods.adapter import Scores
-from attnflow.methods.question import Question
+from attnflow.methods.instance import Instance
 
 
 def in_stages(
-    method: Callable[[Question], Scores], removed: Sequence[float] = REMOVED
-) -> Callable[[Question], Scores]:
+    method: Callable[[Instance], Scores], removed: Sequence[float] = REMOVED
+) -> Callable[[Instance], Scores]:
     """The method, asked again without what it found most important.
 
     Args:
-        method: Scores `(t,)` of a question.
+        method: Scores `(t,)` of an instance.
         removed: Shares of the ordinary tokens that are masked in each stage but the first.
     """
 
-    def scores(question: Question) -> Scores:
-        removable = torch.from_numpy(question.removable)[None]
-        total, stages = np.array(method(question), dtype=np.float64), np.ones(question.nodes)
+    def scores(instance: Instance) -> Scores:
+        removable = torch.from_numpy(instance.removable)[None]
+        total, stages = np.array(method(instance), dtype=np.float64), np.ones(instance.nodes)
         for share in removed:
             means = torch.from_numpy(total / stages)[None]
             there = ~largest(means, removable, share)[0].numpy()
-            total += np.where(there, method(question.without(~there)), 0.0)
+            total += np.where(there, method(instance.without(~there)), 0.0)
             stages += there
         found: Scores = total / stages
         return found

@@ -20,7 +20,7 @@ from attnflow.errors import InputError
 from attnflow.inputs.batching import neutral_token
 from attnflow.inputs.text import EncodedText, encode
 from attnflow.inputs.token_ids import of_ids
-from attnflow.methods.adapter import Nodes, Operator, Subject, check_task
+from attnflow.methods.adapter import ModelAdapter, Nodes, Operator, check_task
 from attnflow.models import loading
 from attnflow.models.tasks import labels_of
 
@@ -41,7 +41,7 @@ class TextVariant:
         return len(self.ids)
 
 
-class TextSubject(Subject):
+class TextAdapter(ModelAdapter):
     """A model with its tokenizer. Contents are encoded texts, of `encode`."""
 
     granularities = ("token", "word")
@@ -149,7 +149,7 @@ class TextSubject(Subject):
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(attended).to(self.device)
 
 
-class Classifier(TextSubject):
+class Classifier(TextAdapter):
     """A sequence classifier."""
 
     kind = "a classifier of texts"
@@ -177,7 +177,7 @@ class Classifier(TextSubject):
         return found
 
 
-class LanguageModel(TextSubject):
+class LanguageModel(TextAdapter):
     """A causal language model, asked for the token that comes next after a whole text."""
 
     kind = "a language model"

@@ -1,8 +1,8 @@
 """What every attribution method is asked: one class, of one content, as one model reads it.
 
-A `Question` fixes content and class: why does this model say negative of that text, 7 of that
+A `Instance` fixes content and class: why does this model say negative of that text, 7 of that
 image, or `mat` behind those words? A method answers it with a number for each node, and needs to
-know nothing of the kind of question. Read next: `subject`.
+know nothing of the kind of instance. Read next: `adapter`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ import torch
 from torch import Tensor
 
 from attnflow.capture.objectives import EXPLAINED
-from attnflow.methods.adapter import Nodes, Scores, Subject, Variant
+from attnflow.methods.adapter import ModelAdapter, Nodes, Scores, Variant
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Question:
+class Instance:
     """Which nodes of a content decide for a class?
 
     Attributes:
-        subject: The model asked.
-        content: Of t nodes, as the subject encodes it.
+        adapter: The model asked.
+        content: Of t nodes, as the adapter encodes it.
         target: The class; of a language model the token.
         seed: Of methods that draw numbers.
         explained: Of the class, a name of `targets.EXPLAINED`: the number that gradients are taken
             of, the same for all methods.
     """
 
-    subject: Subject
+    adapter: ModelAdapter
     content: Any
     target: int
     seed: int = 0
@@ -47,7 +47,7 @@ class Question:
     @cached_property
     def ordinary(self) -> Nodes:
         """`(t,)` bool, nodes that can be removed, and count."""
-        return self.subject.ordinary(self.content)
+        return self.adapter.ordinary(self.content)
 
     @property
     def nodes(self) -> int:
@@ -57,39 +57,39 @@ class Question:
     @property
     def name(self) -> str:
         """What a message calls the content."""
-        return self.subject.name(self.content)
+        return self.adapter.name(self.content)
 
     @property
     def position(self) -> int | None:
         """The one node where a flow begins, None where the whole top row is its source."""
-        return self.subject.position(self.content)
+        return self.adapter.position(self.content)
 
     @property
     def read_node(self) -> int | None:
         """The node in whose last state alone the decision is read, if there is one."""
-        return self.subject.read_node(self.content)
+        return self.adapter.read_node(self.content)
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:
         """What the model reads, a batch of one."""
-        return self.subject.inputs(self.content)
+        return self.adapter.inputs(self.content)
 
     @cached_property
     def neutral(self) -> Tensor:
         """The one tensor of `inputs` with every node gone that a stage may replace."""
-        replaceable = self.subject.replaceable(self.content)
-        (found,) = self.subject.inputs(self.subject.without(self.content, replaceable)).values()
+        replaceable = self.adapter.replaceable(self.content)
+        (found,) = self.adapter.inputs(self.adapter.without(self.content, replaceable)).values()
         return found
 
     @property
     def point(self) -> Tensor:
         """`(1, ...)` what gradients are taken of, detached."""
-        return self.subject.point(self.content)
+        return self.adapter.point(self.content)
 
     @property
     def baseline(self) -> Tensor:
         """`(1, ...)` the same with every ordinary node gone: where methods' paths begin."""
-        return self.subject.point(self.subject.without(self.content, self.ordinary))
+        return self.adapter.point(self.adapter.without(self.content, self.ordinary))
 
     @property
     def removable(self) -> Nodes:
@@ -101,16 +101,16 @@ class Question:
 
     def of_nodes(self, values: Tensor) -> Tensor:
         """`(t, ...)` what is at each node, of `(1, ...)` values at a point or an input, or 0."""
-        found = self.subject.of_nodes(values)
+        found = self.adapter.of_nodes(values)
         missing = found.new_zeros(self.nodes - len(found), *found.shape[1:])
         return torch.cat([missing, found])
 
-    def without(self, removed: Nodes) -> "Question":
+    def without(self, removed: Nodes) -> "Instance":
         """The same about the content with something neutral in the place of these nodes."""
-        return replace(self, content=self.subject.without(self.content, removed))
+        return replace(self, content=self.adapter.without(self.content, removed))
 
     def once(self, name: str, compute: Callable[[], Result]) -> Result:
-        """What `compute` gave when this question was first asked for that name."""
+        """What `compute` gave when this instance was first asked for that name."""
         kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
         if name not in kept:
             kept[name] = compute()
@@ -118,8 +118,8 @@ class Question:
         return found
 
     def log_probability(self, variants: Sequence[Variant], *, bfloat16: bool = False) -> Scores:
-        """`(variants,)` of the class, as `Subject.log_probability`."""
-        return self.subject.log_probability(variants, self.target, bfloat16=bfloat16)
+        """`(variants,)` of the class, as `ModelAdapter.log_probability`."""
+        return self.adapter.log_probability(variants, self.target, bfloat16=bfloat16)
 
     def probability(self, present: Nodes) -> Scores:
         """`(n,)` probability of the class where only the `present` `(n, t)` nodes are not masked.
@@ -127,6 +127,6 @@ class Question:
         Nodes that are not ordinary are always present.
         """
         gone = [self.ordinary & ~row for row in present]
-        variants = [self.subject.neutralised(self.content, one) for one in gone]
+        variants = [self.adapter.neutralised(self.content, one) for one in gone]
         found: Scores = np.exp(self.log_probability(variants))
         return found
