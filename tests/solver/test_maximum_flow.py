@@ -465,3 +465,15 @@ def test_the_callers_tensor_is_copied():
 def test_any_real_dtype_is_taken():
     for dtype in (">f8", "longdouble", "float16", "int64", "bool"):
         assert maximum_flow(np.ones((1, 1, 2, 2), dtype=dtype)).status == (Status.SOLVED,)
+
+
+def test_throughput_is_the_mean_over_the_rows_of_what_enters_their_nodes():
+    capacities = random_capacities("uniform", batch=2, layers=3, t=4, seed=5)
+    flow = maximum_flow(capacities)
+    for network in range(2):
+        rows = [flow.edges[network, layer].sum(0) for layer in range(3)] + [flow.source[network]]
+        expected = torch.stack(rows).mean(0)
+        torch.testing.assert_close(flow.throughput(network), expected)
+        assert flow.throughput(network).sum() == pytest.approx(flow.value[network].item())
+    arrays = maximum_flow(capacities.numpy())
+    np.testing.assert_allclose(arrays.throughput(1), flow.throughput(1).numpy())

@@ -22,8 +22,7 @@ def scores(flow: Flow[Tensor], row: int, readout: str) -> NDArray[np.float64]:
     """`(t,)` scores, >= 0 in units of flow, of problem `row` of the batch."""
     if readout == "input":
         return array(flow.sink[row])
-    entering = torch.cat([flow.edges[row].sum(1), flow.source[row][None]])
-    return array(entering.mean(0))
+    return array(flow.throughput(row))
 
 
 def array(tensor: Tensor) -> NDArray[Any]:

@@ -24,7 +24,7 @@ def flow(edges: Signed) -> Scores:
 
 def throughput(edges: Signed) -> Scores:
     """Mean of the barrier flow through a token's node in every row."""
-    return as_scores(_throughput(edges.positive))
+    return as_scores(_flow(edges.positive).throughput(0))
 
 
 def net_flow(edges: Signed) -> Scores:
@@ -116,11 +116,6 @@ def _flow(capacities: Tensor) -> Flow[Tensor]:
     found = maximum_flow(capacities[None])
     found.raise_for_status()
     return found
-
-
-def _throughput(capacities: Tensor) -> Tensor:
-    found = _flow(capacities)
-    return torch.cat([found.edges[0].sum(1), found.source[0][None]]).mean(0)
 
 
 def walked(capacities: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,6 +82,12 @@ class Flow(Generic[Array]):
         gap: Array = positive * (1 - self.value / (self.upper_bound + ~positive)).clip(0, 1)
         return gap
 
+    def throughput(self, network: int) -> Array:
+        """Return `(t,)` mean flow through each node of one network, over its layers + 1 rows."""
+        # What enters every row: the lower rows along edges, the top row from the source.
+        entering: Array = self.edges[network].sum((0, 1)) + self.source[network]
+        return entering / (self.edges.shape[1] + 1)
+
     def __repr__(self) -> str:
         batch, layers, t, _ = self.edges.shape
         certified = sum(status.is_certified for status in self.status)
