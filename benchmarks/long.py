@@ -25,9 +25,9 @@ from journal import Journal
 from attnflow.capture import capture, staged_capture
 from attnflow.capture.objectives import logits_at
 from attnflow.cli.bench.memory import peak
-from attnflow.explainer.memory.estimate import Estimator
-from attnflow.explainer.memory.sizes import Size
-from attnflow.explainer.memory.units import bytes_of, in_words
+from attnflow.explainer.memory.estimate import MemoryPlanner
+from attnflow.explainer.memory.sizes import ExampleSize
+from attnflow.explainer.memory.units import parse_bytes, format_bytes
 
 VOCABULARY, LONGEST = 1000, 8192
 WHAT = ("own", "cf", "bcf")
@@ -104,23 +104,23 @@ def measured_apart(name: str, t: int, what: str) -> dict[str, Any]:
 def row(name: str, t: int, found: dict[str, dict[str, Any]], estimated: int, square: int) -> str:
     """One line of the table; what failed or was skipped says so."""
     sizes = {what: record.get("bytes") for what, record in found.items()}
-    cells = [in_words(sizes[w]) if sizes[w] else next(iter(found[w].values())) for w in WHAT]
+    cells = [format_bytes(sizes[w]) if sizes[w] else next(iter(found[w].values())) for w in WHAT]
     seconds = ", ".join(f"{r['seconds']:.0f}" for r in found.values() if "seconds" in r)
     own, cf = sizes["own"], sizes["cf"]
     beyond = f"{(cf - own) / 1e6:+.0f} MB" if own and cf else "-"
     ratio = f"{estimated / cf:.2f}" if cf else "-"
     return (
-        f"| {name} | {t} | {' | '.join(cells)} | {beyond} | {in_words(square)} | "
-        f"{in_words(estimated)} | {ratio} | {seconds} |"
+        f"| {name} | {t} | {' | '.join(cells)} | {beyond} | {format_bytes(square)} | "
+        f"{format_bytes(estimated)} | {ratio} | {seconds} |"
     )
 
 
 def estimates(name: str, lengths: list[int]) -> list[tuple[int, int]]:
     """For each length the estimated bytes of a capture of `cf`, and those of its squares."""
-    estimator = Estimator(MODELS[name]().eval(), "cf")
+    estimator = MemoryPlanner(MODELS[name]().eval(), "cf")
     found = []
     for t in lengths:
-        one = estimator([Size((t,), t)], room=float("inf"))
+        one = estimator([ExampleSize((t,), t)], room=float("inf"))
         # Activations are gone when the capacities stand beside the effects with their signs.
         found.append((max(one.activations + one.tensors, one.held), one.held // 2))
     return found
@@ -139,7 +139,7 @@ def main() -> None:
         name, t, what = args.measure
         print(*measure(name, int(t), what))
         return
-    allowed = bytes_of(args.max_memory)
+    allowed = parse_bytes(args.max_memory)
     journal = Journal(args.journal, {"vocabulary": VOCABULARY})
     print(f"{platform.machine()}, torch {torch.__version__}, one thread\n")
     print("| model | t | own | cf | bcf | cf - own | L t² 4 | estimate | / cf | seconds |")
@@ -153,7 +153,7 @@ def main() -> None:
                     found[what] = {"skipped": "-"}
                     continue
                 if key not in journal.records and estimated > allowed:
-                    found[what] = {"skipped": f"needs {in_words(estimated)}"}
+                    found[what] = {"skipped": f"needs {format_bytes(estimated)}"}
                     continue
                 if key not in journal.records:
                     journal.add({"name": key} | measured_apart(name, t, what))

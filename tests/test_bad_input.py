@@ -15,8 +15,8 @@ from vision import build, photo
 from attnflow import Explainer, InputError, ModelError
 from attnflow.cli import main
 from attnflow.inputs import continuation
-from attnflow.inputs.continuation import written
-from attnflow.inputs.token_ids import of_ids
+from attnflow.inputs.continuation import generate
+from attnflow.inputs.token_ids import encode_ids
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +83,15 @@ def test_continuations_that_are_longer_than_the_model_takes(refused, reader, tok
 
 
 def test_a_text_that_ends_where_the_room_does(monkeypatch):
-    model, text = language_model(), of_ids(None, [4] * 30, None)
+    model, text = language_model(), encode_ids(None, [4] * 30, None)
     monkeypatch.setattr(continuation, "_generated", lambda *given: [4] * 30 + [9, 7])
     for ends in (7, [5, 7]):
         model.generation_config.eos_token_id = ends
-        assert written(model, text, 5, 32) == [9, 7]
+        assert generate(model, text, 5, 32) == [9, 7]
     for ends in (9, None):
         model.generation_config.eos_token_id = ends
         with pytest.raises(InputError, match="continuation=5 is too long"):
-            written(model, text, 5, 32)
+            generate(model, text, 5, 32)
 
 
 def test_contrasts_of_one_thing_with_itself(refused, writer, explainer, reader, texts):

@@ -22,7 +22,7 @@ from networks import KINDS, random_network
 from attnflow import layered_network, maximum_flow
 from attnflow.capture import TENSORS
 from attnflow.evaluation import read_examples
-from attnflow.inputs.image_file import picture
+from attnflow.inputs.image_file import open_image
 from attnflow.methods import DEFAULT, METHODS
 
 
@@ -56,7 +56,7 @@ def test_digits_are_written_as_the_command_reads_them(tmp_path):
         ("0000.png", 7), ("0001.png", 0), ("0002.png", 2)
     ]  # fmt: skip
     for example, own in zip(found, pixels, strict=True):
-        assert (picture(example.content).pixels[:, :, 0] == own).all()
+        assert (open_image(example.content).pixels[:, :, 0] == own).all()
 
 
 def test_solved_flows_are_fine(solved):

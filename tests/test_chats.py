@@ -72,7 +72,7 @@ def test_white_space_belongs_to_the_message_that_it_is_inside_of():
     own = PreTrainedTokenizerFast(tokenizer_object=raw)
     own.chat_template = "{% for m in messages %}>\n{{ m['content'] }}\n{% endfor %}"
     chat = [{"role": "user", "content": content} for content in ("a\n\nb", "c")]
-    a = encode_chat(own, chat, limit=None, writes=False)
+    a = encode_chat(own, chat, limit=None, generates=False)
     assert list(zip(a.tokens, a.message_ids, strict=True)) == [
         *((">", None), ("Ċ", None), ("a", 0), ("Ċ", 0), ("Ċ", 0), ("b", 0), ("Ċ", None)),
         *((">", None), ("Ċ", None), ("c", 1), ("Ċ", None)),
@@ -85,7 +85,7 @@ def test_a_token_around_a_message_of_white_space_is_the_templates():
     own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram(pieces, unk_id=0)))
     own.chat_template = "{% for m in messages %}>{{ m['content'] }}<{% endfor %}"
     chat = [{"role": "user", "content": content} for content in (" ", "a")]
-    a = encode_chat(own, chat, limit=None, writes=False)
+    a = encode_chat(own, chat, limit=None, generates=False)
     found = list(zip(a.tokens, a.message_ids, strict=True))
     assert found == [("> <", None), (">", None), ("a", 1), ("<", None)]
 
@@ -184,9 +184,9 @@ def test_malformed_chats(chatting, messages, message):
 def test_a_chat_may_be_as_long_as_the_model_takes(chatting):
     explainer = chatting()
     t = len(explainer(CHAT, tensor="cf"))
-    assert len(encode_chat(explainer.tokenizer, CHAT, limit=t, writes=True).tokens) == t
+    assert len(encode_chat(explainer.tokenizer, CHAT, limit=t, generates=True).tokens) == t
     with pytest.raises(InputError, match=f"has {t} tokens and the model takes {t - 1}"):
-        encode_chat(explainer.tokenizer, CHAT, limit=t - 1, writes=True)
+        encode_chat(explainer.tokenizer, CHAT, limit=t - 1, generates=True)
 
 
 def test_templates_that_cannot_be_used(chatting, tiny):

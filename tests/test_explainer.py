@@ -467,7 +467,7 @@ def test_an_interruption_passes_and_restores_the_model(fresh, texts, state, tens
 
 
 def test_a_flow_without_certificate_is_an_error(explainer, monkeypatch):
-    from attnflow.explainer import attribution_builder as module
+    from attnflow.explainer import flows as module
     from attnflow.solver import maximum_flow
 
     monkeypatch.setattr(

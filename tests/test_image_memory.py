@@ -10,9 +10,9 @@ from vision import build, photo, processor_of
 from attnflow import Explainer, InputError
 from attnflow.capture.stacking import expected_calls
 from attnflow.cli import main
-from attnflow.explainer.memory.estimate import Estimator
-from attnflow.explainer.memory.sizes import Size, in_batches
-from attnflow.explainer.memory.tracking import Allocations
+from attnflow.explainer.memory.estimate import MemoryPlanner
+from attnflow.explainer.memory.sizes import ExampleSize, group_by_length
+from attnflow.explainer.memory.tracking import AllocationTracker
 from attnflow.explainer.model_passes import Asker
 from attnflow.explainer.targets.decision import Decision
 from attnflow.inputs.image_reader import ImageReader
@@ -41,11 +41,11 @@ def pixels(count, height=SIDE, width=SIDE, seed=0):
 def peak_of_capture(model, values, tensor):
     """The peak of reading images and capturing them, and their sizes."""
     decisions = [Decision(value=lambda output: output[0].flatten(1)[:, 0])] * len(values)
-    with Allocations() as counted:
+    with AllocationTracker() as counted:
         _, images = ImageReader(model, None).read(None, values, None)
         found = Asker(model, None, explained_task(model), tensor)(images, decisions)
     assert found.capacities.shape[-1] == len(images[0].tokens)
-    return counted.peak, [Size.of(image) for image in images]
+    return counted.peak, [ExampleSize.of(image) for image in images]
 
 
 @pytest.mark.parametrize("tensor", TENSORS)
@@ -55,7 +55,7 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(family, tensor
     for count in (1, 3):
         peak, sizes = peak_of_capture(model, pixels(count), tensor)
         images = sum(size.kept for size in sizes)
-        found = Estimator(model, tensor)(sizes, room=1e12, images=images)
+        found = MemoryPlanner(model, tensor)(sizes, room=1e12, images=images)
         passes = found.activations + found.tensors
         assert peak <= found.images + max(passes, found.held) <= 2 * peak
         assert found.texts == count and found.nodes == found.tokens == sizes[0].nodes
@@ -65,7 +65,7 @@ def test_where_a_size_is_not_the_models_own_it_is_measured_at_what_is_asked():
     model = build("dinov2", hidden_size=32)
     for height, width in ((8, 8), (32, 48), (60, 60)):
         peak, sizes = peak_of_capture(model, pixels(1, height, width), "cf")
-        found = Estimator(model, "cf")(sizes, room=1e12, images=sizes[0].kept)
+        found = MemoryPlanner(model, "cf")(sizes, room=1e12, images=sizes[0].kept)
         assert peak <= found.images + max(found.activations + found.tensors, found.held) <= 2 * peak
 
 
@@ -81,7 +81,7 @@ def seeing():
 def test_estimates_of_calls_lie_between_the_peak_and_twice_that(seeing, tensor, count, most):
     values, options = pixels(count), dict(tensor=tensor, batch_size=most)
     estimate = seeing.estimate(pixel_values=values, **options)
-    with Allocations() as counted:
+    with AllocationTracker() as counted:
         seeing(pixel_values=values, **options)
     assert counted.peak <= estimate.total <= 2 * counted.peak
     assert estimate.texts == most and estimate.dominates == "activations"
@@ -111,9 +111,9 @@ def test_estimates_as_a_call_takes_images(seeing, tmp_path):
 def test_of_several_sizes_the_batch_that_needs_most():
     explainer = Explainer(build("dinov2", hidden_size=32))
     values = pixels(1, 32, 16)[0]
-    estimator = Estimator(explainer.model, "cf")
-    sizes = [Size((n * n + 1,), n * n + 1, (3, 2 * n, 2 * n)) for n in (4, 12, 4, 12, 4)]
-    assert in_batches(sizes, 2) == [[1, 3], [0, 2], [4]]
+    estimator = MemoryPlanner(explainer.model, "cf")
+    sizes = [ExampleSize((n * n + 1,), n * n + 1, (3, 2 * n, 2 * n)) for n in (4, 12, 4, 12, 4)]
+    assert group_by_length(sizes, 2) == [[1, 3], [0, 2], [4]]
     found = estimator.largest(sizes, 2, None)
     assert (found.texts, found.tokens) == (2, 145)
     assert explainer.estimate(pixel_values=values).tokens == 1 + 16 * 8
@@ -122,7 +122,7 @@ def test_of_several_sizes_the_batch_that_needs_most():
 def test_layers_of_a_model_whose_config_tells_only_of_its_parts():
     model = build("clip", **VISION["clip"])
     assert expected_calls(model.config) is None
-    assert Estimator(model, "cf").layers == model.config.vision_config.num_hidden_layers
+    assert MemoryPlanner(model, "cf").layers == model.config.vision_config.num_hidden_layers
 
 
 def test_max_memory_changes_nothing_where_there_is_enough(seeing):

@@ -11,11 +11,11 @@ from attnflow import Explainer, InputError, layered_network, load, maximum_flow,
 from attnflow.capture import capture, staged_capture
 from attnflow.cli import main
 from attnflow.cli.bench.synthetic import random_capacities
-from attnflow.explainer.coarsening import coarsened
-from attnflow.explainer.memory.estimate import Estimator
-from attnflow.explainer.memory.sizes import Size
-from attnflow.explainer.memory.tracking import Allocations
-from attnflow.explainer.memory.units import bytes_of, in_words
+from attnflow.explainer.coarsening import merge
+from attnflow.explainer.memory.estimate import MemoryPlanner
+from attnflow.explainer.memory.sizes import ExampleSize
+from attnflow.explainer.memory.tracking import AllocationTracker
+from attnflow.explainer.memory.units import format_bytes, parse_bytes
 from attnflow.inputs.text_reader import Reader
 from attnflow.models.tasks import explained_task
 
@@ -134,13 +134,13 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
     sizes = dict(hidden_size=32, max_position_embeddings=t, intermediate_size=64)
     model = tiny(family, **sizes, **FAMILIES[family])
     ids = torch.randint(5, 100, (2, t), generator=torch.Generator().manual_seed(1))
-    with Allocations() as counted:
+    with AllocationTracker() as counted:
         if tensor == "bcf":
             found = staged_capture(model, {"input_ids": ids}, torch.full_like(ids, 4))
         else:
             found = capture(model, {"input_ids": ids}, tensor=tensor)
     assert found.capacities.shape == (2, 2, t, t)
-    estimate = Estimator(model, tensor)([Size((t,), t)] * 2, room=1e12)
+    estimate = MemoryPlanner(model, tensor)([ExampleSize((t,), t)] * 2, room=1e12)
     assert counted.peak <= max(estimate.activations + estimate.tensors, estimate.held)
     assert estimate.activations + estimate.tensors <= 2 * counted.peak
 
@@ -148,8 +148,8 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
 @pytest.mark.parametrize(("batch", "room"), [(1, math.inf), (4, math.inf), (1, 3.5e6)])
 def test_estimates_of_the_solver_hold(tiny, batch, room):
     capacities = random_capacities((batch, 2, 96, 96)).float()
-    estimate = Estimator(tiny(), "cf")([Size((96,), 96)] * batch, room=room, activations=False)
-    with Allocations() as counted:
+    estimate = MemoryPlanner(tiny(), "cf")([ExampleSize((96,), 96)] * batch, room=room, activations=False)
+    with AllocationTracker() as counted:
         flow = maximum_flow(capacities, max_memory=None if room == math.inf else estimate.room)
     assert {method.name.lower().replace("_", "-") for method in flow.method} == {estimate.method}
     # Compiled passes keep less of a group than plain ones, for which the estimate is.
@@ -193,18 +193,18 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
 
 
 def test_a_refusal_names_a_coarsening_that_fits(explainer):
-    estimator = Estimator(explainer.model, "cf")
-    size, room = Size((4000,), 4000), 1.5e9
+    estimator = MemoryPlanner(explainer.model, "cf")
+    size, room = ExampleSize((4000,), 4000), 1.5e9
     with pytest.raises(InputError, match="coarsen=") as refused:
         estimator.rooms([[size]], room)
     coarsen = int(str(refused.value).split("coarsen=")[1].split(")")[0])
-    assert estimator.rooms([[Size((4000,), 4000 // coarsen + 4)]], room)[0] > 0
+    assert estimator.rooms([[ExampleSize((4000,), 4000 // coarsen + 4)]], room)[0] > 0
 
 
-def test_sizes_in_words():
-    assert bytes_of("8GB") == 8e9 and bytes_of(" 512 MiB ") == 512 * 2**20 and bytes_of(5) == 5
-    assert bytes_of("2e3") == 2000 and bytes_of(None) is None
-    assert in_words(8.04e9) == "8.0 GB" and in_words(5000) == "5.0 KB"
+def test_sizes_format_bytes():
+    assert parse_bytes("8GB") == 8e9 and parse_bytes(" 512 MiB ") == 512 * 2**20 and parse_bytes(5) == 5
+    assert parse_bytes("2e3") == 2000 and parse_bytes(None) is None
+    assert format_bytes(8.04e9) == "8.0 GB" and format_bytes(5000) == "5.0 KB"
     for wrong in ("much", "8 XB", 0, -1, True, ""):
         with pytest.raises(InputError, match="max_memory"):
-            bytes_of(wrong)
+            parse_bytes(wrong)

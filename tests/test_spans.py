@@ -10,7 +10,7 @@ from test_language_models import PROMPT, language_model, next_log_probabilities
 from attnflow import Explainer, InputError, load, save
 from attnflow.capture import capture
 from attnflow.capture.objectives import logit
-from attnflow.explainer.targets.span import joint
+from attnflow.explainer.targets.span import span_reading
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf")
 
@@ -77,7 +77,7 @@ def test_effects_of_cf_add_up_to_the_sum(decoder_without_biases, name):
     ids = torch.randint(5, 90, (2, 8))
     at, tokens = torch.tensor([[3, 4, 5], [2, 2, 2]]), torch.tensor([[7, 8, 9], [6, -1, -1]])
     got = capture(
-        model, {"input_ids": ids}, torch.tensor([0, 0]), read=joint(at, tokens, logit), position=at
+        model, {"input_ids": ids}, torch.tensor([0, 0]), read=span_reading(at, tokens, logit), position=at
     )
     with torch.no_grad():
         logits = model(input_ids=ids).logits

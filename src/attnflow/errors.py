@@ -1,4 +1,4 @@
-"""What can go wrong, each error saying what was expected, what came, and what to do.
+"""Errors and warnings, each stating what was expected, what came, and what to do.
 
 AttnflowError
     InputError      an argument is not what it should be (also a ValueError)
@@ -8,8 +8,11 @@ AttnflowError
     MissingExtraError   an optional package is not installed (also an ImportError)
 """
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 class AttnflowError(Exception):
@@ -38,11 +41,11 @@ class MissingExtraError(AttnflowError, ImportError):
 
 @contextmanager
 def needs(what: str, extra: str = "evaluation") -> Iterator[None]:
-    """Import an optional package inside this.
+    """Name the extra to install where an import inside this context fails.
 
     Args:
-        what: Needs the package, as the beginning of a sentence: "tables need pandas".
-        extra: Of attnflow, which brings it.
+        what: The beginning of the message: "tables need pandas".
+        extra: The extra of attnflow that brings the package.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -51,3 +54,19 @@ def needs(what: str, extra: str = "evaluation") -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingExtraError(f"{what}: pip install 'attnflow[{extra}]'.") from error
+
+
+def warn(message: str) -> None:
+    """Warn at the line outside the package that led here.
+
+    A fixed `stacklevel` would point into the package as soon as a function is added on the way.
+    Python shows a warning once for each line, which then has to be the user's.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "attnflow"

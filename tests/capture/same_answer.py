@@ -22,7 +22,7 @@ from transformers.models.auto import modeling_auto
 from attnflow import AttnflowError, Explainer, InputError
 from attnflow.capture import FAMILIES, TENSORS, capture
 from attnflow.capture.objectives import class_logits, logits_at
-from attnflow.models.tasks import IMAGES, TASKS
+from attnflow.models.tasks import IMAGE_TASKS, TEXT_TASKS
 from attnflow.models.tested_families import TABLE
 
 # Largest errors that count as the same. Scores are in units of the flow's value, at a gap of 1e-2.
@@ -168,7 +168,7 @@ def works(name, tensor):
 
 def classes_of(name):
     """The family's classes by task, as the tables of transformers have them."""
-    tasks = IMAGES if TINY[name].kind == "vision" else TASKS
+    tasks = IMAGE_TASKS if TINY[name].kind == "vision" else TEXT_TASKS
     tables = [(task.name, task.table) for task in tasks]
     found = {}
     for task, table in tables:

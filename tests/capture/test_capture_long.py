@@ -6,7 +6,7 @@ import torch
 from attnflow.capture import TENSORS, Segments, attention, capture, staged_capture
 from attnflow.capture.objectives import logits_at
 from attnflow.errors import InputError
-from attnflow.explainer.memory.tracking import Allocations
+from attnflow.explainer.memory.tracking import AllocationTracker
 
 
 def merged(dense, of_node, count):
@@ -127,7 +127,7 @@ def test_segments_that_are_none_are_refused(build, batch):
 
 def peak_of(model, t, tensor="cf", segments=None):
     ids = torch.randint(3, 40, (1, t), generator=torch.Generator().manual_seed(1))
-    with Allocations() as counted:
+    with AllocationTracker() as counted:
         kept = capture(model, {"input_ids": ids}, tensor=tensor, segments=segments)
     assert counted.live > 0 and kept.logits.isfinite().all()
     return counted.peak

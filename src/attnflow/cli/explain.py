@@ -15,7 +15,7 @@ from attnflow.files import check_writable, write_whole
 if TYPE_CHECKING:
     from attnflow.attribution.attribution import Attribution
     from attnflow.attribution.continuation import Attributions
-    from attnflow.inputs.image_file import Picture
+    from attnflow.inputs.image_file import SourceImage
 
     Shown = Attribution | Attributions
 
@@ -143,16 +143,16 @@ def _chat(name: str) -> list[Any]:
     return messages
 
 
-def _images(args: argparse.Namespace) -> "list[Picture]":
+def _images(args: argparse.Namespace) -> "list[SourceImage]":
     """The images of the arguments, with nothing beside them that goes with texts alone."""
-    from attnflow.inputs.image_file import picture
+    from attnflow.inputs.image_file import open_image
 
     of_texts = ("file", "chat", "pair", "position", "continuation", "write", "span", "truncate")
     given = [f"--{name}" for name in of_texts if getattr(args, name) not in (None, False)]
     given += ["TEXT"] * bool(args.texts) + ["--granularity word"] * (args.granularity == "word")
     if given:
         raise InputError(f"{given[0]} goes with texts: leave it out, or --image.")
-    return [picture(file) for file in args.image]
+    return [open_image(file) for file in args.image]
 
 
 def _lines(name: str) -> list[str]:
@@ -184,9 +184,14 @@ def _read(path: Path, option: str) -> str:
 def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]":
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
-        from attnflow.explainer.options import check_options
+        from attnflow.explainer.options import CallOptions
 
-        check_options(args.tensor, args.readout, args.batch_size, args.coarsen)
+        CallOptions(  # what can be refused before the model is loaded
+            tensor=args.tensor,
+            readout=args.readout,
+            batch_size=args.batch_size,
+            coarsen=args.coarsen,
+        )
         explainer = Explainer.from_pretrained(args.model, device=args.device, pooling=args.pooling)
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:

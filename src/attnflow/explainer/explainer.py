@@ -1,11 +1,22 @@
-"""Explainer: the front door. A model, and texts or images in; one `Attribution` a decision out.
+"""Explainer: explanations of a model's decisions, one `Attribution` for each.
 
-The way through the house: `reading` places each text's tokens (`images` each image's patches),
-`decisions` says which of the model's decisions is meant, `asking` has `capture` run the model
-forward and backward, `network` takes the information tensor for capacities, `solver` finds the
-flow, and the outflow of the input row (or the throughput of all rows) becomes the scores.
+A call takes these steps:
 
-The explainer holds a model and what it reads with, and nothing that a call leaves behind.
+1. **Options** - the arguments become three frozen objects: the examples as they were given
+   (`Given`), what is asked to be explained (`TargetOptions`), and how (`CallOptions`).
+2. **Inputs** - `TextInputs` or `ImageInputs` reads the examples: tokens or patches with their
+   places, and a continuation where the text continues.
+3. **Requests** - each decision about an example becomes a `Request` with its output space; with
+   `coarsen` its tokens are merged into segments (`request`, `targets`, `coarsening`).
+4. **Memory plan** - requests of similar length form batches that fit into memory (`memory`).
+5. **Model passes** - a forward and some backward passes turn a batch into a `Capture`: one network
+   of capacities for each request (`model_passes`, and the package `capture`).
+6. **Flows** - the solver finds each network's maximum flow with its certificate (`flows`, and the
+   package `solver`).
+7. **Attributions** - scores are read off the flow and joined with example and decision
+   (`attribution_builder`), then handed back in the form that the examples came in.
+
+The explainer holds a model with its tokenizer or image processor, and nothing of a call.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,23 +25,24 @@ from typing import Any, Unpack, overload
 
 import torch
 
-from attnflow.attribution.attribution import Attribution
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution import Attribution
 from attnflow.capture import check_model
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
-from attnflow.explainer.attention_sink import check_policy
-from attnflow.explainer.attribution_builder import Results, check_certified
-from attnflow.explainer.coarsening import Coarsen, all_coarsened, check_merges
-from attnflow.explainer.memory.estimate import Estimate, Estimator
-from attnflow.explainer.memory.sizes import Size, sizes_of_images, sizes_of_texts
-from attnflow.explainer.model_passes import Asker
-from attnflow.explainer.options import FlowOptions, Options, check_options
-from attnflow.explainer.request import Choosing, Rows, batched, check_read, image_rows, text_rows
-from attnflow.explainer.targets.output_space import Target, choosing_of
+from attnflow.explainer.attribution_builder import AttributionBuilder
+from attnflow.explainer.flows import check_certified, solve_flows
+from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
+from attnflow.explainer.memory.sizes import ExampleSize, sizes_of
+from attnflow.explainer.model_passes import can_share_pass, check_capture, run_model
+from attnflow.explainer.options import CallKeywords, CallOptions, Coarsen
+from attnflow.explainer.request import Requests, make_requests
+from attnflow.explainer.targets.decision import TargetOptions
+from attnflow.explainer.targets.output_space import Target, output_spaces
 from attnflow.explainer.targets.span import Span
-from attnflow.inputs.image_reader import ImageReader
-from attnflow.inputs.text_reader import Reader, check_kind
+from attnflow.inputs.example import ModelInputs
+from attnflow.inputs.given import Given
+from attnflow.inputs.image_inputs import ImageInputs
+from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models import loading
 from attnflow.models.embedded import EMBEDDED_MODEL
 from attnflow.models.pooling import check_pooling
@@ -44,8 +56,8 @@ class Explainer:
         model: The model, as it was given.
         tokenizer: Its tokenizer, or None.
         image_processor: Its image processor, or None.
-        name: What results call the model.
-        pooling: How it embeds a text, if it does.
+        name: The name that results give to the model.
+        pooling: The pooling by which it embeds texts, if it does.
     """
 
     def __init__(
@@ -53,23 +65,28 @@ class Explainer:
         model: Any,
         processor: Any = None,
         *,
+        tokenizer: Any = None,
         name: str | None = None,
         pooling: str = "mean",
     ) -> None:
-        """Take a model of transformers in evaluation mode, in float32, and what it reads with.
+        """Take a model of transformers in evaluation mode, in float32, and its tokenizer.
 
         Args:
             model: The model.
             processor: Its tokenizer; without one the explainer takes `input_ids`, and names tokens
-                by their ids. Of a model of images its image processor; without one the explainer
+                by their ids. For a model of images its image processor; without one the explainer
                 takes `pixel_values`.
-            name: What results call the model.
-            pooling: Of a model that embeds: how the states of its last layer become one vector,
+            tokenizer: Another name of `processor`.
+            name: The name that results give to the model.
+            pooling: For a model that embeds: how the states of its last layer become one vector,
                 "mean", "cls" (the first token's) or "last" (the last token's).
 
         Raises:
-            InputError: One of these is something else.
+            InputError: One of these is something else, or both names of the tokenizer are given.
         """
+        if processor is not None and tokenizer is not None:
+            raise InputError("give processor= or tokenizer=, two names of one argument, not both.")
+        processor = tokenizer if processor is None else processor
         if not hasattr(model, "config") or not (processor is None or callable(processor)):
             raise InputError(
                 f"Explainer takes a model of transformers and its tokenizer or image processor, "
@@ -98,8 +115,11 @@ class Explainer:
     ) -> "Explainer":
         """Load a model by folder or hub id, in float32; the embedded one by default.
 
-        A model of embeddings pools as the files of sentence-transformers beside it say, or as
-        `pooling` does.
+        Args:
+            name: A folder, a hub id, or the name of the embedded model.
+            device: The device of the model; the CPU when None.
+            pooling: For a model of embeddings, as in `Explainer`; when None, what the files of
+                sentence-transformers next to its weights tell.
 
         Raises:
             InputError: The device or the folder is not what it should be, or the model embeds
@@ -108,23 +128,22 @@ class Explainer:
         """
         model, processor = loading.load(name, device=device)
         task = explained_task(model)
-        embeds = task.chooses == "nothing" and task.reads == "text"
-        if pooling is not None and not embeds:
+        if pooling is not None and not task.embeds_texts:
             raise InputError(
                 f"pooling is of models that embed texts, and {name} is for {task.name}: leave it "
                 "out."
             )
         if pooling is None:
-            pooling = loading.pooling(name) if embeds else "mean"
+            pooling = loading.pooling(name) if task.embeds_texts else "mean"
         return cls(model, processor, name=str(name), pooling=pooling)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, to the checker
-        self, texts: str, *, continuation: None = ..., **options: Unpack[Options]
+        self, texts: str, *, continuation: None = ..., **options: Unpack[CallKeywords]
     ) -> Attribution: ...
     @overload
     def __call__(
-        self, texts: Sequence[str], *, continuation: None = ..., **options: Unpack[Options]
+        self, texts: Sequence[str], *, continuation: None = ..., **options: Unpack[CallKeywords]
     ) -> list[Attribution]: ...
     @overload
     def __call__(
@@ -136,7 +155,7 @@ class Explainer:
         continuation: str | int | None = ...,
         input_ids: Any = ...,
         attention_mask: Any = ...,
-        **options: Unpack[Options],
+        **options: Unpack[CallKeywords],
     ) -> Any: ...
 
     def __call__(
@@ -171,35 +190,35 @@ class Explainer:
 
         Args:
             texts: A text, or a chat: a list of messages, `{"role": "user", "content": "..."}` each,
-                which the tokenizer's template writes out; or a sequence of texts or chats.
-            images: Of a model of images, instead of texts: an image or a sequence of them, each a
-                path, an image of Pillow, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or of
+                which the tokenizer's template renders; or a sequence of texts or chats.
+            images: For a model of images, instead of texts: an image or a sequence of images, each
+                a path, an image of Pillow, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or of
                 floats in 0..1.
             pixel_values: Instead of images: what the model reads, `(channels, height, width)` or
                 `(batch, channels, height, width)` floats.
-            continuation: Of a language model: how the text goes on, or how many tokens the model is
-                to write (greedily). Each of these tokens is explained. An encoder-decoder writes a
-                text of its own, whose tokens follow the source's in the result.
+            continuation: For a language model: how the text continues, or how many tokens the model
+                generates (greedily). Each of these tokens is explained. An encoder-decoder
+                generates a text of its own, whose tokens follow the source's in the result.
             input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
-            attention_mask: Of `input_ids`: 0 at padding, on the left or on the right.
+            attention_mask: 0 at padding of `input_ids`, on the left or on the right.
             pair: A second text, for all texts or one for each. Models that read two (entailment,
-                paraphrase, question and context) read it behind the text; in the result it stands
-                on a line of its own. With a model of embeddings it is what the text is compared
-                with: the text's part in their cosine is explained.
+                paraphrase, question and context) read it after the text; in the result it stands
+                on a line of its own. With a model of embeddings the text is compared with it: the
+                text's part in their cosine is explained.
             target: The class, token or answer to explain, by label, text or index, for all texts or
-                one for each; None is what the model predicts. An answer is meant where it first
-                stands, by its text alone. Or a function that makes a number for each text,
-                `(batch,)`, of the model's output: whatever it is, it is explained.
+                one for each; None is the predicted one. An answer is the first run of tokens with
+                its text. Or a function that computes a number for each text, `(batch,)`, from the
+                model's output: that number is explained.
             against: Another class or token: why the target and not this one, by the difference of
                 their logits. Spans and continuations have none: explain both, one after the other.
-            position: Of models that decide at every token: the index of the one whose output is
+            position: For models that decide at every token: the index of the token whose output is
                 read. A causal language model predicts there the token after it, by default after
-                the last; tokens behind the position get exactly 0. A masked one fills the mask.
-            span: Of a language model: explain tokens `start` to `stop` of the result, half-open, at
-                once, by the sum of their numbers; True is the whole continuation.
-            attention_sink: Of a language model, what becomes of the first token that its decoder
-                reads: "keep" it like any other, "exclude" it (no flow may end there; the result
-                has the scores with it in `raw_scores`), or "apart": a score, and no rank.
+                the last; tokens after the position get exactly 0. A masked one fills the mask.
+            span: For a language model: explain tokens `start` to `stop` of the result, half-open,
+                at once, by the sum of their numbers; True is the whole continuation.
+            attention_sink: For a language model, the policy for the first token that its decoder
+                reads: "keep" it like any other, "exclude" it (no flow may end there; `raw_scores`
+                of the result has the scores with it), or "apart": a score, and no rank.
             tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
                 (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
@@ -212,22 +231,22 @@ class Explainer:
             truncate: Cut texts that are longer than the model takes, with a warning.
             batch_size: Most texts or images in one forward pass.
             coarsen: Merge so many neighbouring tokens, or those of a "word" or "sentence", into one
-                node of the flow: for long texts. The result's tokens are then these segments, and
-                it says so (`segments`); `edges` are between them. See docs/long.md. Patches of
-                images are not merged.
-            max_memory: Bytes, or as in "8GB", that the call may take beside the loaded model. The
-                solver goes over to its method of least memory to keep to it. What the model takes
+                node of the flow: for long texts. The result's tokens are then these segments, with
+                `segments` set; `edges` are between them. See docs/long.md. Patches of images are
+                not merged.
+            max_memory: Bytes, or as in "8GB", that the call may take besides the loaded model. The
+                solver switches to its method of least memory to stay below it. The model's part
                 is measured first: on short texts, or in one pass for each size of images. When
                 None nothing is held back, but a flow that cannot fit into what is free is refused.
             keep_unsolved: Return flows that have no certificate too, instead of raising.
-            neutral: Of images: what "bcf" puts in the place of removed patches, in the units of
-                pixel values: a number, one for each channel, or pixel values. None is the image
-                processor's mean, 0 after it.
-            progress: Called with the number of texts done, after each batch.
+            neutral: For images: the pixel values that "bcf" puts into removed patches, in the units
+                of `pixel_values`: a number, one for each channel, or pixel values. None is the
+                image processor's mean, 0 after it.
+            progress: A function that is called with the number of texts done, after each batch.
 
         Returns:
             One attribution for a text or image, a list in their order for a sequence; with a
-            continuation the `Attributions` of its tokens, a list, in the place of each.
+            continuation the `Attributions` of its tokens, a list, instead of each.
 
         Raises:
             InputError: An argument, a label, a text or an image is not what it should be, or the
@@ -236,62 +255,74 @@ class Explainer:
             ModelError: The model cannot be explained.
             UnsolvedError: A flow could not be certified.
         """
-        check_options(tensor, readout, batch_size, coarsen)
-        check_model(getattr(self.model, "_orig_mod", self.model))  # of torch.compile
-        task = explained_task(self.model)
-        check_merges(task, coarsen)
-        check_policy(attention_sink, task)
-        choosing = choosing_of(task, self.model, self.tokenizer, target)
-        asked = dict(target=target, against=against, position=position)
-        of_images = dict(images=images, pixel_values=pixel_values, neutral=neutral)
-        of_texts = dict(
+        options = CallOptions(
+            tensor=tensor,
+            readout=readout,
+            gap=gap,
+            mu=mu,
+            edges=edges,
+            attention_sink=attention_sink,
+            batch_size=batch_size,
+            coarsen=coarsen,
+            max_memory=max_memory,
+            keep_unsolved=keep_unsolved,
+        )
+        given = Given(
             texts=texts,
             pair=pair,
             input_ids=input_ids,
             attention_mask=attention_mask,
             truncate=truncate,
             continuation=continuation,
-            span=span,
+            images=images,
+            pixel_values=pixel_values,
+            neutral=neutral,
         )
-        alone, rows, counts = self._rows(task, choosing, asked, of_texts, of_images)
-        merged = all_coarsened(rows, coarsen, task)
-        sizes = [Size.of(example) for example in merged]
-        most = batch_size if batched(self.model, task, target) else 1
-        asker = Asker(self.model, self.tokenizer, task, tensor, pooling=self.pooling)
-        options = FlowOptions(tensor, readout, gap, mu, edges, attention_sink)
-        results = Results(self.tokenizer, task, choosing, self.name, options)
-        found: dict[int, Attribution] = {}
-        for group, room in Estimator(self.model, tensor).batches(sizes, most, max_memory):
-            some = [merged[i] for i in group]
-            captured = asker(some, [rows[i][1] for i in group])
-            check_read(self.model, rows, group, captured, against)
-            each = results(captured, some, [rows[i] for i in group], room)
-            found |= zip(group, each, strict=True)
-            if progress is not None:
-                progress(len(group))
-        ordered = [found[i] for i in range(len(rows))]
+        explained = TargetOptions(target, against, position, span)
+        check_model(getattr(self.model, "_orig_mod", self.model))  # of torch.compile
+        task = explained_task(self.model)
+        options.check_task(task)
+        spaces = output_spaces(task, self.model, self.tokenizer, target)
+        inputs = self._inputs(task, compares_pairs=not callable(target))
+        requests = make_requests(inputs, given, explained, spaces).coarsened(coarsen, task)
+        shares_pass = can_share_pass(self.model, task, target)
+        attributions = self._explain(inputs, requests, options, shares_pass, progress)
         if not keep_unsolved:
-            check_certified(ordered)
-        examples = ordered if counts is None else _split(ordered, counts)
-        return examples[0] if alone else examples
+            check_certified(attributions)
+        return requests.regroup(attributions)
 
-    def _rows(
+    def _explain(
         self,
-        task: Task,
-        choosing: Choosing,
-        asked: dict[str, Any],
-        of_texts: dict[str, Any],
-        of_images: dict[str, Any],
-    ) -> Rows:
-        """What is asked, of texts or of images: whichever the model reads."""
-        if task.reads == "image":
-            check_kind(self.model, "images", **of_texts)
-            seen = ImageReader(self.model, self.image_processor)
-            return image_rows(seen, task, choosing, asked, **of_images)
-        check_kind(self.model, "texts", **of_images)
-        compares = task.chooses == "nothing" and not callable(asked["target"])
-        reader = Reader(self.model, self.tokenizer, task, compares=compares)
-        return text_rows(reader, choosing, asked, **of_texts)
+        inputs: ModelInputs[Any],
+        requests: Requests,
+        options: CallOptions,
+        shares_pass: bool,
+        progress: Callable[[int], object] | None,
+    ) -> list[Attribution]:
+        """Return the attribution of each request, batch by batch."""
+        builder = AttributionBuilder(inputs.task, self.name, options)
+        sizes = [ExampleSize.of(request.example) for request in requests.requests]
+        batch_size = options.batch_size if shares_pass else 1
+        attributions: dict[int, Attribution] = {}
+        planner = MemoryPlanner(self.model, options.tensor)
+        for batch in planner.plan(sizes, batch_size, options.max_memory):
+            some = [requests.requests[i] for i in batch.indices]
+            capture = run_model(inputs, some, options)
+            check_capture(inputs, requests, batch.indices, capture)
+            flows = solve_flows(capture, some, options, inputs.task, batch.budget)
+            attributions |= zip(batch.indices, builder.build(some, capture, flows), strict=True)
+            if progress is not None:
+                progress(len(some))
+        return [attributions[i] for i in range(len(requests))]
+
+    def _inputs(self, task: Task, *, compares_pairs: bool = True) -> ModelInputs[Any]:
+        """Return the reader of texts or of images: of whichever the model reads."""
+        if task.modality == "image":
+            return ImageInputs(self.model, self.image_processor, task)
+        compares_pairs = task.embeds_texts and compares_pairs
+        return TextInputs(
+            self.model, self.tokenizer, task, pooling=self.pooling, compares_pairs=compares_pairs
+        )
 
     def estimate(
         self,
@@ -305,44 +336,36 @@ class Explainer:
         truncate: bool = False,
         max_memory: float | str | None = None,
     ) -> Estimate:
-        """What a call would need in memory beside the loaded model, in the batch that needs most.
+        """Estimate the memory of a call besides the loaded model, in the batch that needs most.
 
-        A few passes of the model measure its part: of texts short ones, of images one pass with an
-        image of each size.
+        A few passes of the model measure its part: on short texts, or one pass with an image of
+        each size.
 
         Args:
             texts: Texts or chats as in a call, or how many tokens they have.
             images: As in a call, like the options that follow.
             pixel_values: As in a call.
             tensor: As in a call.
-            batch_size: As in a call; of a target that is a function, which is read one by one, 1.
+            batch_size: As in a call; 1 for a target that is a function, whose texts are read one by
+                one.
             coarsen: As in a call.
             truncate: As in a call.
             max_memory: As in a call; the solver's method depends on it.
 
         Raises:
-            InputError: As in a call, but for too little memory.
+            InputError: As in a call, except for too little memory.
             StorageError: As in a call.
             ModelError: As in a call.
         """
-        check_options(tensor, batch_size=batch_size, coarsen=coarsen)
+        options = CallOptions(
+            tensor=tensor, batch_size=batch_size, coarsen=coarsen, max_memory=max_memory
+        )
+        given = Given(texts=texts, images=images, pixel_values=pixel_values, truncate=truncate)
         task = explained_task(self.model)
-        check_merges(task, coarsen)
-        of_texts = dict(texts=texts, truncate=truncate)
-        of_images = dict(images=images, pixel_values=pixel_values)
-        sizes = self._sizes(task, coarsen, of_texts, of_images)
-        most = batch_size if batched(self.model, task, None) else 1
-        return Estimator(self.model, tensor).largest(sizes, most, max_memory)
-
-    def _sizes(
-        self, task: Task, coarsen: Coarsen, of_texts: dict[str, Any], of_images: dict[str, Any]
-    ) -> list[Size]:
-        """How large what is asked about is."""
-        if task.reads == "image":
-            check_kind(self.model, "images", **of_texts)
-            return sizes_of_images(ImageReader(self.model, self.image_processor), **of_images)
-        check_kind(self.model, "texts", **of_images)
-        return sizes_of_texts(Reader(self.model, self.tokenizer, task), coarsen=coarsen, **of_texts)
+        options.check_task(task)
+        sizes = sizes_of(self._inputs(task, compares_pairs=False), given, coarsen)
+        batch_size = batch_size if can_share_pass(self.model, task, None) else 1
+        return MemoryPlanner(self.model, tensor).largest(sizes, batch_size, max_memory)
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"
@@ -356,9 +379,3 @@ class Explainer:
     def limit(self) -> int | None:
         """Most tokens the model takes, special ones included; None where nothing bounds it."""
         return loading.token_limit(self.model.config, self.tokenizer)
-
-
-def _split(ordered: list[Attribution], counts: Sequence[int]) -> list[Attributions]:
-    """Runs of so many."""
-    rest = iter(ordered)
-    return [Attributions(next(rest) for _ in range(count)) for count in counts]

@@ -1,13 +1,18 @@
-"""From decisions about texts or images to captures: what runs, and which number is read."""
+"""Model passes: a batch of requests becomes a capture, one network of capacities for each.
 
-from collections.abc import Callable, Sequence
+1. The inputs collate the examples into what the model takes.
+2. The requests' decisions become one objective: the number of the output to differentiate.
+3. `capture` runs the model forward and backward, for `bcf` once in every stage of removal.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnflow.capture import Asked, Capture, Segments, balanced, captures, staged_capture
+from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
 from attnflow.capture.objectives import (
     Explained,
     Reading,
@@ -20,178 +25,206 @@ from attnflow.capture.objectives import (
     similarity,
     versus,
 )
-from attnflow.explainer.coarsening import Coarsened, segments_of
-from attnflow.explainer.targets.decision import Decision
-from attnflow.explainer.targets.output_space import answering
-from attnflow.explainer.targets.span import joint
+from attnflow.explainer.coarsening import batch_segments
+from attnflow.explainer.options import CallOptions
+from attnflow.explainer.request import Request, Requests
+from attnflow.explainer.targets.decision import Decision, self_contrast
+from attnflow.explainer.targets.output_space import answer_tokens
+from attnflow.explainer.targets.span import span_reading
 from attnflow.inputs import batching
-from attnflow.inputs.image import EncodedImage
-from attnflow.inputs.text import EncodedText
+from attnflow.inputs.example import ModelInputs
+from attnflow.inputs.per_example import one_for_each
 from attnflow.models.pooling import embeddings, pooled
 from attnflow.models.tasks import Task
 
 
-class Asker:
-    """Asks one model for one kind of decision, by one information tensor."""
+def can_share_pass(model: Any, task: Task, target: Any) -> bool:
+    """Return whether one forward pass may read several examples."""
+    if task.modality == "image":
+        return True
+    # A classifier that is a decoder and knows no padding cannot tell where a padded text ends, and
+    # a function of the user's might read there.
+    knows_padding = batching.pad_token_id(model.config) is not None
+    return (task.readout_position != "model" or knows_padding) and not callable(target)
 
-    def __init__(
-        self, model: Any, tokenizer: Any, task: Task, tensor: str, *, pooling: str = "mean"
-    ) -> None:
-        self.model, self.tokenizer, self.task, self.tensor = model, tokenizer, task, tensor
-        self.pooling = pooling
 
-    def __call__(
-        self, examples: Sequence[Coarsened | EncodedImage], decisions: Sequence[Decision]
-    ) -> Capture:
-        """A capture of capacities alone: a row for each text, or image of one shape."""
-        images = [example for example in examples if isinstance(example, EncodedImage)]
-        if images:
-            return self._of_images(images, decisions)
-        return self._of_texts(
-            [example for example in examples if isinstance(example, Coarsened)], decisions
+def run_model(
+    inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
+) -> Capture:
+    """Return the capture of a batch: a row of capacities for each request.
+
+    One forward pass reads all examples. An example that all requests are about is read once.
+    """
+    examples = [request.example for request in requests]
+    is_shared = len(examples) > 1 and all(example is examples[0] for example in examples)
+    if is_shared and not options.is_staged:  # stages of two decisions remove different tokens
+        return _run_shared(inputs, requests, options)
+    tensors = inputs.collate([example.example for example in examples])
+    segments = batch_segments(examples, tensors)
+    objective = _objective(inputs, requests, tensors, options)
+    if not options.is_staged:
+        (capture,) = captures(
+            inputs.model, tensors, [objective], tensor=options.tensor, segments=segments
         )
-
-    def _of_images(self, images: Sequence[EncodedImage], decisions: Sequence[Decision]) -> Capture:
-        pixels, neutral = batching.of_images(images, self.model)
-        return self._captured({"pixel_values": pixels}, self._wanted(decisions), lambda: neutral)
-
-    def _of_texts(self, coarsened: Sequence[Coarsened], decisions: Sequence[Decision]) -> Capture:
-        """One forward pass reads them all; a text that all decisions are about is read once."""
-        texts = [one.text for one in coarsened]
-        same = len(texts) > 1 and all(one is coarsened[0] for one in coarsened)
-        if same and self.tensor != "bcf":
-            inputs = batching.inputs(texts[:1], self.model, self.tokenizer)
-            asked = [self._asked(texts[:1], inputs, [decision]) for decision in decisions]
-            segments = segments_of(coarsened[:1], inputs)
-            return _stacked(self._captures(inputs, asked, segments))
-        inputs = batching.inputs(texts, self.model, self.tokenizer)
-        segments = segments_of(coarsened, inputs)
-        asked_once = self._asked(texts, inputs, decisions)
-        return self._captured(
-            inputs, asked_once, lambda: self._neutral(texts, inputs, asked_once), segments
-        )
-
-    def _captures(
-        self, inputs: dict[str, Tensor], asked: Sequence[Asked], segments: Segments | None
-    ) -> list[Capture]:
-        found = captures(self.model, inputs, asked, tensor=self.tensor, segments=segments)
-        return [replace(one, signed=None) for one in found]  # as large as the capacities
-
-    def _captured(
-        self,
-        inputs: dict[str, Tensor],
-        asked: Asked,
-        neutral: Callable[[], Tensor],
-        segments: Segments | None = None,
-    ) -> Capture:
-        """By the tensor; `neutral` is made for the one that needs it."""
-        if self.tensor != "bcf":
-            return self._captures(inputs, [asked], segments)[0]
-        found = staged_capture(
-            self.model,
-            inputs,
-            neutral(),
-            asked.target,
-            explained=asked.explained,
-            read=asked.read,
-            position=asked.position,
-            segments=segments,
-        )
-        return replace(found, capacities=balanced(found.capacities, found.carried), signed=None)
-
-    def _wanted(self, decisions: Sequence[Decision]) -> Asked:
-        """What is read of each example, wherever the model does."""
-        if decisions[0].value is not None:
-            return Asked(None, logit, number(decisions[0].value))
-        explained: Explained = contrast if self.tensor == "bcf" else logit
-        target, against = (
-            torch.tensor([-1 if index is None else index for index in of_all])
-            for of_all in zip(*((d.target, d.against) for d in decisions), strict=True)
-        )
-        if (against >= 0).any():
-            explained = versus(against, explained)
-        return Asked(target, explained, class_logits)
-
-    def _asked(
-        self,
-        texts: Sequence[EncodedText],
-        inputs: dict[str, Tensor],
-        decisions: Sequence[Decision],
-    ) -> Asked:
-        """What is read of each text, at its position where it has one."""
-        wanted = self._wanted(decisions)
-        if decisions[0].value is not None:
-            return wanted
-        if decisions[0].tokens:
-            return self._asked_of_spans(texts, inputs, decisions, wanted.explained)
-        nodes = [
-            None if d.position is None else batching.places(text, inputs)[d.position]
-            for text, d in zip(texts, decisions, strict=True)
-        ]
-        if nodes[0] is None:
-            return replace(wanted, read=self._reading(texts, inputs))
-        position = torch.tensor(nodes)
-        return replace(wanted, read=logits_at(position - _written(inputs)), position=position)
-
-    def _asked_of_spans(
-        self,
-        texts: Sequence[EncodedText],
-        inputs: dict[str, Tensor],
-        decisions: Sequence[Decision],
-        explained: Explained,
-    ) -> Asked:
-        """One number for each span; a shorter one repeats its last position, which counts once."""
-        longest = max(len(d.tokens) for d in decisions)
-        nodes, tokens = [], []
-        for text, d in zip(texts, decisions, strict=True):
-            n, missing = len(d.tokens), longest - len(d.tokens)
-            own = batching.places(text, inputs)[d.position :][:n]
-            nodes.append([*own, *own[-1:] * missing])
-            tokens.append([*d.tokens, *[-1] * missing])
-        position = torch.tensor(nodes)
-        read = joint(position - _written(inputs), torch.tensor(tokens), explained)
-        return Asked(torch.zeros(len(nodes), dtype=torch.int64), logit, read, position)
-
-    def _reading(self, texts: Sequence[EncodedText], inputs: dict[str, Tensor]) -> Reading:
-        """Where a model that decides about whole texts says it."""
-        if self.task.chooses == "answer":
-            allowed = torch.zeros(inputs["input_ids"].shape, dtype=torch.bool)
-            for row, text in enumerate(texts):
-                allowed[row, answering(text)] = True
-            return answers(allowed)
-        others = [text.compared for text in texts if text.compared is not None]
-        if not others:
-            return class_logits
-        known = embeddings(
-            self.model, self.pooling, batching.inputs(others, self.model, self.tokenizer)
-        )
-        frozen = self.tensor in ("cf", "bcf")
-        return similarity(known, pooled(self.pooling, inputs), frozen=frozen)
-
-    def _neutral(
-        self, texts: Sequence[EncodedText], inputs: dict[str, Tensor], asked: Asked
-    ) -> Tensor:
-        """`(batch, t)` ids of the texts with nothing in them."""
-        config = self.model.config.get_text_config()
-        neutral = batching.neutral(texts, inputs, self.tokenizer, config)
-        if asked.position is None:
-            return neutral
-        # What comes later, and the mask to be filled, stays.
-        ids = torch.cat([inputs[name] for name in batching.SIDES if name in inputs], dim=1)
-        nodes = torch.arange(ids.shape[1], device=ids.device)
-        read = asked.position.to(ids.device).view(len(ids), -1).amax(1, keepdim=True)
-        stays = nodes > read if self.task.writes else nodes == read
-        return neutral.where(~stays, ids)
+        return _without_signs(capture)
+    baseline = _baseline(inputs, requests, tensors, objective)
+    capture = staged_capture(
+        inputs.model,
+        tensors,
+        baseline,
+        objective.target,
+        explained=objective.explained,
+        read=objective.read,
+        position=objective.position,
+        segments=segments,
+    )
+    capacities = balanced(capture.capacities, capture.carried)
+    return _without_signs(replace(capture, capacities=capacities))
 
 
-def _written(inputs: dict[str, Tensor]) -> int:
-    """The node at which what an encoder-decoder writes begins; 0 in a model of one stack."""
-    return inputs["input_ids"].shape[1] if "decoder_input_ids" in inputs else 0
+def _run_shared(
+    inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
+) -> Capture:
+    """One forward pass of one example, and a backward pass for each request."""
+    tensors = inputs.collate([requests[0].example.example])
+    segments = batch_segments([requests[0].example], tensors)
+    objectives = [_objective(inputs, [request], tensors, options) for request in requests]
+    rows = captures(inputs.model, tensors, objectives, tensor=options.tensor, segments=segments)
+    return _concatenate([_without_signs(row) for row in rows])
 
 
-def _stacked(found: Sequence[Capture]) -> Capture:
-    """The rows of several captures of one text, in one."""
+def _without_signs(capture: Capture) -> Capture:
+    """The capture without signed effects, which are as large as the capacities."""
+    return replace(capture, signed=None)
+
+
+def _concatenate(captures: Sequence[Capture]) -> Capture:
+    """The rows of several captures of one example, in one."""
     names = [f.name for f in fields(Capture) if f.name != "carried"]
-    rows = {name: [getattr(one, name) for one in found] for name in names}
+    rows = {name: [getattr(capture, name) for capture in captures] for name in names}
     joined = {name: None if row[0] is None else torch.cat(row) for name, row in rows.items()}
-    return Capture(**joined, carried=found[0].carried)  # type: ignore[arg-type]
+    return Capture(**joined, carried=captures[0].carried)  # type: ignore[arg-type]
+
+
+def _objective(
+    inputs: ModelInputs[Any],
+    requests: Sequence[Request],
+    tensors: dict[str, Tensor],
+    options: CallOptions,
+) -> Asked:
+    """The number of the model's output that each request explains."""
+    decisions = [request.decision for request in requests]
+    if decisions[0].value is not None:
+        return Asked(None, logit, number(decisions[0].value))
+    explained = _explained(decisions, options)
+    if decisions[0].tokens:
+        return _span_objective(inputs, requests, tensors, explained)
+    target = _indices([decision.target for decision in decisions])
+    if decisions[0].position is None:
+        return Asked(target, explained, _reading(inputs, requests, tensors, options))
+    nodes = [
+        inputs.places(request.example.example, tensors)[request.decision.position]
+        for request in requests
+        if request.decision.position is not None
+    ]
+    position = torch.tensor(nodes)
+    return Asked(target, explained, logits_at(position - _first_output(tensors)), position)
+
+
+def _explained(decisions: Sequence[Decision], options: CallOptions) -> Explained:
+    """The logit of the target, or the log-odds, or the difference to the contrasted logits."""
+    explained: Explained = contrast if options.is_staged else logit
+    against = _indices([decision.against for decision in decisions])
+    return versus(against, explained) if bool((against >= 0).any()) else explained
+
+
+def _indices(indices: Sequence[int | None]) -> Tensor:
+    """`(batch,)` int64, -1 where there is none."""
+    return torch.tensor([-1 if index is None else index for index in indices])
+
+
+def _span_objective(
+    inputs: ModelInputs[Any],
+    requests: Sequence[Request],
+    tensors: dict[str, Tensor],
+    explained: Explained,
+) -> Asked:
+    """One number for each span; a shorter span repeats its last position, which counts once."""
+    longest = max(len(request.decision.tokens) for request in requests)
+    nodes, tokens = [], []
+    for request in requests:
+        decision = request.decision
+        count, missing = len(decision.tokens), longest - len(decision.tokens)
+        places = inputs.places(request.example.example, tensors)[decision.position :][:count]
+        nodes.append([*places, *places[-1:] * missing])
+        tokens.append([*decision.tokens, *[-1] * missing])
+    position = torch.tensor(nodes)
+    read = span_reading(position - _first_output(tensors), torch.tensor(tokens), explained)
+    return Asked(torch.zeros(len(nodes), dtype=torch.int64), logit, read, position)
+
+
+def _reading(
+    inputs: ModelInputs[Any],
+    requests: Sequence[Request],
+    tensors: dict[str, Tensor],
+    options: CallOptions,
+) -> Reading:
+    """The reading of a model that decides about whole examples."""
+    examples = [request.example.example for request in requests]
+    if inputs.task.output_kind == "answer":
+        allowed = torch.zeros(tensors["input_ids"].shape, dtype=torch.bool)
+        for row, text in enumerate(examples):
+            allowed[row, answer_tokens(text)] = True
+        return answers(allowed)
+    if not inputs.task.embeds_texts:
+        return class_logits
+    compared = inputs.collate([text.compared for text in examples])
+    others = embeddings(inputs.model, inputs.pooling, compared)
+    pool = pooled(inputs.pooling, tensors)
+    return similarity(others, pool, frozen=options.is_conservative)
+
+
+def _baseline(
+    inputs: ModelInputs[Any],
+    requests: Sequence[Request],
+    tensors: Mapping[str, Tensor],
+    objective: Asked,
+) -> Tensor:
+    """The batch with nothing in it that could be removed."""
+    baseline = inputs.baseline([request.example.example for request in requests], tensors)
+    if objective.position is None:
+        return baseline
+    # Tokens after the position read are not seen, and the mask to be filled has to stay.
+    ids = batching.token_ids(tensors)
+    nodes = torch.arange(ids.shape[1], device=ids.device)
+    read = objective.position.to(ids.device).view(len(ids), -1).amax(1, keepdim=True)
+    stays = nodes > read if inputs.task.is_generative else nodes == read
+    return baseline.where(~stays, ids)
+
+
+def _first_output(tensors: Mapping[str, Tensor]) -> int:
+    """The node of the first output: the prefix's first in an encoder-decoder, else 0."""
+    return tensors["input_ids"].shape[1] if "decoder_input_ids" in tensors else 0
+
+
+def check_capture(
+    inputs: ModelInputs[Any], requests: Requests, indices: Sequence[int], capture: Capture
+) -> None:
+    """Check what shows only once the model has read a batch.
+
+    Args:
+        inputs: The inputs of the model.
+        requests: The requests of the call.
+        indices: Those of the batch.
+        capture: The capture of the batch.
+
+    Raises:
+        InputError: A decision is contrasted with itself, since the model predicts the contrast.
+        ModelError: The model turned an image into other tokens than its patches.
+    """
+    contrasts = one_for_each(requests.against, len(requests), "against")
+    for i, predicted in zip(indices, capture.target.tolist(), strict=True):
+        request = requests.requests[i]
+        if request.decision.against == predicted:
+            raise requests.labels.named(i, self_contrast(contrasts[i]))
+        inputs.check_nodes(request.example.example, capture.mask.shape[1])

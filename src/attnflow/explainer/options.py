@@ -1,33 +1,103 @@
-"""The options of a call, and what can be told of them without its model and texts."""
+"""The options of a call that select tensor, flow, readout and memory; each is checked once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
-from attnflow.capture import TENSORS as PASSES
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
-from attnflow.explainer import scores
-from attnflow.explainer.coarsening import Coarsen, check_coarsen
 from attnflow.explainer.targets.output_space import Target
 from attnflow.explainer.targets.span import Span
+from attnflow.models.literals import (
+    ConservativeTensor,
+    InformationTensor,
+    Readout,
+    SegmentUnit,
+    SinkPolicy,
+)
+from attnflow.models.tasks import Task
 
-TENSORS = (*PASSES, "bcf")
+Coarsen = int | str | None
 
 
-class Options(TypedDict, total=False):
-    """Options of a call, see `Explainer.__call__`."""
+@dataclass(frozen=True)
+class CallOptions:
+    """Options of a call; see `Explainer.__call__` for each.
+
+    Raises:
+        InputError: An option is not what `Explainer.__call__` takes, or two do not fit together.
+    """
+
+    tensor: str = "bcf"
+    readout: str = "input"
+    gap: float = 1e-2
+    mu: float | None = None
+    edges: bool = False
+    attention_sink: str = "keep"
+    batch_size: int = 16
+    coarsen: Coarsen = None
+    max_memory: float | str | None = None
+    keep_unsolved: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name("tensor", self.tensor, get_args(InformationTensor))
+        _check_name("readout", self.readout, get_args(Readout))
+        if self.readout == "throughput" and not self.is_conservative:
+            raise InputError(
+                f"readout 'throughput' needs tensor 'bcf' or 'cf', got {self.tensor!r}: without "
+                "residual edges a token's rows are not its own."
+            )
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise InputError(
+                f"batch_size must be an integer of at least 1, got {self.batch_size!r}."
+            )
+        _check_coarsen(self.coarsen)
+
+    @property
+    def is_conservative(self) -> bool:
+        """True where layers have residual edges, so that a token's rows are its own."""
+        return self.tensor in get_args(ConservativeTensor)
+
+    @property
+    def is_staged(self) -> bool:
+        """True where the tensor is the mean over stages of removal."""
+        return self.tensor == "bcf"
+
+    def check_task(self, task: Task) -> None:
+        """Check the options that only some tasks have.
+
+        Raises:
+            InputError: Patches are to be merged, there is no such policy, or no token that a
+                decoder reads first.
+        """
+        if self.coarsen is not None and task.modality == "image":
+            raise InputError(
+                "coarsen merges neighbouring tokens of a text, and an image's tokens are its "
+                "patches, which have neighbours on all sides and are scored each by itself: leave "
+                "coarsen out. Smaller images, where the model takes them, or a model of larger "
+                "patches have fewer."
+            )
+        _check_name("attention_sink", self.attention_sink, get_args(SinkPolicy))
+        if self.attention_sink != "keep" and not task.is_generative:
+            raise InputError(
+                f"attention_sink {self.attention_sink!r} is for models that read from the left and "
+                f"write; this one is for {task.name}."
+            )
+
+
+class CallKeywords(TypedDict, total=False):
+    """Keywords of `Explainer.__call__` besides its examples, for type checkers."""
 
     pair: str | Sequence[str] | None
     target: Target | Value | Sequence[Target]
     against: Target | Sequence[Target]
     position: int | Sequence[int] | None
+    span: Span | Sequence[Span] | None
     tensor: str
     readout: str
     gap: float
     mu: float | None
     edges: bool
-    span: Span | Sequence[Span] | None
     attention_sink: str
     truncate: bool
     batch_size: int
@@ -38,35 +108,15 @@ class Options(TypedDict, total=False):
     progress: Callable[[int], object] | None
 
 
-@dataclass(frozen=True)
-class FlowOptions:
-    """Options of a call that say which flow is taken, and what is read from it."""
-
-    tensor: str
-    readout: str
-    gap: float
-    mu: float | None
-    edges: bool
-    attention_sink: str
+def _check_name(option: str, value: Any, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise InputError(f"{option} must be one of {', '.join(names)}, got {value!r}.")
 
 
-def check_options(
-    tensor: str, readout: str = "input", batch_size: int = 1, coarsen: Coarsen = None
-) -> None:
-    """What can be told of a call without its model and texts.
-
-    Raises:
-        InputError: An option is not what `Explainer.__call__` takes, or two do not fit.
-    """
-    if tensor not in TENSORS:
-        raise InputError(f"tensor must be one of {', '.join(TENSORS)}, got {tensor!r}.")
-    if readout not in scores.READOUTS:
-        raise InputError(f"readout must be one of {', '.join(scores.READOUTS)}, got {readout!r}.")
-    if readout == "throughput" and tensor not in ("bcf", "cf"):
+def _check_coarsen(coarsen: Any) -> None:
+    is_count = isinstance(coarsen, int) and not isinstance(coarsen, bool) and coarsen >= 1
+    if not (coarsen is None or is_count or coarsen in get_args(SegmentUnit)):
         raise InputError(
-            f"readout 'throughput' needs tensor 'bcf' or 'cf', got {tensor!r}: without residual "
-            "edges a token's rows are not its own."
+            f"coarsen must be a number of tokens of at least 1, 'word' or 'sentence', got "
+            f"{coarsen!r}."
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
-    check_coarsen(coarsen)

@@ -1,122 +1,194 @@
-"""Examples with their decisions: every row that the model is asked about, of texts or of images."""
+"""Requests: every decision to explain with the example it is about.
 
-from collections.abc import Callable, Sequence
-from typing import Any
+A call gives examples (`Given`) and asks for a target (`TargetOptions`). The inputs read the
+examples, and each decision about one becomes a request: one for each example, one for each token of
+a continuation, or one for a span. Read next: coarsening.py, model_passes.py.
+"""
 
-from attnflow.capture import Capture
-from attnflow.explainer.targets.decision import Decision, check_writes, decisions, with_itself
-from attnflow.explainer.targets.output_space import Choices
-from attnflow.explainer.targets.span import spans_of
-from attnflow.inputs import batching
-from attnflow.inputs.image import EncodedImage, check_nodes
-from attnflow.inputs.image_reader import ImageReader
-from attnflow.inputs.per_example import Names, one_for_each
-from attnflow.inputs.text import EncodedText
-from attnflow.inputs.text_reader import Reader, read
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from attnflow.attribution import Attribution, Attributions
+from attnflow.explainer.attention_sink import first_token
+from attnflow.explainer.coarsening import Coarsened, merge
+from attnflow.explainer.options import Coarsen
+from attnflow.explainer.targets.decision import (
+    Decision,
+    TargetOptions,
+    check_generative,
+    decide,
+    decide_continuation,
+)
+from attnflow.explainer.targets.output_space import OutputSpace, SpaceOf
+from attnflow.explainer.targets.span import SpanSpace, decide_span, spans_of
+from attnflow.inputs.example import Example, ModelInputs, ReadExamples
+from attnflow.inputs.given import Given, wrong_modality
+from attnflow.inputs.per_example import ExampleLabels
+from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models.tasks import Task
 
-Row = tuple[EncodedText | EncodedImage, Decision]
-Rows = tuple[bool, list[Row], list[int] | None]
-Choosing = Callable[[Any], Choices]
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One decision to explain.
+
+    Attributes:
+        example: The example as it was read, and its segments where tokens are merged.
+        decision: The decision about it, in tokens.
+        space: The output space of the decision.
+    """
+
+    example: Coarsened
+    decision: Decision
+    space: OutputSpace
+
+    @property
+    def node(self) -> int | None:
+        """The node of the flow where the decision is read; None where the model itself reads it."""
+        position = self.decision.position
+        return None if position is None else self.example.segment_of(position)
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Half-open nodes of the tokens explained at once; tokens of a span are never merged."""
+        if self.node is None or not self.decision.tokens:
+            return None
+        return self.node + 1, self.node + 1 + len(self.decision.tokens)
 
 
-def image_rows(
-    reader: ImageReader, task: Task, choosing: Choosing, asked: dict[str, Any], **given: Any
-) -> Rows:
-    """Whether there is one image alone; each decision with its image; None: they have one each.
+@dataclass(frozen=True)
+class Requests:
+    """All requests of a call, in the order of its examples.
 
-    Args:
-        reader: Of the model.
-        task: The model's.
-        choosing: What there is to choose from, of each image.
-        asked: The options `target`, `against` and `position` of `Explainer.__call__`.
-        given: Its options `images`, `pixel_values` and `neutral`.
+    Attributes:
+        requests: The requests.
+        is_single: True where one example was given by itself.
+        counts: Requests of each example, of continuations; None where each example has one.
+        labels: Names of the requests' examples, for errors.
+        against: The contrasts as the call gave them: one for all requests, or one for each.
+    """
+
+    requests: Sequence[Request]
+    is_single: bool
+    counts: Sequence[int] | None
+    labels: ExampleLabels
+    against: Any = None
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def coarsened(self, coarsen: Coarsen, task: Task) -> "Requests":
+        """Return the requests with their tokens merged; requests about one text share it.
+
+        What a decision reads or explains is not merged, nor is the first token that a decoder
+        reads.
+        """
+        if coarsen is None:
+            return self
+        single: dict[int, set[int]] = {}
+        for request in self.requests:
+            text, decision = request.example, request.decision
+            tokens = single.setdefault(id(text), set())
+            if task.is_generative:
+                tokens.add(first_token(task, text.example))
+            if decision.position is not None:
+                end = decision.position + len(decision.tokens) + 1
+                tokens.update(range(decision.position, end))
+        merged = {
+            id(request.example): merge(
+                request.example.example, coarsen, single[id(request.example)]
+            )
+            for request in self.requests
+        }
+        requests = [
+            replace(request, example=merged[id(request.example)]) for request in self.requests
+        ]
+        return replace(self, requests=requests)
+
+    def regroup(
+        self, attributions: Sequence[Attribution]
+    ) -> Attribution | list[Attribution] | Attributions | list[Attributions]:
+        """Return the attributions of the requests in the form that the examples were given in."""
+        if self.counts is None:
+            return attributions[0] if self.is_single else list(attributions)
+        rest = iter(attributions)
+        continuations = [Attributions(next(rest) for _ in range(count)) for count in self.counts]
+        return continuations[0] if self.is_single else continuations
+
+
+def make_requests(
+    inputs: ModelInputs[Any], given: Given, options: TargetOptions, spaces: SpaceOf
+) -> Requests:
+    """Read the examples of a call, and return a request for each decision about them.
 
     Raises:
-        InputError, ModelError, StorageError: As `ImageReader.read` and `decisions`.
+        InputError, ModelError, StorageError: As `ModelInputs.read`, `decide` and `decide_span`.
     """
-    alone, images = reader.read(**given)
-    wanted = decisions(task, choosing, images, None, names_of(images), **asked)
-    return alone, list(zip(images, wanted, strict=True)), None
+    read = inputs.read(given)
+    if options.span is not None:
+        if read.modality == "image":
+            raise wrong_modality(inputs.model, "image", "span")
+        return _span_requests(inputs, read, given, options)
+    if given.continuation is not None:
+        return _continuation_requests(inputs, read, given.continuation, options, spaces)
+    prompts = [inputs.with_prompt(example) for example in read.examples]
+    prompted = ReadExamples(prompts, read.is_single, read.modality)
+    decisions = decide(inputs.task, spaces, prompted, inputs.tokenizer, options)
+    requests = [
+        Request(Coarsened(example), decision, spaces(example))
+        for example, decision in zip(prompts, decisions, strict=True)
+    ]
+    return _collected(requests, read, against=options.against)
 
 
-def text_rows(
-    reader: Reader,
-    choosing: Choosing,
-    asked: dict[str, Any],
-    *,
-    texts: Any,
-    continuation: str | int | None,
-    span: Any,
-    **given: Any,
-) -> Rows:
-    """Whether there is one text alone; each decision with its text; of continuations how many each.
-
-    Args:
-        reader: Of the model.
-        choosing: What there is to choose from, of each text.
-        asked: The options `target`, `against` and `position` of `Explainer.__call__`.
-        texts: Its option.
-        continuation: Its option.
-        span: Its option.
-        given: Its options `pair`, `input_ids`, `attention_mask` and `truncate`.
-
-    Raises:
-        InputError, ModelError: As `read` and `decisions`.
-    """
-    alone, encoded = read(reader, texts, **given)
-    names = names_of(encoded)
-    if span is not None:
-        check_writes(reader.task, "span", **asked)
-        each = spans_of(span, len(encoded))
-        return alone, names.each(lambda i: reader.spanned(encoded[i], continuation, each[i])), None
-    if continuation is None:
-        begun = [reader.begun(text) for text in encoded]
-        wanted = decisions(reader.task, choosing, begun, reader.tokenizer, names, **asked)
-        return alone, list(zip(begun, wanted, strict=True)), None
-    check_writes(reader.task, "continuation", **asked)
-    parts = names.each(lambda i: reader.continued(encoded[i], continuation))
-    return alone, [row for part in parts for row in part], [len(part) for part in parts]
+def _continuation_requests(
+    inputs: ModelInputs[Any],
+    read: ReadExamples[Any],
+    continuation: str | int,
+    options: TargetOptions,
+    spaces: SpaceOf,
+) -> Requests:
+    check_generative(inputs.task, "continuation", options)
+    texts = cast(TextInputs, inputs)  # no model of images generates
+    requests, counts = [], []
+    for i, example in enumerate(read.examples):
+        with read.labels.about(i):
+            continued = texts.continued(example, continuation)
+        whole, space = Coarsened(continued.text), spaces(continued.text)
+        decisions = decide_continuation(continued.start, continued.ids)
+        requests += [Request(whole, decision, space) for decision in decisions]
+        counts.append(len(decisions))
+    return _collected(requests, read, counts)
 
 
-def names_of(examples: Sequence[EncodedText | EncodedImage]) -> Names:
-    """What errors call them."""
-    kind = "image" if isinstance(examples[0], EncodedImage) else "text"
-    return Names([example.text for example in examples], kind)
+def _span_requests(
+    inputs: ModelInputs[Any], read: ReadExamples[Any], given: Given, options: TargetOptions
+) -> Requests:
+    check_generative(inputs.task, "span", options)
+    texts = cast(TextInputs, inputs)  # no model of images generates
+    spans = spans_of(options.span, len(read.examples))
+    requests = []
+    for i, example in enumerate(read.examples):
+        with read.labels.about(i):
+            start = None
+            if given.continuation is None:
+                whole = texts.with_prompt(example)
+            else:
+                continued = texts.continued(example, given.continuation)
+                whole, start = continued.text, continued.start
+            decision = decide_span(inputs.task, whole, spans[i], start)
+        space = SpanSpace(inputs.tokenizer, decision.tokens)
+        requests.append(Request(Coarsened(whole), decision, space))
+    return _collected(requests, read)
 
 
-def batched(model: Any, task: Task, target: Any) -> bool:
-    """Whether several examples may be read in one pass."""
-    if task.reads == "image":
-        return True
-    # A classifier that is a decoder and knows no padding cannot tell where a padded text ends, and
-    # a function of the reader's might read there.
-    pads = batching.pad_token_id(model.config) is not None
-    padded = task.reads != "text" or pads
-    return padded and not callable(target)
-
-
-def check_read(
-    model: Any, rows: Sequence[Row], group: Sequence[int], captured: Capture, against: Any
-) -> None:
-    """What can be told of examples only once the model has read them.
-
-    Args:
-        model: The one that has read them.
-        rows: Of the call.
-        group: Which of them were read.
-        captured: Of these.
-        against: The option of `Explainer.__call__`.
-
-    Raises:
-        InputError: A decision is contrasted with itself.
-        ModelError: The model made other tokens of an image than its patches.
-    """
-    others = one_for_each(against, len(rows), "against")
-    for i, predicted in zip(group, captured.target.tolist(), strict=True):
-        example, decision = rows[i]
-        if decision.against == predicted:
-            names = names_of([example for example, _ in rows])
-            raise names.about(i, with_itself(others[i]))
-        if isinstance(example, EncodedImage):
-            check_nodes(example, captured.mask.shape[1], type(model).__name__)
+def _collected(
+    requests: Sequence[Request],
+    read: ReadExamples[Any],
+    counts: Sequence[int] | None = None,
+    against: Any = None,
+) -> Requests:
+    examples: list[Example] = [request.example.example for request in requests]
+    labels = ExampleLabels([example.text for example in examples], read.modality)
+    return Requests(requests, read.is_single, counts, labels, against)

@@ -1,4 +1,4 @@
-"""Encoded texts as the padded tensors that a model takes; encoded images as they are, stacked."""
+"""Encoded texts as the padded tensors of a batch, and the tokens that stand for removed ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,67 +7,70 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import ModelError
-from attnflow.inputs.image import EncodedImage
 from attnflow.inputs.text import EncodedText
 
+# The ids of each stack, and the mask that goes with them.
 SIDES = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
 
 
-def of_images(images: Sequence[EncodedImage], model: Any) -> tuple[Tensor, Tensor]:
-    """`(batch, channels, height, width)` on the model's device: pixel values, and neutral ones."""
-    device = next(model.parameters()).device
-    whole = torch.stack([image.inputs["pixel_values"] for image in images])
-    return whole.to(device), torch.stack([image.neutral for image in images]).to(device)
-
-
-def inputs(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:
-    """`(batch, t)` tensors on the model's device, right-padded; attention masks say how far."""
+def collate_texts(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:
+    """`(batch, t)` tensors on the model's device, padded on the right, with attention masks."""
     padding = (pad_token_id(model.config), getattr(tokenizer, "pad_token_id", None), 0)
     pad = next(token for token in padding if token is not None)
     fill = dict.fromkeys(SIDES, pad)
     fill["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
     rows = {
-        name: _padded([text.inputs[name] for text in texts], fill.get(name, 0))
+        name: _pad([text.inputs[name] for text in texts], fill.get(name, 0))
         for name in texts[0].inputs
     }
     for name, mask in SIDES.items():
         if name in rows:
-            rows[mask] = _padded([[1] * len(text.inputs[name]) for text in texts], 0)
+            rows[mask] = _pad([[1] * len(text.inputs[name]) for text in texts], 0)
     device = next(model.parameters()).device
     return {name: torch.tensor(values, device=device) for name, values in rows.items()}
 
 
 def pad_token_id(config: Any) -> int | None:
-    """The model's own padding token; of a model of texts and images, that of its texts."""
-    found: int | None = getattr(config.get_text_config(), "pad_token_id", None)
-    return found
+    """Return the model's own padding token; of a model of texts and images, that of its texts."""
+    return getattr(config.get_text_config(), "pad_token_id", None)
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> list[list[int]]:
+def _pad(rows: Sequence[Sequence[int]], fill: int) -> list[list[int]]:
     longest = max(len(row) for row in rows)
     return [[*row, *[fill] * (longest - len(row))] for row in rows]
 
 
 def places(text: EncodedText, inputs: Mapping[str, Tensor]) -> list[int]:
-    """Where the text's tokens stand among the nodes of its batch: one side's, then the other's."""
-    found: list[int] = []
+    """Index of each of the text's tokens among the nodes of its batch: one stack, then the other.
+
+    Padding of the first stack lies between the two.
+    """
+    nodes: list[int] = []
     start = 0
     for name in SIDES:
         if name in inputs:
-            found += range(start, start + len(text.inputs[name]))
+            nodes += range(start, start + len(text.inputs[name]))
             start += inputs[name].shape[1]
-    return found
+    return nodes
 
 
-def neutral(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owners: Any) -> Tensor:
-    """`(batch, t)` the ids with a token that says nothing in the place of every ordinary one.
+def token_ids(inputs: Mapping[str, Tensor]) -> Tensor:
+    """`(batch, nodes)` ids of a batch: those of the source, then those of a decoder's prefix."""
+    return torch.cat([inputs[name] for name in SIDES if name in inputs], dim=1)
 
-    Those of an encoder-decoder's prefix stand behind the source's.
+
+def masked_ids(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owners: Any) -> Tensor:
+    """`(batch, nodes)` input ids with every ordinary token replaced by the neutral token.
+
+    Args:
+        texts: The texts of the batch.
+        inputs: Their tensors, as `collate_texts` returns them.
+        owners: As for `neutral_token`.
 
     Raises:
-        ModelError: The owners, a tokenizer or a config, have no token for that.
+        ModelError: As `neutral_token`.
     """
-    ids = torch.cat([inputs[name] for name in SIDES if name in inputs], dim=1)
+    ids = token_ids(inputs)
     ordinary = torch.zeros_like(ids, dtype=torch.bool)
     for row, text in enumerate(texts):
         ordinary[row, places(text, inputs)] = ~torch.tensor(text.special, device=ids.device)
@@ -75,13 +78,13 @@ def neutral(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owners:
 
 
 def neutral_token(*owners: Any) -> int:
-    """Id of [MASK], or where there is none [UNK], or the padding or end token.
+    """Id of [MASK], or where there is none of [UNK], padding or the end token.
 
     Args:
-        owners: A tokenizer, then a config: the first that has one of them.
+        owners: A tokenizer, then a config: the first that has one of these tokens.
 
     Raises:
-        ModelError: None has.
+        ModelError: None of them has.
     """
     names = ("mask_token_id", "unk_token_id", "pad_token_id", "eos_token_id")
     for owner in owners:

@@ -1,24 +1,25 @@
-"""Chats: messages with roles, as the tokenizer's own template writes them for the model.
+"""Chats: messages with roles, as the tokenizer's own template renders them for the model.
 
-The template puts words and marks of its own around every message. To tell both apart it is
-rendered twice: as it is, and with a mark in the place of every content; what stands between the
-marks is the template's. Its tokens count as special ones do: they have scores, and no rank.
+The template puts words and marks of its own around every message. To tell both apart the chat is
+rendered twice: as it is, and with a mark instead of every content. All that stands between the
+marks is the template's. Its tokens count as special tokens: they have scores, and no rank.
 
-A chat that ends with the assistant's message is one that the model goes on with, as in
-transformers' pipelines; after any other message its own begins. Read next: tokens.py.
+A chat that ends with the assistant's message is continued, as in transformers' pipelines; after any
+other message the assistant's own begins. Read next: text.py.
 """
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnflow.errors import InputError, needs
-from attnflow.inputs.continuation import behind, rest_of
-from attnflow.inputs.offsets import spans_in
-from attnflow.inputs.text import EncodedText, placed, special_ids
-from attnflow.inputs.token_ids import of_ids
+from jinja2 import TemplateError
+
+from attnflow.errors import InputError, warn
+from attnflow.inputs.continuation import concatenate, decode_suffix
+from attnflow.inputs.offsets import Span, token_offsets
+from attnflow.inputs.text import EncodedText, model_inputs, place_tokens, special_ids
+from attnflow.inputs.token_ids import encode_ids
 from attnflow.inputs.words import word_ids
 
 Messages = Sequence[Mapping[str, str]]
@@ -36,14 +37,27 @@ class _Content:
     end: int
 
 
+@dataclass(frozen=True)
+class _Placement:
+    """The place of one token.
+
+    Attributes:
+        message: Index of its message, None for a token of the template's.
+        span: Its characters in the contents alone, each content on a line.
+    """
+
+    message: int | None
+    span: Span = (0, 0)
+
+
 def is_chat(texts: Any) -> bool:
-    """Whether this is one chat: a list of dicts."""
-    listed = isinstance(texts, Sequence) and not isinstance(texts, str)
-    return listed and any(isinstance(message, Mapping) for message in texts)
+    """Return whether this is one chat: a list of dicts."""
+    is_list = isinstance(texts, Sequence) and not isinstance(texts, str)
+    return is_list and any(isinstance(message, Mapping) for message in texts)
 
 
 def encode_chat(
-    tokenizer: Any, messages: Messages, *, limit: int | None, writes: bool
+    tokenizer: Any, messages: Messages, *, limit: int | None, generates: bool
 ) -> EncodedText:
     """Tokenize a chat, and place every token in its message.
 
@@ -53,16 +67,15 @@ def encode_chat(
         tokenizer: A tokenizer with a chat template.
         messages: Dicts with `role` and `content`, both strings.
         limit: Most tokens that the model takes, or None.
-        writes: Whether the model is to write what comes next.
+        generates: True where the model generates after the chat.
 
     Raises:
         InputError: There is no template, it refuses the messages or changes one beyond
             recognition, or the chat is malformed or too long.
-        MissingExtraError: jinja2, which renders templates, is not installed.
     """
     _check(messages)
-    rendered = _rendered(tokenizer, messages, writes)
-    contents = _contents(tokenizer, messages, rendered, writes)
+    rendered = _render(tokenizer, messages, generates)
+    contents = _contents(tokenizer, messages, rendered, generates)
     fast = bool(getattr(tokenizer, "is_fast", False))
     encoding = tokenizer(
         rendered, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
@@ -75,18 +88,20 @@ def encode_chat(
     tokens = tokenizer.convert_ids_to_tokens(ids)
     added = special_ids(tokenizer)
     typed = [i in added for i in ids]
-    spans = spans_in(encoding.get("offset_mapping"), rendered, tokens, typed)
-    found = _placed(rendered, contents, spans)
-    message_ids = tuple(message for message, _ in found)
+    spans = token_offsets(encoding.get("offset_mapping"), rendered, tokens, typed)
+    placements = _place(rendered, contents, spans)
+    message_ids = tuple(placement.message for placement in placements)
     special = tuple(m is None or t for m, t in zip(message_ids, typed, strict=True))
     if all(special):
         raise InputError("the chat's messages have no tokens of their own: nothing to explain.")
     text = "\n".join(rendered[content.start : content.end] for content in contents)
-    offsets = tuple((0, 0) if s else span for s, (_, span) in zip(special, found, strict=True))
-    names = [name for name in tokenizer.model_input_names if name in encoding]
+    offsets = tuple(
+        (0, 0) if is_special else placement.span
+        for is_special, placement in zip(special, placements, strict=True)
+    )
     return EncodedText(
         text=text,
-        inputs={name: list(encoding[name]) for name in names},
+        inputs=model_inputs(tokenizer, encoding),
         tokens=tuple(tokens),
         offsets=offsets,
         special=special,
@@ -96,18 +111,19 @@ def encode_chat(
     )
 
 
-def replied(tokenizer: Any, chat: EncodedText, ids: Sequence[int]) -> EncodedText:
-    """The chat with more tokens behind it: the assistant's last message, or the rest of it."""
-    known = chat.inputs["input_ids"]
-    goes_on = chat.message_ids[-1] is not None
-    if goes_on:
-        reply = placed(tokenizer, rest_of(tokenizer, known, ids), ids)
+def append_reply(tokenizer: Any, chat: EncodedText, ids: Sequence[int]) -> EncodedText:
+    """The chat with more tokens after it: the assistant's last message, or the rest of it."""
+    prompt = chat.inputs["input_ids"]
+    is_open = chat.message_ids[-1] is not None  # the assistant's message is not finished
+    if is_open:
+        reply = place_tokens(tokenizer, decode_suffix(tokenizer, prompt, ids), ids)
     else:
-        reply = of_ids(tokenizer, ids, None)
-    whole = behind(chat, reply, {"input_ids": [*known, *ids]}, "" if goes_on else "\n")
-    roles = chat.roles if goes_on else (*chat.roles, ASSISTANT)
-    own = tuple(None if special else len(roles) - 1 for special in reply.special)
-    return replace(whole, message_ids=(*chat.message_ids, *own), roles=roles)
+        reply = encode_ids(tokenizer, ids, None)
+    inputs = {"input_ids": [*prompt, *ids]}
+    whole = concatenate(chat, reply, inputs, "" if is_open else "\n")
+    roles = chat.roles if is_open else (*chat.roles, ASSISTANT)
+    reply_ids = tuple(None if special else len(roles) - 1 for special in reply.special)
+    return replace(whole, message_ids=(*chat.message_ids, *reply_ids), roles=roles)
 
 
 def _check(messages: Messages) -> None:
@@ -128,74 +144,73 @@ def _check(messages: Messages) -> None:
         raise InputError("every message of the chat is empty: there is nothing to explain.")
 
 
-def _rendered(tokenizer: Any, messages: Messages, writes: bool) -> str:
+def _render(tokenizer: Any, messages: Messages, generates: bool) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"{type(tokenizer).__name__} has no chat template, so it does not say how messages "
             "become a text: set tokenizer.chat_template, or write the prompt as a text."
         )
-    with needs("chats need jinja2", extra="chat"):
-        from jinja2 import TemplateError
-    goes_on = writes and messages[-1]["role"] == ASSISTANT
+    is_open = generates and messages[-1]["role"] == ASSISTANT
     try:
-        rendered: str = tokenizer.apply_chat_template(
+        return tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             tokenize=False,
-            add_generation_prompt=writes and not goes_on,
-            continue_final_message=goes_on,
+            add_generation_prompt=generates and not is_open,
+            continue_final_message=is_open,
         )
     except (TemplateError, ValueError) as error:
         raise InputError(f"the tokenizer's chat template refuses these messages: {error}") from None
-    return rendered
 
 
-def _contents(tokenizer: Any, messages: Messages, rendered: str, writes: bool) -> list[_Content]:
-    """Where the messages' contents stand, in the order in which the template writes them."""
-    marked = _rendered(
+def _contents(tokenizer: Any, messages: Messages, rendered: str, generates: bool) -> list[_Content]:
+    """The contents of the messages in the rendered chat, in the template's order."""
+    marked = _render(
         tokenizer,
         [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)],
-        writes,
+        generates,
     )
     first, *rest = _MARK.split(marked)
-    order, between = [int(i) for i in rest[::2]], rest[1::2]
+    order, following = [int(i) for i in rest[::2]], rest[1::2]
     for i, message in enumerate(messages):
         if i not in order:
-            warnings.warn(
+            warn(
                 f"the chat template leaves message {i} ({message['role']}) out: the model does not "
-                "see it.",
-                stacklevel=6,
+                "see it."
             )
-    found = _between(messages, rendered, first, list(zip(order, between, strict=True)))
-    return found or [_only_place(messages, i, rendered) for i in order]
+    contents = _contents_between(
+        messages, rendered, first, list(zip(order, following, strict=True))
+    )
+    return contents or [_only_place(messages, i, rendered) for i in order]
 
 
-def _between(
+def _contents_between(
     messages: Messages, rendered: str, first: str, parts: Sequence[tuple[int, str]]
 ) -> list[_Content]:
-    """The contents between the template's own parts; none where the template wrote others.
+    """The contents between the template's own parts; none where the template wrote other parts.
 
     Args:
-        messages: Of the chat.
-        rendered: The chat.
-        first: What the template writes before any content.
-        parts: Every content's message, and what the template writes behind it.
+        messages: Messages of the chat.
+        rendered: The rendered chat.
+        first: The template's text before any content.
+        parts: For every content its message, and the template's text after it.
     """
-    found, at = [], len(first)
+    contents, at = [], len(first)
     if not rendered.startswith(first):
         return []
     for message, following in parts:
         content = messages[message]["content"]
+        # Templates may strip contents on one side or both.
         forms = (content, content.strip(), content.lstrip(), content.rstrip())
         fitting = [form for form in forms if rendered.startswith(form + following, at)]
         if not fitting:
             return []
-        found.append(_Content(message, at, at + len(fitting[0])))
+        contents.append(_Content(message, at, at + len(fitting[0])))
         at += len(fitting[0] + following)
-    return found if at == len(rendered) else []
+    return contents if at == len(rendered) else []
 
 
 def _only_place(messages: Messages, index: int, rendered: str) -> _Content:
-    """The one place where a message stands, of a template that looks into contents."""
+    """The one place of a message, for a template that looks into contents."""
     content = messages[index]["content"].strip()
     if rendered.count(content) != 1:
         raise InputError(
@@ -207,33 +222,34 @@ def _only_place(messages: Messages, index: int, rendered: str) -> _Content:
     return _Content(index, start, start + len(content))
 
 
-def _placed(
-    rendered: str, contents: Sequence[_Content], spans: Sequence[tuple[int, int]]
-) -> list[tuple[int | None, tuple[int, int]]]:
-    """For each token its message, None for the template's, and its place in the contents alone."""
-    found: list[tuple[int | None, tuple[int, int]]] = []
-    for start, end in spans:
-        line = 0
-        own: tuple[int | None, tuple[int, int]] = (None, (0, 0))
-        for content in contents:
-            first, last = max(start, content.start), min(end, content.end)
-            if first < last and rendered[first:last].strip():
-                shift = line - content.start
-                own = (content.message, (first + shift, last + shift))
-                break
-            line += content.end - content.start + 1
-        found.append(own)
-    there = [end > start for start, end in spans]
+def _place(rendered: str, contents: Sequence[_Content], spans: Sequence[Span]) -> list[_Placement]:
+    """Place each token in its message; one of white space in the message on both its sides."""
+    placements = [_place_one(rendered, contents, span) for span in spans]
+    is_placed = [end > start for start, end in spans]
     return [
-        (message if there[i] else _inside_of(found, there, i), span)
-        for i, (message, span) in enumerate(found)
+        placement
+        if is_placed[i]
+        else replace(placement, message=_message_around(placements, is_placed, i))
+        for i, placement in enumerate(placements)
     ]
 
 
-def _inside_of(
-    found: Sequence[tuple[int | None, tuple[int, int]]], there: Sequence[bool], index: int
+def _place_one(rendered: str, contents: Sequence[_Content], span: Span) -> _Placement:
+    line = 0  # where the content's line begins
+    for content in contents:
+        first, last = max(span[0], content.start), min(span[1], content.end)
+        if first < last and rendered[first:last].strip():
+            shift = line - content.start
+            return _Placement(content.message, (first + shift, last + shift))
+        line += content.end - content.start + 1
+    return _Placement(None)
+
+
+def _message_around(
+    placements: Sequence[_Placement], is_placed: Sequence[bool], index: int
 ) -> int | None:
-    """The message on both sides of a token without a place: of white space, say."""
-    before = next((found[i][0] for i in reversed(range(index)) if there[i]), None)
-    after = next((found[i][0] for i in range(index + 1, len(found)) if there[i]), None)
+    """The message of the nearest placed tokens, if it is the same on both sides."""
+    before = next((placements[i].message for i in reversed(range(index)) if is_placed[i]), None)
+    following = range(index + 1, len(placements))
+    after = next((placements[i].message for i in following if is_placed[i]), None)
     return before if before == after else None

@@ -1,4 +1,4 @@
-"""Images as arrays of 8 bits, whatever they come as: a file, an image of Pillow, an array.
+"""Images as arrays of 8 bits, from a file, an image of Pillow, or an array.
 
 Colours are kept as they are, not managed; a transparent image loses its transparency, as with
 transformers' own pipelines, and a photograph is turned the way its camera says.
@@ -19,11 +19,11 @@ KINDS = "a file, an image of Pillow, or a uint8 or float array of shape (h, w), 
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """An image and the name of its file, "" where it has none.
+class SourceImage:
+    """An image as it was given.
 
     Attributes:
-        name: The file's name without its folder.
+        name: The name of its file without the folder, "" where it has none.
         pixels: `(h, w, 3)` uint8, red, green, blue; or `(h, w, 1)`, grey.
     """
 
@@ -32,12 +32,12 @@ class Picture:
 
     @property
     def colours(self) -> NDArray[np.uint8]:
-        """`(h, w, 3)`, of grey pixels the same three times."""
+        """`(h, w, 3)` uint8; a grey pixel three times the same."""
         return np.broadcast_to(self.pixels, (*self.pixels.shape[:2], 3))
 
 
-def picture(value: Any) -> Picture:
-    """One image, from a path, an image of Pillow, or an array of uint8 or of floats in 0..1.
+def open_image(value: Any) -> SourceImage:
+    """Read one image: a path, an image of Pillow, or an array of uint8 or of floats in 0..1.
 
     Floats are rounded to 8 bits, as they would be in a file.
 
@@ -48,22 +48,22 @@ def picture(value: Any) -> Picture:
     """
     with needs("images need Pillow", "images"):
         from PIL import Image
-    if isinstance(value, Picture):
+    if isinstance(value, SourceImage):
         return value
     if isinstance(value, str | Path):
-        return _sized(Picture(Path(value).name, _of_file(Path(value))), repr(str(value)))
+        return _check_size(SourceImage(Path(value).name, _read_file(Path(value))), repr(str(value)))
     if isinstance(value, Image.Image):
-        return _sized(Picture("", _of_pillow(value, "the image")), "the image")
+        return _check_size(SourceImage("", _from_pillow(value, "the image")), "the image")
     if isinstance(value, np.ndarray):
-        return _sized(Picture("", _of_array(value)), "the image")
+        return _check_size(SourceImage("", _from_array(value)), "the image")
     raise InputError(f"an image must be {KINDS}; got {type(value).__name__}.")
 
 
-def with_channels(own: Picture, channels: int) -> Any:
-    """An image of Pillow with the channels that a model reads: grey for 1, colours for 3.
+def with_channels(source: SourceImage, channels: int) -> Any:
+    """Return an image of Pillow with as many channels as a model reads: 1 is grey, 3 are colours.
 
     Raises:
-        InputError: It reads another number of them.
+        InputError: The model reads another number of channels.
     """
     from PIL import Image
 
@@ -72,44 +72,44 @@ def with_channels(own: Picture, channels: int) -> Any:
             f"the model reads images of {channels} channels, which no picture has: give "
             "pixel_values."
         )
-    if own.pixels.shape[2] == 1:
-        grey = Image.fromarray(own.pixels[:, :, 0])
+    if source.pixels.shape[2] == 1:
+        grey = Image.fromarray(source.pixels[:, :, 0])
         return grey if channels == 1 else grey.convert("RGB")
-    colours = Image.fromarray(own.pixels)
+    colours = Image.fromarray(source.pixels)
     return colours.convert("L") if channels == 1 else colours
 
 
-def _sized(own: Picture, named: str) -> Picture:
-    if min(own.pixels.shape[:2]) < 2:
-        height, width = own.pixels.shape[:2]
-        raise InputError(f"{named} has {width} x {height} pixels: expected 2 x 2 at least.")
-    return own
+def _check_size(source: SourceImage, label: str) -> SourceImage:
+    if min(source.pixels.shape[:2]) < 2:
+        height, width = source.pixels.shape[:2]
+        raise InputError(f"{label} has {width} x {height} pixels: expected 2 x 2 at least.")
+    return source
 
 
-def _of_file(path: Path) -> NDArray[np.uint8]:
+def _read_file(path: Path) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
-            return _of_pillow(opened, repr(str(path)))
+            return _from_pillow(opened, repr(str(path)))
     except UnidentifiedImageError as error:
         raise InputError(f"{str(path)!r} is no image that Pillow can read.") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{str(path)!r} is too large to be safe: {error}") from error
     except OSError as error:
-        if error.strerror is None:  # Pillow's own: the file ends early, or is broken inside
+        if error.strerror is None:  # raised by Pillow: the file ends early, or is broken inside
             raise InputError(f"{str(path)!r} is a broken image: {error}.") from error
         raise StorageError(f"cannot read image {path}: {error.strerror}.") from error
-    except (SyntaxError, ValueError) as error:  # what decoders of Pillow raise for broken files
+    except (SyntaxError, ValueError) as error:  # Pillow's decoders raise these for broken files
         raise InputError(f"{str(path)!r} is a broken image: {error}.") from error
 
 
-def _of_pillow(image: Any, named: str) -> NDArray[np.uint8]:
+def _from_pillow(image: Any, label: str) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
     if image.mode not in GREY + COLOUR:
         raise InputError(
-            f"{named} has pixels of mode {image.mode!r}, whose range says nothing of how light "
+            f"{label} has pixels of mode {image.mode!r}, whose range says nothing of how light "
             "they are: expected 8 bits a channel, grey or colour."
         )
     upright = ImageOps.exif_transpose(image)
@@ -118,7 +118,7 @@ def _of_pillow(image: Any, named: str) -> NDArray[np.uint8]:
     return np.array(upright.convert("RGB"))
 
 
-def _of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     whole = array[:, :, None] if array.ndim == 2 else array
     if whole.ndim != 3 or whole.shape[2] not in (1, 3) or 0 in whole.shape:
         raise InputError(
@@ -136,5 +136,4 @@ def _of_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             f"an array of floats must lie in 0..1; it goes from {whole.min():.4g} to "
             f"{whole.max():.4g}. Divide it by 255, or give what the model reads as pixel_values."
         )
-    rounded: NDArray[np.uint8] = np.rint(whole * 255).astype(np.uint8)
-    return rounded
+    return np.rint(whole * 255).astype(np.uint8)

@@ -1,62 +1,57 @@
-"""What errors call each of the texts or images of a call: by number, and by how it begins.
+"""Options with one value for each example, and errors that name the example they are about."""
 
-What is done with one after the other is done through `Names.each`, so that an error says which of
-them it is about. Read next: reading.py.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from attnflow.errors import InputError
 
-LONGEST = 40  # characters that are shown
-
-Made = TypeVar("Made")
+LONGEST = 40  # characters of an example that an error quotes
 
 
 @dataclass(frozen=True)
-class Names:
-    """The examples of a call.
+class ExampleLabels:
+    """Names of the examples of a call, for errors: a number, and how the example begins.
 
-    beginnings  of their texts, or names of their files; "" where there is none
-    kind        "text" or "image"
+    Attributes:
+        beginnings: The texts, or the names of image files; "" where there is none.
+        kind: "text" or "image".
     """
 
     beginnings: Sequence[str]
     kind: str = "text"
 
-    def each(self, make: Callable[[int], Made]) -> list[Made]:
-        """What `make` makes of each number.
+    @contextmanager
+    def about(self, number: int) -> Iterator[None]:
+        """Name this example in an `InputError` that is raised inside; it is not named if alone.
 
         Raises:
-            InputError: One cannot be made: which one, and why.
+            InputError: The same error, about this example.
         """
-        return [self._made(make, number) for number in range(len(self.beginnings))]
-
-    def _made(self, make: Callable[[int], Made], number: int) -> Made:
         try:
-            return make(number)
+            yield
         except InputError as error:
-            raise self.about(number, error) from None
+            raise self.named(number, error) from None
 
-    def about(self, number: int, error: InputError) -> InputError:
-        """The error, saying of which it is; as it is where there is one alone."""
-        count, own = len(self.beginnings), self.beginnings[number].strip()
+    def named(self, number: int, error: InputError) -> InputError:
+        """The error with the example's name in front; the error itself if there is only one."""
+        count, beginning = len(self.beginnings), self.beginnings[number].strip()
         if count == 1:
             return error
-        shown = own if len(own) <= LONGEST else f"{own[: LONGEST - 1]}…"
-        named = f"{self.kind} {number} (of {count})"
-        return InputError(f"{named}, {shown!r}: {error}" if shown else f"{named}: {error}")
+        label = f"{self.kind} {number} (of {count})"
+        if len(beginning) > LONGEST:
+            beginning = f"{beginning[: LONGEST - 1]}…"
+        return InputError(f"{label}, {beginning!r}: {error}" if beginning else f"{label}: {error}")
 
 
 def one_for_each(value: Any, count: int, name: str) -> list[Any]:
-    """An option of each of `count` texts, given once for all or one for each.
+    """Return `count` values of an option that is given once for all examples, or one for each.
 
     Raises:
-        InputError: There is another number of them.
+        InputError: The option has another number of values.
     """
     if is_one(value):
         return [value] * count
@@ -66,5 +61,5 @@ def one_for_each(value: Any, count: int, name: str) -> list[Any]:
 
 
 def is_one(value: Any) -> bool:
-    """Whether an option is one for all texts, and not a sequence with one for each."""
+    """Return whether an option is one value for all examples, not a sequence of values."""
     return isinstance(value, str) or not isinstance(value, Sequence | np.ndarray)

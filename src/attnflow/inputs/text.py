@@ -1,13 +1,8 @@
-"""Texts as tokens that know where they stand: offsets, words and special tokens, for any tokenizer.
+"""Encoding of texts: tokens with their offsets and words, for any tokenizer.
 
-Tokenizers differ in what they tell. Fast ones give character offsets, which some get wrong (zero
-width, out of order, or with the space in front); slow ones give none. So offsets are checked, and
-where they cannot be right the tokens are found again in the text, from left to right.
-
-Words come from the text and not from the tokenizer, hence are the same for every model: a run of
-letters and digits with inner apostrophes or hyphens, one ideograph, or one other visible character,
-each with the marks (accents, vowel signs, variants of an emoji) that follow it. A token that spans
-several words joins them into one.
+`offsets` finds the characters of every token, `words` the words of the text; here both are joined
+for a text, or for the two texts of a pair. Read next: text_inputs.py, which reads all that a call
+gives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,32 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnflow.errors import InputError
-from attnflow.inputs.offsets import spans_in
+from attnflow.inputs.example import Example
+from attnflow.inputs.offsets import Span, token_offsets
 from attnflow.inputs.words import word_ids
 
 
 @dataclass(frozen=True)
-class EncodedText:
-    """One text as the model will see it.
+class EncodedText(Example):
+    """One text as its model reads it.
 
     Attributes:
         text: The text.
         inputs: The tokenizer's lists for the model (`input_ids`, ...), without padding.
-        tokens: The tokens' names; length t.
+        tokens: Names of the tokens; length t.
         offsets: Half-open character spans; (0, 0) where a token has none.
-        special: Which tokens the tokenizer added.
+        special: True at tokens that the tokenizer added.
         word_ids: Index of each token's word, None for special tokens.
-        truncated: Number of tokens cut off, at the end unless the tokenizer says otherwise.
-        second: Character at which the second text of a pair begins; 0 where there is none.
+        truncated: Number of tokens cut off, at the end unless the tokenizer is set otherwise.
+        second: First character of the second text of a pair; 0 where there is none.
         compared: The text whose embedding this one's is compared with, if any.
-        message_ids: Of a chat, index of each token's message, None for the template's; else ().
-        roles: Of a chat, who says each message.
+        message_ids: For each token of a chat the index of its message, None for the template's.
+        roles: The role of each message of a chat.
     """
 
     text: str
     inputs: Mapping[str, list[int]]
     tokens: tuple[str, ...]
-    offsets: tuple[tuple[int, int], ...]
+    offsets: tuple[Span, ...]
     special: tuple[bool, ...]
     word_ids: tuple[int | None, ...]
     truncated: int = 0
@@ -48,6 +44,14 @@ class EncodedText:
     compared: "EncodedText | None" = None
     message_ids: tuple[int | None, ...] = ()
     roles: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Tokens in each stack: all of them, or an encoder-decoder's source and prefix."""
+        source = len(self.inputs["input_ids"])
+        if "decoder_input_ids" not in self.inputs:
+            return (source,)
+        return source, len(self.inputs["decoder_input_ids"])
 
 
 def encode(
@@ -62,9 +66,9 @@ def encode(
 
     Args:
         tokenizer: A tokenizer of transformers, fast or slow; fast for a pair.
-        text: Not empty.
-        pair: What the tokenizer puts behind the text, as its second one; in the result it stands
-            on a line of its own.
+        text: A text that is not empty.
+        pair: A second text, which the tokenizer puts after the first; in the result it stands on a
+            line of its own.
         limit: Most tokens that the model takes, or None.
         truncate: Cut a longer text instead of refusing it.
 
@@ -79,26 +83,24 @@ def encode(
             f"a pair needs a fast tokenizer, which tells the two texts apart; "
             f"{type(tokenizer).__name__} is none."
         )
-    whole = _tokenized(tokenizer, parts, None)
+    whole = _tokenize(tokenizer, parts, None)
     excess = max(0, len(whole["input_ids"]) - limit) if limit else 0
     if excess and not truncate:
         raise InputError(
             f"the text has {len(whole['input_ids'])} tokens and the model takes {limit}: shorten "
             f"it, or let {excess} tokens be cut off (truncate=True, --truncate)."
         )
-    encoding = _tokenized(tokenizer, parts, limit) if excess else whole
+    encoding = _tokenize(tokenizer, parts, limit) if excess else whole
     tokens = tokenizer.convert_ids_to_tokens(encoding["input_ids"])
     special = _special(tokenizer, encoding)
     if all(special):
         raise InputError(
             f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
         )
-    offsets, words = _placed_in_parts(encoding, parts, tokens, special)
-    text = "\n".join(parts)
-    names = [name for name in tokenizer.model_input_names if name in encoding]
+    offsets, words = _place_in_parts(encoding, parts, tokens, special)
     return EncodedText(
-        text=text,
-        inputs={name: list(encoding[name]) for name in names},
+        text="\n".join(parts),
+        inputs=model_inputs(tokenizer, encoding),
         tokens=tuple(tokens),
         offsets=tuple(offsets),
         special=tuple(special),
@@ -108,13 +110,13 @@ def encode(
     )
 
 
-def placed(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
-    """Tokens that are known already, each found again in the text that they spell."""
+def place_tokens(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
+    """Encode a text whose token ids are known already: each token is found again in the text."""
     names = tokenizer.convert_ids_to_tokens(list(ids))
     tokens = [str(i) if name is None else name for i, name in zip(ids, names, strict=True)]
     added = special_ids(tokenizer)
     special = [i in added for i in ids]
-    offsets = spans_in(None, text, tokens, special)
+    offsets = token_offsets(None, text, tokens, special)
     return EncodedText(
         text=text,
         inputs={"input_ids": list(ids)},
@@ -123,6 +125,17 @@ def placed(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
         special=tuple(special),
         word_ids=tuple(word_ids(text, offsets, special)),
     )
+
+
+def model_inputs(tokenizer: Any, encoding: Any) -> dict[str, list[int]]:
+    """The lists of an encoding that the model takes."""
+    names = [name for name in tokenizer.model_input_names if name in encoding]
+    return {name: list(encoding[name]) for name in names}
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids that are special wherever they stand; those of unknown and masked words are not."""
+    return set(tokenizer.all_special_ids) - _ordinary_ids(tokenizer)
 
 
 def _check_text(text: Any) -> None:
@@ -139,33 +152,34 @@ def _check_text(text: Any) -> None:
         ) from None
 
 
-def _placed_in_parts(
+def _place_in_parts(
     encoding: Any, parts: Sequence[str], tokens: Sequence[str], special: Sequence[bool]
-) -> tuple[list[tuple[int, int]], list[int | None]]:
-    """Where every token stands in the parts, each on its own line, and its word."""
+) -> tuple[list[Span], list[int | None]]:
+    """Offsets and word of every token, in the parts, each of which stands on its own line."""
     given = encoding.get("offset_mapping")
     part_of = [0] * len(tokens) if len(parts) == 1 else encoding.sequence_ids(0)
-    found, start = [(0, 0)] * len(tokens), 0
+    offsets: list[Span] = [(0, 0)] * len(tokens)
     words: list[int | None] = [None] * len(tokens)
-    known = 0
+    start = words_before = 0
     for number, part in enumerate(parts):
-        own = [i for i, of in enumerate(part_of) if of == number]
-        spans = spans_in(
-            None if given is None else [given[i] for i in own],
+        indices = [i for i, of in enumerate(part_of) if of == number]
+        part_special = [special[i] for i in indices]
+        spans = token_offsets(
+            None if given is None else [given[i] for i in indices],
             part,
-            [tokens[i] for i in own],
-            [special[i] for i in own],
+            [tokens[i] for i in indices],
+            part_special,
         )
-        own_words = word_ids(part, spans, [special[i] for i in own])
-        for i, (first, last), word in zip(own, spans, own_words, strict=True):
-            found[i] = (first + start, last + start) if last > first else (0, 0)
-            words[i] = None if word is None else word + known
+        part_words = word_ids(part, spans, part_special)
+        for i, (first, last), word in zip(indices, spans, part_words, strict=True):
+            offsets[i] = (first + start, last + start) if last > first else (0, 0)
+            words[i] = None if word is None else word + words_before
         start += len(part) + 1
-        known += max((word for word in own_words if word is not None), default=-1) + 1
-    return found, words
+        words_before += max((word for word in part_words if word is not None), default=-1) + 1
+    return offsets, words
 
 
-def _tokenized(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
+def _tokenize(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
     return tokenizer(
         *parts,
         truncation=limit is not None,
@@ -177,16 +191,14 @@ def _tokenized(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
 
 
 def _special(tokenizer: Any, encoding: Any) -> list[bool]:
-    """Tokens added by the tokenizer, or typed by hand; an unknown or a masked word is ordinary."""
-    ids, ordinary = special_ids(tokenizer), _ordinary(tokenizer)
+    """True at tokens that the tokenizer added or that were typed by hand.
+
+    An unknown or a masked word is an ordinary token, although its id is a special one.
+    """
+    ids, ordinary = special_ids(tokenizer), _ordinary_ids(tokenizer)
     pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
     return [(bool(added) and i not in ordinary) or i in ids for i, added in pairs]
 
 
-def special_ids(tokenizer: Any) -> set[int]:
-    """Ids that are special wherever they stand; an unknown or a masked word's are not."""
-    return set(tokenizer.all_special_ids) - _ordinary(tokenizer)
-
-
-def _ordinary(tokenizer: Any) -> set[int | None]:
+def _ordinary_ids(tokenizer: Any) -> set[int | None]:
     return {tokenizer.unk_token_id, tokenizer.mask_token_id}

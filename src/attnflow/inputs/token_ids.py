@@ -1,4 +1,4 @@
-"""Token ids as texts: what a user gives who has no text, or whose tokens must stay as they are."""
+"""Token ids instead of texts: for users who have no text, or whose tokens must stay as they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,20 +7,20 @@ import numpy as np
 import torch
 
 from attnflow.errors import InputError
-from attnflow.inputs.text import EncodedText, placed
+from attnflow.inputs.text import EncodedText, place_tokens
 
 Ids = Sequence[int]
 
 
-def rows_of_ids(input_ids: Any, attention_mask: Any = None) -> list[list[int]]:
-    """Each example's ids without its padding, which may be on either side.
+def unpadded_rows(input_ids: Any, attention_mask: Any = None) -> list[list[int]]:
+    """Ids of each example without its padding, which may be on either side.
 
     Args:
         input_ids: `(t,)` or `(batch, t)` integers: lists, numpy or torch.
         attention_mask: The same shape, 1 at real tokens; None where all are.
 
     Raises:
-        InputError: Something else, nothing, or padding inside an example.
+        InputError: The ids are no such integers, a row is empty, or has padding inside.
     """
     rows = _rows(input_ids, "input_ids")
     masks = [[1] * len(row) for row in rows]
@@ -28,18 +28,19 @@ def rows_of_ids(input_ids: Any, attention_mask: Any = None) -> list[list[int]]:
         masks = _rows(attention_mask, "attention_mask")
     if [len(row) for row in rows] != [len(mask) for mask in masks]:
         raise InputError("attention_mask must have the shape of input_ids, 1 at real tokens.")
-    found = []
-    for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
-        real = [i for i, one in enumerate(mask) if one]
-        if not real:
-            raise InputError(f"input_ids has no token in row {index}: drop empty examples.")
-        if real != list(range(real[0], real[-1] + 1)):
-            raise InputError(
-                f"row {index} of input_ids has padding between its tokens: expected it on the left "
-                "or on the right alone."
-            )
-        found.append(row[real[0] : real[-1] + 1])
-    return found
+    return [_without_padding(i, *row) for i, row in enumerate(zip(rows, masks, strict=True))]
+
+
+def _without_padding(index: int, row: list[int], mask: list[int]) -> list[int]:
+    real = [i for i, is_real in enumerate(mask) if is_real]
+    if not real:
+        raise InputError(f"input_ids has no token in row {index}: drop empty examples.")
+    if real != list(range(real[0], real[-1] + 1)):
+        raise InputError(
+            f"row {index} of input_ids has padding between its tokens: expected it on the left "
+            "or on the right alone."
+        )
+    return row[real[0] : real[-1] + 1]
 
 
 def _rows(values: Any, name: str) -> list[list[int]]:
@@ -54,8 +55,8 @@ def _rows(values: Any, name: str) -> list[list[int]]:
     return [list(row) for row in values]
 
 
-def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
-    """The text that these ids are; without a tokenizer its tokens are named by their ids.
+def encode_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
+    """Encode the text that these ids spell; without a tokenizer the ids are the tokens' names.
 
     Raises:
         InputError: There are more than the model takes.
@@ -68,26 +69,31 @@ def of_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
             text=" ".join(names),
             inputs={"input_ids": list(ids)},
             tokens=names,
-            offsets=_spans(names),
+            offsets=_joined_spans(names),
             special=(False,) * count,
             word_ids=tuple(range(count)),
         )
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return placed(tokenizer, text, ids)
+    return place_tokens(tokenizer, text, ids)
 
 
 def check_length(count: int, limit: int | None, what: str = "input_ids") -> None:
-    """The model takes so many tokens.
+    """Check that the model takes so many tokens.
+
+    Args:
+        count: Number of tokens.
+        limit: Most that the model takes, or None.
+        what: The text that has so many, for the error.
 
     Raises:
-        InputError: It does not; `what` says what has so many.
+        InputError: The model takes fewer.
     """
     if limit is not None and count > limit:
         raise InputError(f"{what} has {count} tokens and the model takes {limit}: shorten it.")
 
 
-def _spans(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Where names stand that are joined by single spaces."""
+def _joined_spans(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Character spans of names that are joined by single spaces."""
     spans, start = [], 0
     for name in names:
         spans.append((start, start + len(name)))

@@ -1,4 +1,4 @@
-"""Words of a text, found in the text and not by the tokenizer, hence the same for every model.
+"""Words of a text, found in the text and not by the tokenizer, so that every model has the same.
 
 A word is a run of letters and digits with inner apostrophes or hyphens, one ideograph, or one other
 visible character, each with the marks (accents, vowel signs, variants of an emoji) that follow it.
@@ -9,15 +9,19 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-WORD = re.compile("w[wmj]*(?:-w[wmj]*)*|[^ ]m*(?:j[^ ]m*)*")  # of `_kinds`, not of the text
+_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# Matched against the kinds of the characters (see `character_kind`), not against the text.
+_WORD = re.compile("w[wmj]*(?:-w[wmj]*)*|[^ ]m*(?:j[^ ]m*)*")
 
 
 def word_ids(
     text: str, offsets: Sequence[tuple[int, int]], special: Sequence[bool]
 ) -> list[int | None]:
-    """Each token's word, counted from the left; one without a place is its left neighbour's."""
-    at_character = _word_of_character(text)
+    """Index of each token's word, counted from the left; None for special tokens.
+
+    A token without a place in the text belongs to the word of its left neighbour.
+    """
+    word_at = _word_of_character(text)
     ids: list[int | None] = []
     word, covered = -1, -1
     for (start, end), is_special in zip(offsets, special, strict=True):
@@ -25,7 +29,9 @@ def word_ids(
             ids.append(None)
             continue
         if end > start:
-            first, last = at_character[start], at_character[end - 1]
+            first, last = word_at[start], word_at[end - 1]
+            # A token that begins in a word already covered belongs to the word before it, so that
+            # a token across two words joins them.
             word += first > covered
             covered = max(covered, last)
         ids.append(max(word, 0))
@@ -33,24 +39,21 @@ def word_ids(
 
 
 def _word_of_character(text: str) -> list[int]:
-    """For each character the index of the word it is in; a space belongs to the word after it."""
+    """Index of each character's word; a space belongs to the word after it."""
     words, position = [], 0
-    for index, match in enumerate(WORD.finditer(_kinds(text))):
+    kinds = "".join(map(character_kind, text))
+    for index, match in enumerate(_WORD.finditer(kinds)):
         words += [index] * (match.end() - position)
         position = match.end()
     return words + [words[-1] if words else 0] * (len(text) - position)
 
 
-def _kinds(text: str) -> str:
-    """The text with a letter for the kind of each character, for `WORD` to be matched against.
+def character_kind(character: str) -> str:
+    """A letter for the kind of a character.
 
     w is part of a word, m a mark on what precedes, j joins what follows to it, - and i are a word's
-    inner punctuation and an ideograph, s is any other visible character.
+    inner punctuation and an ideograph, s is any other visible character, a space white space.
     """
-    return "".join(map(kind_of_character, text))
-
-
-def kind_of_character(character: str) -> str:
     if character.isspace():
         return " "
     if character in "'’-":
@@ -59,6 +62,6 @@ def kind_of_character(character: str) -> str:
         return "j"
     if unicodedata.category(character)[0] == "M" or "\U0001f3fb" <= character <= "\U0001f3ff":
         return "m"
-    if IDEOGRAPH.match(character):
+    if _IDEOGRAPH.match(character):
         return "i"
     return "w" if character.isalnum() else "s"

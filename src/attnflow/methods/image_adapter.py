@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attnflow.capture.patches import leading_tokens, patches_of
 from attnflow.errors import InputError, ModelError
-from attnflow.inputs.image_file import picture, with_channels
+from attnflow.inputs.image_file import open_image, with_channels
 from attnflow.methods.adapter import ModelAdapter, Nodes, Operator, check_task
 from attnflow.models.tasks import labels_of
 
@@ -85,7 +85,7 @@ class ImageClassifier(ModelAdapter):
         return labels_of(self.model)
 
     def encode(self, image: Any) -> Image:
-        """A picture of `pictures.picture`, a file say, as the model will read it.
+        """A picture of `open_image`, a file say, as the model will read it.
 
         Raises:
             InputError: It is no image, or there is no image processor.
@@ -94,7 +94,7 @@ class ImageClassifier(ModelAdapter):
         """
         if self.processor is None:
             raise InputError("pictures need the model's image processor: give it, or pixels.")
-        own = picture(image)
+        own = open_image(image)
         seen = with_channels(own, self.model.config.num_channels)
         (pixels,) = self.processor(seen, return_tensors="pt")["pixel_values"]
         return Image(pixels.float(), f"the image {own.name!r}" if own.name else "an image")

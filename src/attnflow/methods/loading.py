@@ -15,8 +15,10 @@ def adapter_for(model: Any, reader: Any) -> ModelAdapter:
     Raises:
         ModelError: There is no kind of instance for such a model.
     """
-    kinds = {"image": ImageClassifier, "last": LanguageModel}
-    kind: Any = kinds.get(explained_task(model).reads, Classifier)
+    task = explained_task(model)
+    kind: Any = LanguageModel if task.reads_one_text else Classifier
+    if task.modality == "image":
+        kind = ImageClassifier
     found: ModelAdapter = kind(model, reader)
     return found
 

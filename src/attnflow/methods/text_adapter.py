@@ -19,7 +19,7 @@ from torch import Tensor
 from attnflow.errors import InputError
 from attnflow.inputs.batching import neutral_token
 from attnflow.inputs.text import EncodedText, encode
-from attnflow.inputs.token_ids import of_ids
+from attnflow.inputs.token_ids import encode_ids
 from attnflow.methods.adapter import ModelAdapter, Nodes, Operator, check_task
 from attnflow.models import loading
 from attnflow.models.tasks import labels_of
@@ -188,7 +188,7 @@ class LanguageModel(TextAdapter):
 
     def cut(self, content: EncodedText, count: int) -> EncodedText:
         """The first `count` tokens of a text: the next one is asked for."""
-        return of_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
+        return encode_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
 
     def ordinary(self, content: EncodedText) -> Nodes:
         found = self.replaceable(content)

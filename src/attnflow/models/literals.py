@@ -26,9 +26,12 @@ SegmentUnit = Literal["word", "sentence"]
 Granularity = Literal["token", "word"]
 """Units that are shown, ranked or removed."""
 
-OutputKind = Literal["class", "token", "answer", "nothing"]
-"""What a model chooses: a label, a token of its vocabulary, a run of the text's tokens, nothing."""
+Modality = Literal["text", "image"]
+"""What a model reads."""
 
-ReadoutPosition = Literal["text", "image", "last", "mask", "token", "prefix"]
-"""Where a model's decision is read: wherever the model does so itself (`text`, `image`), at the last
-token, at a mask, at any token, or at one token of what an encoder-decoder has written."""
+OutputKind = Literal["class", "token", "answer", "embedding"]
+"""What a model gives: logits of labels, of a vocabulary, of runs of a text's tokens; vectors."""
+
+ReadoutPosition = Literal["model", "last", "mask", "token", "prefix"]
+"""The position whose output is the decision: where the model itself reads it, the last token or
+another one, a mask, any token, or a token of the text that an encoder-decoder generates."""

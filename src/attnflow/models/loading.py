@@ -19,8 +19,8 @@ from attnflow.models import embedded
 from attnflow.models.pooling import MODULES, pooling_file, pooling_of
 from attnflow.models.tasks import (
     CLASSIFICATION,
-    FEATURES,
-    IMAGES,
+    IMAGE_FEATURES,
+    IMAGE_TASKS,
     TASKS,
     Task,
     reads_images,
@@ -182,14 +182,16 @@ def _load(name: str | Path) -> tuple[Any, Any]:
         )
         processor = _processor(task, name)
     missing = sorted(loading["missing_keys"])
-    if task.chooses == "nothing":  # embeddings are of the last layer's states, and not pooled there
+    if (
+        task.output_kind == "embedding"
+    ):  # embeddings are of the last layer's states, and not pooled there
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ModelError(
             f"model {str(name)!r} is not trained for {task.name}: its checkpoint lacks "
             f"{', '.join(missing[:3])}. Give a model that was fine-tuned."
         )
-    if task.reads != "image" and len(processor) <= len(processor.all_special_ids):
+    if task.modality != "image" and len(processor) <= len(processor.all_special_ids):
         raise ModelError(
             f"model {str(name)!r} has no tokenizer beside its weights: every word would be "
             "unknown. Save one into its folder with tokenizer.save_pretrained."
@@ -201,7 +203,7 @@ def _processor(task: Task, name: str | Path) -> Any:
     """What such models read with."""
     import transformers
 
-    if task.reads != "image":
+    if task.modality != "image":
         return transformers.AutoTokenizer.from_pretrained(name, **_NO_CODE)
     with needs("models of images need Pillow", "images"):
         import PIL  # noqa: F401  # transformers' image processors need it, and would say so late
@@ -218,8 +220,8 @@ def task_for(architecture: str) -> Task | None:
     """What a class of models is for, by its name; None where it is for nothing known."""
     task = task_of(architecture)
     own = class_of(architecture)
-    if isinstance(own, type) and reads_images(own) and task not in IMAGES:
-        return FEATURES  # a tower for images
+    if isinstance(own, type) and reads_images(own) and task not in IMAGE_TASKS:
+        return IMAGE_FEATURES  # a tower for images
     return task
 
 
@@ -231,13 +233,13 @@ def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
     if not architectures:
         return CLASSIFICATION, transformers.AutoModelForSequenceClassification
     task = task_for(architectures[0])
-    if task is FEATURES:
+    if task is IMAGE_FEATURES:
         return task, class_of(architectures[0])  # with what it projects to
     if task is not None:
         return task, getattr(transformers, task.loader)
     raise ModelError(
         f"model {str(name)!r} is a {architectures[0]}: expected a model for "
-        f"{', '.join(t.name for t in (*TASKS, *IMAGES))}."
+        f"{', '.join(t.name for t in TASKS)}."
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from attnflow.capture.families import FAMILIES
 from attnflow.models import loading
-from attnflow.models.tasks import CLASSIFICATION, IMAGES, TASKS
+from attnflow.models.tasks import CLASSIFICATION, TASKS
 from attnflow.models.tested_families import KnownFamily, known_families
 
 PASSES = ("af", "gf", "agf")  # tensors that need to know nothing of a family
@@ -93,8 +93,7 @@ def _refusal(
         )
     if task is None:
         return (
-            f"it is for none of {', '.join(t.name for t in (*TASKS, *IMAGES))}; give a model for "
-            "one of them."
+            f"it is for none of {', '.join(t.name for t in TASKS)}; give a model for one of them."
         )
     if stages := getattr(config, "depths", None):
         return (

@@ -1,134 +1,148 @@
-"""What a model decides: its task, by the name that transformers' pipelines give it.
+"""The task of a model: what it outputs, where that is read, and which class loads it.
 
-The tables of transformers say which class of model is for what, so no name of a model is listed
-here. A class that stands in none of them counts as a classifier, and has to give a logit for each
-class. Read next: choices.py for what can be chosen, decisions.py for where it is read.
+Tasks have the names of transformers' pipelines, whose tables tell which class of model is for what.
+So no name of a model is listed here. A class that is in none of the tables counts as a classifier,
+and has to give a logit for each class. Read next: loading.py; explainer/targets/output_space.py for
+the classes, tokens and answers that a task chooses from.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from attnflow.errors import ModelError
+from attnflow.models.literals import Modality, OutputKind, ReadoutPosition
 
 
 @dataclass(frozen=True)
 class Task:
     """One kind of decision.
 
-    name     of transformers' pipeline
-    loader   class of transformers that loads such models
-    table    of transformers, from a model's type to its class
-    chooses  "class", one of the model's labels; "token", one of its vocabulary; "answer", a run of
-             the second text's tokens; "nothing": it gives embeddings, to be compared, or only a
-             function of its output can be explained
-    reads    where: "text" or "image", wherever in it the model does; "last", "mask" or "token", at
-             one position; "prefix", at one position of what an encoder-decoder has written
+    Attributes:
+        name: The name of transformers' pipeline.
+        loader: The class of transformers that loads such models.
+        table: The table of transformers, from a model's type to its class.
+        output_kind: "class", one of the model's labels; "token", one of its vocabulary; "answer", a
+            run of the second text's tokens; "embedding": a similarity, or nothing but a function of
+            the output, can be explained.
+        readout_position: The position whose output is the decision: "model", where the model itself
+            reads it; "last", the last token or another one; "mask" or "token", one position of the
+            text; "prefix", one position of what an encoder-decoder has generated.
+        modality: "text" or "image", what the model reads.
     """
 
     name: str
     loader: str
     table: str
-    chooses: str
-    reads: str
+    output_kind: OutputKind
+    readout_position: ReadoutPosition = "model"
+    modality: Modality = "text"
 
     @property
-    def writes(self) -> bool:
-        """Whether it decides on what comes next, and can go on."""
-        return self.reads in ("last", "prefix")
+    def is_generative(self) -> bool:
+        """True where the model decides on the next token, and can generate."""
+        return self.readout_position in ("last", "prefix")
+
+    @property
+    def has_two_stacks(self) -> bool:
+        """True for an encoder-decoder, whose decoder generates a text of its own."""
+        return self.readout_position == "prefix"
+
+    @property
+    def reads_one_text(self) -> bool:
+        """True for a decoder alone: its tokenizer has no second text."""
+        return self.readout_position == "last"
+
+    @property
+    def embeds_texts(self) -> bool:
+        """True where the model gives embeddings of texts, to be compared."""
+        return self.output_kind == "embedding" and self.modality == "text"
 
 
 CLASSIFICATION = Task(
     "text-classification",
     "AutoModelForSequenceClassification",
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    chooses="class",
-    reads="text",
+    output_kind="class",
 )
-TASKS = (
+TEXT_TASKS = (
     CLASSIFICATION,
     Task(
         "text-generation",
         "AutoModelForCausalLM",
         "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-        chooses="token",
-        reads="last",
+        output_kind="token",
+        readout_position="last",
     ),
     Task(
         "text2text-generation",
         "AutoModelForSeq2SeqLM",
         "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-        chooses="token",
-        reads="prefix",
+        output_kind="token",
+        readout_position="prefix",
     ),
     Task(
         "fill-mask",
         "AutoModelForMaskedLM",
         "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
-        chooses="token",
-        reads="mask",
+        output_kind="token",
+        readout_position="mask",
     ),
     Task(
         "token-classification",
         "AutoModelForTokenClassification",
         "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
-        chooses="class",
-        reads="token",
+        output_kind="class",
+        readout_position="token",
     ),
     Task(
         "question-answering",
         "AutoModelForQuestionAnswering",
         "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
-        chooses="answer",
-        reads="text",
+        output_kind="answer",
     ),
-    Task(
-        "sentence-similarity",
-        "AutoModel",
-        "MODEL_MAPPING_NAMES",
-        chooses="nothing",
-        reads="text",
-    ),
+    Task("sentence-similarity", "AutoModel", "MODEL_MAPPING_NAMES", output_kind="embedding"),
 )
-FEATURES = Task(
+IMAGE_FEATURES = Task(
     "image-feature-extraction",
     "AutoModel",
     "MODEL_FOR_IMAGE_MAPPING_NAMES",
-    chooses="nothing",
-    reads="image",
+    output_kind="embedding",
+    modality="image",
 )
-IMAGES = (
+IMAGE_TASKS = (
     Task(
         "image-classification",
         "AutoModelForImageClassification",
         "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-        chooses="class",
-        reads="image",
+        output_kind="class",
+        modality="image",
     ),
-    FEATURES,
+    IMAGE_FEATURES,
 )
+TASKS = (*TEXT_TASKS, *IMAGE_TASKS)
 
 
 def task_of(architecture: str) -> Task | None:
-    """The task of a class of models, by its name; None where no table has it."""
+    """Return the task of a class of models, by its name; None where no table has it."""
     from transformers.models.auto import modeling_auto
 
-    for task in (*IMAGES, *TASKS):  # models of images are in tables of all models too
-        if architecture in _names(getattr(modeling_auto, task.table)):
+    for task in (*IMAGE_TASKS, *TEXT_TASKS):  # models of images are in tables of all models too
+        if architecture in _class_names(getattr(modeling_auto, task.table)):
             return task
     return None
 
 
 def explained_task(model: Any) -> Task:
-    """The task of a model that can be explained.
+    """Return the task of a model that can be explained.
 
     Raises:
-        ModelError: It has two stacks, and writes nothing.
+        ModelError: The model is an encoder-decoder that does not generate.
     """
     name = type(getattr(model, "_orig_mod", model)).__name__
     task = task_of(name) or CLASSIFICATION
-    if reads_images(model) and task not in IMAGES:
-        task = FEATURES
-    if getattr(model.config, "is_encoder_decoder", False) and task.reads != "prefix":
+    if reads_images(model) and task.modality != "image":
+        task = IMAGE_FEATURES
+    if getattr(model.config, "is_encoder_decoder", False) and not task.has_two_stacks:
         raise ModelError(
             f"{name} is an encoder-decoder for {task.name}, which reads its text twice, once in "
             "each stack: expected one that writes (...ForConditionalGeneration), or an encoder or "
@@ -138,19 +152,19 @@ def explained_task(model: Any) -> Task:
 
 
 def reads_images(model: Any) -> bool:
-    """Whether pixel values are what the model reads first."""
+    """Return whether pixel values are the model's main input."""
     return getattr(model, "main_input_name", "input_ids") == "pixel_values"
 
 
 def labels_of(model: Any) -> tuple[str, ...]:
-    """Names of the classes of a model, in the order of the logits."""
+    """Names of a model's classes, in the order of the logits."""
     names = model.config.id2label
     return tuple(str(names[i]) for i in sorted(names))
 
 
-def _names(table: dict[str, Any]) -> set[str]:
-    """The classes of a table, of which some types of models have several."""
-    found: set[str] = set()
+def _class_names(table: dict[str, Any]) -> set[str]:
+    """The classes of a table, in which some types of models have several."""
+    classes: set[str] = set()
     for names in table.values():
-        found.update([names] if isinstance(names, str) else names)
-    return found
+        classes.update([names] if isinstance(names, str) else names)
+    return classes

@@ -1,64 +1,60 @@
 """Sizes of the examples of a call: tokens that a model reads, nodes of the flow, pixels.
 
-Known before anything runs, and all that an estimate of memory needs to know of examples. Read
-next: estimates.py.
+They are known before anything runs, and all that an estimate of memory needs to know of examples.
+Read next: estimate.py.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from attnflow.errors import InputError
-from attnflow.explainer.coarsening import Coarsen, Coarsened, coarsened
-from attnflow.inputs.batching import SIDES
+from attnflow.explainer.coarsening import Coarsened, merge
+from attnflow.explainer.options import Coarsen
 from attnflow.inputs.chat import is_chat
-from attnflow.inputs.image import EncodedImage
-from attnflow.inputs.image_reader import ImageReader
-from attnflow.inputs.text_reader import Reader, read
+from attnflow.inputs.example import ModelInputs
+from attnflow.inputs.given import Given
 
-ALONE = 4  # tokens that are in no segment: special ones, and the one that is read
+SINGLE_TOKENS = 4  # in no segment: special tokens, and the one that is read
 
 
 @dataclass(frozen=True)
-class Size:
-    """Of one example.
+class ExampleSize:
+    """The size of one example.
 
-    sides   tokens on each side that a model reads, one or two; of an image its patches, and what
-            stands before them
-    nodes   of a layer of its flow: tokens or segments
-    pixels  of an image, as the model reads it: (channels, height, width)
-    kept    bytes of an image from when it is read to the end of the call
+    Attributes:
+        sides: Tokens in each stack of the model, one number or two; of an image its patches and
+            the tokens before them.
+        nodes: Nodes in a layer of its flow: tokens or segments.
+        pixel_shape: `(channels, height, width)` of an image as the model reads it; else ().
+        kept: Bytes of an image, which stay allocated until the end of the call.
     """
 
     sides: tuple[int, ...]
     nodes: int
-    pixels: tuple[int, ...] = ()
+    pixel_shape: tuple[int, ...] = ()
     kept: int = 0
 
     @property
     def tokens(self) -> int:
-        """On all sides."""
+        """Tokens in all stacks."""
         return sum(self.sides)
 
     @classmethod
-    def of(cls, example: Coarsened | EncodedImage) -> "Size":
-        """Of a text with its segments, or of an image with its patches."""
-        if isinstance(example, EncodedImage):
-            t, values = len(example.tokens), example.inputs["pixel_values"]
-            kept = example.image.nbytes + values.nbytes + example.neutral.nbytes
-            return cls((t,), t, tuple(values.shape), kept)
-        inputs = example.text.inputs
-        return cls(tuple(len(inputs[name]) for name in SIDES if name in inputs), example.nodes)
+    def of(cls, coarsened: Coarsened) -> "ExampleSize":
+        """Return the size of an example with its segments."""
+        example = coarsened.example
+        return cls(example.sides, coarsened.nodes, example.pixel_shape, example.nbytes)
 
     @classmethod
-    def of_length(cls, tokens: int, coarsen: Coarsen, *, two_stacks: bool) -> "Size":
-        """Of so many tokens, an encoder-decoder's prefix being short.
+    def of_length(cls, tokens: int, coarsen: Coarsen, *, has_two_stacks: bool) -> "ExampleSize":
+        """Return the size of a text of so many tokens; an encoder-decoder's prefix is one token.
 
         Raises:
-            InputError: There is no token, or a unit that only a text has.
+            InputError: There is no token, or a unit is given that only a text has.
         """
         if tokens < 1:
             raise InputError(f"a text has at least one token, got {tokens}.")
@@ -66,57 +62,55 @@ class Size:
             raise InputError(
                 f"how many {coarsen}s tokens make is known of texts alone: give texts."
             )
-        nodes = tokens if coarsen is None else min(tokens, -(-tokens // coarsen) + ALONE)
-        return cls((tokens, 1) if two_stacks else (tokens,), nodes + two_stacks)
+        nodes = tokens if coarsen is None else min(tokens, -(-tokens // coarsen) + SINGLE_TOKENS)
+        return cls((tokens, 1) if has_two_stacks else (tokens,), nodes + has_two_stacks)
 
 
-def in_batches(sizes: Sequence[Size], most: int) -> list[list[int]]:
-    """Indices in batches of at most so many, longest first: memory runs out at once or not at all.
+def group_by_length(sizes: Sequence[ExampleSize], most: int) -> list[list[int]]:
+    """Return indices in batches of at most `most`, longest first; images of a batch have one shape.
 
-    Images of one batch have one shape.
+    Memory then runs out in the first batch or not at all.
     """
-    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i].tokens, sizes[i].pixels))
-    found: list[list[int]] = []
-    for _, alike in groupby(order, key=lambda i: sizes[i].pixels):
-        run = list(alike)
-        found += [run[start : start + most] for start in range(0, len(run), most)]
-    return found
+    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i].tokens, sizes[i].pixel_shape))
+    batches: list[list[int]] = []
+    for _, alike in groupby(order, key=lambda i: sizes[i].pixel_shape):
+        indices = list(alike)
+        batches += [indices[start : start + most] for start in range(0, len(indices), most)]
+    return batches
 
 
-def sizes_of_texts(reader: Reader, texts: Any, coarsen: Coarsen, truncate: bool) -> list[Size]:
-    """The sizes of texts, or of so many tokens.
+def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[ExampleSize]:
+    """Return the sizes of the examples of a call, or of texts of so many tokens.
 
     Args:
-        reader: Of the model.
-        texts: A text, a chat, a number of tokens, or a sequence of them.
-        coarsen: The option of `Explainer.__call__`, like the next.
-        truncate: Its option.
+        inputs: The inputs of the model.
+        given: The examples; `texts` may be a number of tokens, or a sequence of numbers.
+        coarsen: The option of `Explainer.__call__`.
 
     Raises:
-        InputError, ModelError: As `read`; or there are both texts and numbers.
+        InputError: As `ModelInputs.read`; or there are both texts and numbers.
+        ModelError, StorageError: As `ModelInputs.read`.
     """
-    one = isinstance(texts, str) or is_chat(texts) or not isinstance(texts, Iterable)
-    given = [texts] if one else list(texts)
-    lengths = [int(n) for n in given if _counts(n)]
+    texts = _listed(given.texts)
+    lengths = [int(n) for n in texts if _is_count(n)]
     if not lengths:
-        options: dict[str, Any] = dict(pair=None, input_ids=None, attention_mask=None)
-        _, encoded = read(reader, given, truncate=truncate, **options)
-        return [Size.of(coarsened(reader.begun(text), coarsen)) for text in encoded]
-    if len(lengths) < len(given):
+        read = inputs.read(given if given.texts is None else replace(given, texts=texts))
+        examples = [inputs.with_prompt(example) for example in read.examples]
+        if coarsen is None:
+            return [ExampleSize.of(Coarsened(example)) for example in examples]
+        return [ExampleSize.of(merge(example, coarsen)) for example in examples]
+    given.check_modality(inputs.model, inputs.task.modality)
+    if len(lengths) < len(texts):
         raise InputError("give texts or numbers of tokens, and not both.")
-    two = reader.task.reads == "prefix"
-    return [Size.of_length(n, coarsen, two_stacks=two) for n in lengths]
+    two = inputs.task.has_two_stacks
+    return [ExampleSize.of_length(n, coarsen, has_two_stacks=two) for n in lengths]
 
 
-def _counts(given: Any) -> bool:
-    """Whether it is a number of tokens."""
-    return isinstance(given, int | np.integer) and not isinstance(given, bool)
+def _listed(texts: Any) -> list[Any]:
+    """The texts or numbers in a list, also where there is one alone."""
+    is_one = isinstance(texts, str) or is_chat(texts) or not isinstance(texts, Iterable)
+    return [texts] if is_one else list(texts)
 
 
-def sizes_of_images(reader: ImageReader, images: Any, pixel_values: Any) -> list[Size]:
-    """The sizes of images, given as to `Explainer.__call__`.
-
-    Raises:
-        InputError, ModelError, StorageError: As `ImageReader.read`.
-    """
-    return [Size.of(image) for image in reader.read(images, pixel_values, None)[1]]
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

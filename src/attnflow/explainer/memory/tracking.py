@@ -1,7 +1,7 @@
-"""Counts the memory of tensors while they live: what a computation takes at its peak.
+"""Peak memory of a computation, by counting the bytes of tensors while they live.
 
-Exact, on every device, and the same on every machine, which a process's resident memory is not;
-blind to what a single operation takes and gives back inside itself.
+Exact, on every device, and the same on every machine, unlike a process's resident memory. Memory
+that a single operation allocates and frees inside itself is not seen.
 """
 
 import weakref
@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside this, every tensor that is made is counted until it is gone.
+class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts every tensor that is made inside this context, until it is freed.
 
     Attributes:
-        live: Bytes of the tensors made so far that are still there.
-        peak: The most that `live` has been.
+        live: Bytes of the tensors made so far that are not freed yet.
+        peak: The largest value of `live` so far.
     """
 
     def __init__(self) -> None:
@@ -34,12 +34,13 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        given = {_storage(x)._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and _storage(tensor)._cdata not in given | self._known:
+        # Views share the storage of their base, and an operation in place that of its input.
+        inputs = {_storage(x)._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        outputs = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(outputs):
+            if isinstance(tensor, Tensor) and _storage(tensor)._cdata not in inputs | self._known:
                 self._count(_storage(tensor))
-        return made
+        return outputs
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         self._known.add(storage._cdata)

@@ -1,4 +1,4 @@
-"""Sizes of memory as people write and read them."""
+"""Bytes as people read and write them."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from attnflow.errors import InputError
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def bytes_of(value: float | str | None) -> float | None:
-    """Bytes of a number, or of a text such as "8GB" or "512 MiB".
+def parse_bytes(value: float | str | None) -> float | None:
+    """Return the bytes of a number, or of a text such as "8GB" or "512 MiB"; None for None.
 
     Raises:
-        InputError: It is neither, or not above 0.
+        InputError: The value is neither, or not above 0.
     """
     if value is None:
         return None
@@ -31,8 +31,8 @@ def bytes_of(value: float | str | None) -> float | None:
     return float(number)
 
 
-def in_words(size: float) -> str:
-    """Bytes as people read them, in units of a thousand."""
+def format_bytes(size: float) -> str:
+    """Return bytes in the largest unit of a thousand that fits: "1.2 GB"."""
     for unit in ("GB", "MB"):
         if size >= UNITS[unit]:
             return f"{size / UNITS[unit]:.1f} {unit}"

@@ -1,10 +1,11 @@
-"""Which of a model's decisions about a text to explain: where it is read, for what, against what.
+"""Decisions: which output of a model to explain, read at which position, and against which other.
 
 A classifier decides once. A language model decides after every token which comes next; a model
-that fills masks decides at the mask, one that labels tokens at each of them.
+that fills masks decides at the mask, one that labels tokens at each of them. Read next: span.py for
+several tokens at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,24 +13,46 @@ import numpy as np
 
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
-from attnflow.explainer.targets.output_space import Choices, answering
-from attnflow.inputs.image import EncodedImage
-from attnflow.inputs.per_example import Names, is_one, one_for_each
-from attnflow.inputs.text import EncodedText
+from attnflow.explainer.targets.output_space import (
+    OutputSpace,
+    SpaceOf,
+    answer_tokens,
+)
+from attnflow.inputs.example import Example, ReadExamples
+from attnflow.inputs.per_example import is_one, one_for_each
 from attnflow.models.tasks import Task
+
+SHOWN_TOKENS = 12  # that an error lists
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What a call asks to be explained, as `Explainer.__call__` takes it.
+
+    Attributes:
+        target: A class, token or answer, one for each example, or a function of the output.
+        against: A class or token, or one for each example.
+        position: Index of a token, or one for each example.
+        span: Half-open indices of tokens, True for a whole continuation, or one for each example.
+    """
+
+    target: Any = None
+    against: Any = None
+    position: Any = None
+    span: Any = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision about one text.
+    """One decision about one example.
 
     Attributes:
         position: The token whose output is read: the one before the token decided on, or itself;
             None where the model reads what it wants.
-        target: Index of what is explained, None for what the model predicts.
-        against: Index of what it is contrasted with, or None.
-        value: The number explained, from the model's output, instead of a class or token.
-        tokens: Of a span explained at once, the tokens that follow the position.
+        target: Index of the explained class or token, None for the predicted one.
+        against: Index of the class or token that it is contrasted with, or None.
+        value: A number of the model's output, explained instead of a class or token.
+        tokens: Ids of the tokens after the position that are explained at once, of a span.
     """
 
     position: int | None = None
@@ -46,125 +69,117 @@ class Decision:
         return self.position + 1, self.position + 1 + len(self.tokens)
 
 
-def decisions(
-    task: Task,
-    choosing: Callable[[Any], Choices],
-    texts: Sequence[EncodedText | EncodedImage],
-    tokenizer: Any,
-    names: Names,
-    *,
-    target: Any = None,
-    against: Any = None,
-    position: Any = None,
+def decide(
+    task: Task, spaces: SpaceOf, read: ReadExamples[Any], tokenizer: Any, options: TargetOptions
 ) -> list[Decision]:
-    """One decision about each text or image; options for all of them, or one for each.
+    """Return one decision about each example; options are one for all, or one for each.
 
     Args:
-        task: The model's.
-        choosing: What there is to choose from, of each text.
-        texts: What is decided about.
+        task: The task of the model.
+        spaces: The output space of each example.
+        read: The examples.
         tokenizer: The model's, or None.
-        names: What errors call the texts.
-        target, against, position: Options of `Explainer.__call__`.
+        options: The call's target, contrast and position.
 
     Raises:
         InputError: A class or token that the model does not have, a contrast with itself, a
-            position that is not in the text, or no second text where the model needs one; of
-            several texts it says which.
+            position that is not in the text, or no second text where the model needs one. The
+            error names the example where there are several.
     """
-    if callable(target):
-        if against is not None or position is not None:
+    examples = read.examples
+    if callable(options.target):
+        if options.against is not None or options.position is not None:
             raise InputError(
                 "a target that is a function reads the model's output by itself: leave against and "
                 "position out."
             )
-        return [Decision(value=target)] * len(texts)
-    asked = {"target": target, "against": against, "position": position}
-    each = {name: one_for_each(value, len(texts), name) for name, value in asked.items()}
-
-    if task.chooses != "answer" and is_one(target) and is_one(against):
-        _indices(choosing(texts[0]), target, against)  # what is wrong with them is so for all texts
-
-    def decided(i: int) -> Decision:
-        own, other = _indices(choosing(texts[i]), each["target"][i], each["against"][i])
-        return Decision(_read(task, texts[i], each["position"][i], tokenizer), own, other)
-
-    return names.each(decided)
-
-
-def _indices(choices: Choices, target: Any, against: Any) -> tuple[int | None, int | None]:
-    """Of the target and of what it is contrasted with."""
-    own, other = choices.index(target), choices.index(against)
-    if own is not None and own == other:
-        raise with_itself(against)
-    return own, other
+        return [Decision(value=options.target)] * len(examples)
+    targets, contrasts, positions = (
+        one_for_each(getattr(options, name), len(examples), name)
+        for name in ("target", "against", "position")
+    )
+    if task.output_kind != "answer" and is_one(options.target) and is_one(options.against):
+        # An error in them concerns all examples, so that it is raised before any is named.
+        _indices(spaces(examples[0]), options.target, options.against)
+    decisions = []
+    for i, example in enumerate(examples):
+        with read.labels.about(i):
+            target, against = _indices(spaces(example), targets[i], contrasts[i])
+            position = _readout_position(task, example, positions[i], tokenizer)
+            decisions.append(Decision(position, target, against))
+    return decisions
 
 
-def _read(
-    task: Task, example: EncodedText | EncodedImage, position: Any, tokenizer: Any
-) -> int | None:
-    """Where the decision is read, None where the model reads what it wants."""
-    read = None
-    if isinstance(example, EncodedText):
-        _check_second(task, example)
-        read = _position(task, example, position, tokenizer)
-    if read is None and position is not None:
+def _indices(space: OutputSpace, target: Any, against: Any) -> tuple[int | None, int | None]:
+    """Index of the target, and of its contrast."""
+    index, other = space.index(target), space.index(against)
+    if index is not None and index == other:
+        raise self_contrast(against)
+    return index, other
+
+
+def _readout_position(task: Task, example: Any, position: Any, tokenizer: Any) -> int | None:
+    """The token whose output is read; None where the model reads what it wants."""
+    _check_second_text(task, example)
+    if task.readout_position != "model":
+        return _token_position(task, example, position, tokenizer)
+    if position is not None:
         raise InputError(
-            f"position {position!r}: a model for {task.name} decides about the whole {task.reads}; "
-            "leave position out."
+            f"position {position!r}: a model for {task.name} decides about the whole "
+            f"{task.modality}; leave position out."
         )
-    return read
+    return None
 
 
-def _check_second(task: Task, text: EncodedText) -> None:
-    """A text to compare with, or to answer from, is there where the model needs one."""
-    if task.chooses == "answer":
-        answering(text)
-    if task.chooses == "nothing" and text.compared is None:
+def _check_second_text(task: Task, example: Any) -> None:
+    """Check that a text to compare with, or to answer from, is given where the model needs one."""
+    if task.output_kind == "answer":
+        answer_tokens(example)
+    if task.embeds_texts and example.compared is None:
         raise InputError(
             "this model gives embeddings and decides nothing: give a text to compare with "
             "(pair=, --pair), or a target that is a function of the model's output."
         )
 
 
-def continued(start: int, ids: Sequence[int]) -> list[Decision]:
-    """Each token of a continuation that begins at index `start` of its text."""
+def decide_continuation(start: int, ids: Sequence[int]) -> list[Decision]:
+    """Return a decision for each token of a continuation that begins at index `start`."""
     return [Decision(start + i - 1, token) for i, token in enumerate(ids)]
 
 
-def check_writes(task: Task, asked: str, **options: Any) -> None:
-    """The model writes, and nothing else is asked for than what is written.
+def check_generative(task: Task, what: str, options: TargetOptions) -> None:
+    """Check that the model generates, and that nothing but the generated tokens is explained.
 
     Raises:
-        InputError: It does not, or something is.
+        InputError: The model does not generate, or a target, contrast or position is given.
     """
-    if not task.writes:
-        raise InputError(f"{asked} is for models that write; this one is for {task.name}.")
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        advice = (
-            f" To contrast two {asked}s, explain them one after the other, each in a call of its "
-            "own; against is for single tokens (target=, position=)."
-        )
-        raise InputError(
-            f"{given[0]} and {asked} exclude each other: a {asked}'s own tokens are what is "
-            f"explained.{advice * ('against' in given)}"
-        )
+    if not task.is_generative:
+        raise InputError(f"{what} is for models that write; this one is for {task.name}.")
+    names = ("target", "against", "position")
+    given = [name for name in names if getattr(options, name) is not None]
+    if not given:
+        return
+    advice = (
+        f" To contrast two {what}s, explain them one after the other, each in a call of its "
+        "own; against is for single tokens (target=, position=)."
+    )
+    raise InputError(
+        f"{given[0]} and {what} exclude each other: a {what}'s own tokens are what is "
+        f"explained.{advice if 'against' in given else ''}"
+    )
 
 
-def with_itself(against: Any) -> InputError:
-    """The error where what is explained is what it is contrasted with."""
+def self_contrast(against: Any) -> InputError:
+    """The error about a target that is contrasted with itself."""
     return InputError(
         f"against {against!r} is what is explained: there is no contrast with itself. Give another "
         "target or another one to contrast it with."
     )
 
 
-def _position(task: Task, text: EncodedText, position: Any, tokenizer: Any) -> int | None:
-    """Where the decision is read, checked; from the end where it is negative."""
+def _token_position(task: Task, text: Any, position: Any, tokenizer: Any) -> int:
+    """The index of a token, counted from the end where it is negative."""
     t = len(text.tokens)
-    if task.reads == "text":
-        return None
     if position is None:
         return _default_position(task, text, tokenizer)
     if isinstance(position, bool) or not isinstance(position, int | np.integer):
@@ -172,21 +187,27 @@ def _position(task: Task, text: EncodedText, position: Any, tokenizer: Any) -> i
     if not -t <= position < t:
         raise InputError(
             f"position {position} is outside the text: it has {t} tokens, 0 to {t - 1} "
-            f"({' '.join(text.tokens[:12])}{' ...' * (t > 12)})."
+            f"({first_tokens(text)})."
         )
-    place, source = int(position) % t, len(text.inputs["input_ids"])
-    if task.reads == "prefix" and place < source:
+    index, source = int(position) % t, text.sides[0]
+    if task.has_two_stacks and index < source:
         raise InputError(
-            f"position {place} is in the source: what is written begins at position {source}, "
+            f"position {index} is in the source: what is written begins at position {source}, "
             f"and ends at {t - 1}."
         )
-    return place
+    return index
 
 
-def _default_position(task: Task, text: EncodedText, tokenizer: Any) -> int:
-    if task.writes:
+def first_tokens(text: Example) -> str:
+    """The first tokens of a text, for an error."""
+    shown = " ".join(text.tokens[:SHOWN_TOKENS])
+    return f"{shown} ..." if len(text.tokens) > SHOWN_TOKENS else shown
+
+
+def _default_position(task: Task, text: Any, tokenizer: Any) -> int:
+    if task.is_generative:
         return len(text.tokens) - 1
-    if task.reads == "mask":
+    if task.readout_position == "mask":
         masks = [
             i for i, id in enumerate(text.inputs["input_ids"]) if id == tokenizer.mask_token_id
         ]
@@ -196,8 +217,8 @@ def _default_position(task: Task, text: EncodedText, tokenizer: Any) -> int:
             f"the text has {len(masks)} tokens {tokenizer.mask_token!r}: expected one, or the "
             "position of the one to explain (position=, --position)."
         )
-    named = ", ".join(f"{i} {token}" for i, token in enumerate(text.tokens[:12]))
+    named = ", ".join(f"{i} {token}" for i, token in enumerate(text.tokens[:SHOWN_TOKENS]))
     raise InputError(
         f"a model for {task.name} decides about every token: say which one (position=, "
-        f"--position): {named}{', ...' if len(text.tokens) > 12 else ''}."
+        f"--position): {named}{', ...' if len(text.tokens) > SHOWN_TOKENS else ''}."
     )

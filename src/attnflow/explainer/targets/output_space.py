@@ -1,12 +1,13 @@
-"""What a model chooses from: its classes, the tokens of its vocabulary, or answers in a text.
+"""Output spaces: what a model chooses from, its classes, the tokens of its vocabulary, or answers.
 
-All turn what a user asks for into an index of the logits, and logits into what a result shows: all
-classes, or the likeliest tokens or answers and one entry for all others, so that probabilities are
-those of the model.
+Each turns what a user asks for into an index of the logits, and logits into what a result shows:
+all classes, or the likeliest tokens or answers and one entry for all others, so that probabilities
+are those of the model. Read next: decision.py.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,14 +15,48 @@ from numpy.typing import NDArray
 
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER
 from attnflow.errors import InputError
+from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
 from attnflow.models.tasks import Task, labels_of
 
+LIKELIEST = 10  # tokens or answers that a result shows
+REST = "(all other {})"
+
+Logits = NDArray[np.float64]
 Target = int | str | None
 
 
+@dataclass(frozen=True)
+class TopChoices:
+    """The choices that a result shows.
+
+    Attributes:
+        names: Their names; of many choices the last is the rest.
+        logits: `(choices,)` float64; of the rest the logsumexp.
+        wanted: Index among them of each wanted choice.
+    """
+
+    names: tuple[str, ...]
+    logits: Logits
+    wanted: tuple[int, ...]
+
+
+class OutputSpace(Protocol):
+    """Classes, tokens or answers, in the order of the logits."""
+
+    def index(self, target: Target) -> int | None:
+        """Index of a label, name or index; None for None.
+
+        Raises:
+            InputError: There is no such class, token or answer.
+        """
+
+    def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
+        """The choices to show, with the wanted ones, given by index, among them."""
+
+
 def class_index(target: Target, labels: Sequence[str]) -> int | None:
-    """The class of that label, in any case, or index; None for None.
+    """Index of the class with that label, in any case, or with that index; None for None.
 
     Raises:
         InputError: The model has no such class.
@@ -45,26 +80,6 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
     )
 
 
-LIKELIEST = 10  # tokens or answers that a result shows
-REST = "(all other {})"
-
-Logits = NDArray[np.float64]
-
-
-class Choices(Protocol):
-    """Classes, tokens or answers, in the order of the logits."""
-
-    def index(self, target: Target) -> int | None:
-        """Index of a label, name or index; None for None.
-
-        Raises:
-            InputError: There is no such class or token.
-        """
-
-    def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
-        """Names and logits for a result, and where the wanted indices are among them."""
-
-
 class Classes:
     """The labels of a classifier."""
 
@@ -72,17 +87,19 @@ class Classes:
         self.labels = tuple(labels)
 
     def index(self, target: Target) -> int | None:
+        """Index of a class, as `class_index`."""
         return class_index(target, self.labels)
 
-    def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
-        return self.labels, logits, tuple(wanted)
+    def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
+        """All classes."""
+        return TopChoices(self.labels, logits, tuple(wanted))
 
 
-def similarities(text: EncodedText) -> Classes:
-    """The one number of a text whose embedding is compared with another's."""
+def similarity_of(text: EncodedText) -> Classes:
+    """The single number of a text whose embedding is compared with another's."""
     other = "" if text.compared is None else text.compared.text
-    shown = other if len(other) <= 60 else f"{other[:59]}…"
-    return Classes([f"similarity to “{shown}”"])
+    shortened = other if len(other) <= 60 else f"{other[:59]}…"
+    return Classes([f"similarity to “{shortened}”"])
 
 
 class Vocabulary:
@@ -92,10 +109,15 @@ class Vocabulary:
         self.tokenizer, self.size = tokenizer, size
 
     def index(self, target: Target) -> int | None:
+        """Id of a token, by its text, its name or its id; None for None.
+
+        Raises:
+            InputError: It is not one token of the vocabulary.
+        """
         if target is None:
             return None
         if isinstance(target, str):
-            return self._of_text(target)
+            return self._id_of(target)
         if isinstance(target, int | np.integer) and not isinstance(target, bool):
             if 0 <= target < self.size:
                 return int(target)
@@ -105,7 +127,7 @@ class Vocabulary:
             )
         raise InputError(f"a target must be a token, as text or id, got {target!r:.80}.")
 
-    def _of_text(self, text: str) -> int:
+    def _id_of(self, text: str) -> int:
         if self.tokenizer is None:
             raise InputError(
                 f"target {text!r} is a text, and there is no tokenizer: give the token's id."
@@ -128,46 +150,56 @@ class Vocabulary:
         )
 
     def name(self, index: int) -> str:
-        """The token as it would be written, or its name where that is nothing."""
+        """The token's text, or its name where the text is blank."""
         if self.tokenizer is None:
             return str(index)
         token = self.tokenizer.convert_ids_to_tokens(index)
         if token is None:  # a model may have more rows than its tokenizer has tokens
             return str(index)
-        written = str(self.tokenizer.decode([index]))
-        return written if written.strip() else str(token)
+        text = str(self.tokenizer.decode([index]))
+        return text if text.strip() else str(token)
 
-    def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
+    def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
+        """The likeliest tokens, and all others together."""
         return _likeliest(logits, wanted, self.name, "tokens")
 
 
 class Answers:
-    """Runs of the second text's tokens, in the order of `targets.answers`."""
+    """Runs of the second text's tokens, in the order of `objectives.answers`."""
 
     def __init__(self, text: EncodedText) -> None:
         self.text = text
 
     def index(self, target: Target) -> int | None:
+        """Index of the first run of tokens that spells this answer; None for None.
+
+        Raises:
+            InputError: The second text has no such run.
+        """
         if target is None:
             return None
         if not isinstance(target, str) or not target.strip():
             raise InputError(f"a target must be an answer, as text, got {target!r:.80}.")
-        places = re.finditer(re.escape(target.strip()), self.text.text[self.text.second :])
-        for place in places:
-            own = self._tokens(*(self.text.second + end for end in place.span()))
-            if own and own[-1] - own[0] < LONGEST_ANSWER:
-                return own[0] * LONGEST_ANSWER + own[-1] - own[0]
+        matches = re.finditer(re.escape(target.strip()), self.text.text[self.text.second :])
+        for match in matches:
+            tokens = self._tokens(*(self.text.second + end for end in match.span()))
+            if tokens and tokens[-1] - tokens[0] < LONGEST_ANSWER:
+                return tokens[0] * LONGEST_ANSWER + tokens[-1] - tokens[0]
         raise InputError(
             f"target {target!r:.80} is no answer: expected 1 to {LONGEST_ANSWER} whole tokens of "
             "what the model reads of the second text."
         )
 
     def _tokens(self, start: int, end: int) -> list[int]:
-        """The tokens that spell just these characters; none where others do too."""
-        offsets = self.text.offsets
-        own = [i for i in answering(self.text) if offsets[i][0] < end and offsets[i][1] > start]
-        spelt = self.text.text[offsets[own[0]][0] : offsets[own[-1]][1]].strip() if own else ""
-        return own if spelt == self.text.text[start:end] else []
+        """The tokens that spell just these characters; none where they spell others too."""
+        text, offsets = self.text.text, self.text.offsets
+        tokens = [
+            i for i in answer_tokens(self.text) if offsets[i][0] < end and offsets[i][1] > start
+        ]
+        if not tokens:
+            return []
+        spelt = text[offsets[tokens[0]][0] : offsets[tokens[-1]][1]].strip()
+        return tokens if spelt == text[start:end] else []
 
     def name(self, index: int) -> str:
         """The answer as it stands in the text."""
@@ -175,68 +207,78 @@ class Answers:
         offsets = self.text.offsets[first : first + more + 1]
         return self.text.text[offsets[0][0] : offsets[-1][1]]
 
-    def shown(self, logits: Logits, wanted: Sequence[int]) -> tuple[tuple[str, ...], Logits, Any]:
+    def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
+        """The likeliest answers, and all others together."""
         return _likeliest(logits, wanted, self.name, "answers")
 
 
 def _likeliest(
     logits: Logits, wanted: Sequence[int], name: Callable[[int], str], kind: str
-) -> tuple[tuple[str, ...], Logits, Any]:
-    """The likeliest of many choices and the wanted ones, and the rest of that kind together."""
+) -> TopChoices:
+    """The likeliest of many choices and the wanted ones, and all others of that kind together."""
     best = np.argsort(-logits, kind="stable")[:LIKELIEST].tolist()
     best = [i for i in best if logits[i] > NEVER]
-    kept = list(dict.fromkeys([*best, *wanted]))
-    kept.sort(key=lambda i: -logits[i])
-    names, values = [name(i) for i in kept], logits[kept]
-    others = np.delete(logits, kept)
+    shown = list(dict.fromkeys([*best, *wanted]))
+    shown.sort(key=lambda i: -logits[i])
+    names, values = [name(i) for i in shown], logits[shown]
+    others = np.delete(logits, shown)
     others = others[others > NEVER]
     if len(others):
+        # The logsumexp leaves the probabilities of the choices shown as the model has them.
         highest = others.max()
         rest = highest + np.log(np.exp(others - highest).sum())
         names, values = [*names, REST.format(kind)], np.append(values, rest)
-    return tuple(names), values, tuple(kept.index(i) for i in wanted)
+    return TopChoices(tuple(names), values, tuple(shown.index(i) for i in wanted))
 
 
-def answering(text: EncodedText) -> list[int]:
+def answer_tokens(text: EncodedText) -> list[int]:
     """The tokens of a pair's second text.
 
     Raises:
         InputError: There is no second text, or nothing is left of it.
     """
-    found = [i for i, (start, end) in enumerate(text.offsets) if end > start >= text.second]
-    if not text.second or not found:
+    tokens = [i for i, (start, end) in enumerate(text.offsets) if end > start >= text.second]
+    if not text.second or not tokens:
         raise InputError(
             "a question is answered from a second text: give both as texts (pair=, --pair), and "
             "room for the second."
         )
-    return found
+    return tokens
 
 
-def choosing_of(task: Task, model: Any, tokenizer: Any, target: Any) -> Callable[[Any], Choices]:
-    """What there is to choose from, of each example.
+SpaceOf = Callable[[Any], OutputSpace]
+
+
+def output_spaces(task: Task, model: Any, tokenizer: Any, target: Any) -> SpaceOf:
+    """Return a function that gives the output space of each example.
 
     Raises:
-        InputError: Nothing, and no function says what to explain.
+        InputError: The model chooses from nothing, and no function tells what to explain.
     """
     if callable(target):
-        always: Choices = Classes([_name(target)])
-    elif task.chooses == "answer":
+        return _always(Classes([_function_name(target)]))
+    if task.output_kind == "answer":
         return Answers
-    elif task.chooses == "token":
-        always = Vocabulary(tokenizer, model.config.get_text_config().vocab_size)
-    elif task.chooses == "nothing" and task.reads == "image":
+    if task.output_kind == "token":
+        return _always(Vocabulary(tokenizer, model.config.get_text_config().vocab_size))
+    if task.embeds_texts:
+        return similarity_of
+    if task.output_kind == "embedding":
         raise InputError(
             f"{type(model).__name__} gives no classes to explain: give target=, a function that "
             "makes a number for each image of its output."
         )
-    elif task.chooses == "nothing":
-        return similarities
-    else:
-        always = Classes(labels_of(model))
-    return lambda example: always
+    return _always(Classes(labels_of(model)))
 
 
-def _name(target: Callable[..., Any]) -> str:
-    """What results call a number that a function makes."""
+def _always(space: OutputSpace) -> SpaceOf:
+    def space_of(example: Example) -> OutputSpace:
+        return space
+
+    return space_of
+
+
+def _function_name(target: Callable[..., Any]) -> str:
+    """The name that results give to a number that a function computes."""
     name = getattr(target, "__name__", type(target).__name__)
     return "target" if name == "<lambda>" else name

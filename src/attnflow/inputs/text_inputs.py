@@ -1,0 +1,262 @@
+"""Texts, pairs, chats and token ids of a call, read for one model.
+
+Whatever comes is checked here, once, and becomes an `EncodedText` for each example. Read next:
+text.py for how a text is encoded, continuation.py for how it continues.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from attnflow.errors import InputError, ModelError, warn
+from attnflow.inputs import batching
+from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat
+from attnflow.inputs.continuation import append, continuation_ids, generate, with_decoder_prefix
+from attnflow.inputs.example import ReadExamples
+from attnflow.inputs.given import Given
+from attnflow.inputs.per_example import ExampleLabels, one_for_each
+from attnflow.inputs.text import EncodedText, encode
+from attnflow.inputs.token_ids import check_length, encode_ids, unpadded_rows
+from attnflow.models.loading import token_limit
+from attnflow.models.tasks import Task
+
+NO_VOCABULARY = 2**31  # more tokens than any tokenizer has, where a config does not tell
+
+
+@dataclass(frozen=True)
+class ContinuedText:
+    """A text with its continuation.
+
+    Attributes:
+        text: Prompt and continuation.
+        start: Index of the continuation's first token.
+        ids: Token ids of the continuation.
+    """
+
+    text: EncodedText
+    start: int
+    ids: list[int]
+
+
+class TextInputs:
+    """Reads the texts of a call for one model, with its tokenizer if there is one.
+
+    Attributes:
+        model: The model.
+        tokenizer: Its tokenizer, or None.
+        task: The task of the model.
+        pooling: The pooling by which it embeds texts, if it does.
+        limit: Most tokens that it takes, or None.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        task: Task,
+        *,
+        pooling: str = "mean",
+        compares_pairs: bool = False,
+    ) -> None:
+        """Take a model and its tokenizer.
+
+        Args:
+            model: A model of transformers.
+            tokenizer: Its tokenizer, or None.
+            task: The task of the model.
+            pooling: The pooling by which it embeds texts.
+            compares_pairs: Encode a text and its pair apart, since their embeddings are compared.
+        """
+        self.model, self.tokenizer, self.task = model, tokenizer, task
+        self.pooling, self.compares_pairs = pooling, compares_pairs
+        self.limit = token_limit(model.config, tokenizer)
+
+    def read(self, given: Given) -> ReadExamples[EncodedText]:
+        """Encode the texts, chats or token ids of a call.
+
+        Raises:
+            InputError: Both texts and ids were given, or what was given cannot be explained.
+            ModelError: Tokenizer and model do not belong together.
+        """
+        given.check_modality(self.model, "text")
+        if given.input_ids is None:
+            if given.attention_mask is not None:
+                raise InputError(
+                    "attention_mask goes with input_ids: of texts the tokenizer makes it."
+                )
+            is_single = isinstance(given.texts, str) or is_chat(given.texts)
+            return ReadExamples(self._read_texts(given), is_single, "text")
+        if given.texts is not None:
+            raise InputError("give texts or input_ids, and not both.")
+        if given.pair is not None:
+            raise InputError("pair goes with texts, and not with input_ids.")
+        encoded = self._read_ids(given.input_ids, given.attention_mask)
+        return ReadExamples(encoded, np.ndim(given.input_ids[0]) == 0, "text")
+
+    def encode(self, text: Any, pair: str | None = None, *, truncate: bool = False) -> EncodedText:
+        """Encode one text or chat, with its pair after it, or apart where the two are compared.
+
+        Raises:
+            InputError: As `text.encode` and `encode_chat`.
+        """
+        if is_chat(text):
+            return self._encode_chat(text, pair)
+        if pair is None or not self.compares_pairs:
+            return encode(self.tokenizer, text, pair, limit=self.limit, truncate=truncate)
+        whole, compared = (
+            encode(self.tokenizer, part, limit=self.limit, truncate=truncate)
+            for part in (text, pair)
+        )
+        return replace(whole, compared=compared)
+
+    def with_prompt(self, example: EncodedText) -> EncodedText:
+        """Return the text, for an encoder-decoder with the tokens that its own text begins with."""
+        if not self.task.has_two_stacks:
+            return example
+        return with_decoder_prefix(self.model, self.tokenizer, example)
+
+    def continued(self, text: EncodedText, continuation: str | int) -> ContinuedText:
+        """Append a continuation: given as text, or so many generated tokens.
+
+        Raises:
+            InputError: The continuation is empty, or longer than the model takes.
+        """
+        prompt = self.with_prompt(text)
+        prompt_ids, limit = prompt.inputs["input_ids"], self.limit
+        if self.task.has_two_stacks:  # the decoder's positions are counted by themselves
+            prompt_ids = prompt.inputs["decoder_input_ids"]
+            limit = token_limit(self.model.config, None)
+        if isinstance(continuation, str):
+            # A chat's answer comes after the template's marks, not after a text.
+            before = text if self.task.reads_one_text and not text.roles else None
+            ids = continuation_ids(self.tokenizer, continuation, before)
+        else:
+            ids = generate(self.model, prompt, continuation, limit)
+        check_length(len(prompt_ids) + len(ids), limit, "the text with its continuation")
+        return ContinuedText(self._append(text, ids), len(prompt.tokens), ids)
+
+    def collate(self, examples: Sequence[EncodedText]) -> dict[str, Tensor]:
+        """`(batch, t)` tensors on the model's device, padded on the right."""
+        return batching.collate_texts(examples, self.model, self.tokenizer)
+
+    def places(self, example: EncodedText, inputs: Mapping[str, Tensor]) -> list[int]:
+        """Index of each token of the text among the nodes of its batch."""
+        return batching.places(example, inputs)
+
+    @property
+    def neutral_token(self) -> int:
+        """Id of the token that stands for a removed one.
+
+        Raises:
+            ModelError: Tokenizer and config have no such token.
+        """
+        return batching.neutral_token(self.tokenizer, self.model.config.get_text_config())
+
+    def baseline(self, examples: Sequence[EncodedText], inputs: Mapping[str, Tensor]) -> Tensor:
+        """`(batch, nodes)` ids with every ordinary token replaced by the neutral token.
+
+        Raises:
+            ModelError: There is no neutral token.
+        """
+        config = self.model.config.get_text_config()
+        return batching.masked_ids(examples, inputs, self.tokenizer, config)
+
+    def check_nodes(self, example: EncodedText, nodes: int) -> None:
+        """Check nothing: the capture itself compares the tokens of texts with its nodes."""
+
+    def _read_texts(self, given: Given) -> list[EncodedText]:
+        if self.tokenizer is None:
+            raise InputError("there is no tokenizer to read texts with: give input_ids.")
+        if given.pair is not None and self.task.reads_one_text:
+            raise InputError(
+                f"pair is for models that read two texts; this one is for {self.task.name}, and "
+                "reads one: write both into it as the model is to see them."
+            )
+        texts = _listed(given.texts)
+        pairs = one_for_each(given.pair, len(texts), "pair")
+        labels = ExampleLabels([_beginning(text) for text in texts])
+        encoded = []
+        for i, (text, pair) in enumerate(zip(texts, pairs, strict=True)):
+            with labels.about(i):
+                encoded.append(self.encode(text, pair, truncate=given.truncate))
+        for index, example in enumerate(encoded):
+            self._check_encoded(index, example)
+        return encoded
+
+    def _check_encoded(self, index: int, example: EncodedText) -> None:
+        """Check that the model knows all tokens; warn about those that were cut off."""
+        for name, part in (("text", example), ("the pair of text", example.compared)):
+            if part is None:
+                continue
+            highest = max(part.inputs["input_ids"])
+            if highest >= self._vocabulary:
+                raise ModelError(
+                    f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows "
+                    f"the tokens 0 to {self._vocabulary - 1}: they do not belong together."
+                )
+            if part.truncated:
+                warn(
+                    f"{name} {index} was cut to {len(part.tokens)} tokens: "
+                    f"{part.truncated} more are not explained."
+                )
+
+    def _encode_chat(self, messages: Messages, pair: str | None) -> EncodedText:
+        if pair is not None or self.task.has_two_stacks:
+            raise InputError(
+                "a chat is a text by itself, for a model of one stack: leave pair out, or give an "
+                "encoder-decoder its source as a text."
+            )
+        generates = self.task.is_generative
+        return encode_chat(self.tokenizer, messages, limit=self.limit, generates=generates)
+
+    def _read_ids(self, input_ids: Any, attention_mask: Any) -> list[EncodedText]:
+        rows = unpadded_rows(input_ids, attention_mask)
+        labels = ExampleLabels([""] * len(rows))
+        encoded = []
+        for i, ids in enumerate(rows):
+            with labels.about(i):
+                self._check_ids(ids)
+                encoded.append(encode_ids(self.tokenizer, ids, self.limit))
+        return encoded
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        unknown = [i for i in ids if not 0 <= i < self._vocabulary]
+        if unknown:
+            raise InputError(
+                f"input_ids has {unknown[0]}, which is no token of {type(self.model).__name__}: "
+                f"expected 0 to {self._vocabulary - 1}, as its own tokenizer gives them."
+            )
+
+    def _append(self, text: EncodedText, ids: list[int]) -> EncodedText:
+        if self.task.has_two_stacks:
+            return with_decoder_prefix(self.model, self.tokenizer, text, ids)
+        if text.roles:
+            return append_reply(self.tokenizer, text, ids)
+        return append(self.tokenizer, text, ids)
+
+    @property
+    def _vocabulary(self) -> int:
+        """Number of tokens that the model knows."""
+        size = getattr(self.model.config.get_text_config(), "vocab_size", None)
+        return NO_VOCABULARY if size is None else int(size)
+
+
+def _beginning(text: Any) -> str:
+    """The text, or the first message of a chat; "" where it is neither."""
+    if is_chat(text):
+        text = next(message for message in text if isinstance(message, Mapping)).get("content")
+    return text if isinstance(text, str) else ""
+
+
+def _listed(texts: Any) -> list[Any]:
+    if isinstance(texts, str) or is_chat(texts):
+        return [texts]
+    if not isinstance(texts, Iterable):
+        raise InputError(f"texts must be a text, a chat or a sequence of texts, got {texts!r:.80}.")
+    many = list(texts)
+    if not many:
+        raise InputError("texts is empty: give at least one text.")
+    return many
