@@ -6,7 +6,6 @@ Texts of the same draw as in benchmarks/faithfulness.py; tables go to docs/resul
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
     cuts: dict[str, list] = {tensor: [] for tensor in SHOWN}
     widths: dict[str, list] = {tensor: [] for tensor in SHOWN}
     for _, instance in tqdm(instances, desc=f"cuts {name}"):
-        own = replace(instance)  # what tensors leave with it goes with it
+        own = instance.with_empty_cache()  # else all instances' passes stay in memory
         for tensor in SHOWN:
             capacities = TENSORS[tensor](own).positive.numpy()
             cut = minimum_cut(capacities)

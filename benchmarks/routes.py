@@ -8,7 +8,6 @@ flows, walks and whole paths keep beyond the capacities of their own tensor.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
     for example, instance in tqdm(instances, desc=f"routes {name}"):
         if str(example.index) not in journal.records:
-            own = replace(instance)  # what routes leave with it goes with it
+            own = instance.with_empty_cache()  # else all instances' passes stay in memory
             found = {
                 route: surviving(own, edges(own), seed=example.index)
                 for route, edges in ROUTES.items()

@@ -11,7 +11,15 @@ import torch
 from attnflow import Explainer, InputError, ModelError
 from attnflow.capture import capture
 from attnflow.evaluation.protocol import answer
-from attnflow.methods import DEFAULT, METHODS, Classifier, Instance, method
+from attnflow.methods import (
+    DEFAULT,
+    METHODS,
+    Classifier,
+    Instance,
+    attention,
+    information_tensors,
+    method,
+)
 from attnflow.methods.attention import residual_attention, rolled_out
 from attnflow.methods.decomposition import edge_nearness
 from attnflow.methods.exact_flow import minimum_cut
@@ -60,12 +68,42 @@ def test_every_method_answers_and_again_the_same(bert, name):
 @pytest.mark.parametrize("name", DEFAULT)
 def test_every_method_leaves_the_model_as_it_was(bert, name):
     model, before = bert.adapter.model, explained(bert)
-    internals(replace(bert))  # transformers leaves hooks of its own when it returns attentions
+    internals(
+        bert.with_empty_cache()
+    )  # transformers leaves hooks of its own when it returns attentions
     state, hooks = model.config._attn_implementation, hooks_of(model)
     answer(METHODS[name], bert)
     assert explained(bert) == before and model.config._attn_implementation == state
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert hooks_of(model) == hooks
+
+
+def test_passes_are_computed_once_for_one_instance_and_not_for_its_copies(bert):
+    calls = []
+
+    def forwards(instance):
+        calls.append(instance)
+        return len(calls)
+
+    one, other = bert.with_empty_cache(), replace(bert, explained="logit")
+    assert (one.cached(forwards), one.cached(forwards), other.cached(forwards)) == (1, 1, 2)
+    assert calls == [one, other]
+    assert one.with_empty_cache().cached(forwards) == 3 and one.cached(forwards) == 1
+    assert one == bert, "what has been computed makes no other instance"
+
+
+def test_a_tensor_and_its_balanced_form_share_their_passes(bert, monkeypatch):
+    captured = []
+
+    def counted(*args, **options):
+        captured.append(options)
+        return capture(*args, **options)
+
+    monkeypatch.setattr(information_tensors, "capture", counted)
+    instance = bert.with_empty_cache()
+    for name, passes in (("cf4", 4), ("cf4-balanced", 4), ("cf4-logit", 8), ("cf", 9)):
+        TENSORS[name](instance)
+        assert len(captured) == passes
 
 
 # On a model that adds numbers of words
@@ -284,13 +322,12 @@ def test_rollouts_are_distributions(bert):
     torch.testing.assert_close(rolled_out(layers), layers[2] @ layers[1] @ layers[0])
 
 
-def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert):
+def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert, monkeypatch):
     """With one layer only the edge itself can carry."""
-    kept = forward(bert)
-    one = replace(kept, attention=kept.attention[:1])
-    asked = Instance(bert.adapter, bert.content, 1)
-    asked.once("forward", lambda: one)
-    scores = METHODS["attention-flow"].scores(asked)
+    whole = forward(bert)
+    one = replace(whole, attention=whole.attention[:1])
+    monkeypatch.setattr(attention, "forward", lambda _: one)
+    scores = METHODS["attention-flow"].scores(Instance(bert.adapter, bert.content, 1))
     np.testing.assert_allclose(scores, residual_attention(one)[0, 0].numpy(), rtol=1e-5)
 
 
@@ -384,7 +421,7 @@ def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, 
 @pytest.mark.parametrize("name", DEFAULT)
 def test_methods_say_the_same_on_a_gpu(bert, name):
     there = Classifier(copy.deepcopy(bert.adapter.model).cuda(), bert.adapter.tokenizer)
-    expected = METHODS[name].scores(replace(bert))
+    expected = METHODS[name].scores(bert.with_empty_cache())
     found = METHODS[name].scores(replace(bert, adapter=there))
     assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
 

@@ -12,7 +12,7 @@ import numpy as np
 from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.naopc import aopc_limits, normalised
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.evaluation.ranking import Ranking
+from attnflow.evaluation.ranking import Ranking, members
 from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft
 from attnflow.methods import Instance, Method, Scores
 
@@ -27,6 +27,7 @@ class Asked:
     ranking: Ranking
     operators: tuple[str, ...]
     bfloat16: bool
+    granularity: str
 
     @cached_property
     def curves(self) -> dict[str, tuple[Scores, Scores]]:
@@ -43,6 +44,17 @@ class Asked:
         return found
 
 
+@dataclass(frozen=True)
+class AopcLimits:
+    """The limits of AOPC over all orders of an instance's units: the same for every method."""
+
+    operator: str
+    granularity: str
+
+    def __call__(self, instance: Instance) -> tuple[float, float]:
+        return aopc_limits(instance, members(instance, self.granularity), self.operator)
+
+
 def _all_steps(asked: Asked) -> dict[str, float]:
     """AOPC, log-odds, deletion and insertion AUC, one unit after the other to the last."""
     found = {}
@@ -55,13 +67,9 @@ def _all_steps(asked: Asked) -> dict[str, float]:
 
 def _normalised_aopc(asked: Asked) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
-    instance, units = asked.instance, asked.ranking.members
     found = {}
     for operator, (removed, _) in asked.curves.items():
-        limits = instance.once(
-            f"limits {operator}",
-            lambda name=operator: aopc_limits(instance, units, name),  # type: ignore[misc]
-        )
+        limits = asked.instance.cached(AopcLimits(operator, asked.granularity))
         p = np.exp(removed)
         found[f"naopc {operator}"] = normalised(float(p[0] - p[1:].mean()), limits)
     return found

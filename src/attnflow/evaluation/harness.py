@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,7 +103,7 @@ def evaluate(
         progress(sum(row["method"] in named for row in rows))
     with open(folder / ROWS, "a", encoding="utf-8") as file:
         for at, (example, kept) in enumerate(instances):
-            instance = replace(kept)  # what methods leave with it goes with it
+            instance = kept.with_empty_cache()  # else all instances' passes stay in memory
             asked = [m for m in wanted if (m.name, example.index) not in done]
             asked = [m for m in asked if m.passes != BROUGHT or example.index in own[m.name]]
             answers, failed = _answers(example, instance, asked, timed=at < TIMED)

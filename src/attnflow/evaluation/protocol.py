@@ -6,7 +6,7 @@ only once: short texts share most of them.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,8 @@ def answer(method: Method, instance: Instance, *, timed: bool = True) -> Answer:
     Raises:
         ModelError: A score is not a finite number.
     """
-    asked, started = replace(instance) if timed else instance, time.perf_counter()
+    asked = instance.with_empty_cache() if timed else instance
+    started = time.perf_counter()
     scores = np.asarray(method.scores(asked), dtype=np.float64)
     seconds = time.perf_counter() - started
     if scores.shape != (instance.nodes,) or not np.isfinite(scores).all():
@@ -191,7 +192,15 @@ def _ranked(
 
 
 def _extras(instance: Instance, one: Answer, rank: Ranking, protocol: Protocol) -> dict[str, float]:
-    asked = Asked(instance, one.method, one.scores, rank, protocol.operators, protocol.bfloat16)
+    asked = Asked(
+        instance,
+        one.method,
+        one.scores,
+        rank,
+        protocol.operators,
+        protocol.bfloat16,
+        protocol.granularity,
+    )
     found: dict[str, float] = {}
     for name in protocol.extras:
         if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again

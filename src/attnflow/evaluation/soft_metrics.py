@@ -11,7 +11,7 @@ largest change of the scores, relative to them, when the embeddings move a littl
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -104,13 +104,13 @@ def infidelity(instance: Instance, scores: Scores) -> float:
 
 def max_sensitivity(instance: Instance, method: Method) -> float:
     """Largest relative change of the scores, in Euclidean length, under small moves."""
-    own = method.scores(replace(instance))
+    own = method.scores(instance.with_empty_cache())
     spread = float(instance.point.std())
     size = max(float(np.linalg.norm(own)), 1e-300)
     worst = 0.0
     for draw in range(SHAKES):
         with _shaken(instance, RADIUS * spread, instance.seed + draw):
-            moved = method.scores(replace(instance))
+            moved = method.scores(instance.with_empty_cache())
         worst = max(worst, float(np.linalg.norm(moved - own)) / size)
     return worst
 

@@ -6,7 +6,7 @@ explained, where on the way from the masked text the gradient is taken, and how 
 `docs/results` says what each is worth. Read next: `readings`, for what is made of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,40 +74,48 @@ def _relu(x: Tensor | None) -> Tensor | None:
 
 def _captured(name: str) -> Callable[[Instance], Signed]:
     def tensor(instance: Instance) -> Signed:
-        adapter, asked = instance.adapter, _asked(instance)
+        adapter, asked = instance.adapter, _objective(instance)
         found = capture(adapter.model, instance.inputs, tensor=name, **asked)
         return Signed(found.capacities[0].double().cpu())
 
     return tensor
 
 
-def conservative(points: int = 1, explained: str | None = None) -> Callable[[Instance], Signed]:
+@dataclass(frozen=True)
+class ConservativeEffects:
     """Frozen effects of attention and residual edges, mean over points on the way from the mask.
 
-    Args:
+    Attributes:
         points: From 1 / points of the way to the whole of it, the text itself.
-        explained: A name of `targets.EXPLAINED`, the instance's own when None.
+        explained: A name of `objectives.EXPLAINED`, the instance's own when None.
     """
 
-    def tensor(instance: Instance) -> Signed:
-        asked = instance if explained is None else replace(instance, explained=explained)
-        return instance.once(f"cf {points} {explained}", lambda: _path_mean(asked, points))
+    points: int = 1
+    explained: str | None = None
 
-    return tensor
-
-
-def _path_mean(instance: Instance, points: int) -> Signed:
-    adapter, asked = instance.adapter, _asked(instance)
-    whole, masked = instance.point, instance.baseline
-    parts = []
-    for k in range(1, points + 1):
-        inputs = adapter.inputs_at(torch.lerp(masked, whole, k / points))
-        parts.append(_effects(capture(adapter.model, inputs, **asked)))
-    attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
-    return Signed(attention, residual)
+    def __call__(self, instance: Instance) -> Signed:
+        instance = _explaining(instance, self.explained)
+        adapter, objective = instance.adapter, _objective(instance)
+        whole, masked = instance.point, instance.baseline
+        parts = []
+        for k in range(1, self.points + 1):
+            inputs = adapter.inputs_at(torch.lerp(masked, whole, k / self.points))
+            parts.append(_effects(capture(adapter.model, inputs, **objective)))
+        attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
+        return Signed(attention, residual)
 
 
-def _asked(instance: Instance) -> dict[str, Any]:
+def conservative(points: int = 1, explained: str | None = None) -> Callable[[Instance], Signed]:
+    """Return the tensor of `ConservativeEffects`, which an instance keeps in its cache."""
+    effects = ConservativeEffects(points, explained)
+    return lambda instance: instance.cached(effects)
+
+
+def _explaining(instance: Instance, explained: str | None) -> Instance:
+    return instance if explained is None else replace(instance, explained=explained)
+
+
+def _objective(instance: Instance) -> dict[str, Any]:
     """Which number of the model's output, as `capture` takes it."""
     position = instance.position
     return {
@@ -123,32 +131,36 @@ def _effects(found: Capture) -> tuple[Tensor, Tensor]:
     return signed[0].double().cpu(), residual[0].double().cpu()
 
 
-def staged(
-    removed: Sequence[float] = REMOVED, explained: str | None = None
-) -> Callable[[Instance], Signed]:
-    """`cf`'s effects, mean over stages of removal, of `capture.staged_capture`.
+@dataclass(frozen=True)
+class StagedEffects:
+    """`cf`'s effects, mean over stages of removal, as `capture.staged_capture` measures them.
 
-    Args:
+    Attributes:
         removed: Shares of the tokens that are gone in each stage but the first.
-        explained: A name of `targets.EXPLAINED`, the instance's own when None.
+        explained: A name of `objectives.EXPLAINED`, the instance's own when None.
     """
 
-    def tensor(instance: Instance) -> Signed:
-        asked = instance if explained is None else replace(instance, explained=explained)
-        return instance.once(f"staged {removed} {explained}", lambda: _staged(asked, removed))
+    removed: tuple[float, ...] = REMOVED
+    explained: str | None = None
 
-    return tensor
+    def __call__(self, instance: Instance) -> Signed:
+        instance = _explaining(instance, self.explained)
+        found = staged_capture(
+            instance.adapter.model,
+            instance.inputs,
+            instance.neutral,
+            removed=self.removed,
+            **_objective(instance),
+        )
+        return Signed(*_effects(found))
 
 
-def _staged(instance: Instance, removed: Sequence[float]) -> Signed:
-    found = staged_capture(
-        instance.adapter.model,
-        instance.inputs,
-        instance.neutral,
-        removed=removed,
-        **_asked(instance),
-    )
-    return Signed(*_effects(found))
+def staged(
+    removed: tuple[float, ...] = REMOVED, explained: str | None = None
+) -> Callable[[Instance], Signed]:
+    """Return the tensor of `StagedEffects`, which an instance keeps in its cache."""
+    effects = StagedEffects(removed, explained)
+    return lambda instance: instance.cached(effects)
 
 
 def heads_summed(instance: Instance) -> Signed:

@@ -6,7 +6,7 @@ know nothing of the kind of instance. Read next: `adapter`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attnflow.capture.objectives import EXPLAINED
 from attnflow.methods.adapter import ModelAdapter, Nodes, Scores, Variant
+from attnflow.methods.pass_cache import PassCache
 
 Result = TypeVar("Result")
 
@@ -31,6 +32,7 @@ class Instance:
         seed: Of methods that draw numbers.
         explained: Of the class, a name of `targets.EXPLAINED`: the number that gradients are taken
             of, the same for all methods.
+        cache: Passes of the model over this instance, shared by methods; see `cached`.
     """
 
     adapter: ModelAdapter
@@ -38,6 +40,8 @@ class Instance:
     target: int
     seed: int = 0
     explained: str = "contrast"
+    # `replace` makes a new cache: another instance has other passes.
+    cache: PassCache = field(default_factory=PassCache, init=False, repr=False, compare=False)
 
     def value(self, logits: Tensor) -> Tensor:
         """`(batch,)` the explained number of `(batch, classes)` logits."""
@@ -109,13 +113,13 @@ class Instance:
         """The same about the content with something neutral in the place of these nodes."""
         return replace(self, content=self.adapter.without(self.content, removed))
 
-    def once(self, name: str, compute: Callable[[], Result]) -> Result:
-        """What `compute` gave when this instance was first asked for that name."""
-        kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
-        if name not in kept:
-            kept[name] = compute()
-        found: Result = kept[name]
-        return found
+    def cached(self, compute: Callable[["Instance"], Result]) -> Result:
+        """Return `compute` of this instance, computed on the first call and kept in `cache`."""
+        return self.cache.get(compute, self)
+
+    def with_empty_cache(self) -> "Instance":
+        """Return the same instance, for which nothing has been computed yet."""
+        return replace(self)
 
     def log_probability(self, variants: Sequence[Variant], *, bfloat16: bool = False) -> Scores:
         """`(variants,)` of the class, as `ModelAdapter.log_probability`."""

@@ -46,12 +46,12 @@ class Internals(Forward):
 
 def forward(instance: Instance) -> Forward:
     """Run the model once forward."""
-    return instance.once("forward", lambda: _forward(instance))
+    return instance.cached(_forward)
 
 
 def internals(instance: Instance) -> Internals:
     """Run the model once forward and once backward."""
-    return instance.once("internals", lambda: _internals(instance))
+    return instance.cached(_internals)
 
 
 def _forward(instance: Instance) -> Forward:
