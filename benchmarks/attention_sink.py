@@ -14,9 +14,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import stories
+import support_path  # noqa: F401
 import torch
 from scipy.stats import spearmanr
+from support import stories
 
 from attnflow import Explainer
 from attnflow.capture.objectives import contrast

@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/beyond.py screen --data DATA --models runs
     .venv/bin/python benchmarks/beyond.py test --data DATA --models runs
 
-The models are stories260K, a language model of 260,000 weights (stories.py), and a vision
-transformer of 16 patches that reads digits (digits.py), from the folder `checkpoints` of DATA. The
-language model writes its own texts: stories drawn from it, other ones for `screen` than for `test`.
+The models are stories260K, a language model of 260,000 weights (tests/support/stories.py), and
+a vision transformer of 16 patches that reads digits (tests/support/mnist.py), from the folder
+`checkpoints` of DATA. The language model writes its own texts: stories drawn from it, other ones
+for `screen` than for `test`.
 Images are MNIST's test images, the first half for `test`, the second for `screen`: what is chosen
 is chosen on `screen`. A killed run goes on. Tables are written to docs/results.
 """
@@ -16,11 +17,11 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import digits
 import numpy as np
-import stories
+import support_path  # noqa: F401
 import torch
 from faithfulness import crossed
+from support import mnist, stories
 from tqdm import tqdm
 
 from attnflow.evaluation import (
@@ -105,8 +106,8 @@ def language_model(data: Path) -> LanguageModel:
 
 
 def reader_of_digits(data: Path) -> ImageClassifier:
-    model = digits.cls_prenorm(data / "checkpoints" / "vit_mnist")
-    return ImageClassifier(model, digits.processor())
+    model = mnist.cls_prenorm(data / "checkpoints" / "vit_mnist")
+    return ImageClassifier(model, mnist.processor())
 
 
 SUBJECTS = {"stories": language_model, "digits": reader_of_digits}
@@ -144,7 +145,7 @@ def prepared(name: str, phase: str, adapter: ModelAdapter, args: argparse.Namesp
         return file
     folder = args.models / "beyond" / f"digits-{phase}"
     if not (folder / "labels.tsv").exists():
-        pixels, labels = digits.images(args.data / "checkpoints" / "vit_mnist", 10_000)
+        pixels, labels = mnist.images(args.data / "checkpoints" / "vit_mnist", 10_000)
         half = slice(0, 5000) if phase == "test" else slice(5000, None)
         write_images(folder, pixels[half], labels[half])
     return folder

@@ -18,13 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "capture"))
-
+import support_path  # noqa: F401
 import torch
-from same_answer import images
-from tiny_models import TINY, build
+from support.family_measurements import images
+from support.tiny_models import TINY, build
 
 from attnflow.capture import TENSORS, capture, staged_capture
 from attnflow.cli.bench.memory import peak

@@ -27,7 +27,7 @@ from attnflow.capture.objectives import logits_at
 from attnflow.cli.bench.memory import peak
 from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize
-from attnflow.explainer.memory.units import parse_bytes, format_bytes
+from attnflow.explainer.memory.units import format_bytes, parse_bytes
 
 VOCABULARY, LONGEST = 1000, 8192
 WHAT = ("own", "cf", "bcf")

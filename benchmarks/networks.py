@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import support_path  # noqa: F401
 import torch
-from families import FAMILIES, random_capacities
+from support.random_networks import FAMILIES, random_capacities
 from torch import Generator, Tensor
 
 from attnflow.solver.network import LayeredNetwork, layered_network, paper_network

@@ -2,7 +2,7 @@
 
 python docs/pictures.py
 python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit drawn here, by a
-                                          vision transformer in this folder (benchmarks/digits.py)
+                                          vision transformer in this folder (tests/support/mnist.py)
 """
 
 import shutil
@@ -36,15 +36,15 @@ def _page(file: Path) -> tuple[Path, dict[str, str]]:
     """The page of an example, and which pictures are taken of it."""
     if sys.argv[1:2] != ["--digits"]:
         return Explainer.from_pretrained()(SENTENCE, edges=True).to_html(file), SHOTS
-    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-    import digits
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from PIL import Image, ImageDraw
+    from support import mnist
 
     drawn = Image.new("L", (280, 280))
     line = [(10 * x, 10 * y) for x, y in FOUR]
     ImageDraw.Draw(drawn).line(line, fill=255, width=28, joint="curve")
-    model = digits.cls_prenorm(Path(sys.argv[2]))
-    explainer = Explainer(model, digits.processor(), name="vit-mnist")
+    model = mnist.cls_prenorm(Path(sys.argv[2]))
+    explainer = Explainer(model, mnist.processor(), name="vit-mnist")
     found = explainer(images=drawn.resize((28, 28), Image.Resampling.LANCZOS), edges=True)
     return found.to_html(file), FOUR_SHOTS
 

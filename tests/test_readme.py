@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_chats import PLAIN
-from test_encoder_decoders import writer
-from test_language_models import language_model
-from vision import build, photo, processor_of
+from support.images import photo, processor_of
+from support.text_models import CHAT_TEMPLATE, encoder_decoder, language_model
+from support.tiny_models import build
 
 from attnflow import Attribution, Explainer
 
@@ -45,7 +44,7 @@ NAMES = dict(
 def explainers(tiny, tokenizer, reader):
     """What makes an explainer of each kind."""
     chatting = copy.deepcopy(reader)
-    chatting.chat_template = PLAIN
+    chatting.chat_template = CHAT_TEMPLATE
     heads = dict(
         answering="QuestionAnswering",
         embedding=None,
@@ -58,7 +57,7 @@ def explainers(tiny, tokenizer, reader):
         if kind == "speaking":
             return Explainer(language_model(max_position_embeddings=96), chatting)
         if kind == "translating":
-            return writer(tokenizer)
+            return encoder_decoder(tokenizer)
         if kind == "seeing":
             model = build("vit")
             return Explainer(model, processor_of(model))

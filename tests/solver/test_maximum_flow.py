@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, random_capacities
+from support.random_networks import FAMILIES, random_capacities
 
 from attnflow import Flow, InputError, Status, UnsolvedError, layered_network, maximum_flow
 from attnflow.solver import backend, batching, edge_passes, memory, primal_dual

@@ -5,7 +5,7 @@ import math
 import networkx
 import pytest
 import torch
-from families import random_capacities
+from support.random_networks import random_capacities
 
 from attnflow import InputError, layered_network, paper_gamma, paper_network, pruned, to_networkx
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import exact_maximum
+from support.reference_solvers import exact_maximum
 
 from attnflow import Explainer, layered_network, maximum_flow
 from attnflow.capture import TENSORS, capture

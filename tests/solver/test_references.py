@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from families import random_capacities
-from reference import Program, clarabel, exact_maximum, newton
+from support.random_networks import random_capacities
+from support.reference_solvers import Program, clarabel, exact_maximum, newton
 
 from attnflow import layered_network, maximum_flow, paper_network
 from attnflow.solver.flow_game import coalition_values, shapley_values

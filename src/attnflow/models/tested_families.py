@@ -1,6 +1,6 @@
 """The families of models that attnflow knows, as its tests have measured them.
 
-The rows lie in `tested_families.json`, which `tests/capture/same_answer.py` writes from the models
+The rows lie in `tested_families.json`, which `benchmarks/tested_families.py` writes from the models
 that the tests run, and which a test compares with them. Nothing here needs torch or transformers.
 Read next: verdict.py for a model of one's own.
 """

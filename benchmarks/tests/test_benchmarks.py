@@ -1,0 +1,254 @@
+"""What the benchmarks make of their measurements; the benchmarks themselves are run by hand."""
+
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import beyond
+import cuts
+import faithfulness
+import noise
+import numpy as np
+import pytest
+import reliability
+import routes
+import sensitivity
+import texts
+import torch
+from journal import Journal
+from networks import KINDS, random_network
+from support.random_networks import random_capacities
+
+from attnflow import layered_network, maximum_flow
+from attnflow.capture import TENSORS
+from attnflow.evaluation import read_examples
+from attnflow.inputs.image_file import open_image
+from attnflow.methods import DEFAULT, METHODS
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """Two networks and their flows, at a gap of 1e-2."""
+    network = layered_network(random_capacities("attention", batch=2, t=6))
+    return network, maximum_flow(network)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_draws_the_same_networks_again(kind):
+    first, again = random_network(kind, 3, seed=7), random_network(kind, 3, seed=7)
+
+    assert torch.equal(first.capacities, again.capacities)
+    assert len(first.capacities) == 3
+
+
+@pytest.mark.parametrize("phase", beyond.SEEDS)
+def test_what_is_asked_beyond_classifiers_is_known(phase):
+    wanted = beyond.methods(phase)
+    assert beyond.CHOSEN in wanted and set(wanted) <= set(METHODS)
+    assert len(set(wanted)) == len(wanted)
+
+
+def test_digits_are_written_as_the_command_reads_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    beyond.write_images(tmp_path / "digits", pixels, np.array([7, 0, 2]))
+    found = read_examples(str(tmp_path / "digits"))
+    assert [(e.content.name, e.label) for e in found] == [
+        ("0000.png", 7), ("0001.png", 0), ("0002.png", 2)
+    ]  # fmt: skip
+    for example, own in zip(found, pixels, strict=True):
+        assert (open_image(example.content).pixels[:, :, 0] == own).all()
+
+
+def test_solved_flows_are_fine(solved):
+    assert reliability.fine(reliability.measured(*solved, 1e-2)).tolist() == [True, True]
+
+
+def test_flows_that_break_a_promise_are_not(solved):
+    network, flow = solved
+    narrow = network.capacities.clone()
+    narrow[0, 0, 1, 2] = flow.edges[0, 0, 1, 2]  # which that flow fills to the brim
+    drained = torch.stack([flow.sink[0], 0.99 * flow.sink[1]])
+
+    def judged(network=network, gap=1e-2, **changes):
+        changed = replace(flow, **changes)
+        return reliability.fine(reliability.measured(network, changed, gap)).tolist()
+
+    assert judged(layered_network(narrow)) == [False, True]
+    assert judged(sink=drained) == [True, False]
+    assert judged(gap=1e-6) == [False, False]
+    assert judged(upper_bound=0.9 * flow.value) == [False, False]
+    assert judged(centrality=torch.tensor([0.0, float("nan")])) == [True, False]
+
+
+def test_a_network_that_fails_is_saved_and_a_run_goes_on_where_it_was(monkeypatch, tmp_path):
+    tasks = [t for t in reliability.random_tasks(1) if t.kind in ("one token", "attention")]
+    limited = partial(maximum_flow, max_iterations=1)
+    monkeypatch.setattr(reliability, "maximum_flow", limited)
+    reliability.run(tasks[:1], Journal(tmp_path / "run.jsonl", {}), tmp_path / "failures")
+    monkeypatch.setattr(reliability, "maximum_flow", maximum_flow)
+    reliability.run(tasks, Journal(tmp_path / "run.jsonl", {}), tmp_path / "failures")
+
+    records = Journal(tmp_path / "run.jsonl", {}).records
+    assert [r["status"][0] for r in records.values()] == ["ITERATION_LIMIT", "SOLVED"]
+    saved = torch.load(tmp_path / "failures" / "attention-0-2.pt")
+    assert torch.equal(saved["capacities"][0], tasks[0].network().capacities[2])
+    assert saved["gap"] == tasks[0].gap
+
+
+def test_the_table_counts_by_kind():
+    record = {"kind": "ties", "status": ["SOLVED", "EMPTY"], "iterations": [31, 0]}
+    record |= {name: [1e-9, 0.0] for name in reliability.LIMITS}
+    record |= {"interiority": [0.0, 0.0], "inside": [True, True]}
+
+    rows = reliability.table([record, record | {"kind": "sst2 cf"}]).splitlines()
+
+    worst = "1e-09 | 1e-09 | 1e-09 | 0e+00 | 0.00 | yes |"
+    assert rows[2] == f"| ties | 2 | 1 | 1 | 31 | 31 | 31 | 1 | {worst}"
+    assert [row.split(" | ")[0] for row in rows[3:]] == [
+        "| sst2 cf",
+        "| **all random**",
+        "| **all real**",
+    ]
+
+
+def test_a_journal_forgets_a_torn_line_and_refuses_other_options(tmp_path):
+    path = tmp_path / "run.jsonl"
+    Journal(path, {"texts": 3}).add({"name": "a", "value": 1})
+    with path.open("a") as file:
+        file.write('{"name": "b", "va')
+
+    journal = Journal(path, {"texts": 3})
+    journal.add({"name": "c"})
+
+    assert list(Journal(path, {"texts": 3}).records) == ["a", "c"]
+    with pytest.raises(SystemExit, match="other options"):
+        Journal(path, {"texts": 4})
+
+
+def test_texts_are_drawn_by_length_and_padding_is_not_ordinary(explainer, tmp_path):
+    (tmp_path / "sst2").mkdir()
+    (tmp_path / "sst2" / "dev.tsv").write_text("text\tlabel\nbad\t0\na dog\t1\nthe film\t0\n")
+    drawn = texts.read(tmp_path, "sst2")
+
+    [batch] = texts.batches(explainer, drawn, number=3, size=8)
+    [short] = texts.batches(explainer, drawn, number=3, size=8, longest=3)
+
+    assert drawn == ["bad", "a dog", "the film"]
+    assert batch.ordinary.sum(1).tolist() == [1, 2, 2]
+    assert short.ordinary.tolist() == [[False, True, False]]
+    with pytest.raises(SystemExit, match="--data"):
+        texts.read(tmp_path, "imdb")
+
+
+def test_rank_correlation_and_top_token_of_settings():
+    unsolved = [float("nan")] * 4
+    scores = np.array([[1, 2, 3, 4], [1, 20, 30, 31], [4, 3, 2, 1], [5, 5, 5, 5], unsolved]).T
+
+    found = sensitivity.correlations(scores)
+
+    expected = np.array([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    np.testing.assert_allclose(found[:3, :3], expected, atol=1e-12)
+    assert np.isnan(found[3:]).all() and np.isnan(found[:, 3:]).all()
+    assert sensitivity.highest(scores).tolist() == [3, 3, 0, 0, -1]
+    assert np.isnan(sensitivity.correlations(scores[:, 3:])).all()
+
+
+def test_the_share_that_moved():
+    scores = np.ones((2, len(sensitivity.NAMES)))
+    scores[:, 0], scores[:, 1] = [5, 0], [0, 0]
+
+    assert sensitivity.moved(scores)[:3].tolist() == pytest.approx([0.5, np.nan, 0], nan_ok=True)
+
+
+def test_a_bootstrap_interval_surrounds_the_mean_of_what_is_known():
+    values = np.random.default_rng(1).normal(3, 1, size=400)
+
+    middle, low, high = sensitivity.interval(np.append(values, np.nan))
+
+    assert middle == pytest.approx(values.mean())
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert np.isnan(sensitivity.interval(np.array([np.nan]))).all()
+
+
+@pytest.fixture(scope="module")
+def measured(solved):
+    """What sensitivity.py measures of the two networks, twice."""
+    network, _ = solved
+    ordinary = torch.ones(network.capacities.shape[::2], dtype=torch.bool)
+    record = sensitivity.measure(network, ordinary) | {"tensor": "af", "set": "sst2"}
+    return sensitivity.collected([record, record])
+
+
+def test_sensitivity_measures_every_setting(measured):
+    settings = len(sensitivity.NAMES)
+
+    assert measured.correlations.shape == (4, settings, settings)
+    assert measured.solved.all() and (measured.same_top[:, sensitivity.REFERENCE] == 1).all()
+    assert (np.diff(measured.mu[:, : sensitivity.REFERENCE]) < 0).all()
+    assert len(sensitivity.table(measured).splitlines()) == 2 + settings
+    assert len(sensitivity.matrix(measured).splitlines()) == 2 + settings
+
+
+def test_the_plot_names_every_tensor(measured, tmp_path):
+    pytest.importorskip("matplotlib")
+
+    sensitivity.plot(dict.fromkeys(TENSORS, measured), tmp_path / "plot.svg")
+
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert all(f">{tensor}</text>" in drawn for tensor in TENSORS)
+
+
+def test_every_method_is_in_one_tier():
+    for name, data in faithfulness.DATA.items():
+        found = faithfulness.tiers(name, "test")
+        asked = [method for methods, _ in found for method in methods]
+        [(slow, texts)] = faithfulness.tiers(name, "slow")
+        assert len(asked) == len(set(asked)) and set(asked) | set(slow) <= set(METHODS)
+        assert set(DEFAULT) <= set(asked) | set(slow)
+        assert set(slow) - set(asked) == faithfulness.MANY_PASSES and texts is None
+        limits = [texts for _, texts in found]
+        assert limits[0] is None and (data.some is None or limits[1] == data.some)
+    for phase in ("screen", "extras"):
+        [(once, _)] = faithfulness.tiers("sst2", phase)
+        assert set(once) <= set(METHODS) and faithfulness.CHOSEN in once
+
+
+def test_every_phase_has_texts_and_a_protocol():
+    for name, phase in itertools.product(faithfulness.DATA, faithfulness.PHASES):
+        file, texts, most = faithfulness.drawing(name, phase)
+        assert file.startswith(f"{name}/") and ("train" in file) == (phase == "screen")
+        assert texts > 0 and most <= 256
+        assert bool(faithfulness.protocol(name, phase).extras) == (phase == "extras")
+
+
+def test_cuts_are_shares_of_the_layers():
+    found = {"af": [np.array([0.25, 0.75]), np.array([0.0, 1.0])]}
+    widths = {"af": [np.array([2.0, 1.0]), np.array([4.0, 1.0])]}
+    lines = cuts.tables("some", found, widths).splitlines()
+    assert "| af | 0.12 | 0.88 | 50% |" in lines and "| af | 3.00 | 1.00 |" in lines
+
+
+def test_noise_compares_the_chosen_method_with_each():
+    def row(method, example, kind):
+        fallen = {"bcf:flow": -3.0, "random": -0.5}.get(method, -1.0) + 0.1 * example
+        lists = {operator: [fallen] * 5 for operator in ("mask", "delete")}
+        return {"method": method, "example": example, "label": 1, "target": example % 2, "ties": 0,
+                "log_p": -0.1, "removed": lists, "kept": lists, "seconds": None}  # fmt: skip
+
+    rows = {k: [row(m, e, k) for m in noise.SHOWN for e in range(6)] for k in noise.KINDS}
+    lines = noise.table("some", rows).splitlines()
+    assert lines[2] == "6, 6, 6 texts; the classifier is right on 50.0%, 50.0%, 50.0%."
+    (chosen, random) = (
+        next(x for x in lines if x.startswith(f"| {m} ")) for m in ("bcf:flow", "random")
+    )
+    assert "(" not in chosen and random.count("(+") == 3
+
+
+def test_routes_are_compared_with_the_capacities_of_their_tensor():
+    kept = {
+        "random": np.ones((3, 8)),
+        "cf capacity": np.ones((3, 8)),
+        "cf flow": np.full((3, 8), 3),
+    }
+    assert list(routes._beyond_capacities(kept)) == ["cf flow"]
+    assert (routes._beyond_capacities(kept)["cf flow"] == 2).all()

@@ -1,0 +1,352 @@
+"""Language models through the front door: next tokens, given ones, continuations, contrasts."""
+
+import copy
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import stories
+from support.text_models import LANGUAGE_MODELS, PROMPT, language_model, next_log_probabilities
+from tokenizers import normalizers
+
+from attnflow import Explainer, InputError, load, save
+from attnflow.cli import main
+
+LONG = "the film is not good, but it was never dull."
+
+
+@pytest.fixture(scope="session")
+def writer(reader):
+    return Explainer(language_model(), reader, name="writer")
+
+
+@pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf", "bcf"))
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_the_next_token_in_every_family(reader, name, tensor):
+    model = language_model(name)
+    a = Explainer(model, reader)(PROMPT, tensor=tensor)
+    likely = next_log_probabilities(model, reader(PROMPT)["input_ids"])[-1]
+    assert (a.task, a.position, a.against) == ("text-generation", 3, None)
+    best = int(likely.argmax())
+    assert a.label == (reader.decode([best]) or str(best))
+    assert a.probabilities[a.target] == pytest.approx(likely.max().exp().item(), rel=1e-5)
+    assert a.probabilities.sum() == pytest.approx(1) and a.labels[-1] == "(all other tokens)"
+    assert a.certificate.is_certified
+    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+
+
+@pytest.mark.parametrize("tensor", ("af", "agf", "cf", "bcf"))
+def test_tokens_behind_the_position_get_exactly_nothing(writer, tensor):
+    for position in (0, 3, -2):
+        a = writer(LONG, position=position, tensor=tensor, keep_unsolved=True)
+        place = position % len(a)
+        assert a.position == place and (a.scores[place + 1 :] == 0).all()
+        assert a.certificate.status == "empty" or a.scores[: place + 1].sum() > 0
+
+
+def test_a_prefix_is_explained_as_inside_a_longer_text(writer):
+    inside = writer("the dog is not good", position=3, tensor="cf")
+    alone = writer(PROMPT, tensor="cf")
+    np.testing.assert_allclose(inside.scores[:4], alone.scores, rtol=1e-4)
+    assert inside.label == alone.label
+
+
+def taken_away(explainer, *args, **options):
+    """Places of the tokens that the stages of `bcf` replace."""
+    seen = []
+    hook = explainer.model.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["input_ids"][0]), with_kwargs=True
+    )
+    explainer(*args, **options, tensor="bcf", keep_unsolved=True)
+    hook.remove()
+    return set((torch.stack(seen) != seen[0]).any(0).nonzero()[:, 0].tolist())
+
+
+def test_stages_take_what_is_read_and_nothing_behind_it(writer):
+    assert taken_away(writer, LONG, position=0) == {0}, "the token that is read at may go too"
+    for position in (4, 7):
+        gone = taken_away(writer, LONG, position=position)
+        assert gone and max(gone) <= position
+    gone = taken_away(writer, LONG, span=(1, 9))
+    assert 0 < max(gone) <= 7, "all but the last token of a span are read"
+
+
+def test_stages_leave_the_token_that_is_labelled(tiny, tokenizer):
+    explainer = Explainer(tiny(head="TokenClassification"), tokenizer)
+    for position in (1, 2, 3):
+        gone = taken_away(explainer, "a smart dog", position=position)
+        assert gone and position not in gone
+
+
+def test_a_given_token_by_text_and_by_id(writer, reader):
+    (wanted,) = reader("good", add_special_tokens=False)["input_ids"]
+    by_text, by_id = (writer(PROMPT, target=t) for t in ("good", wanted))
+    assert by_text.label == by_id.label == "good"
+    np.testing.assert_array_equal(by_text.scores, by_id.scores)
+
+
+def test_why_this_and_not_that(writer):
+    a = writer(PROMPT, target="good", against="bad")
+    assert a.labels[a.target] == "good" and a.labels[a.against] == "bad"
+    assert not np.allclose(a.scores, writer(PROMPT, target="good").scores)
+    with pytest.raises(InputError, match="no contrast with itself"):
+        writer(PROMPT, target="good", against="good")
+    predicted = int(
+        next_log_probabilities(writer.model, writer.tokenizer(PROMPT)["input_ids"])[-1].argmax()
+    )
+    with pytest.raises(InputError, match="no contrast with itself"):
+        writer(PROMPT, against=predicted)
+
+
+@pytest.mark.parametrize("tensor", ("cf", "bcf"))
+def test_a_continuation_token_by_token(writer, reader, tensor):
+    ids = reader(" good dog", add_special_tokens=False)["input_ids"]
+    found = writer(PROMPT, continuation=" good dog", tensor=tensor)
+    assert [a.label for a in found] == ["good", "dog"]
+    prompt = reader(PROMPT)["input_ids"]
+    for i, a in enumerate(found):
+        rows = [*prompt, *ids][: len(prompt) + i]
+        alone = writer(input_ids=rows, target=ids[i], tensor=tensor)
+        assert a.position == len(rows) - 1 and a.text == "the dog is not good dog"
+        np.testing.assert_allclose(a.scores[: len(rows)], alone.scores, rtol=2e-4, atol=1e-9)
+        assert (a.scores[len(rows) :] == 0).all()
+
+
+def test_one_forward_pass_for_all_tokens_of_a_continuation(writer):
+    passes = []
+    handle = writer.model.model.register_forward_hook(lambda *_: passes.append(1))
+    writer(PROMPT, continuation=" good dog", tensor="cf")
+    handle.remove()
+    assert len(passes) == 1
+
+
+def test_what_the_model_writes_itself(writer):
+    found = writer(PROMPT, continuation=3, tensor="cf")
+    ids = writer.model.generate(
+        **writer.tokenizer(PROMPT, return_tensors="pt").to("cpu"), do_sample=False, max_new_tokens=3
+    )[0, 4:]
+    assert [a.label for a in found] == [
+        writer.tokenizer.decode([i]) or str(i) for i in ids.tolist()
+    ]
+    assert all(a.probabilities[a.target] == a.probabilities[:-1].max() for a in found)
+
+
+def test_several_prompts_and_their_continuations(writer):
+    found = writer([PROMPT, "a"], continuation=" good", tensor="cf")
+    assert [len(one) for one in found] == [1, 1]
+    assert [one[0].text for one in found] == ["the dog is not good", "a good"]
+
+
+def test_ids_without_a_tokenizer():
+    explainer = Explainer(language_model())
+    a = explainer(input_ids=[5, 6, 7], position=1)
+    assert a.tokens == ("5", "6", "7") and a.scores[2] == 0 and a.label.isdecimal()
+    assert [w.text for w in a.words()] == ["5", "6", "7"]
+    with pytest.raises(InputError, match="no tokenizer to read texts"):
+        explainer(PROMPT)
+    with pytest.raises(InputError, match="give the token's id"):
+        explainer(input_ids=[5, 6], target="good")
+
+
+@pytest.mark.parametrize("name", ("LlamaForCausalLM", "GPT2LMHeadModel"))
+def test_padding_on_either_side_changes_nothing(reader, name):
+    explainer = Explainer(language_model(name), reader)
+    ids = torch.tensor([[0, 0, 5, 6, 7], [5, 6, 7, 0, 0]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])
+    left, right = explainer(input_ids=ids, attention_mask=mask)
+    np.testing.assert_allclose(left.scores, right.scores, rtol=1e-5)
+    with pytest.raises(InputError, match="row 0 of input_ids has padding between"):
+        explainer(input_ids=ids, attention_mask=torch.tensor([[1, 0, 1, 1, 1]] * 2))
+
+
+def test_padding_on_the_left_and_on_the_right_in_one_batch(writer):
+    ids = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 0, 0, 0], [4, 5, 6, 7, 8]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1] * 5])
+    together = writer(input_ids=ids, attention_mask=mask, tensor="cf")
+    for row, own, a in zip(ids, mask, together, strict=True):
+        alone = writer(input_ids=row[own == 1], tensor="cf")
+        assert a.tokens == alone.tokens and a.position == len(alone) - 1
+        np.testing.assert_allclose(a.scores, alone.scores, rtol=2e-4, atol=1e-7)
+
+
+def test_a_continuation_has_the_tokens_of_the_whole_text(reader):
+    """Some tokenizers put a space before any text, and so would put two before a continuation."""
+    own = copy.deepcopy(reader)
+    own.backend_tokenizer.normalizer = normalizers.Prepend("dog")
+    found = Explainer(language_model(), own)("a ", continuation="bad", tensor="cf")
+    assert [a.label for a in found] == ["bad"] and found[0].tokens == ("dog", "##a", "bad")
+
+
+def test_a_continuation_by_itself_where_it_would_change_the_prompt(writer):
+    """In one text "fil" and "m" are another token; but the prompt is what the model has read."""
+    prompt = writer("the fil", tensor="cf")
+    found = writer("the fil", continuation="m", tensor="cf")
+    assert [a.label for a in found] == ["m"] and found[0].tokens == (*prompt.tokens, "m")
+
+
+def test_no_flow_runs_outside_a_sliding_window(reader):
+    explainer = Explainer(language_model("MistralForCausalLM"), reader)  # of three tokens
+    t = len(reader(LONG)["input_ids"])
+    distance = np.arange(t)[:, None] - np.arange(t)
+    outside = (distance < 0) | (distance > 2)
+    for tensor in ("af", "gf", "agf", "cf", "bcf"):
+        a = explainer(LONG, tensor=tensor, edges=True)
+        assert (a.edges[:, outside] == 0).all() and a.edges[:, distance == 2].max() > 0
+        assert (a.scores[: t - 5] == 0).all(), "two layers see four tokens back"
+
+
+def test_tokens_behind_the_position_in_a_batch_of_ids(writer):
+    ids = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 5, 0, 0], [4, 5, 6, 7, 8]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1] * 5])
+    places = [1, -3, 2]
+    for tensor in ("af", "agf", "cf", "bcf"):
+        together = writer(input_ids=ids, attention_mask=mask, position=places, tensor=tensor)
+        for a, place, own, row in zip(together, places, mask, ids, strict=True):
+            read = place % len(a)
+            assert a.position == read and (a.scores[read + 1 :] == 0).all()
+            alone = writer(input_ids=row[own == 1][: read + 1], tensor=tensor)
+            scale = alone.certificate.value
+            np.testing.assert_allclose(a.scores[: read + 1], alone.scores, atol=2e-4 * scale)
+
+
+def test_a_batch_and_each_alone(writer, texts):
+    together = writer(texts, tensor="cf")
+    for text, a in zip(texts, together, strict=True):
+        alone = writer(text, tensor="cf")
+        np.testing.assert_allclose(a.scores, alone.scores, rtol=2e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(position=4), r"position 4 is outside the text: it has 4 tokens, 0 to 3 \(the dog"),
+        (dict(position=-5), "outside the text"),
+        (dict(position="last"), "position must be the index of a token"),
+        (dict(target="good dog"), "not one token of this model but 2"),
+        (dict(target=100), "token 100 is not in the vocabulary"),
+        (dict(target=1.5), "a target must be a token"),
+        (dict(continuation=""), "the continuation '' is empty"),
+        (dict(continuation=0), "at least one; got 0"),
+        (dict(continuation=" good", target="dog"), "target and continuation exclude each other"),
+        (dict(input_ids=[1, 2]), "texts or input_ids, and not both"),
+        (dict(continuation=" good" * 30), "has 34 tokens and the model takes 32"),
+    ],
+)
+def test_bad_questions(writer, options, message):
+    with pytest.raises(InputError, match=message):
+        writer(PROMPT, **options)
+
+
+def test_ids_may_be_as_many_as_the_model_takes(writer):
+    assert len(writer(input_ids=[5] * 32, tensor="cf")) == 32
+    with pytest.raises(InputError, match="has 33 tokens and the model takes 32"):
+        writer(input_ids=[5] * 33)
+
+
+def test_ids_of_several_lengths(writer):
+    both = writer(input_ids=[[5, 6, 7], [5]], tensor="cf")
+    assert [len(a) for a in both] == [3, 1]
+    np.testing.assert_allclose(
+        both[0].scores, writer(input_ids=[5, 6, 7], tensor="cf").scores, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("ids", ([], [[]], "5 6", [5.0, 6], [[5], 6]))
+def test_bad_ids(writer, ids):
+    with pytest.raises(InputError, match="input_ids"):
+        writer(input_ids=ids)
+
+
+def test_files_keep_what_was_asked(writer, tmp_path):
+    a = writer(PROMPT, target="good", against="bad")
+    save([a], tmp_path / "a.safetensors")
+    (b,) = load(tmp_path / "a.safetensors")
+    assert (b.task, b.position, b.against, b.label) == (a.task, a.position, a.against, a.label)
+
+
+def test_a_classifier_takes_no_position(explainer):
+    with pytest.raises(InputError, match="decides about the whole text"):
+        explainer("a smart dog", position=1)
+    with pytest.raises(InputError, match="continuation is for models that write"):
+        explainer("a smart dog", continuation=" good")
+
+
+def test_a_classifier_contrasts_classes(explainer):
+    a = explainer("a smart dog", target="positive", against="negative")
+    assert (a.target, a.against) == (2, 0)
+    assert not np.allclose(a.scores, explainer("a smart dog", target="positive").scores)
+
+
+def test_the_mask_is_filled(tiny, tokenizer):
+    explainer = Explainer(tiny(head="MaskedLM"), tokenizer)
+    a = explainer("a [MASK] dog", target="smart")
+    assert (a.task, a.position, a.label) == ("fill-mask", 2, "smart")
+    with pytest.raises(InputError, match=r"has 2 tokens '\[MASK\]'"):
+        explainer("[MASK] [MASK]")
+    with pytest.raises(InputError, match=r"has 0 tokens '\[MASK\]'"):
+        explainer("good")
+    assert explainer("[MASK] [MASK]", position=1).position == 1
+
+
+def test_a_label_of_a_token(tiny, tokenizer):
+    explainer = Explainer(tiny(head="TokenClassification"), tokenizer)
+    a = explainer("a smart dog", position=2)
+    assert (a.task, a.position) == ("token-classification", 2) and a.label in a.labels
+    wanted = r"say which one \(position=, --position\): 0 \[CLS\], 1 a, 2 smart"
+    with pytest.raises(InputError, match=wanted):
+        explainer("a smart dog")
+
+
+@pytest.fixture(scope="session")
+def saved_writer(reader, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("writer")
+    language_model(vocab_size=len(reader)).save_pretrained(folder)
+    reader.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_language_model_from_a_folder(saved_writer):
+    explainer = Explainer.from_pretrained(saved_writer)
+    assert explainer(PROMPT).task == "text-generation"
+
+
+def test_the_command_explains_next_tokens(saved_writer, capsys, tmp_path):
+    own = ["explain", PROMPT, "--model", saved_writer]
+    assert main([*own, "--target", "good", "--against", "bad"]) == 0
+    shown = capsys.readouterr().out
+    assert "good" in shown and "rather than bad" in shown and "next token after “not”" in shown
+    assert main([*own, "--write", "2", "--html", str(tmp_path / "a.html")]) == 0
+    assert "2 flows, each at most" in capsys.readouterr().out
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "What each token of the continuation rests on" in page
+    assert "What the next token after “not” rests on" in page and page.count("<article") == 2
+    assert main([*own, "--continuation", " good dog", "--position", "1"]) == 2
+    assert "position and continuation exclude each other" in capsys.readouterr().err
+    assert main([*own, "--continuation", " good", "--write", "1"]) == 2
+    assert "--continuation or --write" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="session")
+def storyteller():
+    folder = os.environ.get("ATTNFLOW_STORIES")
+    if folder is None:
+        pytest.skip("ATTNFLOW_STORIES names no folder with stories260K.bin and tok512.bin")
+    return Explainer(
+        stories.model(Path(folder)), stories.tokenizer(Path(folder)), name="stories260K"
+    )
+
+
+def test_a_trained_model_tells_a_story(storyteller):
+    start = "Once upon a time, there was a little girl named Lily. She"
+    found = storyteller(start, continuation=8)
+    assert found[0].text == start + " loved to play outsid"
+    for a in found:
+        assert a.probabilities[a.target] > 0.3 and a.certificate.is_certified
+
+
+def test_why_lily_and_not_tim(storyteller):
+    text = "Lily had a red ball. She loved to play with the ball. One day,"
+    a = storyteller(text, target="Lily", against="Tim")
+    assert a.top(1)[0][0] == "Lily"

@@ -1,0 +1,80 @@
+"""Fixtures of all tests: one thread, tiny random classifiers, and the embedded model."""
+
+import pytest
+import torch
+
+from attnflow import Explainer
+from support.model_state import state_of
+from support.text_models import TEXTS, bare, tiny_model, wordpiece
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def texts():
+    return list(TEXTS)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return wordpiece()
+
+
+@pytest.fixture(scope="session")
+def reader(tokenizer):
+    """The tests' tokenizer as a language model has it: nothing is added."""
+    return bare(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def state():
+    return state_of
+
+
+@pytest.fixture(scope="session")
+def explainer(tokenizer):
+    """A tiny BERT in float32."""
+    return Explainer(tiny_model(), tokenizer, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def exact(tokenizer):
+    """The same in float64."""
+    return Explainer(tiny_model().double(), tokenizer, name="tiny64")
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The embedded model, loaded once."""
+    return Explainer.from_pretrained()
+
+
+@pytest.fixture(scope="session")
+def save_model(tmp_path_factory, tokenizer):
+    """Writes a model, and its tokenizer unless told not to, into a folder of its own."""
+
+    def save(model, *, with_tokenizer=True):
+        folder = tmp_path_factory.mktemp("model")
+        model.save_pretrained(folder)
+        if with_tokenizer:
+            tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def folder(save_model):
+    """A saved tiny BERT."""
+    return save_model(tiny_model())
