@@ -9,7 +9,7 @@ import safetensors.numpy
 
 import attnflow
 from attnflow import Attribution, Certificate, InputError, StorageError
-from attnflow.attribution.attribution import SCHEMA_VERSION
+from attnflow.attribution.data import SCHEMA_VERSION
 
 
 @pytest.fixture(scope="module")

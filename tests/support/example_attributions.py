@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from attnflow.attribution.attribution import Attribution, Certificate
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.attribution import Attribution, Attributions, Certificate
 
 SHORT = "although this dog is not cute, it is very smart."
 REVIEW = (

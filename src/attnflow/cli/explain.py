@@ -13,8 +13,7 @@ from attnflow.errors import InputError, StorageError
 from attnflow.files import check_writable, write_whole
 
 if TYPE_CHECKING:
-    from attnflow.attribution.attribution import Attribution
-    from attnflow.attribution.continuation import Attributions
+    from attnflow.attribution.attribution import Attribution, Attributions
     from attnflow.inputs.image_file import SourceImage
 
     Shown = Attribution | Attributions

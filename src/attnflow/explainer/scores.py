@@ -5,13 +5,14 @@ mean flow over all L + 1 rows: with residual edges a token's rows are its own re
 Either way all scores add up to the value of the flow.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnflow.attribution import Certificate
+from attnflow.attribution.data import Certificate, CertificateStatus
 from attnflow.solver import Flow
 
 
@@ -19,7 +20,7 @@ def token_scores(flow: Flow[Tensor], row: int, readout: str) -> NDArray[np.float
     """`(t,)` scores, >= 0 in units of flow, of problem `row` of the batch."""
     if readout == "input":
         return as_array(flow.sink[row])
-    return as_array(flow.throughput[row])
+    return as_array(flow.throughput(row))
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
@@ -36,5 +37,5 @@ def certificate(flow: Flow[Tensor], row: int) -> Certificate:
         conservation=float(flow.conservation[row]),
         centrality=float(torch.maximum(flow.centrality[row], flow.stationarity[row])),
         iterations=int(flow.iterations[row]),
-        status=flow.status[row].name.lower(),
+        status=cast(CertificateStatus, flow.status[row].name.lower()),
     )

@@ -9,7 +9,7 @@ import pytest
 from support.example_attributions import REVIEW, SHORT, continuation_of
 from support.pages import HOSTILE, PageReader, data_of
 
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.attribution import Attributions
 from attnflow.attribution.views.continuation_matrix import matrix
 from attnflow.attribution.views.page import render
 from attnflow.attribution.views.terminal import render as in_terminal

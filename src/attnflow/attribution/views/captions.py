@@ -1,6 +1,6 @@
 """What a result is about, in words: the decision, where it was read, and against what."""
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.sanitize import as_name
 from attnflow.attribution.views.wording import number, percent
 
@@ -21,12 +21,12 @@ _UNITS = {"token": ("token", "tokens"), "word": ("word", "words")}
 _UNITS_OF_IMAGES = {"token": ("patch", "patches")}
 
 
-def units(attribution: Attribution) -> dict[str, tuple[str, str]]:
+def units(attribution: AttributionData) -> dict[str, tuple[str, str]]:
     """What the pieces are called, one and many of them, by granularity."""
     return _UNITS if attribution.grid is None else _UNITS_OF_IMAGES
 
 
-def certainty(attribution: Attribution) -> str:
+def certainty(attribution: AttributionData) -> str:
     """Probability of what is explained; where there is no other choice, the number itself."""
     if len(attribution.labels) == 1:
         return number(float(attribution.logits[0]))
@@ -39,7 +39,7 @@ def beginning(text: str, length: int) -> str:
     return flat if len(flat) <= length else f"{flat[: length - 1].rstrip()}…"
 
 
-def subject(attribution: Attribution) -> str:
+def subject(attribution: AttributionData) -> str:
     """What was decided: "decision", or "next token after “is”"."""
     if attribution.position is None:
         return "decision"
@@ -49,7 +49,7 @@ def subject(attribution: Attribution) -> str:
     return _PLACES[attribution.task].format(token)
 
 
-def named(attribution: Attribution) -> str:
+def named(attribution: AttributionData) -> str:
     """What was explained: the text, or an image by its name, or by its size where it has none."""
     if attribution.image is None:
         return attribution.text
@@ -57,14 +57,14 @@ def named(attribution: Attribution) -> str:
     return attribution.text or f"image of {width} x {height} pixels"
 
 
-def choices(attribution: Attribution) -> str:
+def choices(attribution: AttributionData) -> str:
     """What there was to choose from, in the plural: "classes", or "next tokens"."""
     if attribution.span is not None:
         return "continuations"
     return _CHOICES.get(attribution.task, "classes")
 
 
-def contrast(attribution: Attribution) -> str:
+def contrast(attribution: AttributionData) -> str:
     """ ", rather than good" where the target is contrasted with another; else nothing."""
     if attribution.against is None:
         return ""

@@ -9,7 +9,7 @@ pointed at.
 from itertools import groupby
 from math import sqrt
 
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.data import ContinuationData
 from attnflow.attribution.views.layout import VISIBLE, pieces
 from attnflow.attribution.views.sanitize import as_name
 from attnflow.attribution.views.text_heatmap import escape
@@ -18,7 +18,7 @@ from attnflow.attribution.views.wording import percent
 ROOMY = 24  # columns that have room for numbers
 
 
-def matrix(found: Attributions, first: int) -> str:
+def matrix(found: ContinuationData, first: int) -> str:
     """The table; `first` is the number of the first token's article on the page."""
     shares = found.matrix
     last = max(found.explained)
@@ -57,7 +57,7 @@ def matrix(found: Attributions, first: int) -> str:
     )
 
 
-def _parts(found: Attributions, columns: list[int]) -> list[tuple[str, list[int]]]:
+def _parts(found: ContinuationData, columns: list[int]) -> list[tuple[str, list[int]]]:
     """Runs of columns under one heading: what was given and what was written, or whose words."""
     attribution = found[0]
     given = "source" if attribution.task == "text2text-generation" else "given"

@@ -6,8 +6,7 @@ and the matrix and the articles say everything.
 
 from collections.abc import Mapping
 
-from attnflow.attribution.attribution import Attribution
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.views.captions import beginning, certainty
 from attnflow.attribution.views.continuation_matrix import matrix
 from attnflow.attribution.views.decision_section import size_of
@@ -26,7 +25,7 @@ from attnflow.attribution.views.text_heatmap import BOX, escape, leaders, role_l
 from attnflow.attribution.views.wording import NOTE, bound
 
 
-def section(found: Attributions, group: int, first: int) -> str:
+def section(found: ContinuationData, group: int, first: int) -> str:
     """What stands above a continuation's articles.
 
     Args:
@@ -46,7 +45,7 @@ def section(found: Attributions, group: int, first: int) -> str:
     )
 
 
-def _text(found: Attributions, articles: Mapping[int, int]) -> str:
+def _text(found: ContinuationData, articles: Mapping[int, int]) -> str:
     attribution = found[0]
     labels = role_starts(attribution)
 
@@ -71,7 +70,7 @@ def _text(found: Attributions, articles: Mapping[int, int]) -> str:
     return "".join(map(span, lay_out(attribution.text, found_pieces)))
 
 
-def fragment(found: Attributions) -> str:
+def fragment(found: ContinuationData) -> str:
     """A small static table for notebooks: each token, and the first few that it rests on."""
     rows = "".join(
         f'<tr><td style="{_CELL}"><b><bdi>{escape(as_name(a.label))}</bdi></b></td>'
@@ -89,7 +88,7 @@ def fragment(found: Attributions) -> str:
     )
 
 
-def _sources(attribution: Attribution) -> list[Ranked]:
+def _sources(attribution: AttributionData) -> list[Ranked]:
     ranked = rank(pieces(attribution, "token"))
     return [entry for entry in ranked[:5] if entry.piece.share >= VISIBLE]
 

@@ -6,7 +6,7 @@ script of the page only adds what needs a hand on it: the switches, and the pict
 
 from collections.abc import Sequence
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import certainty, choices, contrast, named, subject, units
 from attnflow.attribution.views.flow_links import has_flow
 from attnflow.attribution.views.image_heatmap import picture, strip
@@ -27,7 +27,7 @@ RANKS_IN_SIGHT = 12
 CLASSES_IN_SIGHT = 8
 
 
-def article(attribution: Attribution, index: int, *, group: int, part: bool = False) -> str:
+def article(attribution: AttributionData, index: int, *, group: int, part: bool = False) -> str:
     """Everything about one decision.
 
     Args:
@@ -52,7 +52,7 @@ def article(attribution: Attribution, index: int, *, group: int, part: bool = Fa
     )
 
 
-def _heading(attribution: Attribution, index: int, level: str) -> str:
+def _heading(attribution: AttributionData, index: int, level: str) -> str:
     return (
         f'<header><p class="eyebrow">What the {escape(subject(attribution))} rests on'
         f"{escape(contrast(attribution))}</p>"
@@ -62,12 +62,12 @@ def _heading(attribution: Attribution, index: int, level: str) -> str:
     )
 
 
-def size_of(attribution: Attribution) -> str:
+def size_of(attribution: AttributionData) -> str:
     """How large the text can be written."""
     return "long" if len(attribution.text) > 900 else "middling" if len(attribution) > 40 else ""
 
 
-def _heat(attribution: Attribution) -> str:
+def _heat(attribution: AttributionData) -> str:
     size = size_of(attribution)
     maps = "".join(
         f'<p class="heat {size}" dir="auto" data-granularity="{granularity}"'
@@ -90,7 +90,7 @@ def _heat(attribution: Attribution) -> str:
     )
 
 
-def _image(attribution: Attribution) -> str:
+def _image(attribution: AttributionData) -> str:
     looks = (("both", "Over the image"), ("scores", "Scores alone"), ("image", "Image alone"))
     buttons = "".join(
         f'<button type="button" data-look="{look}" aria-pressed="false">{name}</button>'
@@ -104,7 +104,7 @@ def _image(attribution: Attribution) -> str:
     )
 
 
-def _legend(attribution: Attribution, granularity: str) -> str:
+def _legend(attribution: AttributionData, granularity: str) -> str:
     """The scale of the heat: from nothing to the share of the strongest piece."""
     strongest = max((piece.share for piece in pieces(attribution, granularity)), default=0.0)
     return (
@@ -114,7 +114,7 @@ def _legend(attribution: Attribution, granularity: str) -> str:
     )
 
 
-def _flow(attribution: Attribution, index: int) -> str:
+def _flow(attribution: AttributionData, index: int) -> str:
     if not has_flow(attribution):
         return ""
     choices = "".join(
@@ -146,7 +146,7 @@ def _flow(attribution: Attribution, index: int) -> str:
     )
 
 
-def _passing(attribution: Attribution) -> str:
+def _passing(attribution: AttributionData) -> str:
     """Of an image: where the flow is in every layer."""
     if attribution.grid is None:
         return ""
@@ -156,7 +156,7 @@ def _passing(attribution: Attribution) -> str:
     )
 
 
-def _ranking(attribution: Attribution, index: int) -> str:
+def _ranking(attribution: AttributionData, index: int) -> str:
     tables = []
     for granularity, (one, many) in units(attribution).items():
         ranked = rank(pieces(attribution, granularity))
@@ -178,7 +178,7 @@ def _ranking(attribution: Attribution, index: int) -> str:
     )
 
 
-def _leaders(attribution: Attribution, index: int) -> str:
+def _leaders(attribution: AttributionData, index: int) -> str:
     """The best of the tokens up to the one that is read; all of them are in the matrix."""
     read = len(attribution) if attribution.position is None else attribution.position
     ranked = rank([piece for piece in pieces(attribution, "token") if piece.tokens[-1] <= read])
@@ -213,7 +213,7 @@ def _row(entry: Ranked, best: float) -> str:
     )
 
 
-def _computed(attribution: Attribution) -> str:
+def _computed(attribution: AttributionData) -> str:
     tensor, readout = attribution.tensor, attribution.readout
     facts = {
         "Model": f"<code>{escape(attribution.model)}</code>",
@@ -228,7 +228,7 @@ def _computed(attribution: Attribution) -> str:
     )
 
 
-def _counted(attribution: Attribution) -> dict[str, str]:
+def _counted(attribution: AttributionData) -> dict[str, str]:
     special = int(attribution.special.sum())
     if attribution.segments is not None:
         return {"Tokens": f"{merged(attribution)}; {special} special ones alone"}
@@ -243,7 +243,7 @@ def _counted(attribution: Attribution) -> dict[str, str]:
     }
 
 
-def _classes(attribution: Attribution) -> str:
+def _classes(attribution: AttributionData) -> str:
     """The probabilities of what there was to choose from; nothing where there was no choice."""
     if len(attribution.labels) == 1:
         return ""
@@ -258,7 +258,7 @@ def _classes(attribution: Attribution) -> str:
     return f'<h2>{choices(attribution).capitalize()}</h2><ul class="classes">{rows}</ul>{more}'
 
 
-def _class(attribution: Attribution, index: int, probability: float) -> str:
+def _class(attribution: AttributionData, index: int, probability: float) -> str:
     explained = index == attribution.target
     remark = " <small>explained</small>" if explained else ""
     remark = " <small>contrasted</small>" if index == attribution.against else remark
@@ -271,7 +271,7 @@ def _class(attribution: Attribution, index: int, probability: float) -> str:
     )
 
 
-def _certificate(attribution: Attribution) -> str:
+def _certificate(attribution: AttributionData) -> str:
     entries = "".join(
         f"<div><dt>{escape(d.name)}</dt><dd>{escape(d.value)}</dd>"
         f'<dd class="meaning">{escape(d.meaning)}</dd></div>'

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 
 KEPT = 0.95
 BUDGET = 18_000
@@ -20,7 +20,7 @@ FEEDERS = 4
 UNITS = 1_000_000
 
 
-def has_flow(attribution: Attribution) -> bool:
+def has_flow(attribution: AttributionData) -> bool:
     """Whether there is a flow to draw: edges were asked for, and something passes them."""
     return attribution.edges is not None and float(attribution.edges[-1].sum()) > 0
 

@@ -10,7 +10,7 @@ import base64
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import named
 from attnflow.attribution.views.flow_links import passing
 from attnflow.attribution.views.image_overlay import STRONGEST, TINT, png, resized, shown, softened
@@ -24,7 +24,7 @@ COARSE = 200  # images up to this are shown with their pixels as they are
 FINE = 32  # rows or columns of patches from which no lines are drawn between them
 
 
-def picture(attribution: Attribution) -> str:
+def picture(attribution: AttributionData) -> str:
     """The page's picture of an image: the patches, and beside it the tokens that are none."""
     found = pieces(attribution, "token")
     ranked = rank(found)
@@ -53,7 +53,7 @@ def picture(attribution: Attribution) -> str:
     )
 
 
-def strip(attribution: Attribution) -> str:
+def strip(attribution: AttributionData) -> str:
     """What passes the patches below and above every layer, a small picture each.
 
     The tint is a patch's part of the flow over the largest part of any; empty without edges.
@@ -78,7 +78,7 @@ def strip(attribution: Attribution) -> str:
     return f'<div class="strip">{"".join(figures)}</div>'
 
 
-def fragment(attribution: Attribution) -> str:
+def fragment(attribution: AttributionData) -> str:
     """A small static picture for notebooks: no script, no class, nothing fetched."""
     found = pieces(attribution, "token")
     heat = intensities(found)
@@ -110,7 +110,7 @@ def resized_to(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     return resized(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def _cells(attribution: Attribution) -> list[str]:
+def _cells(attribution: AttributionData) -> list[str]:
     """Place of each patch as attributes of SVG, in pixels of the image."""
     _, (left, top, right, bottom) = shown(attribution)
     rows, columns = _grid(attribution)
@@ -123,12 +123,12 @@ def _cells(attribution: Attribution) -> list[str]:
     ]
 
 
-def _grid(attribution: Attribution) -> tuple[int, int]:
+def _grid(attribution: AttributionData) -> tuple[int, int]:
     rows, columns = attribution.heatmap().shape
     return rows, columns
 
 
-def _view(attribution: Attribution) -> str:
+def _view(attribution: AttributionData) -> str:
     """Image and grid, which may go beyond it where the image was padded."""
     image, (left, top, right, bottom) = shown(attribution)
     height, width = image.shape[:2]
@@ -145,7 +145,7 @@ def _photo(pixels: NDArray[np.uint8], image: NDArray[np.uint8]) -> str:
     )
 
 
-def _spoken(attribution: Attribution) -> str:
+def _spoken(attribution: AttributionData) -> str:
     """The picture in words."""
     rows, columns = _grid(attribution)
     best = rank(pieces(attribution, "token"))[:3]

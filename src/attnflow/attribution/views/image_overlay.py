@@ -8,10 +8,9 @@ import struct
 import zlib
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 from attnflow.errors import InputError
 
 TINT = (240, 118, 32)
@@ -22,7 +21,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as image libraries turn colours to
 Pixels = NDArray[np.uint8]
 
 
-def overlay(attribution: Attribution, size: int | tuple[int, int] | None = None) -> Pixels:
+def overlay(attribution: AttributionData, size: int | tuple[int, int] | None = None) -> Pixels:
     """`(h, w, 3)` uint8, see `Attribution.overlay`.
 
     Raises:
@@ -43,14 +42,14 @@ def softened(image: Pixels) -> NDArray[np.float64]:
     return grey
 
 
-def heat(attribution: Attribution) -> NDArray[np.float64]:
+def heat(attribution: AttributionData) -> NDArray[np.float64]:
     """`(rows, columns)` scores over the highest of them, 0 to 1."""
     scores = attribution.heatmap()
     highest = scores.max()
     return scores / highest if highest > 0 else scores
 
 
-def shown(attribution: Attribution) -> tuple[Pixels, tuple[float, float, float, float]]:
+def shown(attribution: AttributionData) -> tuple[Pixels, tuple[float, float, float, float]]:
     """The image and where the grid lies on it.
 
     Raises:
@@ -65,6 +64,8 @@ def resized(image: Pixels, height: int, width: int) -> Pixels:
     """`(height, width, 3)`: larger with its pixels as they are, smaller by area."""
     if image.shape[:2] == (height, width):
         return image
+    import torch  # here, so that a result is loaded and shown as text without it
+
     planes = torch.tensor(image).permute(2, 0, 1)[None].float()
     if height < image.shape[0] or width < image.shape[1]:
         sides = (min(height, image.shape[0]), min(width, image.shape[1]))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from attnflow.attribution.attribution import Attribution, Word
+from attnflow.attribution.data import AttributionData, Word
 from attnflow.errors import InputError
 
 GRANULARITIES = ("token", "word")
@@ -53,7 +53,7 @@ class Segment:
     detached: bool = False
 
 
-def pieces(attribution: Attribution, granularity: str) -> list[Piece]:
+def pieces(attribution: AttributionData, granularity: str) -> list[Piece]:
     """The tokens or the words of a text in order; special tokens stay on their own."""
     if granularity not in GRANULARITIES:
         raise InputError(f"granularity must be 'token' or 'word', got {granularity!r}.")
@@ -68,7 +68,7 @@ def pieces(attribution: Attribution, granularity: str) -> list[Piece]:
     return sorted(found, key=lambda piece: piece.tokens)
 
 
-def _token(attribution: Attribution, index: int, shares: Sequence[float]) -> Piece:
+def _token(attribution: AttributionData, index: int, shares: Sequence[float]) -> Piece:
     start, end = attribution.offsets[index]
     special = bool(attribution.special[index])
     name = attribution.surface(index)
@@ -78,7 +78,7 @@ def _token(attribution: Attribution, index: int, shares: Sequence[float]) -> Pie
     return Piece(name, start, end, score, shares[index], special, (index,))
 
 
-def _word(attribution: Attribution, word: Word, shares: Sequence[float]) -> Piece:
+def _word(attribution: AttributionData, word: Word, shares: Sequence[float]) -> Piece:
     share = sum(shares[i] for i in word.tokens)
     special = all(attribution.special[i] for i in word.tokens)
     name = word.text
@@ -92,7 +92,7 @@ def _unmarked(token: str) -> str:
     return token.removeprefix("##").lstrip("Ġ▁").removesuffix("</w>") or token
 
 
-def role_starts(attribution: Attribution) -> dict[int, str]:
+def role_starts(attribution: AttributionData) -> dict[int, str]:
     """Of a chat, the role that begins at each token where another message's words begin."""
     found, before = {}, None
     for token, message in enumerate(attribution.message_ids):
@@ -103,7 +103,7 @@ def role_starts(attribution: Attribution) -> dict[int, str]:
     return found
 
 
-def gathered(attribution: Attribution, found: Sequence[Piece]) -> list[Piece]:
+def gathered(attribution: AttributionData, found: Sequence[Piece]) -> list[Piece]:
     """The pieces, with each run of tokens that a chat's template wrote as a single one."""
     if not attribution.roles:
         return list(found)
@@ -118,7 +118,7 @@ def gathered(attribution: Attribution, found: Sequence[Piece]) -> list[Piece]:
     return pieces
 
 
-def _joined(attribution: Attribution, run: Sequence[Piece]) -> Piece:
+def _joined(attribution: AttributionData, run: Sequence[Piece]) -> Piece:
     tokens = tuple(token for piece in run for token in piece.tokens)
     # WordPiece marks what goes on with a word by ##, which a template may also write itself.
     name = "".join(re.sub(r"^##(?=\w)", "", attribution.tokens[token]) for token in tokens)

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from attnflow.attribution.attribution import Attribution
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.views import image_heatmap, text_heatmap
 from attnflow.attribution.views.captions import beginning, certainty, named
 from attnflow.attribution.views.continuation_section import section
@@ -35,7 +34,7 @@ __all__ = ["fragment", "render", "write"]
 _JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def render(attributions: Sequence[Attribution | Attributions]) -> str:
+def render(attributions: Sequence[AttributionData | ContinuationData]) -> str:
     """The whole page; several texts, or continuations of texts, get a list to choose from.
 
     Raises:
@@ -56,7 +55,7 @@ def render(attributions: Sequence[Attribution | Attributions]) -> str:
     )
 
 
-def fragment(attribution: Attribution) -> str:
+def fragment(attribution: AttributionData) -> str:
     """A small static form for notebooks: no script, no class, nothing fetched."""
     if attribution.grid is None:
         return text_heatmap.fragment(attribution)
@@ -64,7 +63,10 @@ def fragment(attribution: Attribution) -> str:
 
 
 def write(
-    attributions: Sequence[Attribution | Attributions], path: Path, *, overwrite: bool = False
+    attributions: Sequence[AttributionData | ContinuationData],
+    path: Path,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write the page to `path` and return it; a reader never sees half a file.
 
@@ -94,21 +96,21 @@ def _json(data: Any) -> str:
 class _Group:
     """A text or a continuation, its number, and that of its first article."""
 
-    what: Attribution | Attributions
+    what: AttributionData | ContinuationData
     number: int
     first: int
 
 
-def _groups(attributions: Sequence[Attribution | Attributions]) -> list[_Group]:
+def _groups(attributions: Sequence[AttributionData | ContinuationData]) -> list[_Group]:
     found, first = [], 0
     for number, what in enumerate(attributions):
         found.append(_Group(what, number, first))
-        first += 1 if isinstance(what, Attribution) else len(what)
+        first += 1 if isinstance(what, AttributionData) else len(what)
     return found
 
 
 def _group(group: _Group) -> str:
-    if isinstance(group.what, Attribution):
+    if isinstance(group.what, AttributionData):
         return article(group.what, group.first, group=group.number)
     articles = "".join(
         article(a, group.first + i, group=group.number, part=True) for i, a in enumerate(group.what)
@@ -118,7 +120,7 @@ def _group(group: _Group) -> str:
 
 def _data_of(group: _Group) -> list[dict[str, Any]]:
     """What the script needs of each article of a group."""
-    if isinstance(group.what, Attribution):
+    if isinstance(group.what, AttributionData):
         return [_data(group.what, BUDGET) | {"group": group.number}]
     each = BUDGET // len(group.what)
     return [
@@ -127,7 +129,7 @@ def _data_of(group: _Group) -> list[dict[str, Any]]:
     ]
 
 
-def _data(attribution: Attribution, budget: int) -> dict[str, Any]:
+def _data(attribution: AttributionData, budget: int) -> dict[str, Any]:
     """What the script needs of one decision."""
     edges = attribution.edges if has_flow(attribution) else None
     return {
@@ -141,7 +143,7 @@ def _title(groups: Sequence[_Group]) -> str:
     if len(groups) > 1:
         return f"{len(groups)} {_kinds(groups)} explained"
     what = groups[0].what
-    if isinstance(what, Attribution):
+    if isinstance(what, AttributionData):
         return f"{as_name(what.label)}: {beginning(named(what), 60)}"
     return f"{beginning(what.written, 30)}: {beginning(what[0].text, 60)}"
 
@@ -157,13 +159,13 @@ def _chooser(groups: Sequence[_Group]) -> str:
 
 def _kinds(groups: Sequence[_Group]) -> str:
     """What there are several of."""
-    images = [isinstance(g.what, Attribution) and g.what.grid is not None for g in groups]
+    images = [isinstance(g.what, AttributionData) and g.what.grid is not None for g in groups]
     return "images" if all(images) else "examples" if any(images) else "texts"
 
 
 def _entry(group: _Group) -> str:
     what = group.what
-    if isinstance(what, Attribution):
+    if isinstance(what, AttributionData):
         name, text = f"<bdi>{escape(as_name(what.label))}</bdi> {certainty(what)}", named(what)
     else:
         name, text = f"<bdi>{escape(beginning(what.written, 30))}</bdi>", what[0].text

@@ -9,8 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from attnflow.attribution.attribution import Attribution
-from attnflow.attribution.continuation import Attributions
+from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.views.ansi import BOLD, FAINT, ORANGE, Style, ink_of
 from attnflow.attribution.views.captions import beginning, certainty, contrast, subject, units
 from attnflow.attribution.views.layout import (
@@ -49,7 +48,7 @@ _BLANK = _Chunk(" ", " ")
 
 
 def render(
-    attribution: Attribution,
+    attribution: AttributionData,
     *,
     granularity: str = "token",
     color: bool | None = None,
@@ -79,7 +78,9 @@ def render(
     return "\n".join(parts)
 
 
-def render_all(found: Attributions, *, color: bool | None = None, width: int | None = None) -> str:
+def render_all(
+    found: ContinuationData, *, color: bool | None = None, width: int | None = None
+) -> str:
     """A continuation for a terminal: its text, and for each token what it rests on most.
 
     Args are those of `render`.
@@ -105,7 +106,7 @@ def render_all(found: Attributions, *, color: bool | None = None, width: int | N
     )
 
 
-def _sources(found: Attributions, width: int, style: Style) -> Iterator[str]:
+def _sources(found: ContinuationData, width: int, style: Style) -> Iterator[str]:
     """A line for each token: its probability, and the tokens that it rests on most."""
     names = [_fit(for_terminal(as_name(a.label)), max(width // 5, 8)) for a in found]
     wide = max(map(columns, names))
@@ -129,7 +130,7 @@ def _columns(width: int | None) -> int:
     return width or min(shutil.get_terminal_size().columns, WIDEST)
 
 
-def _title(attribution: Attribution, style: Style) -> str:
+def _title(attribution: AttributionData, style: Style) -> str:
     label = style.mark(for_terminal(as_name(attribution.label)), BOLD)
     how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
     if attribution.position is not None:
@@ -139,7 +140,7 @@ def _title(attribution: Attribution, style: Style) -> str:
 
 
 def _chunks(
-    attribution: Attribution, found: Sequence[Piece], ranked: Sequence[Ranked], style: Style
+    attribution: AttributionData, found: Sequence[Piece], ranked: Sequence[Ranked], style: Style
 ) -> Iterator[_Chunk]:
     """The heat map in pieces that are each words, blanks, or a line break."""
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.ansi import FAINT, FAINTEST, Style
 
 _SHADES = "·░▒▓█"
 
 
-def blocks(attribution: Attribution, style: Style, width: int) -> Iterator[str]:
+def blocks(attribution: AttributionData, style: Style, width: int) -> Iterator[str]:
     """Lines of at most `width` columns, one for each row of blocks."""
     scores = attribution.heatmap()
     size = -(-scores.shape[1] // width)

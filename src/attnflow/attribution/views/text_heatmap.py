@@ -8,7 +8,7 @@ because it inherits the notebook's own colour of text and lays a translucent tin
 from collections.abc import Mapping, Sequence
 from html import escape as escape_html
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import certainty, contrast
 from attnflow.attribution.views.layout import (
     Piece,
@@ -57,7 +57,7 @@ def role_label(role: str | None) -> str:
     return "" if role is None else f'<b class="role">{escape(role)}</b> '
 
 
-def heat_map(attribution: Attribution, granularity: str) -> str:
+def heat_map(attribution: AttributionData, granularity: str) -> str:
     """The page's heat map: spans with classes, each with its tokens and a description."""
     found = gathered(attribution, pieces(attribution, granularity))
     ranked = rank(found)
@@ -82,7 +82,7 @@ def heat_map(attribution: Attribution, granularity: str) -> str:
     return "".join(map(span, lay_out(attribution.text, found)))
 
 
-def fragment(attribution: Attribution) -> str:
+def fragment(attribution: AttributionData) -> str:
     """A small static heat map for notebooks: no script, no class, nothing fetched."""
     found = gathered(attribution, pieces(attribution, "token"))
     heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
@@ -91,7 +91,7 @@ def fragment(attribution: Attribution) -> str:
     return notebook_box(attribution, f'<div dir="auto" style="{_TEXT}">{text}</div>')
 
 
-def notebook_box(attribution: Attribution, shown: str) -> str:
+def notebook_box(attribution: AttributionData, shown: str) -> str:
     """What a notebook shows around the HTML of a text or image: decision, leaders, certificate."""
     ranked = rank(gathered(attribution, pieces(attribution, "token")))
     proof = "<br>".join(escape(line) for line in [*summary(attribution), note(attribution)])

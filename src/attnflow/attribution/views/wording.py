@@ -5,7 +5,7 @@ Terminal and page say the same things in the same words, so both take them from 
 
 from dataclasses import dataclass
 
-from attnflow.attribution.attribution import Attribution
+from attnflow.attribution.data import AttributionData
 
 TENSORS = {
     "af": "attention, mean over the heads",
@@ -34,7 +34,7 @@ NOTE_OF_IMAGES = (
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def note(attribution: Attribution) -> str:
+def note(attribution: AttributionData) -> str:
     """What the scores are, and what not."""
     return NOTE if attribution.grid is None else NOTE_OF_IMAGES
 
@@ -68,7 +68,7 @@ def bound(fraction: float) -> str:
     return f"{100 * max(fraction, 0.0):.2g} %"
 
 
-def diagnostics(attribution: Attribution) -> list[Diagnostic]:
+def diagnostics(attribution: AttributionData) -> list[Diagnostic]:
     """Why the flow can be believed, each quantity with its meaning."""
     proof = attribution.certificate
     return [
@@ -121,7 +121,7 @@ def diagnostics(attribution: Attribution) -> list[Diagnostic]:
     ]
 
 
-def _of_paths(attribution: Attribution) -> list[Diagnostic]:
+def _of_paths(attribution: AttributionData) -> list[Diagnostic]:
     """What a decoder's first token takes, and a source, beside what paths alone would give them."""
     meanings = {
         "First token": "the first token that the decoder reads"
@@ -139,7 +139,7 @@ def _of_paths(attribution: Attribution) -> list[Diagnostic]:
     ]
 
 
-def _beside_paths(attribution: Attribution) -> list[tuple[str, float, float]]:
+def _beside_paths(attribution: AttributionData) -> list[tuple[str, float, float]]:
     """Parts of all the scores, 0 to 1, before the first token was excluded: taken, and of paths."""
     null, first = attribution.null_shares, attribution.source_tokens
     if null is None:
@@ -162,7 +162,7 @@ _POLICIES = {
 }
 
 
-def merged(attribution: Attribution) -> str:
+def merged(attribution: AttributionData) -> str:
     """What was merged before the flow; empty where nothing was."""
     if attribution.segments is None:
         return ""
@@ -173,7 +173,7 @@ def merged(attribution: Attribution) -> str:
     )
 
 
-def summary(attribution: Attribution) -> list[str]:
+def summary(attribution: AttributionData) -> list[str]:
     """The certificate in a few short lines."""
     proof = attribution.certificate
     lines = []
@@ -197,7 +197,7 @@ def summary(attribution: Attribution) -> list[str]:
     return [*lines, *_lines_of_paths(attribution)]
 
 
-def _lines_of_paths(attribution: Attribution) -> list[str]:
+def _lines_of_paths(attribution: AttributionData) -> list[str]:
     """The same of the first token and the source, each in a line."""
     where = " of the decoder" if attribution.source_tokens else ""
     policy = _POLICIES[attribution.attention_sink]

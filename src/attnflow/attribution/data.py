@@ -1,0 +1,350 @@
+"""The data of a result: what each token or patch contributed, and why the numbers can be believed.
+
+`AttributionData` is immutable and holds numpy arrays only. It ranks its tokens, sums them to words
+and turns into a dictionary. `ContinuationData` is a row of them, one for each token of a
+continuation. Views read these two and nothing else; the public classes in `attribution` are the
+same data, which can also show and save itself.
+
+The scores are each token's share of a maximum flow: non-negative, and their sum is the value of the
+flow. They are not the Shapley values of the model (see docs/method.md).
+
+Read next: `views`, which draw the data; `attribution`, the public classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnflow.errors import InputError
+
+SCHEMA_VERSION = 3
+
+CertificateStatus = Literal["solved", "empty", "iteration_limit", "numerical_limit"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why a flow can be believed. Flow values are in the units of the capacities.
+
+    Attributes:
+        value: Total flow from the source to the tokens.
+        upper_bound: No flow through the network is larger than this (a cut proves it).
+        mu: Weight of the log barrier.
+        conservation: Largest imbalance of a node, relative to `value`.
+        centrality: Largest relative error of the barrier's optimality conditions.
+        iterations: Factorisations that the solver needed.
+        status: "solved", or what stopped the solver.
+    """
+
+    value: float
+    upper_bound: float
+    mu: float
+    conservation: float
+    centrality: float
+    iterations: int
+    status: CertificateStatus
+
+    @property
+    def is_certified(self) -> bool:
+        """True where the flow is proven: solved, or empty because no path leads to a token."""
+        return self.status in ("solved", "empty")
+
+    @property
+    def gap(self) -> float:
+        """Largest distance of `value` below the maximum flow, relative to the bound, 0 to 1."""
+        # Rounding can put the value above its bound by an ulp.
+        return max(0.0, 1 - self.value / self.upper_bound) if self.upper_bound > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the text: its characters `start:end` and the sum of its tokens' scores."""
+
+    text: str
+    score: float
+    start: int
+    end: int
+    tokens: tuple[int, ...]
+
+
+def _pairs(values: Any) -> tuple[tuple[Any, Any], ...]:
+    return tuple((first, second) for first, second in values)
+
+
+# What a field's metadata state. `array`: it is stored as a tensor, else as JSON. `large`: it is
+# left out of dictionaries. `restore` turns the JSON value back into the field's own type.
+_ARRAY = {"array": True}
+_LARGE_ARRAY = {"array": True, "large": True}
+_TUPLE = {"restore": tuple}
+_PAIRS = {"restore": _pairs}
+_CERTIFICATE = {"restore": lambda record: Certificate(**record)}
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionData:
+    """The scores of one text's tokens for one class, with the evidence for them.
+
+    Of an image the tokens are patches, `rows * columns` of them from the top left in rows, named
+    "r0c0" by row and column; tokens before them (the class token) are special.
+
+    Attributes:
+        text: The text explained; of an image the name of its file, "" where it has none.
+        tokens: The tokenizer's tokens, special ones included, without padding; length t.
+        offsets: For each token its half-open span of characters in `text`; (0, 0) for a special
+            token.
+        special: `(t,)` bool, true at the tokens that the tokenizer ([CLS], [SEP], ...) or a chat's
+            template added; they are not ranked.
+        word_ids: For each token the index of its word, or None for a special token.
+        scores: `(t,)` float64, >= 0, flow units; their sum is the flow's value for the `input`
+            read-out.
+        tensor: The information tensor: "af", "gf", "agf", "cf" or "bcf".
+        readout: "input" (outflow of the input row) or "throughput" (mean over all rows).
+        target: Index of the explained class.
+        labels: Names of the classes, in the order of `logits`. Of a vocabulary, or
+            of answers, the likeliest and one entry for all others.
+        logits: `(classes,)` float64, the model's output for this text; of all other tokens together
+            the logsumexp.
+        certificate: Why the flow can be believed.
+        model: Name or folder of the model.
+        truncated: Number of tokens that were cut off, of a pair from the longer text.
+        edges: `(layers, t, t)` float64 flow on each edge, layer 0 next to the tokens; query, then
+            key. None unless asked for.
+        task: What the model decides, by the name of transformers' pipeline.
+        position: Index of the token whose output was read: of a causal language model the last one
+            before the token explained. None where the model itself chooses what it reads.
+        against: Index of the class that the target is contrasted with, or None.
+        span: Half-open indices of tokens explained at once, the first decided on at `position` and
+            each other one at the token before it; None where one decision is explained.
+        message_ids: Of a chat, for each token the index of its message, or None for a token of the
+            template's; empty where the text is no chat.
+        roles: Of a chat, the role of each message, that of a continuation last; else empty.
+        attention_sink: Policy for the first token that a decoder reads: "keep", "exclude" or
+            "apart".
+        raw_scores: `(t,)` float64, the scores with the first token, where it was excluded.
+        null_shares: `(t,)` float64, sum 1: share of each token, special ones too, under uniform
+            attention, from the paths of a decoder or encoder-decoder alone
+            (`attention_sink.path_null`). None for models that generate nothing, and for targets
+            that are functions.
+        source_tokens: Of an encoder-decoder the number of tokens of its source, which stand first:
+            the index of the first token that the decoder reads; 0 of other models.
+        image: `(h, w, 3)` uint8, the image as it was given; or as the model read it, where that was
+            given (`pixel_values`). None for a text.
+        grid: Rows and columns of patches, or None.
+        box: Left, top, right and bottom edge of the grid of patches in `image`, in pixels; it ends
+            outside where the image was padded. None for a text.
+        segments: Where tokens were merged before the flow, for each segment the half-open span of
+            tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
+            of segments, and each of them counts as a word. None where nothing was merged.
+    """
+
+    text: str
+    tokens: tuple[str, ...] = field(metadata=_TUPLE)
+    offsets: tuple[tuple[int, int], ...] = field(metadata=_PAIRS)
+    special: NDArray[np.bool_] = field(metadata=_ARRAY)
+    word_ids: tuple[int | None, ...] = field(metadata=_TUPLE)
+    scores: NDArray[np.float64] = field(metadata=_ARRAY)
+    tensor: str
+    readout: str
+    target: int
+    labels: tuple[str, ...] = field(metadata=_TUPLE)
+    logits: NDArray[np.float64] = field(metadata=_ARRAY)
+    certificate: Certificate = field(metadata=_CERTIFICATE)
+    model: str
+    truncated: int = 0
+    edges: NDArray[np.float64] | None = field(default=None, metadata=_LARGE_ARRAY)
+    task: str = "text-classification"
+    position: int | None = None
+    against: int | None = None
+    span: tuple[int, int] | None = field(default=None, metadata=_TUPLE)
+    message_ids: tuple[int | None, ...] = field(default=(), metadata=_TUPLE)
+    roles: tuple[str, ...] = field(default=(), metadata=_TUPLE)
+    attention_sink: str = "keep"
+    raw_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
+    null_shares: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
+    source_tokens: int = 0
+    image: NDArray[np.uint8] | None = field(default=None, metadata=_LARGE_ARRAY)
+    grid: tuple[int, int] | None = field(default=None, metadata=_TUPLE)
+    box: tuple[float, float, float, float] | None = field(default=None, metadata=_TUPLE)
+    segments: tuple[tuple[int, int], ...] | None = field(default=None, metadata=_PAIRS)
+
+    def __post_init__(self) -> None:
+        # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
+        # neither the giver's later writes nor a reader's reach the result.
+        for name in _ARRAYS:
+            if getattr(self, name) is not None:
+                array = np.array(getattr(self, name))
+                array.flags.writeable = False
+                object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def label(self) -> str:
+        """Name of the explained class."""
+        return self.labels[self.target]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """`(classes,)` softmax of the logits."""
+        shifted = np.exp(self.logits - self.logits.max())
+        return shifted / shifted.sum()
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """`(t,)` scores over the sum of the ordinary tokens' scores; special tokens are 0."""
+        ordinary = np.where(self.special, 0.0, self.scores)
+        total = ordinary.sum()
+        return ordinary / total if total > 0 else ordinary
+
+    @property
+    def special_share(self) -> float:
+        """Part of all the scores that went to special tokens, 0 to 1."""
+        total = self.scores.sum()
+        return float(self.scores[self.special].sum() / total) if total > 0 else 0.0
+
+    def surface(self, index: int) -> str:
+        """Return the token as it stands in the text; a special token under its own name."""
+        start, end = self.offsets[index]
+        return self.text[start:end] if end > start else self.tokens[index]
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """Return the `k` ordinary tokens of highest score, best first, as (surface, score).
+
+        Raises:
+            InputError: `k` is less than 1.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}.")
+        ordinary = [i for i in range(len(self)) if not self.special[i]]
+        # Equal scores rank in the order of the text, as in every view.
+        ordinary.sort(key=lambda i: (-self.scores[i], i))
+        return [(self.surface(i), float(self.scores[i])) for i in ordinary[:k]]
+
+    def words(self) -> list[Word]:
+        """Return the words of the text in order, each with the sum of its tokens' scores.
+
+        Raises:
+            InputError: There is an image and no text.
+        """
+        if self.grid is not None:
+            raise InputError("an image has no words: its patches are the tokens; see heatmap().")
+        return [self._word(tokens) for tokens in self._tokens_by_word()]
+
+    def heatmap(self) -> NDArray[np.float64]:
+        """`(rows, columns)` scores of an image's patches.
+
+        Raises:
+            InputError: There is a text and no image.
+        """
+        if self.grid is None:
+            raise InputError("a text has no heatmap(): its tokens are in a row; see scores.")
+        return self.scores[~self.special].reshape(self.grid)
+
+    def _tokens_by_word(self) -> Iterator[tuple[int, ...]]:
+        """Runs of neighbouring tokens that belong to one word."""
+        run: list[int] = []
+        for i, word in enumerate(self.word_ids):
+            if run and word != self.word_ids[run[-1]]:
+                yield tuple(run)
+                run = []
+            if word is not None:
+                run.append(i)
+        if run:
+            yield tuple(run)
+
+    def _word(self, tokens: tuple[int, ...]) -> Word:
+        # A token without characters of its own (an unknown one) widens no word.
+        spans = [self.offsets[i] for i in tokens if self.offsets[i][1] > self.offsets[i][0]]
+        start = min((start for start, _ in spans), default=0)
+        end = max((end for _, end in spans), default=0)
+        text = self.text[start:end] if spans else "".join(self.tokens[i] for i in tokens)
+        return Word(text, float(sum(self.scores[i] for i in tokens)), start, end, tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but edge flows and image, as plain Python values ready for `json.dumps`."""
+        record = {f.name: getattr(self, f.name) for f in fields(self) if not _is_large(f.metadata)}
+        record |= {name: a.tolist() for name, a in record.items() if isinstance(a, np.ndarray)}
+        record["certificate"] = asdict(self.certificate)
+        derived = {
+            "label": self.label,
+            "probabilities": self.probabilities.tolist(),
+            "shares": self.shares.tolist(),
+            "special_share": self.special_share,
+            "gap": self.certificate.gap,
+            "words": [asdict(word) for word in self.words()] if self.grid is None else [],
+        }
+        return {"schema_version": SCHEMA_VERSION} | record | derived
+
+
+def _is_large(metadata: Mapping[str, Any]) -> bool:
+    return bool(metadata.get("large", False))
+
+
+_ARRAYS = tuple(f.name for f in fields(AttributionData) if f.metadata.get("array", False))
+
+
+def stored_fields(data: AttributionData) -> dict[str, Any]:
+    """Return the fields for `storage`: numpy arrays as they are, else values that JSON holds.
+
+    Arrays that are None are left out.
+    """
+    record = {f.name: getattr(data, f.name) for f in fields(data)}
+    for name in _ARRAYS:
+        if record[name] is None:
+            del record[name]
+    return record | {"certificate": asdict(data.certificate)}
+
+
+def restored_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an attribution from what `stored_fields` returned, by way of JSON.
+
+    Fields that are missing stay missing: files of schemas 1 and 2 have fewer, and those that came
+    later have defaults.
+
+    Raises:
+        TypeError, ValueError: A value has not the form of its field.
+    """
+    arguments = dict(record)
+    for f in fields(AttributionData):
+        if "restore" in f.metadata and arguments.get(f.name) is not None:
+            arguments[f.name] = f.metadata["restore"](arguments[f.name])
+    return arguments
+
+
+class ContinuationData(Sequence[AttributionData]):
+    """The attributions of a continuation, one for each of its tokens, in the order of the text.
+
+    Each is about the next token at one position of the same text.
+    """
+
+    @property
+    def explained(self) -> tuple[int, ...]:
+        """Index in `tokens` of each token that is explained."""
+        return tuple(a.position + 1 for a in self if a.position is not None)
+
+    @property
+    def begins(self) -> int:
+        """Index in `tokens` where the continuation begins, after all that was given."""
+        return min(self.explained)
+
+    @property
+    def written(self) -> str:
+        """The continuation, as it stands in the text."""
+        first = self[0]
+        offsets = [first.offsets[i] for i in self.explained if i < len(first)]
+        spans = [(start, end) for start, end in offsets if end > start]
+        if not spans:
+            return " ".join(a.label for a in self)
+        return first.text[spans[0][0] : spans[-1][1]]
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """`(len(self), t)` shares: how much of each explained token rests on each token.
+
+        As in `Attribution.shares` special tokens are 0; a row sums to 1, or to 0 if it is empty.
+        """
+        return np.stack([a.shares for a in self])
