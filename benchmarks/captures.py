@@ -24,7 +24,8 @@ import torch
 from support.family_measurements import images
 from support.tiny_models import TINY, build
 
-from attnflow.capture import TENSORS, capture, staged_capture
+from attnflow.capture import TENSORS, Objective, capture, staged_capture
+from attnflow.capture.objectives import contrast
 from attnflow.cli.bench.memory import peak
 from attnflow.models.tested_families import KnownFamily, known_families
 
@@ -88,9 +89,11 @@ def measure(family: str) -> dict[str, float]:
     nothing = torch.zeros_like(inputs.get("pixel_values", ids))
     calls: dict[str, Callable[[], object]] = {
         "own": lambda: own_passes(model, inputs),
-        "agf": lambda: capture(model, inputs, tensor="agf", read=last),
-        "cf": lambda: capture(model, inputs, tensor="cf", read=last),
-        "bcf": lambda: staged_capture(model, inputs, nothing, read=last),
+        "agf": lambda: capture(model, inputs, Objective(read=last), tensor="agf"),
+        "cf": lambda: capture(model, inputs, Objective(read=last), tensor="cf"),
+        "bcf": lambda: staged_capture(
+            model, inputs, nothing, Objective(read=last, scalar=contrast)
+        ),
     }
     found: dict[str, float] = {}
     for name, call in calls.items():

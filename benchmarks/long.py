@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import torch
 import transformers
 from journal import Journal
 
-from attnflow.capture import capture, staged_capture
-from attnflow.capture.objectives import logits_at
+from attnflow.capture import Objective, capture, staged_capture
+from attnflow.capture.objectives import contrast, logit, logits_at
 from attnflow.cli.bench.memory import peak
 from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize
@@ -64,13 +65,13 @@ def own_backward(model: Any, ids: torch.Tensor) -> None:
 
 def captured(model: Any, ids: torch.Tensor, tensor: str) -> None:
     last = torch.tensor([ids.shape[1] - 1])
-    options: dict[str, Any] = {}
+    objective = Objective(scalar=contrast if tensor == "bcf" else logit)
     if model.config.model_type == "llama":
-        options = {"read": logits_at(last), "position": last}
+        objective = replace(objective, read=logits_at(last), position=last)
     if tensor == "bcf":
-        staged_capture(model, {"input_ids": ids}, torch.zeros_like(ids), **options)
+        staged_capture(model, {"input_ids": ids}, torch.zeros_like(ids), objective)
     else:
-        capture(model, {"input_ids": ids}, tensor=tensor, **options)
+        capture(model, {"input_ids": ids}, objective, tensor=tensor)
 
 
 def measure(name: str, t: int, what: str) -> tuple[int, float]:

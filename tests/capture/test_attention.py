@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from attnflow.capture import TENSORS, capture
+from attnflow.capture import TENSORS, Objective, capture
 from attnflow.capture.attention import IMPLEMENTATION, recording
 from attnflow.capture.recorder import Recorder
 
@@ -34,7 +34,7 @@ def assert_close(actual, expected, tolerance=1e-5):
 def test_equals_eager_weights_with_autograd(build, eager, batch, family, tensor):
     model, inputs = build(family), batch()
     target = torch.tensor([0, 2, 1])
-    got = capture(model, inputs, target, tensor=tensor)
+    got = capture(model, inputs, Objective(target), tensor=tensor)
     expected = from_eager_weights(eager(model), inputs, target, tensor)
     assert expected.amax(dim=(0, 2, 3)).min() > 1e-4, "a degenerate model tests nothing"
     assert_close(got.capacities, expected)
@@ -45,7 +45,7 @@ def test_equals_eager_weights_with_autograd(build, eager, batch, family, tensor)
 def test_padding_on_the_left(build, eager, batch, tensor):
     model, inputs = build("modernbert", classifier_pooling="mean"), batch("left")
     target = torch.tensor([0, 2, 1])
-    got = capture(model, inputs, target, tensor=tensor)
+    got = capture(model, inputs, Objective(target), tensor=tensor)
     assert_close(got.capacities, from_eager_weights(eager(model), inputs, target, tensor))
 
 
@@ -54,7 +54,7 @@ def test_padding_on_the_left(build, eager, batch, tensor):
 def test_causal_decoder_with_grouped_heads(build, eager, batch, tensor, side):
     model = build("Llama", num_key_value_heads=2, bos_token_id=1, eos_token_id=2)
     inputs, target = batch(side), torch.tensor([0, 2, 1])
-    got = capture(model, inputs, target, tensor=tensor)
+    got = capture(model, inputs, Objective(target), tensor=tensor)
     assert_close(got.capacities, from_eager_weights(eager(model), inputs, target, tensor))
     assert got.capacities.triu(1).abs().max() == 0
 
@@ -104,8 +104,8 @@ def test_target_defaults_to_the_predicted_class_and_matters(build, batch):
     model, inputs = build("bert"), batch()
     got = capture(model, inputs, tensor="agf")
     assert torch.equal(got.target, got.logits.argmax(1)) and got.target.dtype == torch.int64
-    same = capture(model, inputs, got.target.int(), tensor="agf")
-    other = capture(model, inputs, (got.target + 1) % 3, tensor="agf")
+    same = capture(model, inputs, Objective(got.target.int()), tensor="agf")
+    other = capture(model, inputs, Objective((got.target + 1) % 3), tensor="agf")
     assert torch.equal(same.capacities, got.capacities)
     assert not torch.allclose(other.capacities, got.capacities)
 

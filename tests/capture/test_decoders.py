@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnflow.capture import Asked, capture, captures
+from attnflow.capture import Objective, capture, captures
 from attnflow.capture.objectives import contrast, logit, logits_at, versus
 from attnflow.errors import InputError, ModelError
 
@@ -12,8 +12,10 @@ TOKENS = torch.tensor([5, 17, 30])
 LAYER_NORM = ("gpt2", "gpt_bigcode", "gptj", "gpt_neox", "opt", "phi", "starcoder2")
 
 
-def asked(model, inputs, at=AT, target=TOKENS, **options):
-    return capture(model, inputs, target, read=logits_at(at), position=at, **options)
+def asked(model, inputs, at=AT, target=TOKENS, scalar=logit, **options):
+    return capture(
+        model, inputs, Objective(target, scalar=scalar, read=logits_at(at), position=at), **options
+    )
 
 
 def conservation_error(got, value):
@@ -72,20 +74,20 @@ def test_several_numbers_of_one_forward_pass(build, batch):
     passes = []
     model.model.register_forward_hook(lambda *_: passes.append(1))
     wanted = [
-        Asked(torch.tensor([t]), read=logits_at(torch.tensor([p])), position=torch.tensor([p]))
+        Objective(torch.tensor([t]), read=logits_at(torch.tensor([p])), position=torch.tensor([p]))
         for t, p in ((5, 3), (6, 4), (7, 8))
     ]
     together = captures(model, inputs, wanted)
     assert len(passes) == 1
     for one, got in zip(wanted, together, strict=True):
-        alone = capture(model, inputs, one.target, read=one.read, position=one.position)
+        alone = capture(model, inputs, one)
         assert torch.equal(got.capacities, alone.capacities)
 
 
 def test_why_this_token_and_not_that(build, batch):
     model, inputs = build("gpt2", biases=False, dtype=torch.float64), batch()
     others = torch.tensor([9, -1, 3])
-    got = asked(model, inputs, explained=versus(others, contrast))
+    got = asked(model, inputs, scalar=versus(others, contrast))
     by_hand = logit(got.logits, TOKENS) - logit(got.logits, others.clamp(min=0))
     by_hand = by_hand.where(others >= 0, contrast(got.logits, TOKENS))
     assert conservation_error(got, by_hand) > 1e-12  # the logsumexp of row 1 is not linear
@@ -105,11 +107,13 @@ def test_positions_outside(build, batch):
     model, inputs = build("llama"), batch()
     for outside in ([0, 0, 9], [0, -1, 0], [[0, 1], [0, -1], [0, 1]], [0, 0]):
         with pytest.raises(InputError, match=r"in 0\.\.8"):
-            capture(model, inputs, TOKENS, read=logits_at(AT), position=torch.tensor(outside))
+            capture(
+                model, inputs, Objective(TOKENS, read=logits_at(AT), position=torch.tensor(outside))
+            )
     with pytest.raises(InputError, match="not at padding"):
         asked(model, inputs, torch.tensor([8, 4, 4]))
 
 
 def test_logits_of_a_language_model_need_a_position(build, batch):
-    with pytest.raises(ModelError, match="targets.logits_at for a language model"):
-        capture(build("llama"), batch(), TOKENS)
+    with pytest.raises(ModelError, match="objectives.logits_at for a language model"):
+        capture(build("llama"), batch(), Objective(TOKENS))

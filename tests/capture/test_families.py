@@ -20,7 +20,7 @@ from support.family_measurements import (
 from support.tiny_models import DECODERS, ENCODERS, TINY, TWO_STACKS, build
 from transformers.utils import is_flash_attn_2_available
 
-from attnflow.capture import FAMILIES, TENSORS, capture
+from attnflow.capture import FAMILIES, TENSORS, Objective, capture
 from attnflow.capture.objectives import logits_at
 from attnflow.errors import InputError, ModelError
 from attnflow.models.tested_families import known_families
@@ -110,7 +110,7 @@ def test_positions_that_are_given_stay(left):
     ids = torch.arange(9).expand(3, -1).flip(1)
     at = torch.full((3,), 8)
     given = {**inputs, "position_ids": ids}
-    capture(model, given, tensor="af", read=logits_at(at), position=at)
+    capture(model, given, Objective(read=logits_at(at), position=at), tensor="af")
     assert torch.equal(seen[0], ids)
 
 
@@ -165,7 +165,9 @@ def test_nothing_at_padding(decoder_or_writer):
     last = mask.shape[1] - 1 - mask.int().flip(1).argmax(1)
     side = inputs["input_ids"].shape[1] if kind == "encoder-decoder" else 0
     for tensor in TENSORS:
-        got = capture(model, inputs, position=last, read=logits_at(last - side), tensor=tensor)
+        got = capture(
+            model, inputs, Objective(position=last, read=logits_at(last - side)), tensor=tensor
+        )
         assert got.capacities.transpose(1, 2)[~mask].abs().max() == 0, "query rows"
         assert got.capacities.permute(0, 3, 1, 2)[~mask].abs().max() == 0, "key columns"
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.activations import ACT2FN
 
-from attnflow.capture import capture
+from attnflow.capture import Objective, capture
 from attnflow.capture.frozen_backward import frozen_network
 
 ACTIVATIONS = (
@@ -42,7 +42,7 @@ def conservation_error(got):
 
 def test_conserved_at_every_node_without_biases(build, batch, family):
     model = build(family, biases=False, dtype=torch.float64)
-    got = capture(model, batch(), torch.tensor([0, 2, 1]))
+    got = capture(model, batch(), Objective(torch.tensor([0, 2, 1])))
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-4, "a degenerate model tests nothing"
     assert conservation_error(got) < 1e-12
 
@@ -136,7 +136,7 @@ def hand_written_bert(model, inputs, target):
 def test_equals_a_hand_written_frozen_bert_with_biases(build, batch):
     model, inputs = build("bert", dtype=torch.float64), batch()
     target = torch.tensor([0, 2, 1])
-    got = capture(model, inputs, target)
+    got = capture(model, inputs, Objective(target))
     signed, residual = hand_written_bert(model, inputs, target)
     torch.testing.assert_close(got.signed, signed, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(got.residual, residual, rtol=1e-9, atol=1e-11)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnflow.capture import TENSORS, Segments, attention, capture, staged_capture
+from attnflow.capture import TENSORS, Objective, Segments, attention, capture, staged_capture
 from attnflow.capture.objectives import logits_at
 from attnflow.errors import InputError
 from attnflow.explainer.memory.tracking import AllocationTracker
@@ -38,10 +38,10 @@ def test_tiles_change_nothing(build, batch, family, tensor, monkeypatch):
 @pytest.mark.parametrize("tensor", ["agf", "cf"])
 def test_tiles_of_capped_scores_and_windows(build, batch, tensor, monkeypatch):
     model, inputs = build("gemma2", dtype=torch.float64), batch(lengths=(9,))
-    asked = dict(read=logits_at(torch.tensor([8])), position=torch.tensor([8]), tensor=tensor)
-    whole = capture(model, inputs, **asked)
+    last = Objective(read=logits_at(torch.tensor([8])), position=torch.tensor([8]))
+    whole = capture(model, inputs, last, tensor=tensor)
     monkeypatch.setattr(attention, "TILE", 9)
-    tiled = capture(model, inputs, **asked)
+    tiled = capture(model, inputs, last, tensor=tensor)
     torch.testing.assert_close(tiled.capacities, whole.capacities, rtol=0, atol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_segments_are_sums_over_their_pairs(build, batch, tensor, tile, monkeypa
 def test_what_is_conserved_at_tokens_is_conserved_at_segments(build, batch):
     model = build(biases=False, dtype=torch.float64)
     segments = in_pairs(9, 1)
-    got = capture(model, batch(lengths=(9,)), torch.tensor([1]), segments=segments)
+    got = capture(model, batch(lengths=(9,)), Objective(torch.tensor([1])), segments=segments)
     leaves, arrives = got.signed.sum(-1) + got.residual, got.signed.sum(-2) + got.residual
     assert got.signed.abs().max() > 1e-3, "a degenerate model tests nothing"
     assert (leaves[:, :-1] - arrives[:, 1:]).abs().max() < 1e-11 * got.signed.abs().max()
@@ -102,12 +102,12 @@ def test_segments_of_both_sides_of_an_encoder_decoder(build):
     model = build("t5", dtype=torch.float64)
     ids = torch.randint(3, 40, (1, 6), generator=torch.Generator().manual_seed(1))
     inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :4]}
-    asked = dict(read=logits_at(torch.tensor([3])), position=torch.tensor([9]))
-    fine = capture(model, inputs, tensor="agf", **asked)
+    last = Objective(read=logits_at(torch.tensor([3])), position=torch.tensor([9]))
+    fine = capture(model, inputs, last, tensor="agf")
     segments = Segments(torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3, 3, 4]]), 5, source=3)
-    got = capture(model, inputs, tensor="agf", segments=segments, **asked)
+    got = capture(model, inputs, last, tensor="agf", segments=segments)
     expected = merged(fine.capacities, segments.of_node, 5)
-    moved = ~got.carried[None, :, :, None]
+    moved = ~got.passthrough[None, :, :, None]
     torch.testing.assert_close(got.capacities * moved, expected * moved)
     assert got.sources.tolist() == [[False] * 4 + [True]]
     assert got.capacities.sum((2, 3))[0, 2:].min() > 0

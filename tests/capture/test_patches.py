@@ -10,7 +10,14 @@ from transformers import (
     SwinForImageClassification,
 )
 
-from attnflow.capture import balanced, capture, leading_tokens, patches_of, staged_capture
+from attnflow.capture import (
+    Objective,
+    balanced,
+    capture,
+    leading_tokens,
+    patches_of,
+    staged_capture,
+)
 from attnflow.capture.objectives import contrast
 from attnflow.errors import InputError, ModelError
 
@@ -25,7 +32,7 @@ def pixels(model, count=2):
 def test_conserved_at_every_node_without_biases(build, vision_family):
     # Patches are embedded, and positions added, before the first layer: nothing is lost above.
     model = build(vision_family, biases=False, dtype=torch.float64)
-    got = capture(model, pixels(model), TARGET, read=read_image)
+    got = capture(model, pixels(model), Objective(TARGET, read=read_image))
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     value = got.logits.gather(1, TARGET[:, None])
     layers = got.signed.sum((-2, -1)) + got.residual.sum(-1)
@@ -39,7 +46,7 @@ def test_conserved_at_every_node_without_biases(build, vision_family):
 def test_equals_eager_weights_with_autograd(build, eager, vision_family, tensor):
     model = build(vision_family, dtype=torch.float64)
     inputs = pixels(model)
-    got = capture(model, inputs, TARGET, tensor=tensor, read=read_image)
+    got = capture(model, inputs, Objective(TARGET, read=read_image), tensor=tensor)
     output = eager(model)(**inputs, output_attentions=True)
     value = read_image(output).gather(1, TARGET[:, None]).sum()
     gradients = torch.autograd.grad(value, output.attentions)
@@ -57,7 +64,9 @@ def test_stages_grey_out_whole_patches(build, vision_family):
     )
     grey = torch.zeros_like(inputs["pixel_values"])
     # The predicted class: for another one all effects of a layer may be negative.
-    got = staged_capture(model, inputs, grey, read=read_image, removed=(0.25,))
+    got = staged_capture(
+        model, inputs, grey, Objective(read=read_image, scalar=contrast), removed=(0.25,)
+    )
     whole, later = seen
     gone = (whole != later).any(1)
     patches = gone.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).float().mean((2, 4))
@@ -89,7 +98,7 @@ def test_stages_grey_out_the_pixels_of_a_patch_whatever_its_shape(build, side, s
     whole = torch.zeros_like(gone)
     whole[: rows * side[0], : columns * side[1]] = torch.kron(cells, cells.new_ones(side))
     assert torch.equal(gone, whole)
-    text = capture(model, {"pixel_values": values}, got.target, explained=contrast)
+    text = capture(model, {"pixel_values": values}, Objective(got.target, scalar=contrast))
     effects = (text.signed[0, 0].sum(0) + text.residual[0, 0]).view(rows, columns)
     assert effects[cells > 0].min() >= effects[cells == 0].max(), "those of largest effect go"
 
@@ -110,7 +119,7 @@ def test_images_of_another_shape(build):
     with pytest.raises(InputError, match=r"'pixel_values'.*\(batch, channels, height, width\)"):
         capture(model, {"pixel_values": torch.zeros(3, 6, 8)})
     inputs = pixels(model)
-    with pytest.raises(InputError, match="neutral must be a tensor of shape"):
+    with pytest.raises(InputError, match="baseline must be a tensor of shape"):
         staged_capture(model, inputs, torch.zeros(2, 3, 8, 6))
 
 
@@ -123,7 +132,7 @@ def test_patches_that_overlap_cannot_be_removed_one_by_one(build):
     model.eval()
     assert patches_of(model).grid(6, 8) == (5, 7)
     inputs = pixels(model)
-    assert capture(model, inputs, TARGET).capacities.shape[-1] == 5 * 7
+    assert capture(model, inputs, Objective(TARGET)).capacities.shape[-1] == 5 * 7
     with pytest.raises(ModelError, match="overlap|apart"):
         staged_capture(model, inputs, torch.zeros_like(inputs["pixel_values"]))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnflow import InputError
-from attnflow.capture import balanced, capture, largest, staged_capture
+from attnflow.capture import Objective, balanced, capture, largest, staged_capture
 from attnflow.capture.objectives import contrast, logit
 
 NEUTRAL = 39
@@ -16,7 +16,7 @@ def neutral(inputs):
 
 def test_no_stage_but_the_first_is_the_text_itself(build, batch, family):
     model, inputs = build(family, dtype=torch.float64), batch()
-    found = staged_capture(model, inputs, neutral(inputs), removed=(), explained=logit)
+    found = staged_capture(model, inputs, neutral(inputs), Objective(scalar=logit), removed=())
     own = capture(model, inputs)
     for name in ("capacities", "signed", "residual", "logits", "target"):
         torch.testing.assert_close(getattr(found, name), getattr(own, name))
@@ -31,7 +31,7 @@ def test_effects_are_means_over_the_stages_in_which_a_token_is_there(build, batc
     def stage(gone):
         own = ids.clone()
         own[0, gone] = NEUTRAL
-        return capture(model, {"input_ids": own}, start, explained=contrast)
+        return capture(model, {"input_ids": own}, Objective(start, scalar=contrast))
 
     def of_tokens(stages):
         """Means of what leaves each token of the first layer, over (capture, tokens gone)."""
@@ -48,7 +48,11 @@ def test_effects_are_means_over_the_stages_in_which_a_token_is_there(build, batc
         gone = of_tokens(seen).argsort(descending=True)[:count].tolist()
         seen.append((stage(gone), gone))
     found = staged_capture(
-        model, {"input_ids": ids}, torch.full_like(ids, NEUTRAL), start, removed=(0.2, 0.5)
+        model,
+        {"input_ids": ids},
+        torch.full_like(ids, NEUTRAL),
+        Objective(start, scalar=contrast),
+        removed=(0.2, 0.5),
     )
 
     for token in range(6):
@@ -65,7 +69,7 @@ def test_effects_are_means_over_the_stages_in_which_a_token_is_there(build, batc
 def test_what_neutral_does_not_change_is_never_removed(build, batch):
     model, inputs = build(dtype=torch.float64), batch()
     same = inputs["input_ids"]
-    found = staged_capture(model, inputs, same, removed=(0.5, 0.9), explained=logit)
+    found = staged_capture(model, inputs, same, Objective(scalar=logit), removed=(0.5, 0.9))
     torch.testing.assert_close(found.signed, capture(model, inputs).signed)
 
 
@@ -81,7 +85,9 @@ def test_all_stages_explain_the_class_that_the_text_has(build, batch):
     predicted = classes(ids)
     others = (torch.full_like(ids, token) for token in range(5, 40))
     empty = next(other for other in others if (classes(other) != predicted).all())
-    asked = staged_capture(model, inputs, empty, predicted, removed=(0.9,))
+    asked = staged_capture(
+        model, inputs, empty, Objective(predicted, scalar=contrast), removed=(0.9,)
+    )
     found = staged_capture(model, inputs, empty, removed=(0.9,))
     assert found.target.tolist() == predicted.tolist()
     torch.testing.assert_close(found.signed, asked.signed)
@@ -144,7 +150,7 @@ def test_log_odds_by_hand():
 def test_what_cannot_take_the_place_of_tokens(build, batch):
     model, inputs = build(), batch()
     for bad in (neutral(inputs)[:, :-1], [[1]]):
-        with pytest.raises(InputError, match="neutral must be a tensor of shape"):
+        with pytest.raises(InputError, match="baseline must be a tensor of shape"):
             staged_capture(model, inputs, bad)
     with pytest.raises(InputError, match="must have input_ids"):
         staged_capture(model, {"inputs_embeds": torch.zeros(1, 2, 16)}, neutral(inputs))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from attnflow.capture import balanced, capture, staged_capture
-from attnflow.capture.objectives import logit, logits_at
-from attnflow.capture.stacking import carrying
+from attnflow.capture import Objective, balanced, capture, staged_capture
+from attnflow.capture.objectives import contrast, logit, logits_at
+from attnflow.capture.stacking import with_passthrough
 from attnflow.solver import maximum_flow
 from attnflow.solver.network import layered_network
 
@@ -29,9 +29,14 @@ def inputs_of(lengths=((7, 4), (5, 3)), seed=3):
             "decoder_attention_mask": prefix_mask}  # fmt: skip
 
 
-def asked(model, inputs, at=AT, target=TOKENS, **options):
+def asked(model, inputs, at=AT, target=TOKENS, scalar=logit, **options):
     source = inputs["input_ids"].shape[1]
-    return capture(model, inputs, target, read=logits_at(at), position=at + source, **options)
+    return capture(
+        model,
+        inputs,
+        Objective(target, scalar=scalar, read=logits_at(at), position=at + source),
+        **options,
+    )
 
 
 def rounding(family):
@@ -71,28 +76,28 @@ def test_equals_eager_weights_with_autograd(build, eager, two_stack_family, tens
         assert (got.capacities[:, layer, rows, columns] - wanted).abs().max() < 1e-5 * wanted.max()
 
 
-def test_what_is_carried_does_not_bind(build):
+def test_passthrough_does_not_bind(build):
     got = asked(build("t5"), inputs_of())
     network = layered_network(got.capacities, got.sources, got.mask)
     flow = maximum_flow(network, gap=1e-5)
     wider = got.capacities.clone()
     diagonal = wider.diagonal(dim1=2, dim2=3)
-    diagonal[:, got.carried] *= 100
+    diagonal[:, got.passthrough] *= 100
     free = maximum_flow(layered_network(wider, got.sources, got.mask), gap=1e-5)
     assert flow.value.tolist() == pytest.approx(free.value.tolist(), rel=1e-3)
     assert flow.sink[:, :SOURCE].sum() > 0 and flow.sink[:, SOURCE:].sum() > 0
 
 
-def test_carried_by_hand():
+def test_passthrough_by_hand():
     layers = torch.zeros(1, 3, 2, 2)  # node 0 is the source's, node 1 the prefix's
     layers[0, 2] = torch.tensor([[0, 0], [3, 1]])  # cross
     layers[0, 1] = torch.tensor([[0, 0], [0, 2]])  # self
     layers[0, 0] = torch.tensor([[5, 0], [0, 0]])  # encoder
-    carried = torch.tensor([[False, True], [True, False], [True, False]])
-    found = carrying(layers, carried)
+    passthrough = torch.tensor([[False, True], [True, False], [True, False]])
+    found = with_passthrough(layers, passthrough)
     assert found[0, 1].tolist() == [[3, 0], [0, 2]]
     assert found[0, 0].tolist() == [[5, 0], [0, 2]]
-    even = balanced(layers, carried)
+    even = balanced(layers, passthrough)
     assert even.sum((2, 3)).flatten().tolist() == pytest.approx([1, 1, 1])
     assert even[0, 1].tolist() == [[0.75, 0], [0, 0.25]]
     assert even[0, 0].tolist() == [[0.75, 0], [0, 0.25]]
@@ -112,9 +117,13 @@ def test_stages_remove_from_both_sides(build):
     )
     source = torch.full_like(AT, SOURCE)
     got = staged_capture(
-        model, inputs, neutral, read=logits_at(AT), position=AT + source, removed=(0.5,)
+        model,
+        inputs,
+        neutral,
+        Objective(read=logits_at(AT), position=AT + source, scalar=contrast),
+        removed=(0.5,),
     )
     text, later = seen
     assert (text != later).any() and ((text == later) | (later == neutral)).all()
-    total = balanced(got.capacities, got.carried).sum((2, 3))
+    total = balanced(got.capacities, got.passthrough).sum((2, 3))
     torch.testing.assert_close(total, torch.ones_like(total))

@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 from transformers import AttentionInterface
 
-from attnflow.capture import TENSORS, capture
+from attnflow.capture import TENSORS, Objective, capture
 from attnflow.capture.attention import IMPLEMENTATION
 from attnflow.errors import InputError, ModelError
 
@@ -141,7 +141,7 @@ def test_what_a_tokenizer_returns(build, batch):
 )
 def test_bad_target(build, batch, target, message):
     with pytest.raises(InputError, match=f"target must .*{message}"):
-        capture(build("bert"), batch(), target)
+        capture(build("bert"), batch(), Objective(target))
 
 
 def test_unknown_tensor(build, batch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attnflow import Explainer, InputError, ModelError
-from attnflow.capture import capture
+from attnflow.capture import Objective, capture
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER, answers, similarity
 from attnflow.models.loading import pooling
 from attnflow.models.pooling import pooled
@@ -121,7 +121,7 @@ def test_contributions_to_a_cosine_add_up_to_it(tiny, tokenizer):
     inputs = tokenizer(QUESTION, return_tensors="pt")
     other = embedding(explainer, CONTEXT)[None]
     read = similarity(other, pooled("mean", inputs), frozen=True)
-    found = capture(model, inputs, read=read)
+    found = capture(model, inputs, Objective(read=read))
     signed, residual = found.effects
     total = signed.sum((2, 3)) + residual.sum(2)
     wanted = embedding(explainer, QUESTION) @ other[0]

@@ -6,7 +6,7 @@ import torch
 from support.text_models import PROMPT, SOURCE, encoder_decoder, language_model
 
 from attnflow import Explainer, InputError, load, maximum_flow
-from attnflow.capture import Stacks, capture
+from attnflow.capture import Objective, StackLayout, capture
 from attnflow.capture.objectives import logits_at
 from attnflow.explainer.attention_sink import path_null
 
@@ -129,7 +129,7 @@ def uniform_flow(found, residual):
 
     Each token hands on by the attention that was captured; what is carried is handed to itself.
     """
-    attention, carried = found.capacities[0].numpy(), found.carried.numpy()
+    attention, carried = found.capacities[0].numpy(), found.passthrough.numpy()
     layers, t, _ = attention.shape
     capacities, arrives = np.zeros_like(attention), found.sources[0].double().numpy()
     for row in reversed(range(layers)):
@@ -152,8 +152,12 @@ def test_the_null_of_an_encoder_decoder_is_the_flow_of_one_that_attends_to_all(
     s, prefix = ids.shape[1], torch.tensor([[2, 9, 8, 7]])
     inputs = {"input_ids": ids, "decoder_input_ids": prefix}
     at = torch.tensor([2])
-    found = capture(explainer.model, inputs, tensor="af", read=logits_at(at), position=at + s)
-    null = path_null(s + 4, 2 + 2 * 3, s + 2, residual=residual, stacks=Stacks(encoder=2, source=s))
+    found = capture(
+        explainer.model, inputs, Objective(read=logits_at(at), position=at + s), tensor="af"
+    )
+    null = path_null(
+        s + 4, 2 + 2 * 3, s + 2, residual=residual, stacks=StackLayout(encoder=2, source=s)
+    )
     np.testing.assert_allclose(null, uniform_flow(found, residual), atol=1e-5)
     np.testing.assert_allclose(null[:s], (1 - residual**3) / s)
     np.testing.assert_allclose(null[s:], residual**3 * path_null(4, 3, 2, residual=residual))
@@ -173,7 +177,7 @@ def test_results_of_encoder_decoders_have_it_alone_and_in_a_batch(tokenizer, nam
                 2 + 2 * 3,
                 s + i,
                 residual=0.0 if tensor == "agf" else 0.5,
-                stacks=Stacks(encoder=2, source=s),
+                stacks=StackLayout(encoder=2, source=s),
             )
             np.testing.assert_allclose(a.null_shares, wanted)
             assert a.source_tokens == s and a.null_shares.sum() == pytest.approx(1)

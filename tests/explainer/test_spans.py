@@ -12,7 +12,7 @@ from support.text_models import (
 )
 
 from attnflow import Explainer, InputError, load, save
-from attnflow.capture import capture
+from attnflow.capture import Objective, capture
 from attnflow.capture.objectives import logit
 from attnflow.explainer.targets.span import span_reading
 
@@ -83,9 +83,7 @@ def test_effects_of_cf_add_up_to_the_sum(decoder_without_biases, name):
     got = capture(
         model,
         {"input_ids": ids},
-        torch.tensor([0, 0]),
-        read=span_reading(at, tokens, logit),
-        position=at,
+        Objective(torch.tensor([0, 0]), read=span_reading(at, tokens, logit), position=at),
     )
     with torch.no_grad():
         logits = model(input_ids=ids).logits

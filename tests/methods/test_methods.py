@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnflow import Explainer, InputError, ModelError
-from attnflow.capture import capture
+from attnflow.capture import Objective, capture
 from attnflow.evaluation.protocol import answer
 from attnflow.methods import (
     DEFAULT,
@@ -146,7 +146,9 @@ def test_internals_are_what_the_model_computes(bert):
         ("gf", found.gradient.relu().mean(1)),
         ("agf", (found.attention * found.gradient).relu().mean(1)),
     ):
-        captured = capture(double.model, {"input_ids": ids}, torch.tensor([1]), tensor=name)
+        captured = capture(
+            double.model, {"input_ids": ids}, Objective(torch.tensor([1])), tensor=name
+        )
         torch.testing.assert_close(captured.capacities[0], own, rtol=1e-9, atol=1e-12)
 
 
@@ -366,7 +368,9 @@ def test_walks_and_flows_send_on_what_they_get(bert, tensor):
 
 def test_one_point_of_the_path_is_the_text_itself(bert):
     ids = bert.inputs["input_ids"]
-    captured = capture(bert.adapter.model, {"input_ids": ids}, torch.tensor([1]), tensor="cf")
+    captured = capture(
+        bert.adapter.model, {"input_ids": ids}, Objective(torch.tensor([1])), tensor="cf"
+    )
     torch.testing.assert_close(
         conservative(1)(paper(bert)).positive, captured.capacities[0].double(), rtol=1e-4, atol=1e-6
     )

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from attnflow import Explainer
-from attnflow.capture import FAMILIES, TENSORS, capture
+from attnflow.capture import FAMILIES, TENSORS, Objective, capture
 from attnflow.capture.objectives import logits_at
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
@@ -213,11 +213,18 @@ def test_a_verdict_of_an_unknown_family_is_what_capture_does(saved, kind, own):
     at, ids = torch.tensor([3]), torch.tensor([[5, 6, 7, 8]])
     for tensor in ("af", "gf", "agf"):
         if tensor in found.tensors:
-            got = capture(model, {"input_ids": ids}, tensor=tensor, read=logits_at(at), position=at)
+            got = capture(
+                model, {"input_ids": ids}, Objective(read=logits_at(at), position=at), tensor=tensor
+            )
             assert got.capacities.max() > 0
         else:
             with pytest.raises(ModelError):
-                capture(model, {"input_ids": ids}, tensor=tensor, read=logits_at(at), position=at)
+                capture(
+                    model,
+                    {"input_ids": ids},
+                    Objective(read=logits_at(at), position=at),
+                    tensor=tensor,
+                )
 
 
 @pytest.mark.parametrize("kind", ["Mamba", "Rwkv"])

@@ -14,7 +14,7 @@ import torch
 from transformers.models.auto import modeling_auto
 
 from attnflow import AttnflowError, Explainer, InputError
-from attnflow.capture import TENSORS, capture
+from attnflow.capture import TENSORS, Objective, capture
 from attnflow.capture.objectives import class_logits, logits_at
 from attnflow.models.tasks import IMAGE_TASKS, TEXT_TASKS
 from support.tiny_models import HEADS, TINY, build
@@ -86,16 +86,16 @@ def asked(model, kind, examples, rows, sides, tensor):
     """A capture of some of the examples: (capacities of each row's own nodes, its logits)."""
     target = _TARGETS[rows]
     if kind == "vision":
-        got = capture(model, {"pixel_values": torch.cat([examples[i] for i in rows])}, target,
-                      tensor=tensor, read=read_image)  # fmt: skip
+        inputs = {"pixel_values": torch.cat([examples[i] for i in rows])}
+        got = capture(model, inputs, Objective(target, read=read_image), tensor=tensor)
     else:
         inputs, mask = batch(model, kind, [examples[i] for i in rows], [sides[i] for i in rows])
-        own = {}
+        objective = Objective(target)
         if not type(model).__name__.endswith(HEADS["encoder"]):
             last = mask.shape[1] - 1 - mask.int().flip(1).argmax(1)  # a text's, or a prefix's
             side = inputs["input_ids"].shape[1] if kind == "encoder-decoder" else 0
-            own = dict(position=last, read=logits_at(last - side))
-        got = capture(model, inputs, target, tensor=tensor, **own)
+            objective = Objective(target, read=logits_at(last - side), position=last)
+        got = capture(model, inputs, objective, tensor=tensor)
     found = zip(got.capacities, got.mask, got.logits, strict=True)
     return [(c[:, m][:, :, m].cpu(), logits.cpu()) for c, m, logits in found]
 

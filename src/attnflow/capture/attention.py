@@ -130,14 +130,14 @@ def recording(model: nn.Module, recorder: Recorder) -> Iterator[None]:
     """Let the model's attention write to a recorder, for as long as this is open."""
     token = _ACTIVE.set(recorder)
     try:
-        with lent(model, IMPLEMENTATION):
+        with attention_implementation(model, IMPLEMENTATION):
             yield
     finally:
         _ACTIVE.reset(token)
 
 
 @contextmanager
-def lent(model: nn.Module, implementation: str) -> Iterator[None]:
+def attention_implementation(model: nn.Module, implementation: str) -> Iterator[None]:
     """Switch every config inside the model to an attention function, and back whatever happens."""
     # The internal name, since the property's setter also writes into sub-configs.
     attribute = "_attn_implementation_internal"
@@ -176,7 +176,7 @@ def _recorded_attention(
             "load the model with 'sdpa' or 'eager' and hand it to capture()."
         )
     check_call(module, options)
-    mask = written_out(module, query, key, attention_mask, is_causal)
+    mask = explicit_mask(module, query, key, attention_mask, is_causal)
     scoring = Scoring.of_call(query, mask, scaling, options)
     layer = recorder.open_layer(len(query), query.shape[2], key.shape[2])
     output: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
@@ -199,7 +199,7 @@ def check_call(module: nn.Module, options: dict[str, Any]) -> None:
         )
 
 
-def written_out(
+def explicit_mask(
     module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool | None
 ) -> Tensor | None:
     """The mask; where none came and the module is causal, the causal one."""
@@ -323,7 +323,7 @@ def _zeros(query: Tensor, key: Tensor, rows: slice) -> Tensor:
     return torch.zeros(shape, dtype=accumulation_dtype(query.dtype), device=query.device)
 
 
-class _Tap(Function):
+class _RecordedProbabilities(Function):
     """Identity on (batch, heads, t, t) probabilities that reduces their gradient on its way."""
 
     @staticmethod
@@ -348,7 +348,7 @@ class _Tap(Function):
         return (None if recorder.frozen else gradient), None, None
 
 
-def tap(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+def record_probabilities(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A forward hook for a module whose output is attention probabilities (batch, heads, t, t)."""
 
     def hook(module: nn.Module, args: Any, probabilities: Tensor) -> Tensor:
@@ -358,7 +358,7 @@ def tap(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
             for rows in tiles(len(probabilities), *probabilities.shape[2:]):
                 total = probabilities[:, :, rows].sum(dim=1, dtype=dtype)
                 recorder.write(layer, rows, total, probabilities.shape[1])
-        tapped: Tensor = _Tap.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
+        tapped: Tensor = _RecordedProbabilities.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
         return tapped
 
     return hook

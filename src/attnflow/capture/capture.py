@@ -1,43 +1,44 @@
 """Run a model forward and backward, and reduce attention to one tensor per layer.
 
 `af`, `gf` and `agf` are the information tensors of the paper, with gradients of the model as it is;
-`cf` is the conservative tensor, with gradients of the frozen network (frozen.py):
+`cf` is the conservative tensor, with gradients of the frozen network (frozen_backward.py):
 
     af    mean over heads of A
     gf    mean over heads of relu(G)                      G = d logit[target] / dA
     agf   mean over heads of relu(A * G)
     cf    relu(sum over heads of A * G_frozen)  +  on the diagonal, relu(<dy/dz_i, x_i>)
 
-What is explained is a number for each example, read from the model's output: see `Asked`.
+The explained number is one scalar for each example, read from the model's output: see `Objective`.
 
-Source: Azarkhalili & Libbrecht, ACL 2025, arXiv 2502.15765, for af, gf and agf. Read next: run.py
-for the passes, attention.py for how a layer is reduced, frozen.py for the frozen network.
+Source: Azarkhalili & Libbrecht, ACL 2025, arXiv 2502.15765, for af, gf and agf. Read next:
+passes.py for the passes, attention.py for how a layer is reduced, frozen_backward.py for the
+frozen network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from attnflow.capture.attention import accumulation_dtype
+from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.merging import Segments
-from attnflow.capture.objectives import Explained, Reading, class_logits, logit
-from attnflow.capture.passes import Run
-from attnflow.capture.position_ids import in_front, positioned
+from attnflow.capture.objectives import Objective
+from attnflow.capture.passes import ForwardPass
+from attnflow.capture.position_ids import left_padding, with_position_ids
 from attnflow.capture.recorder import Recorder
 from attnflow.capture.stacking import (
     Merging,
-    Stacks,
-    carrying,
+    StackLayout,
     check_calls,
-    placed_nodes,
-    rooms,
-    stacks,
+    output_views,
+    place_nodes,
+    stack_layout,
+    with_passthrough,
 )
 from attnflow.capture.validation import (
     check_inputs,
@@ -52,107 +53,68 @@ from attnflow.capture.validation import (
 from attnflow.errors import InputError, ModelError
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Which number of a model's output to explain.
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What one backward pass recorded, before negative effects are clipped.
 
-    Attributes:
-        target: `(batch,)` integers, the class explained, -1 for the predicted one; None: all are.
-        explained: The scalar whose gradient is taken, `(batch,)` from the logits and the target:
-            one of `targets.EXPLAINED`, or another.
-        read: The logits `(batch, classes)`, from what the model returned.
-        position: `(batch,)` integers, the one node of the top row that the logits are read from,
-            or `(batch, n)` where several are, of which some may be the same; None where the model
-            itself decides what it reads.
-    """
-
-    target: Tensor | None = None
-    explained: Explained = logit
-    read: Reading = class_logits
-    position: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What one forward and backward pass told; detached, on the model's device.
-
-    Floats are float32, or float64 where the model is float64.
-
+    Tensors are detached, on the model's device, and float32, or float64 where the model is float64.
     Nodes are tokens: t of them, or in an encoder-decoder the source's and then the prefix's. Where
     tokens are merged, nodes are segments.
 
     Attributes:
-        capacities: (batch, layers, t, t), >= 0, as [b, l, query, key]; layer 0 is next to the
-            inputs. 0 where there is no edge: rows and columns of padding, and masked edges.
-        mask: (batch, t) bool, true at real tokens.
-        logits: (batch, classes), of the model's output.
-        target: (batch,) int64, the explained class of each example.
-        sources: (batch, t) bool, nodes of the top row where a flow may begin.
-        carried: (layers, t) bool, nodes that an encoder-decoder's layer carries past; else None.
-        signed: `cf` only: (batch, layers, t, t), the edges' effects on what is explained, before
-            relu; after `staged_capture` their means.
-        residual: `cf` only: (batch, layers, t), the same of the residual connections.
+        signed: `(batch, layers, t, t)`, as [b, l, query, key], the edges' effects on the explained
+            number for `cf`; after `staged_capture` their means. Other tensors have no effects with
+            signs: until they are clipped, their capacities stand here, and None in a `Capture`.
+        residual: `(batch, layers, t)`, the same of the residual connections; None but for `cf`.
+        mask: `(batch, t)` bool, true at real tokens.
+        logits: `(batch, classes)`, read off the model's output.
+        target: `(batch,)` int64, the explained class of each example.
+        sources: `(batch, t)` bool, nodes of the top row where a flow may begin.
+        passthrough: `(layers, t)` bool, nodes that a layer of an encoder-decoder leaves as they
+            are; None in a model of one stack.
     """
 
-    capacities: Tensor
+    signed: Tensor | None = None
+    residual: Tensor | None = None
     mask: Tensor
     logits: Tensor
     target: Tensor
     sources: Tensor
-    carried: Tensor | None = None
-    signed: Tensor | None = None
-    residual: Tensor | None = None
+    passthrough: Tensor | None = None
 
     @property
     def effects(self) -> tuple[Tensor, Tensor]:
-        """`signed` and `residual`, which a capture of `cf` has."""
+        """`signed` and `residual` of `cf`.
+
+        Raises:
+            ModelError: Another tensor was captured.
+        """
         if self.signed is None or self.residual is None:
             raise ModelError("only a capture of tensor='cf' has effects with their signs.")
         return self.signed, self.residual
 
 
-@dataclass(frozen=True)
-class Effects:
-    """A `Capture` whose capacities are not yet made; attributes are those of `Capture`.
+@dataclass(frozen=True, kw_only=True)
+class Capture(Effects):
+    """What one forward and backward pass recorded, with the capacities of a flow.
 
-    `signed` are effects with their signs where there is a `residual`, and otherwise capacities.
+    Attributes:
+        capacities: `(batch, layers, t, t)`, >= 0, as [b, l, query, key]; layer 0 is next to the
+            inputs. 0 where there is no edge: rows and columns of padding, and masked edges.
     """
 
-    signed: Tensor
-    residual: Tensor | None
-    mask: Tensor
-    logits: Tensor
-    target: Tensor
-    sources: Tensor
-    carried: Tensor | None
-
-    @property
-    def of_cf(self) -> tuple[Tensor, Tensor]:
-        """`signed` and `residual` of a capture of `cf`."""
-        if self.residual is None:
-            raise ModelError("only a capture of tensor='cf' has effects with their signs.")
-        return self.signed, self.residual
-
-    def capture(self) -> Capture:
-        """With capacities, the positive effects."""
-        known: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        if self.residual is None:
-            return Capture(carrying(self.signed, self.carried), **(known | {"signed": None}))
-        return Capture(capacities_of(self.signed, self.residual, self.carried), **known)
+    capacities: Tensor
 
 
 def capture(
     model: PreTrainedModel,
     inputs: Mapping[str, Tensor],
-    target: Tensor | None = None,
+    objective: Objective | None = None,
     *,
     tensor: str = "cf",
-    explained: Explained = logit,
-    read: Reading = class_logits,
-    position: Tensor | None = None,
     segments: Segments | None = None,
 ) -> Capture:
-    """One information tensor per layer, for a batch that a model has read.
+    """Return one information tensor per layer, for a batch of inputs.
 
     The model may be loaded with any attention back end. `af`, `gf` and `agf` work for every model
     whose attention runs through transformers' attention interface, and for known families; `cf`
@@ -161,145 +123,173 @@ def capture(
     Args:
         model: A transformers model in evaluation mode and full precision, on one device. With a
             single label, logit 0 is explained.
-        inputs: What the tokenizer or image processor returned, padded on either side as long as the
+        inputs: Output of the tokenizer or image processor, padded on either side as long as the
             model does not read its decision there; moved to the model's device. Where padding
             stands in front, `position_ids` are added that count from each text's first token.
             May hold `inputs_embeds` or `pixel_values` instead of `input_ids`; an encoder-decoder
-            needs `decoder_input_ids` beside them. Without a mask every token counts as real.
-        target: As in `Asked`.
+            needs `decoder_input_ids` besides. Without a mask every token counts as real.
+        objective: The explained number; the logit of the predicted class when None.
         tensor: "af", "gf", "agf" or "cf".
-        explained: As in `Asked`.
-        read: As in `Asked`.
-        position: As in `Asked`.
         segments: Nodes to merge; none when None.
 
     Raises:
         InputError: An argument is not as described.
         ModelError: The model cannot be captured, or gave logits that are not finite.
     """
-    asked = Asked(target, explained, read, position)
-    return captures(model, inputs, [asked], tensor=tensor, segments=segments)[0]
+    objectives = [objective or Objective()]
+    return captures(model, inputs, objectives, tensor=tensor, segments=segments)[0]
 
 
 def captures(
     model: PreTrainedModel,
     inputs: Mapping[str, Tensor],
-    asked: Sequence[Asked],
+    objectives: Sequence[Objective],
     *,
     tensor: str = "cf",
     segments: Segments | None = None,
 ) -> list[Capture]:
-    """What several numbers of one forward pass rest on, with a backward pass for each.
+    """Return a capture for each objective: one forward pass, and a backward pass for each.
 
     Args and errors are those of `capture`.
     """
-    found = measured(model, inputs, asked, tensor=tensor, segments=segments)
+    recorded = record(model, inputs, objectives, tensor=tensor, segments=segments)
     with torch.inference_mode(False):
-        return [effects.capture() for effects in found]
+        return [clip(effects) for effects in recorded]
 
 
-def measured(
+def record(
     model: PreTrainedModel,
     inputs: Mapping[str, Tensor],
-    asked: Sequence[Asked],
+    objectives: Sequence[Objective],
     *,
     tensor: str,
     segments: Segments | None,
 ) -> list[Effects]:
-    """What `captures` makes capacities of. What the model kept for its backward pass is gone."""
+    """Return the effects of each objective, from which `captures` makes capacities.
+
+    The activations that the model held for its backward passes are freed on return.
+    """
     check_tensor(tensor)
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_model(model)
     check_inputs(inputs, model)
-    inputs = positioned(model, inputs)
-    if tensor == "af" and in_front(inputs.get("attention_mask")) is not None:
-        # Whether logits are read at padding shows in gradients alone.
-        captures(model, inputs, asked, tensor="agf")
+    inputs = with_position_ids(model, inputs)
+    if tensor == "af" and left_padding(inputs.get("attention_mask")) is not None:
+        # Whether logits are read at padding shows in gradients alone, which `af` has none of.
+        captures(model, inputs, objectives, tensor="agf")
     device = next(model.parameters()).device
     with (
+        # Callers may be in inference mode or autocast; neither gives exact gradients.
         torch.inference_mode(False),
         torch.set_grad_enabled(tensor != "af"),
         torch.autocast(device.type, enabled=False),
     ):
-        inputs = {name: _own(value, device) for name, value in inputs.items()}
-        shape, merging = stacks(model.config, inputs), None
+        inputs = {name: _on_device(value, device) for name, value in inputs.items()}
+        layout, merging = stack_layout(model.config, inputs), None
         if segments is not None:
             if "pixel_values" in inputs:
                 raise InputError("segments are of tokens, and an image has none; leave them out.")
-            segments = check_segments(segments, _mask(inputs, ()), shape.source)
-            merging = Merging(segments, shape)
-        run = Run(model, inputs, Recorder(tensor, merging))
-        return [_one(run, inputs, shape, one, last=one is asked[-1]) for one in asked]
+            segments = check_segments(segments, _mask(inputs, ()), layout.source)
+            merging = Merging(segments, layout)
+        forward = ForwardPass(model, inputs, Recorder(tensor, merging))
+        return [
+            _backward_pass(forward, inputs, layout, objective, last=i == len(objectives) - 1)
+            for i, objective in enumerate(objectives)
+        ]
 
 
-def _own(value: Tensor, device: torch.device) -> Tensor:
-    """The input on the model's device, and fit for autograd if it came from inference mode."""
+def _on_device(value: Tensor, device: torch.device) -> Tensor:
+    """Return the input on the model's device, fit for autograd if it is an inference tensor."""
     value = value.detach().to(device)
     return value.clone() if value.is_inference() else value
 
 
-def _one(
-    run: Run, inputs: dict[str, Tensor], shape: Stacks, asked: Asked, *, last: bool
+def _backward_pass(
+    forward: ForwardPass,
+    inputs: dict[str, Tensor],
+    layout: StackLayout,
+    objective: Objective,
+    *,
+    last: bool,
 ) -> Effects:
-    """The backward pass of one number, and what it left, with padding removed."""
-    name, recorder = type(run.model).__name__, run.recorder
+    """Return the effects on one objective, 0 at padding."""
+    name, recorder = type(forward.model).__name__, forward.recorder
     mask = _mask(inputs, recorder.shapes)
     calls, t = len(recorder.shapes), mask.shape[1]
-    check_calls(recorder.shapes, shape, t, name)
+    check_calls(recorder.shapes, layout, t, name)
     sources = mask
-    if asked.position is not None:
-        position = check_position(asked.position, mask)
+    if objective.position is not None:
+        position = check_position(objective.position, mask)
         sources = torch.zeros_like(mask).scatter(1, position, True)
-    logits = check_logits(asked.read(run.output), name, len(mask))
-    target = check_target(asked.target, logits)
-    merging, of_nodes = recorder.merging, shape
+    logits = check_logits(objective.read(forward.output), name, len(mask))
+    target = check_target(objective.target, logits)
+    merging, token_layout = recorder.merging, layout
     if merging is not None:
         mask, sources = (merging.segments.touched(nodes) for nodes in (mask, sources))
-        shape = merging.merged
+        layout = merging.merged
     dtype, nodes = accumulation_dtype(logits.dtype), mask.shape[1]
     layers = torch.zeros(len(mask), calls, nodes, nodes, dtype=dtype, device=mask.device)
+    scalar = objective.scalar(logits, target)
     residual = None
-    effects = run.backward(asked.explained(logits, target), rooms(layers, shape), last=last)
-    if effects is not None:
-        residual = placed_nodes(effects, of_nodes, t).detach()
+    by_call = forward.backward(scalar, output_views(layers, layout), last=last)
+    if by_call is not None:
+        residual = place_nodes(by_call, token_layout, t).detach()
         residual = residual if merging is None else merging.segments.summed(residual)
     if recorder.tensor != "af":
         check_padding(layers, mask, name)
-    carried = shape.carried(calls, nodes).to(mask.device) if shape.source else None
-    read = logits.detach().to(dtype)
-    return _without_padding(Effects(layers, residual, mask, read, target, sources, carried))
+    effects = Effects(
+        signed=_zero_padding(layers, mask),
+        residual=None if residual is None else residual.where(mask[:, None, :], 0.0),
+        mask=mask,
+        logits=logits.detach().to(dtype),
+        target=target,
+        sources=sources,
+        passthrough=layout.passthrough(calls, nodes).to(mask.device) if layout.source else None,
+    )
+    return effects if residual is None else _with_passed_effects(effects)
 
 
 def _mask(inputs: dict[str, Tensor], shapes: Sequence[tuple[int, int, int]]) -> Tensor:
     """`(batch, t)` bool, real tokens: the source's, then those of an encoder-decoder's prefix."""
     if "pixel_values" in inputs:
+        # The first call of attention tells how many tokens the model makes of an image.
         batch, t, _ = shapes[0]
         return torch.ones(batch, t, dtype=torch.bool, device=inputs["pixel_values"].device)
     masks = []
-    for side in ("", "decoder_"):
-        given = inputs.get(f"{side}input_ids", inputs.get(f"{side}inputs_embeds"))
-        if given is not None:
-            ones = torch.ones(given.shape[:2], device=given.device)
-            masks.append(inputs.get(f"{side}attention_mask", ones) != 0)
+    for ids_name, mask_name in MASK_OF_IDS.items():
+        tokens = inputs.get(ids_name, inputs.get(ids_name.replace("input_ids", "inputs_embeds")))
+        if tokens is not None:
+            ones = torch.ones(tokens.shape[:2], device=tokens.device)
+            masks.append(inputs.get(mask_name, ones) != 0)
     return torch.cat(masks, dim=1)
 
 
-def _without_padding(found: Effects) -> Effects:
-    """The same with 0 at padding, and with what an encoder-decoder carries; in place."""
-    layers, residual, carried = found.signed, found.residual, found.carried
-    layers.masked_fill_(~found.mask[:, None, :, None], 0).masked_fill_(
-        ~found.mask[:, None, None, :], 0
-    )
-    if residual is not None:
-        residual = residual.where(found.mask[:, None, :], 0.0)
-    if residual is not None and carried is not None:
-        whole = carrying(layers + torch.diag_embed(residual), carried)
-        residual = residual.where(~carried, whole.diagonal(dim1=2, dim2=3))
-    return replace(found, residual=residual)
+def _zero_padding(layers: Tensor, mask: Tensor) -> Tensor:
+    """Return the layers with 0 in rows and columns of padding; in place, being the largest tensor.
+
+    A masked edge has no weight already; rows of padding queries are what is left.
+    """
+    return layers.masked_fill_(~mask[:, None, :, None], 0).masked_fill_(~mask[:, None, None, :], 0)
 
 
-def capacities_of(signed: Tensor, residual: Tensor, carried: Tensor | None) -> Tensor:
-    """`(batch, layers, t, t)` capacities of signed effects: the positive ones."""
-    capacities = signed.relu()
-    capacities.diagonal(dim1=2, dim2=3).add_(residual.relu())
-    return carrying(capacities, carried)
+def _with_passed_effects(effects: Effects) -> Effects:
+    """Return effects whose residual also holds what an encoder-decoder passes by each layer."""
+    if effects.passthrough is None:
+        return effects
+    signed, residual = effects.effects
+    whole = with_passthrough(signed + torch.diag_embed(residual), effects.passthrough)
+    passed = residual.where(~effects.passthrough, whole.diagonal(dim1=2, dim2=3))
+    return replace(effects, residual=passed)
+
+
+def clip(effects: Effects) -> Capture:
+    """Return the capture whose capacities are the positive effects."""
+    shared = {f.name: getattr(effects, f.name) for f in fields(effects)}
+    if effects.residual is None:  # a tensor without signs, clipped head by head as it was recorded
+        layers = shared.pop("signed")
+        return Capture(capacities=with_passthrough(layers, effects.passthrough), **shared)
+    # Attention and residual effects are clipped apart: they are two edges between the same nodes,
+    # and must not cancel.
+    capacities = effects.effects[0].relu()
+    capacities.diagonal(dim1=2, dim2=3).add_(effects.residual.relu())
+    return Capture(capacities=with_passthrough(capacities, effects.passthrough), **shared)

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from attnflow.capture.attention import Scoring, boolean_mask, check_call, lent, written_out
+from attnflow.capture.attention import (
+    Scoring,
+    attention_implementation,
+    boolean_mask,
+    check_call,
+    explicit_mask,
+)
 from attnflow.errors import InputError, ModelError
 
 IMPLEMENTATION = "attnflow_edges"
@@ -43,7 +49,7 @@ def only_edges(model: nn.Module, kept: Tensor) -> Iterator[None]:
     waiting = list(kept.unbind(1))
     token = _KEPT.set(waiting)
     try:
-        with lent(model, IMPLEMENTATION):
+        with attention_implementation(model, IMPLEMENTATION):
             yield
     finally:
         _KEPT.reset(token)
@@ -74,7 +80,7 @@ def _attention(
     group = query.shape[1] // key.shape[1]
     if group > 1:
         key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
-    mask = written_out(module, query, key, attention_mask, is_causal)
+    mask = explicit_mask(module, query, key, attention_mask, is_causal)
     weights = Scoring.of_call(query, mask, scaling, options).weights(query, key)
     output = (weights * kept) @ value
     return output.transpose(1, 2).contiguous(), None

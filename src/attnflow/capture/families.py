@@ -153,8 +153,8 @@ class ResidualStream:
         self.branches.append(output.detach())
 
     @property
-    def carried(self) -> list[Tensor]:
-        """Per layer, what every position carries by itself, without attention."""
+    def residual_values(self) -> list[Tensor]:
+        """Per layer, the value that reaches every position's own output without attention."""
         if not self.branches:
             return self.streams
         return [x + mlp for x, mlp in zip(self.streams, self.branches, strict=True)]

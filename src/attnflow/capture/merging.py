@@ -53,15 +53,15 @@ class Segments:
         return found.scatter_add_(2, self.of_node[:, None].expand_as(nodes), nodes)
 
 
-def add_merged(room: Tensor, part: Tensor, queries: Tensor, keys: Tensor) -> None:
+def add_merged(output: Tensor, part: Tensor, queries: Tensor, keys: Tensor) -> None:
     """Add `(batch, queries, keys)` to `(batch, segments, segments)`, each to its pair of segments.
 
     Args:
-        room: What is added to.
+        output: Sums so far; changed in place.
         part: What is added.
         queries: `(batch, queries)` segments of the queries.
         keys: `(batch, keys)` segments of the keys.
     """
-    narrow = part.new_zeros(*part.shape[:2], room.shape[2])
+    narrow = part.new_zeros(*part.shape[:2], output.shape[2])
     narrow.scatter_add_(2, keys[:, None].expand_as(part), part)
-    room.scatter_add_(1, queries[:, :, None].expand_as(narrow), narrow)
+    output.scatter_add_(1, queries[:, :, None].expand_as(narrow), narrow)

@@ -1,10 +1,12 @@
-"""Which class to explain, and which number of it.
+"""Objectives: the number of a model's output whose gradient is taken.
 
-Labels, in any case, and indices become indices. The number is the logit, as in the paper, or one
-that also falls where another class rises.
+An objective reads logits off the output, selects a class, and turns both into one scalar for each
+example. The scalar is the logit, as in the paper, or a number that also falls where another class
+rises. Read next: capture.py.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,11 +17,10 @@ from attnflow.errors import InputError
 
 LONGEST_ANSWER = 30  # tokens of an answer that can be chosen
 NEVER = -1e9  # logit of an answer that is none: finite, and of probability 0
-Value = Callable[[Any], Any]
 
-
-Explained = Callable[[Tensor, Tensor], Tensor]
-Reading = Callable[[Any], Any]
+Value = Callable[[Any], Any]  # from a model's output to `(batch,)` numbers
+Scalar = Callable[[Tensor, Tensor], Tensor]  # from logits and target to `(batch,)` numbers
+LogitsReader = Callable[[Any], Any]  # from a model's output to `(batch, classes)` logits
 
 
 def class_logits(output: Any) -> Any:
@@ -27,7 +28,7 @@ def class_logits(output: Any) -> Any:
     return getattr(output, "logits", None)
 
 
-def logits_at(positions: Tensor) -> Reading:
+def logits_at(positions: Tensor) -> LogitsReader:
     """The `(batch, vocabulary)` logits at one position of every example, `(batch,)`."""
 
     def read(output: Any) -> Any:
@@ -39,7 +40,7 @@ def logits_at(positions: Tensor) -> Reading:
     return read
 
 
-def number(value: Value) -> Reading:
+def number(value: Value) -> LogitsReader:
     """What `value` makes of the model's output, `(batch,)`, as the logits of a single class."""
 
     def read(output: Any) -> Any:
@@ -61,7 +62,7 @@ def number(value: Value) -> Reading:
     return read
 
 
-def answers(allowed: Tensor) -> Reading:
+def answers(allowed: Tensor) -> LogitsReader:
     """Logits of the answers to a question: of a run of tokens, its first's and its last's together.
 
     Answer `i * LONGEST_ANSWER + k` begins at token i and ends at token i + k.
@@ -87,7 +88,7 @@ def _following(values: Tensor, beyond: float) -> Tensor:
     return torch.stack([longer[:, k : k + values.shape[1]] for k in range(LONGEST_ANSWER)], 2)
 
 
-def similarity(others: Tensor, pool: Callable[[Any], Tensor], *, frozen: bool) -> Reading:
+def similarity(others: Tensor, pool: Callable[[Any], Tensor], *, frozen: bool) -> LogitsReader:
     """Cosine of an embedding and that of another text, as the logit of a single class.
 
     Args:
@@ -106,13 +107,13 @@ def similarity(others: Tensor, pool: Callable[[Any], Tensor], *, frozen: bool) -
     return read
 
 
-def versus(others: Tensor, explained: Explained) -> Explained:
-    """Each target's logit less that of another class, `(batch,)`; where that is -1, `explained`."""
+def versus(others: Tensor, scalar: Scalar) -> Scalar:
+    """Each target's logit less that of another class, `(batch,)`; where that is -1, `scalar`."""
 
     def read(logits: Tensor, target: Tensor) -> Tensor:
         other = others.to(logits.device)
         difference = logit(logits, target) - logit(logits, other.clamp(min=0))
-        return difference.where(other >= 0, explained(logits, target))
+        return difference.where(other >= 0, scalar(logits, target))
 
     return read
 
@@ -130,4 +131,25 @@ def contrast(logits: Tensor, target: Tensor) -> Tensor:
     return logit(logits, target) - logits.masked_fill(own, -torch.inf).logsumexp(1)
 
 
-EXPLAINED: dict[str, Explained] = {"logit": logit, "contrast": contrast}
+SCALARS: dict[str, Scalar] = {"logit": logit, "contrast": contrast}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The number of a model's output that is explained, for each example of a batch.
+
+    Attributes:
+        target: `(batch,)` integers, the class explained, -1 for the predicted one; None: the
+            predicted class of every example.
+        scalar: `(batch,)` scalar whose gradient is taken, from the logits and the target: one of
+            `SCALARS`, or another.
+        read: Reads the `(batch, classes)` logits off the model's output.
+        position: `(batch,)` integers, the readout position: the one node of the top row that the
+            logits are read from; `(batch, n)` where several are, of which some may be the same;
+            None where the model itself decides which it reads.
+    """
+
+    target: Tensor | None = None
+    scalar: Scalar = logit
+    read: LogitsReader = class_logits
+    position: Tensor | None = None

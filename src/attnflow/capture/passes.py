@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attnflow.capture.attention import accumulation_dtype, recording, tap
+from attnflow.capture.attention import accumulation_dtype, record_probabilities, recording
 from attnflow.capture.families import (
     ResidualStream,
     attention_blocks,
@@ -30,7 +30,7 @@ from attnflow.capture.stacking import expected_calls
 from attnflow.errors import ModelError
 
 
-class Run:
+class ForwardPass:
     """What a forward pass leaves for the backward passes.
 
     Attributes:
@@ -53,24 +53,24 @@ class Run:
         self._check_layers()
 
     def backward(
-        self, explained: Tensor, rooms: Sequence[Tensor], *, last: bool = True
+        self, explained: Tensor, outputs: Sequence[Tensor], *, last: bool = True
     ) -> list[Tensor] | None:
         """Let every layer record what a number depends on; for `af` it did so in the forward pass.
 
         Args:
             explained: The number, or one for each example.
-            rooms: Zeros, in which the layers are written.
+            outputs: Zeros that the layers are written into, one view per attention call.
             last: Whether no other backward pass follows.
 
         Returns:
             For `cf`, each layer's residual effects (batch, queries).
         """
         if self.recorder.tensor == "af":
-            known = (layer for layer in self.recorder.layers if layer is not None)
-            for room, layer in zip(rooms, known, strict=True):
-                room.copy_(layer)
+            layers = (layer for layer in self.recorder.layers if layer is not None)
+            for output, layer in zip(outputs, layers, strict=True):
+                output.copy_(layer)
             return None
-        self.recorder.begin(rooms)
+        self.recorder.begin(outputs)
         explained = explained.sum()  # examples do not see each other
         wanted = [*self.leaves, *self.stream.outputs]
         gradients: tuple[Tensor, ...] = ()
@@ -87,7 +87,7 @@ class Run:
         if not self.recorder.frozen:
             return None
         dtype = accumulation_dtype(explained.dtype)
-        pairs = zip(gradients[len(self.leaves) :], self.stream.carried, strict=True)
+        pairs = zip(gradients[len(self.leaves) :], self.stream.residual_values, strict=True)
         return [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
 
     def _lend(self, stack: ExitStack) -> None:
@@ -102,7 +102,9 @@ class Run:
             return
         for block in attention_blocks(self.model, family):
             probabilities = block.get_submodule(family.probabilities)
-            stack.enter_context(probabilities.register_forward_hook(tap(self.recorder)))
+            stack.enter_context(
+                probabilities.register_forward_hook(record_probabilities(self.recorder))
+            )
 
     def _watch_embeddings(self, inputs: dict[str, Tensor], stack: ExitStack) -> dict[str, Tensor]:
         """Make the embeddings leaves of the graph, so that the backward has an end."""

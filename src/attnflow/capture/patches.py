@@ -1,14 +1,15 @@
-"""How an image model cuts an image into patches, and which tokens it puts before them.
+"""Patches of an image model, and the tokens that it puts before them.
 
-Both are read off the model itself, whose first convolution makes a token of every patch, and not
-off its config: a model that was built by hand may differ from what its config says.
+Both are read off the model itself, whose first convolution turns every patch into a token, and not
+off its config: a model that was built by hand may differ from its config.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from attnflow.errors import ModelError
 
@@ -36,15 +37,31 @@ class Patches:
 
     @property
     def overlap(self) -> bool:
-        """Whether pixels belong to several patches, or to none."""
+        """True where pixels belong to several patches, or to none."""
         return self.size != self.stride
+
+    def area(self, patches: Tensor, height: int, width: int) -> Tensor:
+        """`(batch, height, width)` bool, the pixels of the patches that are true.
+
+        Args:
+            patches: `(batch, rows * columns)` bool, in rows from the top, of patches that do not
+                overlap. Pixels right of and below the last whole patch belong to none.
+            height: Of the image, in pixels.
+            width: Of the image, in pixels.
+        """
+        rows, columns = self.grid(height, width)
+        grid = patches.view(-1, rows, columns)
+        whole = grid.repeat_interleave(self.size[0], 1).repeat_interleave(self.size[1], 2)
+        area = torch.zeros(len(grid), height, width, dtype=torch.bool, device=patches.device)
+        area[:, : whole.shape[1], : whole.shape[2]] = whole
+        return area
 
 
 def patches_of(model: nn.Module) -> Patches:
-    """How the model cuts its images.
+    """Return size and stride of the patches that the model cuts its images into.
 
     Raises:
-        ModelError: It has no convolution that could do it.
+        ModelError: It has no convolution that could cut them.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -56,7 +73,7 @@ def patches_of(model: nn.Module) -> Patches:
 
 
 def leading_tokens(model: nn.Module) -> tuple[str, ...]:
-    """Names of the tokens before the patches: [CLS], and what else the model has."""
+    """Return names of the tokens before the patches: [CLS], and others that the model has."""
     names: list[str] = []
     for path, parameter in model.named_parameters():
         name = _LEADING.get(path.rpartition(".")[2])

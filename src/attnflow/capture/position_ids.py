@@ -1,4 +1,4 @@
-"""Positions of padded texts: a text's tokens are counted from its own first one.
+"""Position ids of padded texts: a text's tokens are counted from its own first one.
 
 Most models number positions by place in the tensor, padding in front included, unless they are
 told: so a text with padding on the left would be another one to them. Where padding stands in
@@ -11,31 +11,36 @@ Read next: families.py for which model does what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attnflow.capture.families import family_of
+from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.errors import InputError
 
 
-def in_front(mask: Tensor | None) -> Tensor | None:
-    """`(batch,)` how much padding stands before each text; None where there is none at all."""
+def left_padding(mask: Tensor | None) -> Tensor | None:
+    """`(batch,)` padding tokens in front of each text; None where no text has any."""
     if mask is None:
         return None
     count = (mask != 0).int().argmax(dim=1)
     return count if bool(count.any()) else None
 
 
-def positioned(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inputs, with `position_ids` where padding in front asks for them.
+def with_position_ids(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs, with `position_ids` where padding in front needs them.
 
     Raises:
         InputError: Padding stands in front of a text, and the model would take it for text.
     """
-    sides = [name for name in _MASKS if in_front(inputs.get(name)) is not None]
+    sides = [
+        (ids, mask)
+        for ids, mask in MASK_OF_IDS.items()
+        if left_padding(inputs.get(mask)) is not None
+    ]
     if not sides or "position_ids" in inputs:
         return dict(inputs)
     family = family_of(model)
@@ -44,7 +49,7 @@ def positioned(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(inputs)
     if positions != "given":
         raise InputError(
-            f"inputs[{sides[0]!r}] has padding in front of a text, which {type(model).__name__} "
+            f"inputs[{sides[0][1]!r}] has padding in front of a text, which {type(model).__name__} "
             "would count as positions of the text; pad on the right (tokenizer.padding_side)"
             f"{_advice(positions, model)}."
         )
@@ -54,15 +59,11 @@ def positioned(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**inputs, "position_ids": (places - begins).clamp(min=0)}
 
 
-_MASKS = {"attention_mask": "input_ids", "decoder_attention_mask": "decoder_input_ids"}
-
-
-def _counted(model: Any, inputs: Mapping[str, Tensor], sides: list[str]) -> bool:
-    """Whether all padding has the id that the model does not count."""
+def _counted(model: Any, inputs: Mapping[str, Tensor], sides: Sequence[tuple[str, str]]) -> bool:
+    """Return whether all padding has the id that the model does not count."""
     pad = model.config.pad_token_id
     return all(
-        _MASKS[side] in inputs and bool((inputs[_MASKS[side]] == pad)[inputs[side] == 0].all())
-        for side in sides
+        ids in inputs and bool((inputs[ids] == pad)[inputs[mask] == 0].all()) for ids, mask in sides
     )
 
 

@@ -21,14 +21,14 @@ class Recorder:
     """Collects one (batch, query, key) tensor per attention call, in the order of the calls.
 
     `layers[l]` is None until it is known: after the forward pass for `af`, else after the backward.
-    `rooms` are zeros for the layers to be written in, made when needed where there are none.
+    `outputs` are zeros that the layers are written into; None: made when a layer is first written.
     """
 
     tensor: str
     merging: Merging | None = None
     layers: list[Tensor | None] = field(default_factory=list)
     shapes: list[tuple[int, int, int]] = field(default_factory=list)
-    rooms: Sequence[Tensor] | None = None
+    outputs: Sequence[Tensor] | None = None
 
     @property
     def frozen(self) -> bool:
@@ -40,28 +40,28 @@ class Recorder:
         self.shapes.append((batch, queries, keys))
         return len(self.layers) - 1
 
-    def begin(self, rooms: Sequence[Tensor]) -> None:
+    def begin(self, outputs: Sequence[Tensor]) -> None:
         """Forget the layers, and record anew."""
         self.layers = [None] * len(self.layers)
-        self.rooms = rooms
+        self.outputs = outputs
 
     def write(self, layer: int, rows: slice, total: Tensor, heads: int) -> None:
         """Keep what the heads sum up to in some rows of queries: as it is for `cf`, else the mean.
 
         `total` is (batch, rows, keys); a layer's rows come in their order, once.
         """
-        room = self.layers[layer]
-        if room is None:
-            room = self.layers[layer] = self._room(layer, total)
+        output = self.layers[layer]
+        if output is None:
+            output = self.layers[layer] = self._new_output(layer, total)
         part = total if self.frozen else total.div_(heads)
         if self.merging is None:
-            room[:, rows] = part
+            output[:, rows] = part
         else:
             queries, keys = self.merging.of_call(layer)
-            add_merged(room, part, queries[:, rows], keys)
+            add_merged(output, part, queries[:, rows], keys)
 
-    def _room(self, layer: int, like: Tensor) -> Tensor:
-        if self.rooms is not None:
-            return self.rooms[layer]
+    def _new_output(self, layer: int, like: Tensor) -> Tensor:
+        if self.outputs is not None:
+            return self.outputs[layer]
         batch, *sizes = self.shapes[layer]
         return like.new_zeros(batch, *(self.merging.sizes(layer) if self.merging else sizes))

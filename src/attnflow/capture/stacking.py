@@ -3,12 +3,12 @@
 In a model of one stack every call is a layer of the flow, `(batch, t, t)`. In an encoder-decoder
 the nodes are the source's s tokens and then the target prefix's t, and the layers, from the inputs
 up: the encoder's, then a self-attention and a cross-attention of every layer of the decoder. Every
-layer moves one of the two sides, and the other is carried past it: whatever has arrived at a
-carried node leaves it by its one edge to itself, so that this edge cannot bind.
+layer moves one of the two sides, and the other is passthrough past it: whatever has arrived at a
+passthrough node leaves it by its one edge to itself, so that this edge cannot bind.
 
-    encoder   source -> source      target prefix carried
-    self      target -> target      source carried
-    cross     target -> source      source carried; targets keep their residual edge
+    encoder   source -> source      target prefix passthrough
+    self      target -> target      source passthrough
+    cross     target -> source      source passthrough; targets keep their residual edge
 
 Source: the layered form of a two-stack Transformer is ours; see docs/method.md. Read next: run.py.
 """
@@ -27,7 +27,7 @@ from attnflow.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Stacks:
+class StackLayout:
     """How the calls of attention lie on each other.
 
     encoder  calls in the encoder; 0 where there is one stack alone
@@ -47,23 +47,23 @@ class Stacks:
         is_cross = (call - self.encoder) % 2 == 1
         return target, source if is_cross else target
 
-    def carried(self, calls: int, nodes: int) -> Tensor:
-        """`(layers, nodes)` bool, true where a node is carried past a layer."""
+    def passthrough(self, calls: int, nodes: int) -> Tensor:
+        """`(layers, nodes)` bool, true where a node is passthrough past a layer."""
         found = torch.ones(calls, nodes, dtype=torch.bool)
         for call in range(calls):
             found[call, self.place(call, nodes)[0]] = False
         return found
 
 
-ONE_STACK = Stacks(encoder=0, source=0)
+ONE_STACK = StackLayout(encoder=0, source=0)
 
 
-def stacks(config: Any, inputs: Mapping[str, Tensor]) -> Stacks:
+def stack_layout(config: Any, inputs: Mapping[str, Tensor]) -> StackLayout:
     """How the calls of attention of one forward pass lie on each other."""
     if not getattr(config, "is_encoder_decoder", False):
         return ONE_STACK
     encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
-    return Stacks(encoder, inputs["input_ids"].shape[1])
+    return StackLayout(encoder, inputs["input_ids"].shape[1])
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,20 @@ class Merging:
     """What becomes of every call's queries and keys where nodes are merged into segments.
 
     segments  of the nodes
-    shape     how the calls lie on each other, in nodes
+    layout    of the calls, in nodes
     """
 
     segments: Segments
-    shape: Stacks
+    layout: StackLayout
 
     @property
-    def merged(self) -> Stacks:
+    def merged(self) -> StackLayout:
         """How the calls lie on each other in segments."""
-        return Stacks(self.shape.encoder, self.segments.source)
+        return StackLayout(self.layout.encoder, self.segments.source)
 
     def of_call(self, call: int) -> tuple[Tensor, Tensor]:
         """The segment of each query and each key, `(batch, queries)` and `(batch, keys)`."""
-        rows, columns = self.shape.place(call, self.segments.of_node.shape[1])
+        rows, columns = self.layout.place(call, self.segments.of_node.shape[1])
         return self.segments.side(rows), self.segments.side(columns)
 
     def sizes(self, call: int) -> tuple[int, int]:
@@ -108,14 +108,14 @@ def _first(config: Any, *names: str) -> int:
     return next(int(getattr(config, n)) for n in names if getattr(config, n, None) is not None)
 
 
-def rooms(layers: Tensor, shape: Stacks) -> list[Tensor]:
+def output_views(layers: Tensor, layout: StackLayout) -> list[Tensor]:
     """Every call's part of `(batch, layers, nodes, nodes)`, to be written in."""
-    places = [shape.place(call, layers.shape[2]) for call in range(layers.shape[1])]
+    places = [layout.place(call, layers.shape[2]) for call in range(layers.shape[1])]
     return [layers[:, call, rows, columns] for call, (rows, columns) in enumerate(places)]
 
 
 def check_calls(
-    calls: Sequence[tuple[int, int, int]], shape: Stacks, nodes: int, name: str
+    calls: Sequence[tuple[int, int, int]], layout: StackLayout, nodes: int, name: str
 ) -> None:
     """Every call `(batch, queries, keys)` has one position for each node there.
 
@@ -123,7 +123,7 @@ def check_calls(
         ModelError: A call attended over another number of tokens.
     """
     for call, (_, queries, keys) in enumerate(calls):
-        rows, columns = (len(range(nodes)[part]) for part in shape.place(call, nodes))
+        rows, columns = (len(range(nodes)[part]) for part in layout.place(call, nodes))
         if (queries, keys) != (rows, columns):
             raise ModelError(
                 f"{name} attends from {queries} to {keys} positions, but the inputs have {rows} "
@@ -131,51 +131,51 @@ def check_calls(
             )
 
 
-def placed_nodes(calls: list[Tensor], shape: Stacks, nodes: int) -> Tensor:
-    """`(batch, layers, nodes)` of every call's `(batch, queries)`; what is carried is still 0."""
+def place_nodes(calls: list[Tensor], layout: StackLayout, nodes: int) -> Tensor:
+    """`(batch, layers, nodes)` of every call's `(batch, queries)`; 0 at passthrough nodes."""
     layers = calls[0].new_zeros(len(calls[0]), len(calls), nodes)
     for call, tensor in enumerate(calls):
-        layers[:, call, shape.place(call, nodes)[0]] = tensor
+        layers[:, call, layout.place(call, nodes)[0]] = tensor
     return layers
 
 
-def carrying(layers: Tensor, carried: Tensor | None) -> Tensor:
-    """The layers with what arrives at every carried node on its edge to itself.
+def with_passthrough(layers: Tensor, passthrough: Tensor | None) -> Tensor:
+    """The layers with what arrives at every passthrough node on its edge to itself.
 
     Args:
         layers: `(batch, layers, nodes, nodes)`, as [b, l, query, key].
-        carried: `(layers, nodes)` bool, or None where nothing is.
+        passthrough: `(layers, nodes)` bool, or None where nothing is.
     """
-    if carried is None:
+    if passthrough is None:
         return layers
     layers = layers.clone()
     for layer in reversed(range(layers.shape[1] - 1)):
         arrived = layers[:, layer + 1].sum(1)
-        _carry(layers[:, layer], arrived, carried[layer])
+        _set_passthrough(layers[:, layer], arrived, passthrough[layer])
     return layers
 
 
-def balanced(layers: Tensor, carried: Tensor | None = None) -> Tensor:
+def balanced(layers: Tensor, passthrough: Tensor | None = None) -> Tensor:
     """The layers, `(batch, layers, nodes, nodes)`, each scaled to a total of 1; 0 stays.
 
-    What is carried is part of that total, and is not scaled: it is what has arrived.
+    What is passthrough is part of that total, and is not scaled: it is what has arrived.
     """
-    if carried is None:
+    if passthrough is None:
         total = layers.sum((2, 3), keepdim=True)
         return layers / total.where(total > 0, 1.0)
     layers = layers.clone()
     arrived = layers.new_zeros(layers[:, 0, 0].shape)
     for layer in reversed(range(layers.shape[1])):
-        _carry(layers[:, layer], torch.zeros_like(arrived), carried[layer])
-        rest = (1 - arrived[:, carried[layer]].sum(1)).clamp(min=0)  # what rounding leaves
+        _set_passthrough(layers[:, layer], torch.zeros_like(arrived), passthrough[layer])
+        rest = (1 - arrived[:, passthrough[layer]].sum(1)).clamp(min=0)  # what rounding leaves
         total = layers[:, layer].sum((1, 2))
         layers[:, layer] *= (rest / total.where(total > 0, 1.0))[:, None, None]
-        _carry(layers[:, layer], arrived, carried[layer])
+        _set_passthrough(layers[:, layer], arrived, passthrough[layer])
         arrived = layers[:, layer].sum(1)
     return layers
 
 
-def _carry(layer: Tensor, arrived: Tensor, carried: Tensor) -> None:
-    """Put what has arrived at carried nodes, `(batch, nodes)`, on their edges to themselves."""
+def _set_passthrough(layer: Tensor, arrived: Tensor, passthrough: Tensor) -> None:
+    """Put what has arrived at passthrough nodes, `(batch, nodes)`, on their edges to themselves."""
     diagonal = layer.diagonal(dim1=1, dim2=2)
-    diagonal[:, carried] = arrived[:, carried]
+    diagonal[:, passthrough] = arrived[:, passthrough]

@@ -1,26 +1,27 @@
-"""An example without some of its tokens or patches: something neutral in their place.
+"""Remove tokens or patches from an example: those of a baseline take their place.
 
-Tokens become other tokens, patches other pixels. What the neutral example has in common with the
-example itself (special tokens, say) cannot be removed. Read next: stages.py.
+Tokens are replaced by other tokens, patches by other pixels. What the baseline has in common with
+the example itself (special tokens, say) cannot be removed. Read next: staged.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import max_pool2d
 
-from attnflow.capture.patches import patches_of
-from attnflow.capture.validation import check_neutral
+from attnflow.capture.input_names import MASK_OF_IDS
+from attnflow.capture.patches import Patches, patches_of
+from attnflow.capture.validation import check_baseline
 from attnflow.errors import InputError, ModelError
 
 
 class Removal(Protocol):
-    """How an example loses nodes.
+    """Removes nodes from one batch of inputs.
 
     Attributes:
         removable: `(batch, t)` bool, nodes that can be removed.
@@ -29,95 +30,91 @@ class Removal(Protocol):
     @property
     def removable(self) -> Tensor: ...
 
-    def without(self, gone: Tensor) -> dict[str, Tensor]:
-        """The inputs without the nodes that are `gone`, `(batch, t)` bool."""
+    def inputs_without(self, removed: Tensor) -> dict[str, Tensor]:
+        """Return the inputs without the nodes that are true in `removed`, `(batch, t)` bool."""
 
 
-def removal(model: nn.Module, inputs: Mapping[str, Tensor], neutral: Tensor) -> Removal:
-    """How to remove nodes from these inputs.
+def removal_of(model: nn.Module, inputs: Mapping[str, Tensor], baseline: Tensor) -> Removal:
+    """Return the way to remove nodes from these inputs.
 
     Args:
-        model: Whose inputs they are.
+        model: The model that reads the inputs.
         inputs: As for `capture`, with `input_ids` or `pixel_values`.
-        neutral: `(batch, t)` ids, in an encoder-decoder of the source and then of the prefix; or
+        baseline: `(batch, t)` ids, in an encoder-decoder of the source and then of the prefix; or
             pixels, of the shape of `pixel_values`.
 
     Raises:
-        InputError: There is nothing that could be replaced, or `neutral` has another shape.
-        ModelError: The model's patches overlap, so that none can go without parts of others.
+        InputError: There is nothing that could be replaced, or `baseline` has another shape.
+        ModelError: The model's patches overlap, so that none can be removed by itself.
     """
     if "pixel_values" in inputs:
-        check_neutral(neutral, inputs["pixel_values"])
-        return _Patches(inputs, neutral.to(inputs["pixel_values"].device), _patch_sides(model))
+        pixels = inputs["pixel_values"]
+        check_baseline(baseline, pixels)
+        return _PatchRemoval(inputs, baseline.to(pixels.device), _separate_patches(model))
     if "input_ids" not in inputs:
         raise InputError("inputs must have input_ids or pixel_values, of which some are replaced.")
-    sides = [inputs[name] for name in _IDS if name in inputs]
-    check_neutral(neutral, torch.cat(sides, dim=1))
-    return _Tokens(inputs, neutral.to(sides[0].device))
-
-
-_IDS = ("input_ids", "decoder_input_ids")
+    sides = [inputs[name] for name in MASK_OF_IDS if name in inputs]
+    check_baseline(baseline, torch.cat(sides, dim=1))
+    return _TokenRemoval(inputs, baseline.to(sides[0].device))
 
 
 @dataclass(frozen=True)
-class _Tokens:
+class _TokenRemoval:
     inputs: Mapping[str, Tensor]
-    neutral: Tensor
+    baseline: Tensor
 
     @property
     def removable(self) -> Tensor:
-        found, start = [], 0
-        for name in _IDS:
+        sides = []
+        for name, nodes in self._sides():
+            ids = self.inputs[name]
+            real = self.inputs.get(MASK_OF_IDS[name], torch.ones_like(ids)) != 0
+            sides.append((self.baseline[:, nodes] != ids) & real)
+        return torch.cat(sides, dim=1)
+
+    def inputs_without(self, removed: Tensor) -> dict[str, Tensor]:
+        inputs = dict(self.inputs)
+        for name, nodes in self._sides():
+            inputs[name] = inputs[name].where(~removed[:, nodes], self.baseline[:, nodes])
+        return inputs
+
+    def _sides(self) -> Iterator[tuple[str, slice]]:
+        """Yield the name of each side's ids and its range of nodes."""
+        start = 0
+        for name in MASK_OF_IDS:
             if name in self.inputs:
-                ids = self.inputs[name]
-                mask = self.inputs.get(name.replace("input_ids", "attention_mask"))
-                real = torch.ones_like(ids) if mask is None else mask
-                found.append((self.neutral[:, start : start + ids.shape[1]] != ids) & (real != 0))
-                start += ids.shape[1]
-        return torch.cat(found, dim=1)
-
-    def without(self, gone: Tensor) -> dict[str, Tensor]:
-        rest, start = dict(self.inputs), 0
-        for name in _IDS:
-            if name in rest:
-                part = slice(start, start + rest[name].shape[1])
-                rest[name] = rest[name].where(~gone[:, part], self.neutral[:, part])
-                start = part.stop
-        return rest
+                stop = start + self.inputs[name].shape[1]
+                yield name, slice(start, stop)
+                start = stop
 
 
 @dataclass(frozen=True)
-class _Patches:
+class _PatchRemoval:
     inputs: Mapping[str, Tensor]
-    neutral: Tensor
-    sides: tuple[int, int]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        height, width = self.inputs["pixel_values"].shape[2:]
-        return height // self.sides[0], width // self.sides[1]
+    baseline: Tensor
+    patches: Patches
 
     @property
     def removable(self) -> Tensor:
-        """Of the patches alone, in rows from the top; tokens before them are not among these."""
-        differ = (self.inputs["pixel_values"] != self.neutral).any(1, keepdim=True)
-        return max_pool2d(differ.float(), self.sides).flatten(1) > 0
+        """`(batch, patches)` bool, in rows from the top, without the tokens before the patches."""
+        differ = (self.inputs["pixel_values"] != self.baseline).any(1, keepdim=True)
+        return max_pool2d(differ.float(), self.patches.size).flatten(1) > 0
 
-    def without(self, gone: Tensor) -> dict[str, Tensor]:
-        pixels, (rows, columns) = self.inputs["pixel_values"], self.grid
-        patches = gone[:, gone.shape[1] - rows * columns :].reshape(-1, 1, rows, columns).float()
-        whole = interpolate(patches, scale_factor=self.sides, mode="nearest") > 0
-        area = pixels.new_zeros(len(pixels), 1, *pixels.shape[2:]).bool()
-        area[:, :, : whole.shape[2], : whole.shape[3]] = whole
-        return {**self.inputs, "pixel_values": pixels.where(~area, self.neutral)}
+    def inputs_without(self, removed: Tensor) -> dict[str, Tensor]:
+        pixels = self.inputs["pixel_values"]
+        height, width = pixels.shape[2:]
+        rows, columns = self.patches.grid(height, width)
+        # The last nodes are the patches; a class token before them has no pixels.
+        area = self.patches.area(removed[:, removed.shape[1] - rows * columns :], height, width)
+        return {**self.inputs, "pixel_values": pixels.where(~area[:, None], self.baseline)}
 
 
-def _patch_sides(model: nn.Module) -> tuple[int, int]:
-    """Height and width of a patch, in pixels."""
+def _separate_patches(model: nn.Module) -> Patches:
+    """Return the model's patches; a ModelError if they overlap."""
     patches = patches_of(model)
     if patches.overlap:
         raise ModelError(
             f"patches of {type(model).__name__} are {patches.size} pixels and {patches.stride} "
             "apart, so that none can be removed by itself, as tensor='bcf' does: use tensor='cf'."
         )
-    return patches.size
+    return patches

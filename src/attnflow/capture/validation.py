@@ -143,7 +143,7 @@ def check_logits(logits: object, name: str, batch: int) -> Tensor:
         raise ModelError(
             f"{name} gives no logits of shape (batch, classes), but {came}: expected a model for "
             "sequence classification (AutoModelForSequenceClassification), or another way to "
-            "read its output (read=, such as targets.logits_at for a language model)."
+            "read its output (Objective.read, such as objectives.logits_at for a language model)."
         )
     if not logits.isfinite().all():
         row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
@@ -236,12 +236,13 @@ def check_segments(segments: Segments, mask: Tensor, source: int) -> Segments:
     return found
 
 
-def check_neutral(neutral: object, own: Tensor) -> None:
-    """What takes the place of an example's parts has one for each of them."""
-    if not isinstance(neutral, Tensor) or neutral.shape != own.shape:
+def check_baseline(baseline: object, example: Tensor) -> None:
+    """Raise unless the baseline has the shape of the example that it replaces."""
+    if not isinstance(baseline, Tensor) or baseline.shape != example.shape:
+        came = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
         raise InputError(
-            f"neutral must be a tensor of shape {tuple(own.shape)}, like what it replaces, got "
-            f"{tuple(neutral.shape) if isinstance(neutral, Tensor) else type(neutral).__name__}."
+            f"baseline must be a tensor of shape {tuple(example.shape)}, like what it replaces, "
+            f"got {came}."
         )
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.capture import ONE_STACK, Stacks
+from attnflow.capture import ONE_STACK, StackLayout
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
 from attnflow.models.tasks import Task
@@ -45,7 +45,7 @@ def path_null(
     position: int | Sequence[int],
     *,
     residual: float = RESIDUAL,
-    stacks: Stacks = ONE_STACK,
+    stacks: StackLayout = ONE_STACK,
 ) -> NDArray[np.float64]:
     """`(t,)` shares, summing to 1, of the flow of a uniform network: what paths alone give.
 
@@ -73,7 +73,7 @@ def path_null(
 
 
 def _passed_down(
-    shares: NDArray[np.float64], layer: int, residual: float, stacks: Stacks
+    shares: NDArray[np.float64], layer: int, residual: float, stacks: StackLayout
 ) -> NDArray[np.float64]:
     """`(t,)` shares below a layer: its queries pass theirs to the keys, other nodes keep theirs.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.attribution import Attribution
-from attnflow.capture import ONE_STACK, Capture, Stacks
+from attnflow.capture import ONE_STACK, Capture, StackLayout
 from attnflow.explainer.attention_sink import (
     RESIDUAL,
     exclude_from_ranking,
@@ -115,10 +115,10 @@ def _edges(edges: Tensor, nodes: Tensor) -> NDArray[np.float64]:
     return as_array(edges[:, nodes][:, :, nodes])
 
 
-def _stacks(capture: Capture, row: int) -> Stacks:
+def _stacks(capture: Capture, row: int) -> StackLayout:
     """The order of the layers of a captured text, without its batch's padding."""
-    if capture.carried is None:
+    if capture.passthrough is None:
         return ONE_STACK
-    source = capture.carried[-1]  # the layer on top moves the prefix
-    encoder = capture.carried[:, -1].sum()
-    return Stacks(int(encoder), int((capture.mask[row] & source).sum()))
+    source = capture.passthrough[-1]  # the layer on top moves the prefix
+    encoder = capture.passthrough[:, -1].sum()
+    return StackLayout(int(encoder), int((capture.mask[row] & source).sum()))

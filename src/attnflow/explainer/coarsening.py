@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture import Segments
+from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.inputs import batching
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
@@ -109,7 +110,7 @@ def batch_segments(examples: Sequence[Coarsened], inputs: Mapping[str, Tensor]) 
     """Segments of a padded batch's nodes; those of padding come last in either stack."""
     if examples[0].segments is None:
         return None
-    widths = [inputs[name].shape[1] for name in batching.SIDES if name in inputs]
+    widths = [inputs[name].shape[1] for name in MASK_OF_IDS if name in inputs]
     boundary = widths[0]
     rows = [
         _stack_segments(example, batching.places(example.example, inputs), boundary)

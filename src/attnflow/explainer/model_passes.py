@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnflow.capture import Asked, Capture, balanced, captures, staged_capture
+from attnflow.capture import Capture, Objective, balanced, captures, staged_capture
 from attnflow.capture.objectives import (
-    Explained,
-    Reading,
+    LogitsReader,
+    Scalar,
     answers,
     class_logits,
     contrast,
@@ -68,17 +68,8 @@ def run_model(
         )
         return _without_signs(capture)
     baseline = _baseline(inputs, requests, tensors, objective)
-    capture = staged_capture(
-        inputs.model,
-        tensors,
-        baseline,
-        objective.target,
-        explained=objective.explained,
-        read=objective.read,
-        position=objective.position,
-        segments=segments,
-    )
-    capacities = balanced(capture.capacities, capture.carried)
+    capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
+    capacities = balanced(capture.capacities, capture.passthrough)
     return _without_signs(replace(capture, capacities=capacities))
 
 
@@ -100,10 +91,10 @@ def _without_signs(capture: Capture) -> Capture:
 
 def _concatenate(captures: Sequence[Capture]) -> Capture:
     """The rows of several captures of one example, in one."""
-    names = [f.name for f in fields(Capture) if f.name != "carried"]
+    names = [f.name for f in fields(Capture) if f.name != "passthrough"]
     rows = {name: [getattr(capture, name) for capture in captures] for name in names}
     joined = {name: None if row[0] is None else torch.cat(row) for name, row in rows.items()}
-    return Capture(**joined, carried=captures[0].carried)  # type: ignore[arg-type]
+    return Capture(**joined, passthrough=captures[0].passthrough)  # type: ignore[arg-type]
 
 
 def _objective(
@@ -111,29 +102,29 @@ def _objective(
     requests: Sequence[Request],
     tensors: dict[str, Tensor],
     options: CallOptions,
-) -> Asked:
+) -> Objective:
     """The number of the model's output that each request explains."""
     decisions = [request.decision for request in requests]
     if decisions[0].value is not None:
-        return Asked(None, logit, number(decisions[0].value))
+        return Objective(read=number(decisions[0].value))
     explained = _explained(decisions, options)
     if decisions[0].tokens:
         return _span_objective(inputs, requests, tensors, explained)
     target = _indices([decision.target for decision in decisions])
     if decisions[0].position is None:
-        return Asked(target, explained, _reading(inputs, requests, tensors, options))
+        return Objective(target, explained, _reading(inputs, requests, tensors, options))
     nodes = [
         inputs.places(request.example.example, tensors)[request.decision.position]
         for request in requests
         if request.decision.position is not None
     ]
     position = torch.tensor(nodes)
-    return Asked(target, explained, logits_at(position - _first_output(tensors)), position)
+    return Objective(target, explained, logits_at(position - _first_output(tensors)), position)
 
 
-def _explained(decisions: Sequence[Decision], options: CallOptions) -> Explained:
+def _explained(decisions: Sequence[Decision], options: CallOptions) -> Scalar:
     """The logit of the target, or the log-odds, or the difference to the contrasted logits."""
-    explained: Explained = contrast if options.is_staged else logit
+    explained: Scalar = contrast if options.is_staged else logit
     against = _indices([decision.against for decision in decisions])
     return versus(against, explained) if bool((against >= 0).any()) else explained
 
@@ -147,8 +138,8 @@ def _span_objective(
     inputs: ModelInputs[Any],
     requests: Sequence[Request],
     tensors: dict[str, Tensor],
-    explained: Explained,
-) -> Asked:
+    explained: Scalar,
+) -> Objective:
     """One number for each span; a shorter span repeats its last position, which counts once."""
     longest = max(len(request.decision.tokens) for request in requests)
     nodes, tokens = [], []
@@ -160,7 +151,7 @@ def _span_objective(
         tokens.append([*decision.tokens, *[-1] * missing])
     position = torch.tensor(nodes)
     read = span_reading(position - _first_output(tensors), torch.tensor(tokens), explained)
-    return Asked(torch.zeros(len(nodes), dtype=torch.int64), logit, read, position)
+    return Objective(torch.zeros(len(nodes), dtype=torch.int64), logit, read, position)
 
 
 def _reading(
@@ -168,7 +159,7 @@ def _reading(
     requests: Sequence[Request],
     tensors: dict[str, Tensor],
     options: CallOptions,
-) -> Reading:
+) -> LogitsReader:
     """The reading of a model that decides about whole examples."""
     examples = [request.example.example for request in requests]
     if inputs.task.output_kind == "answer":
@@ -188,7 +179,7 @@ def _baseline(
     inputs: ModelInputs[Any],
     requests: Sequence[Request],
     tensors: Mapping[str, Tensor],
-    objective: Asked,
+    objective: Objective,
 ) -> Tensor:
     """The batch with nothing in it that could be removed."""
     baseline = inputs.baseline([request.example.example for request in requests], tensors)

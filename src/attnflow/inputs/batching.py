@@ -6,24 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.errors import ModelError
 from attnflow.inputs.text import EncodedText
 
 # The ids of each stack, and the mask that goes with them.
-SIDES = {"input_ids": "attention_mask", "decoder_input_ids": "decoder_attention_mask"}
 
 
 def collate_texts(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:
     """`(batch, t)` tensors on the model's device, padded on the right, with attention masks."""
     padding = (pad_token_id(model.config), getattr(tokenizer, "pad_token_id", None), 0)
     pad = next(token for token in padding if token is not None)
-    fill = dict.fromkeys(SIDES, pad)
+    fill = dict.fromkeys(MASK_OF_IDS, pad)
     fill["token_type_ids"] = getattr(tokenizer, "pad_token_type_id", 0)
     rows = {
         name: _pad([text.inputs[name] for text in texts], fill.get(name, 0))
         for name in texts[0].inputs
     }
-    for name, mask in SIDES.items():
+    for name, mask in MASK_OF_IDS.items():
         if name in rows:
             rows[mask] = _pad([[1] * len(text.inputs[name]) for text in texts], 0)
     device = next(model.parameters()).device
@@ -47,7 +47,7 @@ def places(text: EncodedText, inputs: Mapping[str, Tensor]) -> list[int]:
     """
     nodes: list[int] = []
     start = 0
-    for name in SIDES:
+    for name in MASK_OF_IDS:
         if name in inputs:
             nodes += range(start, start + len(text.inputs[name]))
             start += inputs[name].shape[1]
@@ -56,7 +56,7 @@ def places(text: EncodedText, inputs: Mapping[str, Tensor]) -> list[int]:
 
 def token_ids(inputs: Mapping[str, Tensor]) -> Tensor:
     """`(batch, nodes)` ids of a batch: those of the source, then those of a decoder's prefix."""
-    return torch.cat([inputs[name] for name in SIDES if name in inputs], dim=1)
+    return torch.cat([inputs[name] for name in MASK_OF_IDS if name in inputs], dim=1)
 
 
 def masked_ids(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owners: Any) -> Tensor:

@@ -9,14 +9,13 @@ explained, where on the way from the masked text the gradient is taken, and how 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnflow.capture import REMOVED, Capture, capture, staged_capture
+from attnflow.capture import REMOVED, Capture, Objective, capture, staged_capture
 from attnflow.capture.families import conservative_family, watch_residual_stream
-from attnflow.capture.objectives import EXPLAINED
+from attnflow.capture.objectives import SCALARS
 from attnflow.methods.attention import residual_attention
 from attnflow.methods.decomposition import edge_nearness, edge_norms
 from attnflow.methods.instance import Instance
@@ -74,8 +73,8 @@ def _relu(x: Tensor | None) -> Tensor | None:
 
 def _captured(name: str) -> Callable[[Instance], Signed]:
     def tensor(instance: Instance) -> Signed:
-        adapter, asked = instance.adapter, _objective(instance)
-        found = capture(adapter.model, instance.inputs, tensor=name, **asked)
+        model, objective = instance.adapter.model, _objective(instance)
+        found = capture(model, instance.inputs, objective, tensor=name)
         return Signed(found.capacities[0].double().cpu())
 
     return tensor
@@ -87,7 +86,7 @@ class ConservativeEffects:
 
     Attributes:
         points: From 1 / points of the way to the whole of it, the text itself.
-        explained: A name of `objectives.EXPLAINED`, the instance's own when None.
+        explained: A name of `objectives.SCALARS`, the instance's own when None.
     """
 
     points: int = 1
@@ -100,7 +99,7 @@ class ConservativeEffects:
         parts = []
         for k in range(1, self.points + 1):
             inputs = adapter.inputs_at(torch.lerp(masked, whole, k / self.points))
-            parts.append(_effects(capture(adapter.model, inputs, **objective)))
+            parts.append(_effects(capture(adapter.model, inputs, objective)))
         attention, residual = (torch.stack(effects).mean(0) for effects in zip(*parts, strict=True))
         return Signed(attention, residual)
 
@@ -115,15 +114,15 @@ def _explaining(instance: Instance, explained: str | None) -> Instance:
     return instance if explained is None else replace(instance, explained=explained)
 
 
-def _objective(instance: Instance) -> dict[str, Any]:
-    """Which number of the model's output, as `capture` takes it."""
+def _objective(instance: Instance) -> Objective:
+    """Return the number of the model's output that is explained."""
     position = instance.position
-    return {
-        "target": torch.tensor([instance.target]),
-        "explained": EXPLAINED[instance.explained],
-        "read": instance.adapter.read,
-        "position": None if position is None else torch.tensor([position]),
-    }
+    return Objective(
+        target=torch.tensor([instance.target]),
+        scalar=SCALARS[instance.explained],
+        read=instance.adapter.read,
+        position=None if position is None else torch.tensor([position]),
+    )
 
 
 def _effects(found: Capture) -> tuple[Tensor, Tensor]:
@@ -137,7 +136,7 @@ class StagedEffects:
 
     Attributes:
         removed: Shares of the tokens that are gone in each stage but the first.
-        explained: A name of `objectives.EXPLAINED`, the instance's own when None.
+        explained: A name of `objectives.SCALARS`, the instance's own when None.
     """
 
     removed: tuple[float, ...] = REMOVED
@@ -149,8 +148,8 @@ class StagedEffects:
             instance.adapter.model,
             instance.inputs,
             instance.neutral,
+            _objective(instance),
             removed=self.removed,
-            **_objective(instance),
         )
         return Signed(*_effects(found))
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.capture.objectives import EXPLAINED
+from attnflow.capture.objectives import SCALARS
 from attnflow.methods.adapter import ModelAdapter, Nodes, Scores, Variant
 from attnflow.methods.pass_cache import PassCache
 
@@ -30,7 +30,7 @@ class Instance:
         content: Of t nodes, as the adapter encodes it.
         target: The class; of a language model the token.
         seed: Of methods that draw numbers.
-        explained: Of the class, a name of `targets.EXPLAINED`: the number that gradients are taken
+        explained: Of the class, a name of `objectives.SCALARS`: the number that gradients are taken
             of, the same for all methods.
         cache: Passes of the model over this instance, shared by methods; see `cached`.
     """
@@ -46,7 +46,7 @@ class Instance:
     def value(self, logits: Tensor) -> Tensor:
         """`(batch,)` the explained number of `(batch, classes)` logits."""
         target = torch.full((len(logits),), self.target, device=logits.device)
-        return EXPLAINED[self.explained](logits, target)
+        return SCALARS[self.explained](logits, target)
 
     @cached_property
     def ordinary(self) -> Nodes:

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnflow.capture import Asked, captures
+from attnflow.capture import Objective, captures
 from attnflow.capture.attention import TILE
 from attnflow.capture.families import family_of
-from attnflow.capture.objectives import logit
+from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
-from attnflow.inputs.batching import SIDES
 
 TILE_ARRAYS = 7  # arrays of a head's tile that exist at once
 SHORT = (8, 16, 32)  # tokens; the last two for a line
@@ -46,7 +45,7 @@ class ActivationMemory:
         self.model = model
         self.tensor = "cf" if tensor == "bcf" else tensor
         is_encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
-        self._names = tuple(SIDES)[: 2 if is_encoder_decoder else 1]
+        self._names = tuple(MASK_OF_IDS)[: 2 if is_encoder_decoder else 1]
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.element_size = parameter.element_size()
@@ -107,7 +106,7 @@ class ActivationMemory:
 
     def _measure(self, inputs: Mapping[str, Tensor]) -> tuple[int, int, int]:
         """Layers and nodes of an example's flow, and the bytes at the peak of its passes."""
-        objective = Asked(None, logit, _any_number)
+        objective = Objective(read=_any_number)
         with AllocationTracker() as allocated:
             (capture,) = captures(self.model, inputs, [objective], tensor=self.tensor)
         _, layers, nodes, _ = capture.capacities.shape

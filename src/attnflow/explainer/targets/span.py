@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.capture.objectives import Explained, Reading, class_logits
+from attnflow.capture.objectives import LogitsReader, Scalar, class_logits
 from attnflow.errors import InputError
 from attnflow.explainer.targets.decision import Decision, first_tokens
 from attnflow.explainer.targets.output_space import Logits, Target, TopChoices
@@ -78,7 +78,7 @@ def _is_pair(span: Any) -> bool:
     )
 
 
-def span_reading(positions: Tensor, tokens: Tensor, explained: Explained) -> Reading:
+def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> LogitsReader:
     """Return a reading: the sum over each example's span, and its log-probability, `(batch, 2)`.
 
     Args:
