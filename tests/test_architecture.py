@@ -49,6 +49,8 @@ ORDER = (
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SOURCE = Path(attnflow.__file__).parent
+TESTS = Path(__file__).parent
+BENCHMARKS = TESTS.parent / "benchmarks"
 
 
 def modules():
@@ -59,23 +61,25 @@ def modules():
         yield name, ast.parse(file.read_text(encoding="utf-8"))
 
 
-def imported(tree):
-    """Dotted names below `attnflow` that a syntax tree imports, inside functions too.
-
-    Names that no file has, such as those of functions, are shortened to the module they are in.
-    """
+def dotted_names(tree):
+    """Dotted names of what a syntax tree imports, inside functions too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            package, _, inner = name.partition(".")
-            if package == "attnflow" and inner:
-                yield module_of(inner)
+            yield from (alias.name for alias in node.names)
+
+
+def imported(tree):
+    """Names below `attnflow` that a syntax tree imports.
+
+    Names that no file has, such as those of functions, are shortened to the module they are in.
+    """
+    for name in dotted_names(tree):
+        package, _, inner = name.partition(".")
+        if package == "attnflow" and inner:
+            yield module_of(inner)
 
 
 def module_of(name):
@@ -169,13 +173,11 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 def test_only_packages_of_models_know_transformers():
-    knowing = set()
-    for file in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if any(name.split(".")[0] == "transformers" for name in names):
-                knowing.add(file.relative_to(SOURCE).parts[0].removesuffix(".py"))
+    knowing = {
+        module.split(".")[0]
+        for module, tree in modules()
+        if any(name.split(".")[0] == "transformers" for name in dotted_names(tree))
+    }
     assert knowing == {"capture", "models", "cli"}
 
 
@@ -192,3 +194,25 @@ def test_the_architecture_page_has_a_row_for_each_package_in_the_order_of_import
     levels = [LEVEL[name] for row in named for name in row]
     assert levels == sorted(levels)
     assert sorted(name for row in named for name in row) == sorted(set(LEVEL) - {"__main__"})
+
+
+def test_tests_share_builders_by_support_alone():
+    """No test imports a module of tests, a conftest or a benchmark."""
+    benchmarks = {"benchmarks", *(file.stem for file in BENCHMARKS.glob("*.py"))}
+    wrong = [
+        f"{file.relative_to(TESTS)} imports {name}"
+        for file in sorted(TESTS.rglob("*.py"))
+        for name in dotted_names(ast.parse(file.read_text(encoding="utf-8")))
+        if name.split(".")[0] in benchmarks or any(map(is_of_tests, name.split(".")))
+    ]
+    assert not wrong
+
+
+def is_of_tests(name):
+    return name == "conftest" or name.startswith("test_")
+
+
+def test_every_folder_of_tests_has_the_name_of_a_package():
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - {"__pycache__", "support"}
+    assert folders == set().union(*ORDER) - {"errors", "files", "__main__"}
+    assert not list((TESTS / "support").glob("test_*.py"))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from attnflow import __version__
 from attnflow.cli import evaluate, explain, models
-from attnflow.cli.bench import command as bench
+from attnflow.cli.bench import command as bench_command
 from attnflow.cli.console import fail, logged_lines, show_warning
 from attnflow.cli.options import Parser
 from attnflow.errors import AttnflowError, UnsolvedError
@@ -41,6 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"attnflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for subcommand in (explain, evaluate, models, bench):
+    for subcommand in (explain, evaluate, models, bench_command):
         subcommand.add(commands)
     return parser

@@ -2,7 +2,7 @@
 
 The rows lie in `tested_families.json`, which `benchmarks/tested_families.py` writes from the models
 that the tests run, and which a test compares with them. Nothing here needs torch or transformers.
-Read next: verdict.py for a model of one's own.
+Read next: support.py for a model of one's own.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Peak memory of one solve, measured in a process of its own.
 
-    python -m attnflow.bench.memory T LAYERS ONE_LIVE_ROW THREADS
+    python -m attnflow.cli.bench.memory T LAYERS ONE_LIVE_ROW THREADS
 
 Linux forgets its high-water mark when asked; elsewhere the mark before the solve is that of making
 the capacities, which is less than that of the solve. A child's `ru_maxrss` on Linux begins at that
