@@ -118,10 +118,10 @@ def row(name: str, t: int, found: dict[str, dict[str, Any]], estimated: int, squ
 
 def estimates(name: str, lengths: list[int]) -> list[tuple[int, int]]:
     """For each length the estimated bytes of a capture of `cf`, and those of its squares."""
-    estimator = MemoryPlanner(MODELS[name]().eval(), "cf")
+    planner = MemoryPlanner(MODELS[name]().eval(), "cf")
     found = []
     for t in lengths:
-        one = estimator([ExampleSize((t,), t)], room=float("inf"))
+        one = planner.estimate([ExampleSize((t,), t)], limit=float("inf"))
         # Activations are gone when the capacities stand beside the effects with their signs.
         found.append((max(one.activations + one.tensors, one.held), one.held // 2))
     return found

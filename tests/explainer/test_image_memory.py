@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from attnflow.inputs.image_reader import ImageReader
 from PIL import Image
 from support.images import of_image, photo, processor_of
 from support.tiny_models import build
@@ -11,11 +10,17 @@ from support.tiny_models import build
 from attnflow import Explainer, InputError
 from attnflow.capture.stacking import expected_calls
 from attnflow.cli import main
+from attnflow.explainer.coarsening import Coarsened
 from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize, group_by_length
 from attnflow.explainer.memory.tracking import AllocationTracker
-from attnflow.explainer.model_passes import Asker
+from attnflow.explainer.model_passes import run_model
+from attnflow.explainer.options import CallOptions
+from attnflow.explainer.request import Request
 from attnflow.explainer.targets.decision import Decision
+from attnflow.explainer.targets.output_space import Classes
+from attnflow.inputs.given import Given
+from attnflow.inputs.image_inputs import ImageInputs
 from attnflow.models.tasks import explained_task
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf")
@@ -40,12 +45,14 @@ def pixels(count, height=SIDE, width=SIDE, seed=0):
 
 def peak_of_capture(model, values, tensor):
     """The peak of reading images and capturing them, and their sizes."""
-    decisions = [Decision(value=lambda output: output[0].flatten(1)[:, 0])] * len(values)
+    decision = Decision(value=lambda output: output[0].flatten(1)[:, 0])
     with AllocationTracker() as counted:
-        _, images = ImageReader(model, None).read(None, values, None)
-        found = Asker(model, None, explained_task(model), tensor)(images, decisions)
-    assert found.capacities.shape[-1] == len(images[0].tokens)
-    return counted.peak, [ExampleSize.of(image) for image in images]
+        inputs = ImageInputs(model, None, explained_task(model))
+        examples = map(Coarsened, inputs.read(Given(pixel_values=values)).examples)
+        requests = [Request(example, decision, Classes(["number"])) for example in examples]
+        found = run_model(inputs, requests, CallOptions(tensor=tensor))
+    assert found.capacities.shape[-1] == requests[0].example.nodes
+    return counted.peak, [ExampleSize.of(request.example) for request in requests]
 
 
 @pytest.mark.parametrize("tensor", TENSORS)
@@ -55,7 +62,7 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(family, tensor
     for count in (1, 3):
         peak, sizes = peak_of_capture(model, pixels(count), tensor)
         images = sum(size.kept for size in sizes)
-        found = MemoryPlanner(model, tensor)(sizes, room=1e12, images=images)
+        found = MemoryPlanner(model, tensor).estimate(sizes, limit=1e12, images=images)
         passes = found.activations + found.tensors
         assert peak <= found.images + max(passes, found.held) <= 2 * peak
         assert found.texts == count and found.nodes == found.tokens == sizes[0].nodes
@@ -65,7 +72,7 @@ def test_where_a_size_is_not_the_models_own_it_is_measured_at_what_is_asked():
     model = build("dinov2", hidden_size=32)
     for height, width in ((8, 8), (32, 48), (60, 60)):
         peak, sizes = peak_of_capture(model, pixels(1, height, width), "cf")
-        found = MemoryPlanner(model, "cf")(sizes, room=1e12, images=sizes[0].kept)
+        found = MemoryPlanner(model, "cf").estimate(sizes, limit=1e12, images=sizes[0].kept)
         assert peak <= found.images + max(found.activations + found.tensors, found.held) <= 2 * peak
 
 
@@ -190,7 +197,7 @@ def test_what_is_estimated_of_the_other_kind(seeing, explainer):
             explainer.estimate(**given)
     with pytest.raises(InputError, match="give images or pixel_values"):
         seeing.estimate()
-    with pytest.raises(InputError, match="a text must be a string"):
+    with pytest.raises(InputError, match="texts must be a text, a chat"):
         explainer.estimate()
 
 

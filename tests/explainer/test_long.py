@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from attnflow.inputs.text_reader import Reader
 
 from attnflow import Explainer, InputError, layered_network, load, maximum_flow, save
 from attnflow.capture import capture, staged_capture
@@ -16,6 +15,7 @@ from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
 from attnflow.explainer.memory.units import format_bytes, parse_bytes
+from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models.tasks import explained_task
 
 TEXT = "the film is not good. it was never dull!"
@@ -23,8 +23,8 @@ TENSORS = ("af", "gf", "agf", "cf", "bcf")
 
 
 def encoded(explainer, text):
-    reader = Reader(explainer.model, explainer.tokenizer, explained_task(explainer.model))
-    return reader.texts(text, None, False)[0]
+    task = explained_task(explainer.model)
+    return TextInputs(explainer.model, explainer.tokenizer, task).encode(text)
 
 
 @pytest.mark.parametrize("tensor", TENSORS)
@@ -78,7 +78,7 @@ def test_merging_capacities_never_lowers_the_maximum_flow():
 def test_what_is_merged(explainer):
     text = encoded(explainer, TEXT)
     for coarsen in (1, 2, 5, 100, "word", "sentence"):
-        spans = coarsened(text, coarsen, alone=[6]).segments
+        spans = merge(text, coarsen, single=[6]).segments
         assert [i for span in spans for i in range(*span)] == list(range(len(text.tokens)))
         assert {(0, 1), (6, 7), (len(text.tokens) - 1, len(text.tokens))} <= set(spans)
         if isinstance(coarsen, int):
@@ -139,7 +139,7 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
         else:
             found = capture(model, {"input_ids": ids}, tensor=tensor)
     assert found.capacities.shape == (2, 2, t, t)
-    estimate = MemoryPlanner(model, tensor)([ExampleSize((t,), t)] * 2, room=1e12)
+    estimate = MemoryPlanner(model, tensor).estimate([ExampleSize((t,), t)] * 2, limit=1e12)
     assert counted.peak <= max(estimate.activations + estimate.tensors, estimate.held)
     assert estimate.activations + estimate.tensors <= 2 * counted.peak
 
@@ -147,9 +147,8 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
 @pytest.mark.parametrize(("batch", "room"), [(1, math.inf), (4, math.inf), (1, 3.5e6)])
 def test_estimates_of_the_solver_hold(tiny, batch, room):
     capacities = random_capacities((batch, 2, 96, 96)).float()
-    estimate = MemoryPlanner(tiny(), "cf")(
-        [ExampleSize((96,), 96)] * batch, room=room, activations=False
-    )
+    sizes = [ExampleSize((96,), 96)] * batch
+    estimate = MemoryPlanner(tiny(), "cf").estimate(sizes, limit=room, activations=False)
     with AllocationTracker() as counted:
         flow = maximum_flow(capacities, max_memory=None if room == math.inf else estimate.room)
     assert {method.name.lower().replace("_", "-") for method in flow.method} == {estimate.method}
@@ -194,20 +193,18 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
 
 
 def test_a_refusal_names_a_coarsening_that_fits(explainer):
-    estimator = MemoryPlanner(explainer.model, "cf")
+    planner = MemoryPlanner(explainer.model, "cf")
     size, room = ExampleSize((4000,), 4000), 1.5e9
     with pytest.raises(InputError, match="coarsen=") as refused:
-        estimator.rooms([[size]], room)
+        planner.plan([size], 1, room)
     coarsen = int(str(refused.value).split("coarsen=")[1].split(")")[0])
-    assert estimator.rooms([[ExampleSize((4000,), 4000 // coarsen + 4)]], room)[0] > 0
+    merged = ExampleSize((4000,), 4000 // coarsen + 4)
+    assert planner.plan([merged], 1, room)[0].budget > 0
 
 
-def test_sizes_format_bytes():
-    assert (
-        parse_bytes("8GB") == 8e9
-        and parse_bytes(" 512 MiB ") == 512 * 2**20
-        and parse_bytes(5) == 5
-    )
+def test_sizes_in_words():
+    assert parse_bytes("8GB") == 8e9 and parse_bytes(" 512 MiB ") == 512 * 2**20
+    assert parse_bytes(5) == 5
     assert parse_bytes("2e3") == 2000 and parse_bytes(None) is None
     assert format_bytes(8.04e9) == "8.0 GB" and format_bytes(5000) == "5.0 KB"
     for wrong in ("much", "8 XB", 0, -1, True, ""):

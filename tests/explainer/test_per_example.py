@@ -8,24 +8,25 @@ from support.tiny_models import build
 
 from attnflow import Explainer, InputError
 from attnflow.capture.objectives import LONGEST_ANSWER
-from attnflow.inputs.per_example import Names
+from attnflow.inputs.per_example import ExampleLabels
 
 QUESTIONS = ["was it dull?", "was the dog bad?"]
 CONTEXTS = ["the film is not good", "the dog was never bad"]
 
 
 def test_which_it_is():
-    names = Names(["one", "", "a text that is longer than what is shown of it"])
+    labels = ExampleLabels(["one", "", "a text that is longer than what is shown of it"])
 
-    def failing(*wrong):
-        def make(number):
-            if number in wrong:
-                raise InputError("no")
-            return 10 * number
+    def read(labels, *wrong):
+        numbers = []
+        for number in range(len(labels.beginnings)):
+            with labels.about(number):
+                if number in wrong:
+                    raise InputError("no")
+                numbers.append(10 * number)
+        return numbers
 
-        return make
-
-    assert names.each(failing()) == [0, 10, 20]
+    assert read(labels) == [0, 10, 20]
     for wrong, said in (
         ((0,), "text 0 (of 3), 'one': no"),
         ((0, 1), "text 0 (of 3), 'one': no"),
@@ -34,10 +35,10 @@ def test_which_it_is():
         ((0, 1, 2), "text 0 (of 3), 'one': no"),
     ):
         with pytest.raises(InputError) as error:
-            names.each(failing(*wrong))
+            read(labels, *wrong)
         assert str(error.value) == said
     with pytest.raises(InputError, match="^no$"):
-        Names(["one"], "image").each(failing(0))
+        read(ExampleLabels(["one"], "image"), 0)
 
 
 @pytest.fixture(scope="module")
