@@ -11,6 +11,7 @@ from attnflow import Explainer, InputError, layered_network, load, maximum_flow,
 from attnflow.capture import capture, staged_capture
 from attnflow.cli import main
 from attnflow.cli.bench.synthetic import random_capacities
+from attnflow.explainer.coarsening import merge
 from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
