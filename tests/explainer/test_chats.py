@@ -113,8 +113,9 @@ def test_a_template_that_looks_into_contents(chatting):
 
 
 def test_a_template_that_leaves_a_message_out(chatting):
-    with pytest.warns(UserWarning, match=r"leaves message 0 \(system\) out"):
+    with pytest.warns(UserWarning, match=r"leaves message 0 \(system\) out") as caught:
         a = chatting("{% for m in messages[1:] %}{{ m.content }}{% endfor %}")(CHAT)
+    assert caught[0].filename == __file__, "the warning is about the caller's line"
     assert a.text == CHAT[1]["content"] and set(a.message_ids) == {1}
 
 

@@ -1,6 +1,8 @@
 """From a text to its scores: sums, batch mates, classes, bad input, and nothing left behind."""
 
+import inspect
 import warnings
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
 from attnflow.attribution.attribution import Certificate
+from attnflow.explainer.options import CallKeywords, CallOptions
+from attnflow.inputs.given import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
 
 DEMO = "although this dog is not cute, it is very smart."
 TENSORS = ("af", "gf", "agf", "cf")
@@ -504,3 +508,32 @@ def test_loading_the_embedded_model_leaves_the_random_numbers_alone():
     Explainer.from_pretrained()
 
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_tokenizer_goes_by_both_its_names(tokenizer, explainer):
+    expected = explainer("the film is good").scores
+    for name in ("tokenizer", "processor"):
+        again = Explainer(explainer.model, **{name: tokenizer})
+        assert again.tokenizer is tokenizer
+        np.testing.assert_array_equal(again("the film is good").scores, expected)
+    with pytest.raises(InputError, match="processor= or tokenizer=, two names of one argument"):
+        Explainer(explainer.model, tokenizer, tokenizer=tokenizer)
+
+
+def test_type_checkers_know_every_keyword_of_a_call():
+    names = set(inspect.signature(Explainer.__call__).parameters) - {"self"}
+    examples = {"texts", *TEXT_ARGUMENTS, *IMAGE_ARGUMENTS} - {"pair", "truncate", "neutral"}
+    assert set(CallKeywords.__annotations__) == names - examples
+    defaults = inspect.signature(CallOptions).parameters
+    called = inspect.signature(Explainer.__call__).parameters
+    for name, parameter in defaults.items():
+        assert called[name].default == parameter.default
+
+
+def test_options_are_frozen_and_check_themselves():
+    options = CallOptions()
+    with pytest.raises(FrozenInstanceError):
+        options.gap = 0.5
+    for wrong in (dict(tensor="cam"), dict(readout="mean"), dict(batch_size=0), dict(coarsen=0)):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
+            CallOptions(**wrong)
