@@ -73,15 +73,15 @@ class Data:
     Attributes:
         title: Of the tables.
         operators: How nodes are removed.
-        least, most: Tokens of a text, of which the next is asked for.
+        min_tokens, max_tokens: Tokens of a text, of which the next is asked for.
         counts: By phase.
     """
 
     title: str
     operators: tuple[str, ...]
     counts: dict[str, int]
-    least: int = 1
-    most: int = 256
+    min_tokens: int = 1
+    max_tokens: int = 256
 
 
 DATA = {
@@ -89,8 +89,8 @@ DATA = {
         "Next tokens, stories260K",
         ("mask", "delete"),
         {"test": 300, "screen": 60},
-        least=16,
-        most=128,
+        min_tokens=16,
+        max_tokens=128,
     ),
     "digits": Data(
         "Digits, a vision transformer of 16 patches",
@@ -175,13 +175,13 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> tuple[Path, list
     """Ask all methods; the folder of the run, and the instances."""
     data, adapter = DATA[name], SUBJECTS[name](args.data)
     source = str(prepared(name, phase, adapter, args))
-    position = "drawn" if name == "stories" else "end"
+    position = "random" if name == "stories" else "end"
     limit = args.count or data.counts[phase]
     protocol = Protocol(operators=data.operators)
-    run = Run(name, source, protocol, limit, data.least, data.most, position=position)
+    run = Run(name, source, protocol, limit, data.min_tokens, data.max_tokens, position=position)
     instances = chosen(
-        read_examples(source), adapter, limit=limit, least=data.least, most=data.most,
-        position=position,
+        read_examples(source), adapter, limit=limit,
+        min_tokens=data.min_tokens, max_tokens=data.max_tokens, position=position,
     )  # fmt: skip
     folder, wanted = args.models / "beyond" / f"{name}-{phase}-rows", methods(phase)
     with tqdm(total=len(instances) * len(wanted), unit="row", desc=f"{phase} {name}") as bar:

@@ -138,10 +138,10 @@ def drawn(model: str, file: str, **options) -> list:
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     """Ask all methods about a data set's texts; the folder of the run."""
     folder, model = args.models / phase / name, model_of(name, args.models, phase)
-    file, limit, most = drawing(name, phase)
+    file, limit, max_tokens = drawing(name, phase)
     file, limit = str(args.data / file), args.texts or limit
-    run = Run(model, file, protocol(name, phase), limit, most=most)
-    instances = drawn(model, file, limit=limit, most=most)
+    run = Run(model, file, protocol(name, phase), limit, max_tokens=max_tokens)
+    instances = drawn(model, file, limit=limit, max_tokens=max_tokens)
     for wanted, texts in tiers(name, phase):
         methods, asked = [METHODS[method] for method in wanted], instances[:texts]
         with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:

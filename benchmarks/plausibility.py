@@ -29,10 +29,10 @@ def measure(args: argparse.Namespace) -> list[dict]:
     """One record for each passage, with both numbers of every method."""
     classifier = Classifier(*loading.load(args.model))
     file = args.data / "eraser_movies" / "dev.jsonl"
-    passages = read_rationales(file, classifier, most=args.most)
+    passages = read_rationales(file, classifier, max_tokens=args.max_tokens)
     drawn = np.random.default_rng(0).permutation(len(passages))[: args.texts].tolist()
     wanted = [name for names, _ in tiers("imdb", "test") for name in names]
-    options = {"texts": args.texts, "methods": wanted, "model": args.model, "most": args.most}
+    options = {"texts": args.texts, "methods": wanted, "model": args.model, "most": args.max_tokens}
     journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):
         if str(at) not in journal.records:
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--model", default=EMBEDDED, help="classifier of film reviews")
     parser.add_argument("--texts", type=int, default=150)
-    parser.add_argument("--most", type=int, default=128, help="tokens of a passage")
+    parser.add_argument("--max-tokens", type=int, default=128, help="tokens of a passage")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()

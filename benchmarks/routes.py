@@ -26,8 +26,8 @@ SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
     """One record for each text, with every route's probabilities."""
     file, texts = str(args.data / DATA[name].test), args.texts or TEXTS.get(name, 100)
-    instances = drawn(model_of(name, args.models), file, limit=texts, most=args.most)
-    options = {"texts": texts, "most": args.most, "data": name, "shares": list(SHARES),
+    instances = drawn(model_of(name, args.models), file, limit=texts, most=args.max_tokens)
+    options = {"texts": texts, "most": args.max_tokens, "data": name, "shares": list(SHARES),
                "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
     for example, instance in tqdm(instances, desc=f"routes {name}"):
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=["sst2", "ag_news"])
     parser.add_argument("--texts", type=int, help="instead of a hundred, of AG News sixty")
-    parser.add_argument("--most", type=int, default=128)
+    parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -216,6 +216,30 @@ def test_standard_input(run, stdin, tmp_path):
     assert read == ["bad", "good\nfilm", "a dog"]
 
 
+def test_standard_input_in_the_place_of_a_file(run, stdin, tmp_path):
+    scores = tmp_path / "a.json"
+    stdin(b"good film\n\nbad dog\n")
+    assert run("--file", "-", "--json", scores)[0] == 0
+    read = [record["text"] for record in json.loads(scores.read_text())]
+    assert read == ["good film", "bad dog"]
+
+
+def test_json_on_standard_output_is_all_that_stands_there(run, stdin, tmp_path):
+    stdin(b"good film")
+    code, out, err = run("-", "--json", "-", "--html", tmp_path / "a.html")
+    assert (code, err) == (0, f"wrote {tmp_path / 'a.html'}\n")
+    run("good film", "--json", tmp_path / "a.json")
+    assert json.loads(out) == json.loads((tmp_path / "a.json").read_text())
+    assert run("good film", "--json", "-", "--quiet")[1:] == (out, "")
+
+
+def test_a_page_on_standard_output_is_the_page_of_a_file(run, tmp_path):
+    code, out, err = run("good 日本 film", "--html", "-")
+    run("good 日本 film", "--html", tmp_path / "a.html")
+    assert (code, err) == (0, "")
+    assert out == (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
 def test_a_text_that_begins_with_a_hyphen(run, refused, tmp_path):
     assert run("--", "-good")[0] == 0
     assert run("-5 stars")[0] == 0
@@ -323,6 +347,10 @@ def test_the_state_of_the_process_is_kept(run):
         (["good", "--save", "."], "it is a folder"),
         (["good", "--json", "a", "--html", "./a"], "must name different files"),
         (["good", "--json", "a" * 5000], "File name too long"),
+        (["good", "--json", "-", "--html", "-"], "(standard output) can be written only once"),
+        (["good", "--save", "-"], "--save writes a binary file: name it"),
+        (["good", "--write", "2"], "unrecognized arguments: --write"),
+        (["good", "--continuation", "x", "--max-new-tokens", "2"], "or --max-new-tokens, not both"),
         (["good", "--nonsense"], "--nonsense"),
         (["good", "--json"], "expected one argument"),
     ),
@@ -588,6 +616,37 @@ def test_standard_output_that_is_closed(run, monkeypatch, tmp_path):
     assert (tmp_path / "a.json").exists()
 
 
+def test_json_for_standard_output_that_is_closed(refused, no_model, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert "standard output is closed: name a file" in refused("good", "--json", "-")
+
+
+def test_json_for_a_reader_that_has_gone(run, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", encoding="utf-8") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        code, _, err = run(TEXT, "--json", "-")
+        print("what Python flushes at exit", file=stdout, flush=True)
+    assert (code, err) == (0, "")
+
+
+def test_a_page_has_its_own_encoding(run, monkeypatch):
+    """Whatever standard output has: the page says that it is UTF-8."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert run("good 日本 film", "--html", "-")[0] == 0
+    assert "日本" in shown.getvalue().decode("utf-8")
+
+
+def test_json_in_a_pipe(folder):
+    """Standard input to standard output, between two other programs."""
+    process = command("explain", "-", "--json", "-", "--model", folder, stdin=subprocess.PIPE)
+    out, err = process.communicate(b"good film\n", timeout=120)
+    assert (process.returncode, err) == (0, b"")
+    assert [record["text"] for record in json.loads(out)] == ["good film"]
+
+
 def test_a_narrow_encoding(run, monkeypatch):
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
@@ -646,6 +705,11 @@ def test_images_that_are_refused(refused, sight, tmp_path, folder):
     assert "reads texts: give" in refused("--image", file, model=folder)
     assert "reads images: give" in refused("a text", model=model)
     assert "must name different files" in refused("--image", file, "--html", file, "--overwrite")
-    for more in (("--pair", "x"), ("--write", "2"), ("--truncate",), ("--granularity", "word")):
+    for more in (
+        ("--pair", "x"),
+        ("--max-new-tokens", "2"),
+        ("--truncate",),
+        ("--granularity", "word"),
+    ):
         assert f"{more[0]}" in refused("--image", file, *more, model=model)
     assert "TEXT goes with texts" in refused("a text", "--image", file, model=model)

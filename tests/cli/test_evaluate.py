@@ -1,6 +1,8 @@
 """`attnflow evaluate` as it is typed."""
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -50,25 +52,65 @@ def run(folder, capsys):
 
 def test_measure_go_on_and_report(run, reviews, tmp_path):
     out, two = tmp_path / "run", ("--methods", "random", "bcf:flow")
-    code, shown, _ = run(reviews, "--out", out, *two, "--least", "5", "--extras", "soft")
+    code, shown, _ = run(reviews, "--out", out, *two, "--min-tokens", "5", "--extras", "soft")
     assert code == 0 and shown.startswith("3 examples\n")
     assert "| bcf:flow |" in shown and "| random |" in shown and "soft_sufficiency" in shown
     rows = (out / "rows.jsonl").read_text()
-    again = run(reviews, "--out", out, *two, "--least", "5", "--extras", "soft")
+    again = run(reviews, "--out", out, *two, "--min-tokens", "5", "--extras", "soft")
     assert again[:2] == (0, shown) and (out / "rows.jsonl").read_text() == rows
 
     code, shown, _ = run("--report", out, "--reference", "bcf:flow", "--format", "csv")
     assert code == 0 and '"bcf:flow better by, aopc mask"' in shown or "better by" in shown
     page, figures = tmp_path / "a.html", tmp_path / "figures"
-    code, shown, err = run("--report", out, "--format", "html", "--to", page, "--figures", figures)
+    code, shown, err = run(
+        "--report", out, "--format", "html", "--output", page, "--figures", figures
+    )
     assert (code, shown) == (0, "") and f"wrote {page}" in err
     assert page.read_text().startswith("<table")
     assert sorted(f.name for f in figures.iterdir()) == ["curves.svg", "runtime.svg"]
 
 
+def test_standard_input_and_standard_output(run, reviews, tmp_path, monkeypatch):
+    lines = "\n".join(REVIEWS).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    options = ("--methods", "random", "--min-tokens", "5", "--format", "csv")
+    code, shown, err = run("-", "--out", tmp_path / "piped", *options, "--output", "-")
+    assert (code, err) == (0, "") and shown.startswith("method,")
+    lines = (tmp_path / "piped" / "rows.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["example"] for line in lines) == [0, 1, 2]
+    assert {json.loads(line)["label"] for line in lines} == {None}
+    table = tmp_path / "table.csv"
+    assert run("--report", tmp_path / "piped", "--format", "csv", "--output", table)[:2] == (0, "")
+    assert table.read_text().strip() == shown.strip()
+
+
+def test_texts_of_a_length(run, reviews, tmp_path):
+    lengths = ("--min-tokens", "9", "--max-tokens", "14")
+    assert run(reviews, "--out", tmp_path / "run", "--methods", "random", *lengths)[0] == 0
+    rows = (tmp_path / "run" / "rows.jsonl").read_text().splitlines()
+    assert rows and all(9 <= json.loads(row)["tokens"] <= 14 for row in rows)
+
+
+def test_a_run_of_before_the_options_were_renamed_is_resumed(run, language_folder, tmp_path):
+    file, out = tmp_path / "stories.txt", tmp_path / "run"
+    file.write_text("\n".join(REVIEWS), encoding="utf-8")
+    options = ("--model", language_folder, "--methods", "random", "--min-tokens", "4")
+    options = (file, "--out", out, *options, "--position", "random")
+    assert run(*options)[0] == 0
+    rows = (out / "rows.jsonl").read_text()
+    settings = (out / "run.json").read_text()
+    for name, before in (("min_tokens", "least"), ("max_tokens", "most"), ("random", "drawn")):
+        settings = settings.replace(f'"{name}"', f'"{before}"')
+    (out / "run.json").write_text(settings)
+    assert run(*options)[0] == 0
+    assert (out / "rows.jsonl").read_text() == rows
+    (out / "run.json").write_text(settings)
+    assert "another min_tokens (4, not 5)" in run(*options, "--min-tokens", "5")[2]
+
+
 def test_the_preset_and_what_is_given_beside_it(run, reviews, tmp_path):
     code, shown, _ = run(
-        *(reviews, "--out", tmp_path / "run", "--methods", "random", "--least", "5"),
+        *(reviews, "--out", tmp_path / "run", "--methods", "random", "--min-tokens", "5"),
         *("--preset", "attcat", "--operators", "delete", "--metrics", "absolute_aopc"),
     )
     assert code == 0 and "| method | absolute_aopc delete | ties |" in shown
@@ -78,7 +120,7 @@ def test_the_preset_and_what_is_given_beside_it(run, reviews, tmp_path):
 
 
 def test_all_published_methods_by_default(run, reviews, tmp_path):
-    code, shown, _ = run(reviews, "--out", tmp_path / "run", "--limit", "1", "--least", "5")
+    code, shown, _ = run(reviews, "--out", tmp_path / "run", "--limit", "1", "--min-tokens", "5")
     assert code == 0
     for name in ("integrated-gradients", "decompx", "kernel-shap", "attention-flow", "bcf:flow"):
         assert f"| {name} |" in shown
@@ -88,7 +130,7 @@ def test_what_a_model_cannot_do_is_left_out(run, reviews, tmp_path, tiny, save_m
     other = save_model(tiny("DistilBert", dim=16, n_layers=2, n_heads=2, hidden_dim=24))
     names = ("alti", "bcf:flow")
     code, shown, _ = run(
-        *(reviews, "--out", tmp_path / "run", "--model", other, "--least", "5"),
+        *(reviews, "--out", tmp_path / "run", "--model", other, "--min-tokens", "5"),
         *("--methods", *names),
     )
     assert code == 2
@@ -97,7 +139,7 @@ def test_what_a_model_cannot_do_is_left_out(run, reviews, tmp_path, tiny, save_m
 
 
 def test_noise_is_part_of_the_run(run, reviews, tmp_path):
-    options = ("--out", tmp_path / "run", "--methods", "random", "--least", "5")
+    options = ("--out", tmp_path / "run", "--methods", "random", "--min-tokens", "5")
     assert run(reviews, *options, "--noise", "typos")[0] == 0
     code, _, err = run(reviews, *options)
     assert code == 2 and "holds a run with another noise" in err
@@ -115,6 +157,11 @@ def test_noise_is_part_of_the_run(run, reviews, tmp_path):
         (("DATA", "--out", "run", "--methods", "magic"), "there is no method 'magic'"),
         (("DATA", "--out", "run", "--scores", "mine"), "NAME=FILE"),
         (("none.tsv", "--out", "run"), "cannot read none.tsv"),
+        (("DATA", "--out", "run", "--to", "F"), "unrecognized arguments: --to F"),
+        (("DATA", "--out", "run", "--least", "5"), "unrecognized arguments: --least 5"),
+        (("DATA", "--out", "run", "--most", "5"), "unrecognized arguments: --most 5"),
+        (("DATA", "--out", "run", "--position", "drawn"), "invalid choice: 'drawn'"),
+        (("DATA", "--out", "run", "--output", "no/folder"), "there is no folder no"),
         (("no/such-data", "--out", "run"), "pip install datasets"),
         (("DATA", "--out", "run", "--reference", "nobody"), "reference 'nobody'"),
         (("--report", "none"), "holds no run"),
@@ -165,9 +212,11 @@ def test_next_tokens_of_a_text_file(run, language_folder, tmp_path):
     file = tmp_path / "stories.txt"
     file.write_text("\n".join(REVIEWS) + "\n\n", encoding="utf-8")
     methods = ("--methods", "random", "bcf:flow", "alti")
-    options = ("--model", language_folder, *methods, "--least", "4")
+    options = ("--model", language_folder, *methods, "--min-tokens", "4")
     out = tmp_path / "run"
-    code, shown, err = run(file, "--out", out, *options, "--position", "drawn", "--most", "30")
+    code, shown, err = run(
+        file, "--out", out, *options, "--position", "random", "--max-tokens", "30"
+    )
     assert (code, shown) == (2, "") and "no rows of alti" in err and "BERT's layers" in err
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     assert {row["method"] for row in rows if "failed" in row} == {"alti"}
@@ -175,10 +224,10 @@ def test_next_tokens_of_a_text_file(run, language_folder, tmp_path):
     code, shown, _ = run("--report", out)
     assert code == 0 and "| bcf:flow |" in shown and "log_odds delete" in shown
     before = (out / "rows.jsonl").read_text()
-    run(file, "--out", out, *options, "--position", "drawn", "--most", "30")
+    run(file, "--out", out, *options, "--position", "random", "--max-tokens", "30")
     assert (out / "rows.jsonl").read_text() == before
-    code, _, err = run(file, "--out", out, *options, "--most", "30")
-    assert code == 2 and "another position ('drawn', not 'end')" in err
+    code, _, err = run(file, "--out", out, *options, "--max-tokens", "30")
+    assert code == 2 and "another position ('random', not 'end')" in err
 
 
 def test_a_folder_of_images(run, image_folder, pictures, tmp_path):
@@ -194,7 +243,7 @@ def test_a_folder_of_images(run, image_folder, pictures, tmp_path):
 
 def test_options_for_another_kind_of_model(run, image_folder, language_folder, pictures, reviews,
                                            tmp_path):  # fmt: skip
-    out = ("--out", tmp_path / "run", "--methods", "random", "--least", "4")
+    out = ("--out", tmp_path / "run", "--methods", "random", "--min-tokens", "4")
     for arguments, complaint in (
         ((pictures, *out), "the model is a classifier of texts, but the data are images"),
         ((reviews, *out, "--model", image_folder), "give a folder of images"),
@@ -203,7 +252,7 @@ def test_options_for_another_kind_of_model(run, image_folder, language_folder, p
         ((pictures, *out, "--model", image_folder, "--extras", "soft"), "'soft' is not for"),
         ((reviews, *out, "--model", language_folder, "--noise", "typos"), "noise is for"),
         ((reviews, *out, "--model", language_folder, "--target", "label"), "has no labels"),
-        ((reviews, *out, "--position", "drawn"), "is for language models"),
+        ((reviews, *out, "--position", "random"), "is for language models"),
     ):
         code, shown, err = run(*arguments)
         assert (code, shown) == (2, "") and complaint in err, complaint

@@ -211,7 +211,7 @@ def test_labels_are_explained_where_the_protocol_says_so(classifier, tmp_path):
             chosen([Example(0, TEXTS[0], label)], classifier, target="label")
     with pytest.raises(InputError, match="target must be one of predicted, label"):
         chosen([Example(0, TEXTS[0], 0)], classifier, target="labels")
-    wrong = chosen([Example(0, "good good fine film", 0)], classifier, least=3)
+    wrong = chosen([Example(0, "good good fine film", 0)], classifier, min_tokens=3)
     run = Run("model", "data.tsv", PRESETS["attcat"])
     with pytest.raises(InputError, match="choose the instances with target='label'"):
         evaluate(run, wrong, [RANDOM], tmp_path)

@@ -28,21 +28,21 @@ def reviews(tmp_path):
 
 
 def test_passages_of_whole_sentences_keep_their_marks(reviews, classifier):
-    found = read_rationales(reviews, classifier, most=8)
+    found = read_rationales(reviews, classifier, max_tokens=8)
     assert [one.example.content for one in found] == ["the film the good film", "the dull film"]
     tokens = [
         [t for t, marked in zip(one.instance.content.tokens, one.rationale, strict=True) if marked]
         for one in found
     ]
     assert tokens == [["good", "film"], ["dull"]]
-    (whole,) = read_rationales(reviews, classifier, most=60)
+    (whole,) = read_rationales(reviews, classifier, max_tokens=60)
     assert whole.rationale.sum() == 3 and not whole.rationale[[0, -1]].any()
     with pytest.raises(InputError, match="rationales"):
         read_rationales(reviews.with_name("none.jsonl"), classifier)
 
 
 def test_agreement_with_people_by_hand(reviews, classifier):
-    (whole,) = read_rationales(reviews, classifier, most=60)
+    (whole,) = read_rationales(reviews, classifier, max_tokens=60)
     truth = whole.rationale.astype(float)
     assert auprc(truth, whole) == token_f1(truth, whole) == 1
     assert token_f1(-truth, whole) == 0
@@ -79,9 +79,9 @@ def test_one_letter_is_misspelt():
 def test_noise_does_not_change_which_texts_are_drawn(classifier):
     """Even where it makes them longer than the texts that are drawn may be."""
     texts = [Example(i, "the good film a bad fine dull film"[: 12 + i], None) for i in range(10)]
-    plain = chosen(texts, classifier, limit=5, least=4, most=9)
+    plain = chosen(texts, classifier, limit=5, min_tokens=4, max_tokens=9)
     longer = chosen(
-        texts, classifier, limit=5, least=4, most=9,
+        texts, classifier, limit=5, min_tokens=4, max_tokens=9,
         change=lambda example: replace(example, content=example.content + " good" * 20),
     )  # fmt: skip
     assert [e.index for e, _ in plain] == [e.index for e, _ in longer]

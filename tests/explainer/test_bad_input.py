@@ -288,7 +288,7 @@ def command(saved, tmp_path, capsys):
         (["--position=-5"], "position -5 is outside the text"),
         (["--position", "1.5"], "invalid int value: '1.5'"),
         (["--continuation", ""], "the continuation '' is empty"),
-        (["--write", "0"], "expected an integer of at least 1, got 0"),
+        (["--max-new-tokens", "0"], "expected an integer of at least 1, got 0"),
         (["--span", "3:1"], "span (3, 1) is not in the text"),
         (["--span", "2:2"], "span (2, 2) is not in the text"),
         (["--span=-2:1"], "expected A:B, two indices of tokens, or all"),

@@ -317,15 +317,15 @@ def test_the_command_explains_next_tokens(saved_writer, capsys, tmp_path):
     assert main([*own, "--target", "good", "--against", "bad"]) == 0
     shown = capsys.readouterr().out
     assert "good" in shown and "rather than bad" in shown and "next token after “not”" in shown
-    assert main([*own, "--write", "2", "--html", str(tmp_path / "a.html")]) == 0
+    assert main([*own, "--max-new-tokens", "2", "--html", str(tmp_path / "a.html")]) == 0
     assert "2 flows, each at most" in capsys.readouterr().out
     page = (tmp_path / "a.html").read_text("utf-8")
     assert "What each token of the continuation rests on" in page
     assert "What the next token after “not” rests on" in page and page.count("<article") == 2
     assert main([*own, "--continuation", " good dog", "--position", "1"]) == 2
     assert "position and continuation exclude each other" in capsys.readouterr().err
-    assert main([*own, "--continuation", " good", "--write", "1"]) == 2
-    assert "--continuation or --write" in capsys.readouterr().err
+    assert main([*own, "--continuation", " good", "--max-new-tokens", "1"]) == 2
+    assert "--continuation or --max-new-tokens" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="session")

@@ -257,7 +257,7 @@ def test_positions_are_drawn_within_bounds_and_again_the_same(additive_language)
     adapter = additive_language().adapter
     words = "the good film a bad fine dull film a good the film".split()
     examples = [Example(i, " ".join(words[: 6 + i % 7]), None) for i in range(30)]
-    options = dict(least=4, most=9, position="drawn")
+    options = dict(min_tokens=4, max_tokens=9, position="random")
     found = chosen(examples, adapter, **options)
     lengths = [q.nodes for _, q in found]
     assert len(found) == 30 and min(lengths) == 4 and max(lengths) == 9
@@ -266,7 +266,7 @@ def test_positions_are_drawn_within_bounds_and_again_the_same(additive_language)
         assert instance.inputs["input_ids"][0].tolist() == whole[: instance.nodes]
     again = chosen(examples, adapter, limit=7, **options)
     assert [(e.index, q.nodes) for e, q in again] == [(e.index, q.nodes) for e, q in found[:7]]
-    at_end = chosen(examples, adapter, least=4, most=9)
+    at_end = chosen(examples, adapter, min_tokens=4, max_tokens=9)
     assert all(q.nodes == len(adapter.encode(e.content).tokens) for e, q in at_end)
 
 
@@ -280,12 +280,12 @@ def test_what_makes_no_sense_for_a_kind_is_refused(classifier, additive_language
         (classifier, files, {}, "the data are images: give texts"),
         (images, texts, {}, "the data are texts: give a folder of images"),
         (language, texts, {"target": "label"}, "it has no labels"),
-        (classifier, texts, {"position": "drawn"}, "is for language models, not for a classifier"),
-        (language, texts, {"position": "middle"}, "position must be one of end, drawn"),
+        (classifier, texts, {"position": "random"}, "is for language models, not for a classifier"),
+        (language, texts, {"position": "middle"}, "position must be one of end, random"),
         (language, texts, {"change": lambda example: example}, "noise is for the texts of"),
     ):
         with pytest.raises(InputError, match=complaint):
-            chosen(examples, adapter, least=1, **options)
+            chosen(examples, adapter, min_tokens=1, **options)
     for adapter, options, complaint in (
         (images, {"operators": ("pad",)}, "'pad' is not for an image classifier"),
         (language, {"operators": ("darkest",)}, "'darkest' is not for a language model"),

@@ -11,19 +11,27 @@ from typing import Any
 from attnflow.errors import StorageError
 
 
-def show(text: str) -> bool:
-    """Print on standard output what its encoding can say, and tell whether anyone still reads."""
+def show(text: str) -> None:
+    """Print on standard output, with `?` for characters that its encoding does not have."""
     encoding = sys.stdout.encoding or "utf-8"
-    try:
+    with standard_output_errors():
         print(text.encode(encoding, "replace").decode(encoding), flush=True)
+
+
+@contextmanager
+def standard_output_errors() -> Iterator[None]:
+    """Carry on after a reader (`head`, say) that has left; report any other failure to write.
+
+    Raises:
+        StorageError: The disk is full, or standard output fails otherwise.
+    """
+    try:
+        yield
     except OSError as error:
-        # The reader (head, say) has gone, or the disk is full. Python would complain once more when
-        # it flushes at exit.
+        # Python flushes once more at exit and would complain again, so the rest goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
-        return False
-    return True
 
 
 @contextmanager

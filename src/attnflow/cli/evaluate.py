@@ -4,19 +4,22 @@ import argparse
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
 from attnflow.cli.options import count
+from attnflow.cli.streams import STANDARD_STREAM, check_output, read_text, write_output
 from attnflow.errors import InputError
-from attnflow.files import check_writable, write_whole
+
+if TYPE_CHECKING:
+    from attnflow.evaluation import Example
 
 EPILOG = """examples:
   attnflow evaluate reviews.tsv --model my-classifier --out runs/reviews
   attnflow evaluate reviews.tsv --out runs/reviews --methods bcf:flow attcat random --limit 100
-  attnflow evaluate stories.txt --model my-language-model --position drawn --out runs/stories
+  attnflow evaluate stories.txt --model my-language-model --position random --out runs/stories
   attnflow evaluate my-images/ --model my-image-classifier --out runs/images
-  attnflow evaluate --report runs/reviews --reference bcf:flow --format html --to reviews.html
+  attnflow evaluate --report runs/reviews --reference bcf:flow --format html --output reviews.html
 
 A killed run goes on where it was when the same command is given again. With other methods it adds
 theirs to the same folder. Scores made elsewhere: --scores NAME=FILE, with lines such as
@@ -42,7 +45,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument("data", nargs="?", metavar="DATA",
         help=".tsv, .csv or .jsonl file with a column text (or sentence) and perhaps label, the "
         "index of a class; .txt file with a text on each line, "
-        "folder of images, or an id of datasets")  # fmt: skip
+        "- for such lines on standard input, folder of images, or an id of datasets")  # fmt: skip
     add = evaluate.add_argument_group("what to measure").add_argument
     add("--out", metavar="DIR", type=Path, help="folder of the run, made or gone on with")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
@@ -56,11 +59,11 @@ def add(commands: Any) -> None:
     add("--scores", nargs="+", metavar="N=F", default=[], help="scores made elsewhere, by name")
     add("--split", default="test", help="of a data set by id (%(default)s)")
     add("--limit", type=count, metavar="N", help="most texts or images, drawn at random")
-    add("--least", type=count, default=10, metavar="T", help="fewest tokens (%(default)s)")
-    add("--most", type=count, default=256, metavar="T", help="most tokens (%(default)s)")
-    add("--position", choices=("end", "drawn"), default="end",
-        help="of language models: explain what follows the whole text, or a token that is drawn "
-        "(%(default)s)")  # fmt: skip
+    add("--min-tokens", type=count, default=10, metavar="T", help="fewest tokens (%(default)s)")
+    add("--max-tokens", type=count, default=256, metavar="T", help="most tokens (%(default)s)")
+    add("--position", choices=("end", "random"), default="end",
+        help="of language models: explain what follows the whole text, or a token drawn at "
+        "random (%(default)s)")  # fmt: skip
     add("--noise", choices=("typos", "slang"), help="make a part of the words worse at first")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     add = evaluate.add_argument_group("how").add_argument
@@ -86,7 +89,8 @@ def add(commands: Any) -> None:
         help="of the table (default: aopc log_odds sufficiency and the extras)")  # fmt: skip
     add("--reference", metavar="M", help="compare every method with this one")
     add("--format", choices=FORMATS, default="text", help="of the table (%(default)s)")
-    add("--to", metavar="F", type=Path, help="write the table to F instead of showing it")
+    add("--output", metavar="F", default=STANDARD_STREAM,
+        help="write the table to the file F (default: -, standard output)")  # fmt: skip
     add("--figures", metavar="DIR", type=Path, help="draw curves and runtimes into this folder")
     add("--overwrite", action="store_true", help="replace existing files")
     add("--quiet", action="store_true", help="print nothing but errors and the table")
@@ -97,8 +101,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise InputError("give DATA and --out to measure, or --report DIR to show a run.")
     if args.data is not None and args.out is None:
         raise InputError("--out is missing: name a folder for the run.")
-    if args.to is not None:
-        check_writable(args.to, overwrite=args.overwrite)
+    check_output(args.output, overwrite=args.overwrite)
     with quiet_transformers():
         if args.report is None:
             _measure(args)
@@ -107,7 +110,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> None:
-    from attnflow.evaluation import Run, chosen, evaluate, read_examples, read_scores
+    from attnflow.evaluation import Run, chosen, evaluate, read_scores
     from attnflow.evaluation.noise import noisy
     from attnflow.methods import DEFAULT, load_adapter, method
 
@@ -117,21 +120,30 @@ def _measure(args: argparse.Namespace) -> None:
         raise InputError(f"the reference {args.reference!r} is not among the methods measured.")
     protocol = _protocol(args)
     brought = dict(read_scores(item) for item in args.scores)
-    examples = read_examples(args.data, split=args.split)
+    examples = _examples(args)
     noise = None if args.noise is None else partial(noisy, kind=args.noise, seed=args.seed)
     run = Run(
-        args.model, args.data, protocol, args.limit, args.least, args.most, args.noise,
+        args.model, args.data, protocol, args.limit, args.min_tokens, args.max_tokens, args.noise,
         args.position,
     )  # fmt: skip
-    subject = load_adapter(args.model, device=args.device)
-    protocol.check(subject)
-    questions = chosen(
-        examples, subject, limit=args.limit, least=args.least, most=args.most, seed=args.seed,
+    adapter = load_adapter(args.model, device=args.device)
+    protocol.check(adapter)
+    instances = chosen(
+        examples, adapter, limit=args.limit,
+        min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
         target=protocol.target, position=args.position, change=noise,
     )  # fmt: skip
-    total = len(questions) * len(methods) + sum(len(scores) for scores in brought.values())
+    total = len(instances) * len(methods) + sum(len(scores) for scores in brought.values())
     with bar(total, unit="row", hidden=args.quiet) as advance:
-        evaluate(run, questions, methods, args.out, brought=brought, progress=advance)
+        evaluate(run, instances, methods, args.out, brought=brought, progress=advance)
+
+
+def _examples(args: argparse.Namespace) -> "list[Example]":
+    from attnflow.evaluation.datasets import read_examples, text_examples
+
+    if args.data == STANDARD_STREAM:
+        return text_examples(read_text(args.data, "DATA").split("\n"))
+    return read_examples(args.data, split=args.split)
 
 
 def _protocol(args: argparse.Namespace) -> Any:
@@ -157,11 +169,10 @@ def _report(folder: Path, args: argparse.Namespace) -> None:
     found = judgements(rows, names)
     metrics = None if args.metrics is None else tuple(args.metrics)
     text = table(found, reference=args.reference, metrics=metrics, form=args.format)
-    if args.to is None:
+    if args.output == STANDARD_STREAM:
         show(text.rstrip("\n"))
     else:
-        write_whole(args.to, text, overwrite=args.overwrite)
-        wrote(args.to, quiet=args.quiet)
+        write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
     if args.figures is not None:
         shares = read_run(folder)["run"]["protocol"]["shares"]
         for path in draw(rows, found, args.figures, shares=shares, overwrite=args.overwrite):

@@ -4,13 +4,18 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
 from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, unit
-from attnflow.errors import InputError, StorageError
-from attnflow.files import check_writable, write_whole
+from attnflow.cli.streams import (
+    STANDARD_STREAM,
+    check_output,
+    read_standard_input,
+    read_text,
+    write_output,
+)
+from attnflow.errors import InputError
 
 if TYPE_CHECKING:
     from attnflow.attribution.attribution import Attribution, Attributions
@@ -22,8 +27,9 @@ EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
   attnflow explain --file reviews.txt --tensor agf --target negative --json scores.json
   cat review.txt | attnflow explain - --html review.html
-  attnflow explain "Once upon a time" --model my-language-model --write 5 --html story.html
-  attnflow explain --chat messages.json --model my-language-model --write 20
+  cat reviews.txt | attnflow explain --file - --json - | python -m json.tool
+  attnflow explain "Once upon a time" --model my-language-model --max-new-tokens 5 --html story.html
+  attnflow explain --chat messages.json --model my-language-model --max-new-tokens 20
   attnflow explain --image cat.jpg --model my-vision-transformer --html cat.html
 """
 
@@ -42,8 +48,12 @@ def add(commands: Any) -> None:
     explain.add_argument("texts", nargs="*", metavar="TEXT",
         help="a text, or - for standard input (-- before texts that begin with -)")  # fmt: skip
     add = explain.add_argument_group("what to explain").add_argument
-    add("--file", metavar="F", help="read texts from F, one a line (UTF-8)")
-    add("--chat", metavar="F", help="read one chat from F, a JSON list of messages")
+    add("--file", metavar="F", help="read texts from F, one a line (UTF-8); - for standard input")
+    add(
+        "--chat",
+        metavar="F",
+        help="read one chat from F, a JSON list of messages; - for standard input",
+    )
     add("--image", metavar="F", nargs="+", help="image files, for a model of images (--model)")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
@@ -57,8 +67,8 @@ def add(commands: Any) -> None:
     add("--position", metavar="P", type=int,
         help="of models that decide at every token: index of the one that is read")  # fmt: skip
     add("--continuation", metavar="TEXT", help="of a language model: explain each token of TEXT")
-    add("--write", metavar="N", type=count,
-        help="of a language model: let it write N tokens, and explain each")  # fmt: skip
+    add("--max-new-tokens", metavar="N", type=count,
+        help="of a language model: let it generate up to N tokens, and explain each")  # fmt: skip
     add("--span", metavar="A:B", type=span,
         help="of a language model: explain tokens A to B (B excluded) at once; all: the whole "
         "continuation")  # fmt: skip
@@ -84,8 +94,8 @@ def add(commands: Any) -> None:
     add("--mu", metavar="M", type=positive, help="absolute barrier weight > 0, instead of --gap")
     add = explain.add_argument_group("what to show and write").add_argument
     add("--granularity", choices=("token", "word"), default="token", help="unit of the display")
-    add("--json", metavar="F", help="write scores and diagnostics as JSON")
-    add("--html", metavar="F", help="write one self-contained page")
+    add("--json", metavar="F", help="write scores and diagnostics as JSON; - for standard output")
+    add("--html", metavar="F", help="write one self-contained page; - for standard output")
     add("--save", metavar="F", help="write everything for attnflow.load (safetensors)")
     add("--overwrite", action="store_true", help="replace existing files")
     add("--quiet", action="store_true", help="print nothing but errors")
@@ -93,21 +103,32 @@ def add(commands: Any) -> None:
 
 def _explain(args: argparse.Namespace) -> int:
     examples: list[Any] = _texts(args) if args.image is None else _images(args)
-    if args.write is not None and args.continuation is not None:
-        raise InputError("give --continuation or --write, not both.")
+    if args.max_new_tokens is not None and args.continuation is not None:
+        raise InputError("give --continuation or --max-new-tokens, not both.")
+    outputs = _outputs(args)
+    for name in outputs:
+        check_output(name, overwrite=args.overwrite)
+    attributions = _attributions(args, examples)
+    # Standard output that carries a file carries nothing else, so that a program can read it.
+    if not args.quiet and sys.stdout is not None and STANDARD_STREAM not in outputs:
+        _print(attributions, args)
+    return _write(attributions, args)
+
+
+def _outputs(args: argparse.Namespace) -> list[str]:
+    """Names of the files to write, all different from each other and from those that are read."""
     outputs = [name for name in (args.json, args.html, args.save) if name is not None]
-    read = [args.file, args.chat, *{os.path.realpath(file) for file in args.image or ()}]
-    named = [*outputs, *(name for name in read if name is not None)]
-    if len({os.path.realpath(name) for name in named}) < len(named):
+    if args.save == STANDARD_STREAM:
+        raise InputError("--save writes a binary file: name it, - is for --json and --html.")
+    if outputs.count(STANDARD_STREAM) > 1:
+        raise InputError("- (standard output) can be written only once: name a file.")
+    inputs = [args.file, args.chat, *{os.path.realpath(file) for file in args.image or ()}]
+    files = [name for name in (*outputs, *inputs) if name not in (None, STANDARD_STREAM)]
+    if len({os.path.realpath(name) for name in files}) < len(files):
         raise InputError(
             "--file, --chat, --image, --json, --html and --save must name different files."
         )
-    for name in outputs:
-        check_writable(Path(name), overwrite=args.overwrite)
-    attributions = _attributions(args, examples)
-    if not args.quiet and sys.stdout is not None:
-        _print(attributions, args)
-    return _write(attributions, args)
+    return outputs
 
 
 def _texts(args: argparse.Namespace) -> list[Any]:
@@ -122,9 +143,9 @@ def _texts(args: argparse.Namespace) -> list[Any]:
         return _lines(args.file)
     if not args.texts:
         raise InputError("no text to explain: give TEXT, - for standard input, or --file F.")
-    if args.texts.count("-") > 1:
+    if args.texts.count(STANDARD_STREAM) > 1:
         raise InputError("- (standard input) can be read only once.")
-    texts = [_standard_input() if text == "-" else text for text in args.texts]
+    texts = [read_standard_input() if text == STANDARD_STREAM else text for text in args.texts]
     for i, text in enumerate(texts):
         if not text.strip():
             raise InputError(f"text {i} is empty: there is nothing to explain.")
@@ -134,7 +155,7 @@ def _texts(args: argparse.Namespace) -> list[Any]:
 def _chat(name: str) -> list[Any]:
     expected = 'a JSON list of messages: [{"role": "user", "content": "..."}]'
     try:
-        messages = json.loads(_read(Path(name), "--chat"))
+        messages = json.loads(read_text(name, "--chat"))
     except json.JSONDecodeError as error:
         raise InputError(f"--chat {name} is no JSON ({error}): expected {expected}.") from error
     if not (isinstance(messages, list) and any(isinstance(m, dict) for m in messages)):
@@ -146,8 +167,15 @@ def _images(args: argparse.Namespace) -> "list[SourceImage]":
     """The images of the arguments, with nothing beside them that goes with texts alone."""
     from attnflow.inputs.image_file import open_image
 
-    of_texts = ("file", "chat", "pair", "position", "continuation", "write", "span", "truncate")
-    given = [f"--{name}" for name in of_texts if getattr(args, name) not in (None, False)]
+    of_texts = (
+        "file", "chat", "pair", "position", "continuation", "max_new_tokens",
+        "span", "truncate",
+    )  # fmt: skip
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in of_texts
+        if getattr(args, name) not in (None, False)
+    ]
     given += ["TEXT"] * bool(args.texts) + ["--granularity word"] * (args.granularity == "word")
     if given:
         raise InputError(f"{given[0]} goes with texts: leave it out, or --image.")
@@ -156,28 +184,10 @@ def _images(args: argparse.Namespace) -> "list[SourceImage]":
 
 def _lines(name: str) -> list[str]:
     # Not splitlines: a form feed or a Unicode line separator belongs to its text.
-    texts = [line for line in _read(Path(name), "--file").split("\n") if line.strip()]
+    texts = [line for line in read_text(name, "--file").split("\n") if line.strip()]
     if not texts:
         raise InputError(f"--file {name} has no text: expected one text on each line.")
     return texts
-
-
-def _standard_input() -> str:
-    if sys.stdin is None:
-        raise InputError("standard input is closed: there is no text to read from it.")
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").strip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input is not UTF-8: {error}.") from error
-
-
-def _read(path: Path, option: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise StorageError(f"cannot read {option} {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{option} {path} is not UTF-8: {error}.") from error
 
 
 def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]":
@@ -197,7 +207,9 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
             found: list[Shown] = explainer(
                 texts=examples if args.image is None else None,
                 images=None if args.image is None else examples,
-                continuation=args.write if args.continuation is None else args.continuation,
+                continuation=args.max_new_tokens
+                if args.continuation is None
+                else args.continuation,
                 pair=args.pair,
                 tensor=args.tensor,
                 target=args.target,
@@ -231,15 +243,14 @@ def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
 
 def _write(attributions: "list[Shown]", args: argparse.Namespace) -> int:
     from attnflow.attribution.attribution import save
-    from attnflow.attribution.views.page import write
+    from attnflow.attribution.views.page import render
 
     each = [a for one in attributions for a in (one if isinstance(one, list) else [one])]
     if args.json is not None:
-        records = [a.to_dict() for a in each]
-        data = json.dumps(records, indent=1) + "\n"
-        wrote(write_whole(Path(args.json), data, overwrite=args.overwrite), quiet=args.quiet)
+        data = json.dumps([a.to_dict() for a in each], indent=1) + "\n"
+        write_output(args.json, data, overwrite=args.overwrite, quiet=args.quiet)
     if args.save is not None:
         wrote(save(each, args.save, overwrite=args.overwrite), quiet=args.quiet)
     if args.html is not None:
-        wrote(write(attributions, Path(args.html), overwrite=args.overwrite), quiet=args.quiet)
+        write_output(args.html, render(attributions), overwrite=args.overwrite, quiet=args.quiet)
     return 0

@@ -54,6 +54,11 @@ def read_examples(source: str, *, split: str = "test") -> list[Example]:
     return _examples(_rows(path), source)
 
 
+def text_examples(lines: Sequence[str]) -> list[Example]:
+    """Return each line as a text without a label."""
+    return [Example(index, line.rstrip("\r"), None) for index, line in enumerate(lines)]
+
+
 def _rows(path: Path) -> list[Row]:
     try:
         return list(_read(path))

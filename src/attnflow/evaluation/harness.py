@@ -42,7 +42,7 @@ class Run:
         data: File, folder or id of the texts or images.
         protocol: How rankings are judged.
         limit: Most texts.
-        least, most: Bounds of a text's tokens.
+        min_tokens, max_tokens: Bounds of a text's tokens.
         noise: What was done to the texts, a name of `NOISE`.
         position: Where a language model was asked, a name of `choosing.POSITIONS`.
     """
@@ -51,8 +51,8 @@ class Run:
     data: str
     protocol: Protocol
     limit: int | None = None
-    least: int = 10
-    most: int = 256
+    min_tokens: int = 10
+    max_tokens: int = 256
     noise: str | None = None
     position: str = "end"
 
@@ -186,7 +186,7 @@ def _opened(run: Run, folder: Path, instances: Sequence[tuple[Example, Instance]
     record: dict[str, Any] = {"run": settings, "versions": [here]}
     if path.exists():
         record = read_run(folder)
-        before = {"position": Run.position, **record["run"]}  # which older runs do not name
+        before = _current_names(record["run"])
         differing = [key for key, value in settings.items() if before.get(key) != value]
         differing = [key for key in differing if key != "limit"]
         if differing:
@@ -200,6 +200,14 @@ def _opened(run: Run, folder: Path, instances: Sequence[tuple[Example, Instance]
         record["run"] = settings
     write_whole(path, json.dumps(record, indent=2) + "\n", overwrite=True)
     return _mended(folder / ROWS)
+
+
+def _current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an older run under the names of today, so that it can be resumed."""
+    names = {"least": "min_tokens", "most": "max_tokens"}
+    renamed = {names.get(key, key): value for key, value in settings.items()}
+    position = renamed.get("position", Run.position)
+    return {**renamed, "position": "random" if position == "drawn" else position}
 
 
 def _fingerprint(instances: Sequence[tuple[Example, Instance]]) -> str:

@@ -29,14 +29,14 @@ class Marked:
     rationale: NDArray[np.bool_]
 
 
-def read_rationales(path: Path, classifier: Classifier, *, most: int = 256) -> list[Marked]:
-    """Passages of at most `most` tokens of a file of ERASER reviews.
+def read_rationales(path: Path, classifier: Classifier, *, max_tokens: int = 256) -> list[Marked]:
+    """Passages of at most `max_tokens` tokens of a file of ERASER reviews.
 
     Args:
         path: JSON lines of `tokens`, `rationale` (0 or 1 for each), `sentences` (half-open spans)
             and `label`.
         classifier: Explains the class that it predicts for the passage.
-        most: Tokens of a passage, special ones included.
+        max_tokens: Tokens of a passage, special ones included.
 
     Raises:
         InputError: The file is not like that.
@@ -45,7 +45,7 @@ def read_rationales(path: Path, classifier: Classifier, *, most: int = 256) -> l
     try:
         reviews = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for number, review in enumerate(reviews):
-            for words, marks in _passages(review, classifier, most):
+            for words, marks in _passages(review, classifier, max_tokens):
                 found.append((number, words, marks, int(review["label"])))
         marked = [_marked(at, *one, classifier) for at, one in enumerate(found)]
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
@@ -56,20 +56,20 @@ def read_rationales(path: Path, classifier: Classifier, *, most: int = 256) -> l
 
 
 def _passages(
-    review: Any, classifier: Classifier, most: int
+    review: Any, classifier: Classifier, max_tokens: int
 ) -> Iterator[tuple[list[str], list[int]]]:
     """Runs of sentences that fit; a sentence that does not fit by itself is left out."""
     words: list[str] = []
     marks: list[int] = []
     for start, end in review["sentences"]:
         longer = words + review["tokens"][start:end]
-        if len(classifier.encode(" ".join(longer), truncate=True).tokens) < most:
+        if len(classifier.encode(" ".join(longer), truncate=True).tokens) < max_tokens:
             words, marks = longer, marks + review["rationale"][start:end]
             continue
         if any(marks):
             yield words, marks
         words, marks = review["tokens"][start:end], review["rationale"][start:end]
-        if len(classifier.encode(" ".join(words), truncate=True).tokens) >= most:
+        if len(classifier.encode(" ".join(words), truncate=True).tokens) >= max_tokens:
             words, marks = [], []
     if any(marks):
         yield words, marks

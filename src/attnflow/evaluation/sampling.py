@@ -17,7 +17,7 @@ from attnflow.evaluation.datasets import Example
 from attnflow.methods import Classifier, ImageClassifier, Instance, LanguageModel, ModelAdapter
 
 TARGETS = ("predicted", "label")  # what may be explained
-POSITIONS = ("end", "drawn")  # where a language model may be asked
+POSITIONS = ("end", "random")  # where a language model may be asked
 
 Change = Callable[[Example], Example]
 
@@ -26,8 +26,8 @@ Change = Callable[[Example], Example]
 class Bounds:
     """Of a text's tokens, special ones included; and whether it may be cut to fit."""
 
-    least: int
-    most: int
+    min_tokens: int
+    max_tokens: int
     cut: bool
 
 
@@ -36,8 +36,8 @@ def chosen(
     adapter: ModelAdapter,
     *,
     limit: int | None = None,
-    least: int = 10,
-    most: int = 256,
+    min_tokens: int = 10,
+    max_tokens: int = 256,
     seed: int = 0,
     target: str = "predicted",
     position: str = "end",
@@ -51,11 +51,11 @@ def chosen(
         examples: To draw from.
         adapter: Asked.
         limit: Of the examples.
-        least, most: Tokens of a text, special ones included.
+        min_tokens, max_tokens: Tokens of a text, special ones included.
         seed: Of the draw.
         target: The class explained: "predicted", or the example's "label".
         position: Behind which token a language model is asked for the next one: that at the "end",
-            or one "drawn" at random between `least` and `most`.
+            or one at "random", between `min_tokens` and `max_tokens`.
         change: What is done to the texts drawn, `noise.noisy` say; they may grow longer by it.
 
     Raises:
@@ -63,7 +63,7 @@ def chosen(
             label that is missing or none of the model's classes.
     """
     _check(examples, adapter, target, position, change)
-    bounds = Bounds(least, most, position == "drawn")
+    bounds = Bounds(min_tokens, max_tokens, position == "random")
     order = np.random.default_rng(seed).permutation(len(examples))
     found: list[tuple[Example, Instance]] = []
     for index in order.tolist():
@@ -74,7 +74,7 @@ def chosen(
             instance = Instance(adapter, content, target=0, seed=examples[index].index)
             found.append((examples[index], instance))
     if not found:
-        raise InputError(f"no text has {least} to {most} tokens: choose other bounds.")
+        raise InputError(f"no text has {min_tokens} to {max_tokens} tokens: choose other bounds.")
     if change is not None:
         found = [_changed(change(example), instance) for example, instance in found]
     return _with_labels(found) if target == "label" else _with_predictions(found, adapter)
@@ -111,11 +111,11 @@ def _content(example: Example, adapter: Any, bounds: Bounds, seed: int) -> Any:
         return None
     text = adapter.encode(example.content, truncate=True)
     count = len(text.tokens)
-    if bounds.cut and count >= bounds.least:
+    if bounds.cut and count >= bounds.min_tokens:
         rng = np.random.default_rng([seed, example.index])
-        count = int(rng.integers(bounds.least, min(bounds.most, count), endpoint=True))
+        count = int(rng.integers(bounds.min_tokens, min(bounds.max_tokens, count), endpoint=True))
         text = adapter.cut(text, count)
-    fits = bounds.least <= count <= bounds.most and not text.truncated
+    fits = bounds.min_tokens <= count <= bounds.max_tokens and not text.truncated
     return text if fits and adapter.ordinary(text).any() else None
 
 
