@@ -11,27 +11,27 @@ from typing import Any
 from attnflow.errors import StorageError
 
 
-def show(text: str) -> None:
-    """Print on standard output, with `?` for characters that its encoding does not have."""
+def show(text: str) -> bool:
+    """Print text, with `?` for what its encoding lacks; return whether anyone still reads."""
     encoding = sys.stdout.encoding or "utf-8"
-    with standard_output_errors():
+    try:
         print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    except OSError as error:
+        abandon_standard_output(error)
+        return False
+    return True
 
 
-@contextmanager
-def standard_output_errors() -> Iterator[None]:
-    """Carry on after a reader (`head`, say) that has left; report any other failure to write.
+def abandon_standard_output(error: OSError) -> None:
+    """Write nothing more after a reader (`head`, say) has left.
 
     Raises:
-        StorageError: The disk is full, or standard output fails otherwise.
+        StorageError: It failed for another reason, such as a full disk.
     """
-    try:
-        yield
-    except OSError as error:
-        # Python flushes once more at exit and would complain again, so the rest goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
+    # Python flushes once more at exit and would complain again, so the rest goes nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
 
 
 @contextmanager

@@ -202,14 +202,13 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
             coarsen=args.coarsen,
         )
         explainer = Explainer.from_pretrained(args.model, device=args.device, pooling=args.pooling)
+        continuation = args.max_new_tokens if args.continuation is None else args.continuation
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
             found: list[Shown] = explainer(
                 texts=examples if args.image is None else None,
                 images=None if args.image is None else examples,
-                continuation=args.max_new_tokens
-                if args.continuation is None
-                else args.continuation,
+                continuation=continuation,
                 pair=args.pair,
                 tensor=args.tensor,
                 target=args.target,

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from attnflow.cli.console import standard_output_errors, wrote
+from attnflow.cli.console import abandon_standard_output, wrote
 from attnflow.errors import InputError, StorageError
 from attnflow.files import check_writable, write_whole
 
@@ -68,7 +68,9 @@ def write_output(name: str, content: str, *, overwrite: bool, quiet: bool) -> No
 
 def _write_standard_output(data: bytes) -> None:
     """Write bytes as they are: a program that reads them expects UTF-8 whatever the terminal is."""
-    with standard_output_errors():
+    try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+    except OSError as error:
+        abandon_standard_output(error)
