@@ -14,8 +14,8 @@ from attnflow.capture import FAMILIES, TENSORS, Objective, capture
 from attnflow.capture.objectives import logits_at
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
-from attnflow.models.support import verdict
-from attnflow.models.tested_families import known_families, table
+from attnflow.models.support import support_of
+from attnflow.models.tested_families import table, tested_families
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -50,10 +50,10 @@ def test_the_docs_say_of_every_family_what_the_table_says():
     lines = (DOCS / "families.md").read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     rows = [row for row in cells if row[0] not in ("family", "---")]
-    assert [row[0] for row in rows] == [row.name for row in known_families()]
+    assert [row[0] for row in rows] == [row.name for row in tested_families()]
     assert f"[{len(rows)} families]" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
     for row, (_, tensors, back_ends, padding, error, *costs) in zip(
-        known_families(), rows, strict=True
+        tested_families(), rows, strict=True
     ):
         every = row.tensors == (*TENSORS, "bcf")
         assert tensors == ("all" if every else " ".join(row.tensors))
@@ -71,7 +71,7 @@ def test_the_table_starts_without_torch():
 
 
 def test_a_model_that_merges_tokens_cannot_be_explained(saved):
-    found = verdict(saved("Swin", "SwinForImageClassification", depths=[1, 1], num_heads=[2, 2]))
+    found = support_of(saved("Swin", "SwinForImageClassification", depths=[1, 1], num_heads=[2, 2]))
     assert found.tensors == () and "merges tokens from stage to stage (depths = [1, 1])" in str(
         found
     )
@@ -86,8 +86,8 @@ def test_one_row_for_each_family_in_every_format(run):
     assert len(markdown) == len(FAMILIES) + 2
     assert len({line.count("|") for line in markdown}) == 1
     data = json.loads(run("--format", "json")[1])
-    assert [row["name"] for row in data["families"]] == [row.name for row in known_families()]
-    for row, line, cells in zip(known_families(), rows, markdown[2:], strict=True):
+    assert [row["name"] for row in data["families"]] == [row.name for row in tested_families()]
+    for row, line, cells in zip(tested_families(), rows, markdown[2:], strict=True):
         for word in (row.name, row.model_type, row.kind, *row.tasks, *row.padding):
             assert word in line and word in cells
         assert " ".join(row.tensors) in cells
@@ -110,7 +110,7 @@ def test_what_is_the_same_everywhere_stands_once():
     ],
 )
 def test_known_families(saved, run, kind, architecture, options, task):
-    found = verdict(saved(kind, architecture, **options))
+    found = support_of(saved(kind, architecture, **options))
     assert found.tensors == ("af", "gf", "agf", "cf", "bcf") and found.task == task
     code, out, _ = run("--check", found.model)
     assert code == 0 and f"can be explained for {task} by af gf agf cf bcf" in out
@@ -131,7 +131,7 @@ def test_known_families(saved, run, kind, architecture, options, task):
     ],
 )
 def test_tensors_that_need_no_residual_stream(saved, kind, architecture, options, reason):
-    found = verdict(saved(kind, architecture, **options))
+    found = support_of(saved(kind, architecture, **options))
     assert found.tensors == ("af", "gf", "agf") and reason in found.reason
 
 
@@ -162,18 +162,18 @@ def test_models_that_cannot_be_explained(saved, run, kind, architecture, options
 
 
 def test_the_embedded_model():
-    found = verdict("attnflow/minilm-l6-sst2")
+    found = support_of("attnflow/minilm-l6-sst2")
     assert found.model_type == "bert" and "bcf" in found.tensors
 
 
 def test_configs_that_cannot_be_read(tmp_path, run):
     with pytest.raises(InputError, match="is not there"):
-        verdict(tmp_path / "missing")
+        support_of(tmp_path / "missing")
     with pytest.raises(InputError, match="is no model"):
-        verdict(tmp_path)
+        support_of(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
     with pytest.raises(ModelError, match="cannot load model"):
-        verdict(tmp_path)
+        support_of(tmp_path)
     assert run("--check", tmp_path)[0] == 2
 
 
@@ -183,11 +183,11 @@ def test_code_beside_a_model_is_not_run(tmp_path):
     config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="cannot load model"):
-        verdict(tmp_path)
+        support_of(tmp_path)
     assert not marker.exists()
 
 
-def test_a_model_has_a_verdict_and_no_table(run, folder):
+def test_a_checked_model_has_no_table(run, folder):
     code, out, error = run("--check", folder, "--format", "markdown")
     assert (code, out) == (2, "") and "--check has no table" in error
 
@@ -202,11 +202,11 @@ def test_a_model_has_a_verdict_and_no_table(run, folder):
         ("FNet", {}),
     ],
 )
-def test_a_verdict_of_an_unknown_family_is_what_capture_does(saved, kind, own):
+def test_the_support_of_an_unknown_family_is_what_capture_does(saved, kind, own):
     sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=40)
     head = "ForMaskedLM" if kind == "FNet" else "ForCausalLM"
     options = sizes | dict(intermediate_size=24) | own
-    found = verdict(saved(kind, kind + head, **options))
+    found = support_of(saved(kind, kind + head, **options))
     config = getattr(transformers, f"{kind}Config")(**options)
     torch.manual_seed(0)
     model = getattr(transformers, kind + head)(config).eval()

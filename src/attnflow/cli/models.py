@@ -41,8 +41,8 @@ def _models(args: argparse.Namespace) -> int:
     if args.format == "markdown":
         raise InputError("--check has no table: give --format text or json.")
     with quiet_transformers():
-        from attnflow.models.support import verdict
+        from attnflow.models.support import support_of
 
-        found = verdict(args.check)
+        found = support_of(args.check)
     show(json.dumps(asdict(found), indent=1) if args.format == "json" else str(found))
     return 0 if found.tensors else 2

@@ -1,11 +1,10 @@
-"""The model inside the package: a small sentiment classifier, packed to a byte per weight.
+"""The embedded model: a small sentiment classifier, packed to a byte per weight.
 
 A weight matrix is stored as int8 with one float32 scale for each row (the largest magnitude of
-the row over 127), which halves float16 again at no measurable loss of accuracy; vectors stay
-float32. `load` turns it back into an ordinary float32 model of transformers, so nothing later on
-knows about it.
+the row over 127). That halves float16 again at no measurable loss of accuracy; vectors stay
+float32. `load` turns it back into an ordinary float32 model of transformers.
 
-The model card beside the weights says where they come from; `training/` makes them again.
+The model card next to the weights tells their origin; `training/` makes them again.
 """
 
 from pathlib import Path
@@ -22,7 +21,7 @@ WEIGHTS = "packed.safetensors"
 
 
 def pack(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-    """The arrays of a float state: int8 matrices with `.scale` beside them, float32 vectors."""
+    """Pack a float state: int8 matrices, each with its `.scale`, and float32 vectors."""
     packed: dict[str, NDArray[Any]] = {}
     for name, tensor in state.items():
         weight = tensor.detach().cpu().numpy()
@@ -36,7 +35,7 @@ def pack(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
 
 
 def unpack(packed: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    """The float32 state that `pack` was given, to half a step of each row's scale."""
+    """Return the float32 state that was packed, to half a step of each row's scale."""
     state = {}
     for name, array in packed.items():
         if name.endswith(".scale"):
@@ -48,7 +47,7 @@ def unpack(packed: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
 
 
 def load() -> tuple[Any, Any]:
-    """The embedded model in evaluation mode and its tokenizer; no network is used."""
+    """Load the embedded model in evaluation mode, and its tokenizer; no network is used."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     config = AutoConfig.from_pretrained(FOLDER)

@@ -1,8 +1,8 @@
-"""Loading a model and its tokenizer or image processor by name, with errors that say what to do.
+"""Loading of a model with its tokenizer or image processor, by name.
 
 The name is that of the embedded model, a local folder, or an id on the model hub. Weights are
-loaded in float32, code from the hub is never run, and a checkpoint without a trained
-classification head is refused: transformers would fill the head with random numbers.
+loaded in float32, and code from the hub is never run. A checkpoint without a trained classification
+head is refused: transformers would fill the head with random numbers. Read next: tasks.py.
 """
 
 import logging
@@ -20,14 +20,14 @@ from attnflow.models.pooling import MODULES, pooling_file, pooling_of
 from attnflow.models.tasks import (
     CLASSIFICATION,
     IMAGE_FEATURES,
-    IMAGE_TASKS,
     TASKS,
     Task,
     reads_images,
     task_of,
 )
 
-# Families that number positions from the one after the padding token's, as RoBERTa does.
+# Families that number positions from the one after the padding token's, as RoBERTa does: so many
+# fewer tokens fit.
 COUNTED_AFTER_PADDING = (
     "camembert",
     "data2vec-text",
@@ -50,75 +50,77 @@ QUANTISED = (
 
 
 def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
-    """A model in evaluation mode on `device` (the CPU when None), and what it reads with.
+    """Load a model in evaluation mode, and its tokenizer or image processor.
 
-    That is its tokenizer, or of a model of images its image processor.
+    Args:
+        name: The name of the embedded model, a folder, or a hub id.
+        device: The device of the model; the CPU when None.
 
     Raises:
         InputError: The device does not exist here, or the folder holds no model.
         ModelError: The hub cannot be reached or does not know the name, the files are broken, or
             the model is not trained for a task that can be explained.
-        MissingExtraError: It reads images, and Pillow is not installed.
+        MissingExtraError: The model reads images, and Pillow is not installed.
     """
-    place = checked_device(device)
+    target = checked_device(device)
     if str(name) == embedded.EMBEDDED_MODEL:
         model, processor = embedded.load()
     else:
-        model, processor = _load(_found(name))
-    return model.to(place).eval(), processor
+        model, processor = _load(_folder_or_id(name))
+    return model.to(target).eval(), processor
 
 
 def pooling(name: str | Path) -> str:
-    """How a model embeds texts, by the files of sentence-transformers beside its weights.
+    """Return the pooling of a model, from the files of sentence-transformers next to its weights.
 
     Raises:
-        ModelError: In a way that is not known here.
+        ModelError: The model pools in a way that is not known here.
     """
-    modules = _text_of(name, MODULES)
+    modules = _file_text(name, MODULES)
     if modules is None:
         return "mean"
     file = pooling_file(str(name), modules)
-    record = _text_of(name, file)
+    record = _file_text(name, file)
     if record is None:
         raise ModelError(f"model {str(name)!r} has no {file}, which its {MODULES} names.")
     return pooling_of(str(name), record)
 
 
-def _text_of(name: str | Path, file: str) -> str | None:
-    """Content of a file beside a model's weights, None where there is none."""
+def _file_text(name: str | Path, file: str) -> str | None:
+    """Content of a file next to a model's weights, None where there is none."""
     from transformers.utils import cached_file
 
     quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-    path = cached_file(str(_found(name)), file, **quiet)
+    path = cached_file(str(_folder_or_id(name)), file, **quiet)
     return None if path is None else Path(path).read_text(encoding="utf-8")
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:
-    """The device, if this machine has it.
+    """Return the device; the CPU when None.
 
     Raises:
-        InputError: It does not.
+        InputError: This machine does not have it.
     """
     try:
-        place = torch.device("cpu" if device is None else device)
+        target = torch.device("cpu" if device is None else device)
     except RuntimeError as error:
         raise InputError(
             f"device must be a name such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}."
         ) from error
-    if place.type == "cpu":
-        return place
-    module: Any = getattr(torch, place.type, None)
+    if target.type == "cpu":
+        return target
+    module: Any = getattr(torch, target.type, None)
     count = int(module.device_count()) if hasattr(module, "device_count") else 0
-    if (place.index or 0) >= count:
+    if (target.index or 0) >= count:
         raise InputError(
             f"device {device!r} is not there: this machine has {count} devices of type "
-            f"{place.type!r}. Use 'cpu', or a torch build that supports the device."
+            f"{target.type!r}. Use 'cpu', or a torch build that supports the device."
         )
-    return place
+    return target
 
 
-def _found(name: str | Path) -> str | Path:
-    """The folder of that name, checked, or else the name as an id on the hub."""
+def _folder_or_id(name: str | Path) -> str | Path:
+    """The folder of that name, checked; the name itself, as a hub id, where there is none."""
     looks_local = isinstance(name, Path) or name.startswith((".", "/", "~"))
     try:
         path = Path(name).expanduser()
@@ -138,7 +140,7 @@ def _found(name: str | Path) -> str | Path:
 
 
 def config(name: str | Path) -> Any:
-    """A model's config by the model's name, without its weights.
+    """Load a model's config, without its weights.
 
     Raises:
         InputError: The folder holds no model.
@@ -147,22 +149,24 @@ def config(name: str | Path) -> Any:
     """
     from transformers import AutoConfig
 
-    own = embedded.FOLDER if str(name) == embedded.EMBEDDED_MODEL else _found(name)
-    with _reading(own):
-        return AutoConfig.from_pretrained(own, **_NO_CODE)
+    is_embedded = str(name) == embedded.EMBEDDED_MODEL
+    source = embedded.FOLDER if is_embedded else _folder_or_id(name)
+    with _as_model_errors(source):
+        return AutoConfig.from_pretrained(source, **_NO_CODE)
 
 
 def class_of(architecture: str | None) -> Any:
-    """The class of models of that name in transformers; None where there is none."""
+    """Return the class of that name in transformers; None where there is none."""
     import transformers
 
     return getattr(transformers, architecture or "", None)
 
 
-def calls_attention_interface(own: Any) -> bool:
-    """Whether a class of models computes attention through transformers' attention interface."""
-    # Its flags say which back ends it supports, and not whether it has a code of its own for them.
-    return hasattr(sys.modules.get(getattr(own, "__module__", "")), "ALL_ATTENTION_FUNCTIONS")
+def calls_attention_interface(model_class: Any) -> bool:
+    """Return whether a class computes attention through transformers' attention interface."""
+    # Its flags tell which back ends it supports, not whether it has code of its own for them.
+    module = sys.modules.get(getattr(model_class, "__module__", ""))
+    return hasattr(module, "ALL_ATTENTION_FUNCTIONS")
 
 
 # Left open, transformers would ask on standard input whether to run the code.
@@ -172,11 +176,11 @@ _NO_CODE = {"trust_remote_code": False}
 def _load(name: str | Path) -> tuple[Any, Any]:
     from transformers import AutoConfig
 
-    with _reading(name):
-        own = AutoConfig.from_pretrained(name, **_NO_CODE)
-        if getattr(own, "quantization_config", None):
+    with _as_model_errors(name):
+        config = AutoConfig.from_pretrained(name, **_NO_CODE)
+        if getattr(config, "quantization_config", None):
             raise ModelError(f"model {str(name)!r} cannot be explained: {QUANTISED}")
-        task, loader = _task(own, name)
+        task, loader = _task(config, name)
         model, loading = loader.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
         )
@@ -200,13 +204,13 @@ def _load(name: str | Path) -> tuple[Any, Any]:
 
 
 def _processor(task: Task, name: str | Path) -> Any:
-    """What such models read with."""
+    """The tokenizer or image processor next to the weights."""
     import transformers
 
     if task.modality != "image":
         return transformers.AutoTokenizer.from_pretrained(name, **_NO_CODE)
     with needs("models of images need Pillow", "images"):
-        import PIL  # noqa: F401  # transformers' image processors need it, and would say so late
+        import PIL  # noqa: F401  # transformers would report a missing Pillow at the first image
     try:
         return transformers.AutoImageProcessor.from_pretrained(name, **_NO_CODE)
     except OSError as error:
@@ -217,16 +221,20 @@ def _processor(task: Task, name: str | Path) -> Any:
 
 
 def task_for(architecture: str) -> Task | None:
-    """What a class of models is for, by its name; None where it is for nothing known."""
+    """Return the task of a class of models, by its name; None where it has none that is known."""
     task = task_of(architecture)
-    own = class_of(architecture)
-    if isinstance(own, type) and reads_images(own) and task not in IMAGE_TASKS:
+    model_class = class_of(architecture)
+    if (
+        isinstance(model_class, type)
+        and reads_images(model_class)
+        and (task is None or task.modality != "image")
+    ):
         return IMAGE_FEATURES  # a tower for images
     return task
 
 
 def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
-    """What the checkpoint is for, a classifier where it does not say so; and what loads it."""
+    """Task of the checkpoint, a classifier where it names none; and the class that loads it."""
     import transformers
 
     architectures = getattr(config, "architectures", None) or []
@@ -234,7 +242,7 @@ def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
         return CLASSIFICATION, transformers.AutoModelForSequenceClassification
     task = task_for(architectures[0])
     if task is IMAGE_FEATURES:
-        return task, class_of(architectures[0])  # with what it projects to
+        return task, class_of(architectures[0])  # with its projection, which AutoModel drops
     if task is not None:
         return task, getattr(transformers, task.loader)
     raise ModelError(
@@ -251,8 +259,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _reading(name: str | Path) -> Iterator[None]:
-    """Whatever goes wrong while files are read is an error of the model."""
+def _as_model_errors(name: str | Path) -> Iterator[None]:
+    """Raise whatever fails while files are read as an error of the model."""
     try:
         with _quiet_loading():
             yield
@@ -267,7 +275,7 @@ def _reading(name: str | Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Without the hub's retries and transformers' report of missing weights: our errors say it."""
+    """Hide the hub's retries and transformers' report of missing weights: our errors state them."""
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -280,7 +288,7 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def token_limit(config: Any, tokenizer: Any) -> int | None:
-    """Most tokens that a model takes, special ones included; None where nothing bounds it."""
+    """Return the most tokens that a model takes, special ones included; None: nothing bounds it."""
     bounds = [] if tokenizer is None else [tokenizer.model_max_length]
     config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)

@@ -1,7 +1,7 @@
-"""Embeddings of whole texts: how a model's last hidden states become one vector.
+"""Pooling: a model's last hidden states become the embedding of a text, one vector.
 
-Sentence-transformers writes that into files beside the weights. Without such files it is the mean
-over the tokens, as most such models have it.
+Sentence-transformers names the pooling in files next to the weights. Without such files it is the
+mean over the tokens, as in most such models.
 Source: Reimers & Gurevych (2019), and the format of their library.
 """
 
@@ -16,20 +16,21 @@ from attnflow.errors import InputError, ModelError
 
 POOLINGS = ("mean", "cls", "last")
 MODULES, CONFIG = "modules.json", "config.json"
-KINDS = ("Transformer", "Pooling", "Normalize")  # a cosine does not see the last
+# A cosine is the same with and without the last.
+MODULE_TYPES = ("Transformer", "Pooling", "Normalize")
 MODES = {
     "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean",  # of the same direction
+    "pooling_mode_mean_sqrt_len_tokens": "mean",  # another length, the same direction
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
 
 
 def check_pooling(pooling: str) -> str:
-    """The name of a pooling.
+    """Return the name of a pooling.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is no pooling of that name.
     """
     if pooling not in POOLINGS:
         raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
@@ -37,42 +38,45 @@ def check_pooling(pooling: str) -> str:
 
 
 def pooling_file(name: str, modules: str) -> str:
-    """Path within the model of the file that says how it pools.
+    """Return the path, within the model, of the file that names its pooling.
 
     Args:
-        name: Of the model, for errors.
+        name: The name of the model, for errors.
         modules: Content of its `modules.json`.
 
     Raises:
-        ModelError: It embeds by something else than a Transformer and pooling.
+        ModelError: The model embeds by something else than a Transformer and pooling.
     """
     try:
         paths = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in json.loads(modules)}
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{MODULES} of model {name!r} cannot be read: {error!r}.") from error
-    unknown = [kind for kind in paths if kind not in KINDS]
+    unknown = [kind for kind in paths if kind not in MODULE_TYPES]
     if unknown or "Pooling" not in paths:
         raise ModelError(
-            f"model {name!r} embeds by {', '.join(paths)}: expected {', '.join(KINDS)} alone."
+            f"model {name!r} embeds by {', '.join(paths)}: expected "
+            f"{', '.join(MODULE_TYPES)} alone."
         )
     return f"{paths['Pooling']}/{CONFIG}"
 
 
 def pooling_of(name: str, record: str) -> str:
-    """The pooling that such a file names, of `POOLINGS`.
+    """Return the pooling that such a file names, one of `POOLINGS`.
 
     Args:
-        name: Of the model, for errors.
+        name: The name of the model, for errors.
         record: Content of the file.
 
     Raises:
-        ModelError: It pools in a way that is not known here.
+        ModelError: The model pools in a way that is not known here.
     """
     try:
         modes = dict(json.loads(record))
     except (ValueError, TypeError) as error:
         raise ModelError(f"the pooling of model {name!r} cannot be read: {error!r}.") from error
-    chosen = [mode for mode, on in modes.items() if mode.startswith("pooling_mode") and on is True]
+    chosen = [
+        mode for mode, is_on in modes.items() if mode.startswith("pooling_mode") and is_on is True
+    ]
     if len(chosen) != 1 or chosen[0] not in MODES:
         raise ModelError(
             f"model {name!r} pools by {', '.join(chosen) or 'nothing that is known'}: expected one "
@@ -82,7 +86,7 @@ def pooling_of(name: str, record: str) -> str:
 
 
 def pooled(pooling: str, inputs: Mapping[str, Tensor]) -> Callable[[Any], Tensor]:
-    """What makes embeddings `(batch, d)` of the output for these inputs."""
+    """Return a function from the model's output for these inputs to embeddings `(batch, d)`."""
     mask = inputs["attention_mask"] != 0
 
     def pool(output: Any) -> Tensor:
@@ -106,5 +110,5 @@ def embeddings(model: Any, pooling: str, inputs: Mapping[str, Tensor]) -> Tensor
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
     ):
-        found = pooled(pooling, inputs)(model(**inputs, return_dict=True))
-        return torch.nn.functional.normalize(found)
+        vectors = pooled(pooling, inputs)(model(**inputs, return_dict=True))
+        return torch.nn.functional.normalize(vectors)

@@ -1,40 +1,39 @@
-"""Whether and how a model can be explained, told by its config alone: no weights are loaded.
+"""Support of a model: whether and how it can be explained, from its config without weights.
 
     known family            its tensors, as the tests have measured them
-    another                 af, gf, agf, if its attention runs through transformers' interface
+    another family          af, gf, agf, if its attention runs through transformers' interface
     merging tokens          none: they are not the same from layer to layer
     no attention somewhere  none: linear attention, state space, convolutions
     quantised               none: gradients through such weights are not exact
 
-A verdict is a forecast; `capture` checks again when the model runs. Read next: known_models.py.
+This is a forecast; `capture` checks again when the model runs. Read next: tested_families.py.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attnflow.capture.families import FAMILIES
 from attnflow.models import loading
+from attnflow.models.literals import PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
-from attnflow.models.tested_families import KnownFamily, known_families
+from attnflow.models.tested_families import TestedFamily, tested_families
 
-PASSES = ("af", "gf", "agf")  # tensors that need to know nothing of a family
-
-# What a config calls layers whose attention has weights, beside "attention" itself.
-_WEIGHTED = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+# Layers whose attention has weights, by the names that configs give them.
+_WITH_WEIGHTS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What can be done with a model.
+class Support:
+    """The ways in which a model can be explained.
 
     Attributes:
-        model: Its name, as it was given.
-        architecture: Its class in transformers, or None where the config does not say.
-        model_type: Its family, as transformers calls it.
-        task: Of transformers' pipelines, what it is explained for; None: it cannot be.
+        model: The name of the model, as it was given.
+        architecture: Its class in transformers, or None where the config does not name it.
+        model_type: Its family, by transformers' name.
+        task: The pipeline of transformers that it is explained for; None where it cannot be.
         tensors: Information tensors that work; none where it cannot be explained.
-        reason: Why so, and what to do.
+        reason: The reason, and what to do.
     """
 
     model: str
@@ -52,41 +51,41 @@ class Verdict:
         return f"{self.model}: {what} can be explained for {self.task} by {tensors}: {self.reason}"
 
 
-def verdict(name: str | Path) -> Verdict:
-    """What can be done with a model, by folder or hub id.
+def support_of(name: str | Path) -> Support:
+    """Return whether and how a model can be explained, by its folder or hub id.
 
     Raises:
-        InputError: The folder is none of a model.
+        InputError: The folder holds no model.
         ModelError: There is no such config, or it cannot be read.
     """
     config = loading.config(name)
     architecture = (getattr(config, "architectures", None) or [None])[0]
-    family = {row.model_type: row for row in known_families()}.get(config.model_type)
+    family = {row.model_type: row for row in tested_families()}.get(config.model_type)
     task = _task(architecture)
     reason = _refusal(config, architecture, task, family)
     tensors: tuple[str, ...] = ()
     if reason is None:
         tensors, reason = _tensors(config, family)
-    return Verdict(
+    return Support(
         str(name), architecture, config.model_type, task if tensors else None, tensors, reason
     )
 
 
 def _task(architecture: str | None) -> str | None:
-    """What the model is for, by its class; None where no such class is explained."""
+    """Name of the model's task, by its class; None where no such class is explained."""
     task = CLASSIFICATION if architecture is None else loading.task_for(architecture)
     return None if task is None else task.name
 
 
 def _refusal(
-    config: Any, architecture: str | None, task: str | None, family: KnownFamily | None
+    config: Any, architecture: str | None, task: str | None, family: TestedFamily | None
 ) -> str | None:
-    """Why the model cannot be explained at all; None where it can."""
+    """The reason why the model cannot be explained at all; None where it can."""
     if getattr(config, "quantization_config", None):
         return loading.QUANTISED
-    other = sorted(set(_layer_types(config)) - set(_WEIGHTED))
-    own = loading.class_of(architecture)
-    if other or getattr(own, "_is_stateful", False):
+    other = sorted(set(_layer_types(config)) - set(_WITH_WEIGHTS))
+    model_class = loading.class_of(architecture)
+    if other or getattr(model_class, "_is_stateful", False):
         return (
             f"it has layers without attention weights ({', '.join(other) or 'state space'}), "
             "through which nothing is known to flow."
@@ -105,7 +104,7 @@ def _refusal(
             f"an encoder-decoder for {task} reads its text twice, once in each stack; give one "
             "that writes (...ForConditionalGeneration)."
         )
-    if family is None and not loading.calls_attention_interface(own):
+    if family is None and not loading.calls_attention_interface(model_class):
         return (
             "it is of no known family, and computes attention by itself, not through "
             "transformers' attention interface, or has none; `attnflow models` lists families."
@@ -113,16 +112,18 @@ def _refusal(
     return None
 
 
-def _tensors(config: Any, family: KnownFamily | None) -> tuple[tuple[str, ...], str]:
-    """The tensors that work, and why these."""
+def _tensors(config: Any, family: TestedFamily | None) -> tuple[tuple[str, ...], str]:
+    """The tensors that work, and the reason."""
     if family is None:
-        return PASSES, (
+        return get_args(PaperTensor), (
             "its family is not known, so that nothing can be told of its residual stream; "
             "these need its attention alone, which runs through transformers' interface."
         )
     mixer = FAMILIES[family.model_type].mixer
     if mixer is not None and getattr(config, mixer, 0) > 0:
-        return PASSES, f"it mixes tokens beside attention ({mixer} = {getattr(config, mixer)})."
+        return get_args(
+            PaperTensor
+        ), f"it mixes tokens besides attention ({mixer} = {getattr(config, mixer)})."
     return family.tensors, f"{family.name} is a known family, which the tests run."
 
 

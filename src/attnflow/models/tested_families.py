@@ -1,8 +1,8 @@
-"""The families of models that attnflow knows, as its tests have measured them.
+"""The families of models that the tests run, with what they measured.
 
-The rows lie in `tested_families.json`, which `benchmarks/tested_families.py` writes from the models
+The rows are in `tested_families.json`, which `benchmarks/tested_families.py` writes from the models
 that the tests run, and which a test compares with them. Nothing here needs torch or transformers.
-Read next: support.py for a model of one's own.
+Read next: support.py, for any other model.
 """
 
 import json
@@ -16,16 +16,16 @@ FORMATS = ("text", "json", "markdown")
 
 
 @dataclass(frozen=True)
-class KnownFamily:
+class TestedFamily:
     """One row of the table.
 
     Attributes:
-        name: As users know the family.
-        model_type: As transformers calls it in a config.
+        name: The name by which users know the family.
+        model_type: Its name in a config of transformers.
         kind: "encoder", "decoder", "encoder-decoder" or "vision".
-        tasks: Of transformers' pipelines, what such models can be explained for.
+        tasks: The pipelines of transformers that such models can be explained for.
         tensors: Information tensors that work.
-        back_ends: Of attention, with which it was loaded and captured alike.
+        back_ends: Back ends of attention with which the model gives the same answer.
         padding: Sides on which padding leaves the answer as it is; the others are refused.
         error: The largest difference of a capacity, alone and in a padded batch, in units of the
             largest capacity.
@@ -59,18 +59,18 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def known_families() -> tuple[KnownFamily, ...]:
-    """The rows, by kind and name."""
+def tested_families() -> tuple[TestedFamily, ...]:
+    """Return the rows, by kind and name."""
     lists = ("tasks", "tensors", "back_ends", "padding")
     rows: list[dict[str, Any]] = _table()["families"]
-    return tuple(KnownFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows)
+    return tuple(TestedFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows)
 
 
 def table(form: str) -> str:
-    """The rows as text, Markdown or JSON (one of FORMATS)."""
+    """Return the rows as text, Markdown or JSON (one of FORMATS)."""
     if form == "json":
         return json.dumps(_table(), indent=1)
-    rows = [[_cell(getattr(family, name)) for name in _COLUMNS] for family in known_families()]
+    rows = [[_cell(getattr(family, name)) for name in _COLUMNS] for family in tested_families()]
     return _markdown(rows) if form == "markdown" else _text(rows)
 
 
@@ -80,7 +80,7 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def _text(rows: list[list[str]]) -> str:
-    """Columns side by side; what is the same in all rows stands once below them."""
+    """Columns side by side; a column that is the same in all rows becomes a line below them."""
     columns = {
         title: [title, *cells]
         for title, *cells in zip(_COLUMNS.values(), *rows, strict=True)  # transposed
