@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from attnflow.files import write_whole
 from attnflow.methods.exact_flow import minimum_cut
-from attnflow.methods.information_tensors import TENSORS
+from attnflow.methods.information_tensors import INFORMATION_TENSORS
 
 SHOWN = ("af", "af-res", "gf", "agf", "agf-res", "relevance", "norm", "alti", "cf", "cf-balanced",
          "cf4", "bcf")  # fmt: skip
@@ -29,7 +29,7 @@ def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
     for _, instance in tqdm(instances, desc=f"cuts {name}"):
         own = instance.with_empty_cache()  # else all instances' passes stay in memory
         for tensor in SHOWN:
-            capacities = TENSORS[tensor](own).positive.numpy()
+            capacities = INFORMATION_TENSORS[tensor](own).capacities.numpy()
             cut = minimum_cut(capacities)
             if cut.sum() == 0:
                 raise SystemExit(f"{tensor} has no flow for the text {instance.content.text!r:.60}")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attnflow.capture import only_edges
 from attnflow.methods import Instance, Scores
-from attnflow.methods.attention import row_read
+from attnflow.methods.attention import readout_row
 from attnflow.methods.decomposition import edge_importance
-from attnflow.methods.information_tensors import TENSORS
+from attnflow.methods.information_tensors import INFORMATION_TENSORS
 from attnflow.methods.model_internals import forward, internals
 from attnflow.methods.readouts import walked
 from attnflow.solver import maximum_flow
@@ -57,7 +57,7 @@ def information_flow_routes(instance: Instance) -> Tensor:
     """
     attention, residual = edge_importance(instance)
     reached = torch.zeros(attention.shape[-1])
-    reached[row_read(instance)] = 1.0
+    reached[readout_row(instance)] = 1.0
     found = []
     for edges, kept in zip(attention.flip(0), residual.flip(0), strict=True):
         found.append(torch.minimum(edges, reached[:, None]))
@@ -86,9 +86,9 @@ def _route(tensor: str, carried: str, paths: bool = False) -> Callable[[Instance
     """
 
     def route(instance: Instance) -> Tensor:
-        edges = TENSORS[tensor](instance)
-        on_edges = CARRIED[carried](edges.positive)
-        attention, whole = edges.attention.relu(), edges.positive.clamp(min=1e-300)
+        edges = INFORMATION_TENSORS[tensor](instance)
+        on_edges = CARRIED[carried](edges.capacities)
+        attention, whole = edges.attention.relu(), edges.capacities.clamp(min=1e-300)
         return (best_path_through(on_edges) if paths else on_edges) * attention / whole
 
     return route

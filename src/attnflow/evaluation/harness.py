@@ -215,7 +215,7 @@ def _fingerprint(instances: Sequence[tuple[Example, Instance]]) -> str:
     content = hashlib.sha256()
     for _, instance in instances[:FIRST]:
         adapter = instance.adapter
-        found = adapter.log_probabilities([adapter.whole(instance.content)])[0]
+        found = adapter.log_probabilities([adapter.whole_variant(instance.content)])[0]
         content.update(adapter.identity(instance.content) + found.round(2).tobytes())
     return content.hexdigest()[:16]
 

@@ -90,7 +90,7 @@ def _marked(
         characters[start : start + len(word)] = bool(mark)
         start += len(word) + 1
     rationale = np.array([bool(characters[a:b].any()) for a, b in text.offsets])
-    target = int(classifier.log_probabilities([classifier.whole(text)])[0].argmax())
+    target = int(classifier.log_probabilities([classifier.whole_variant(text)])[0].argmax())
     instance = Instance(classifier, text, target, seed=at)
     own = rationale & instance.ordinary
     return Marked(Example(at, text.text, label), review, instance, own)

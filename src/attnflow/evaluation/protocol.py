@@ -18,7 +18,7 @@ from attnflow.evaluation.extra_metrics import EXTRAS, EXTRAS_OF_ANY, Asked
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import GRANULARITIES, Ranking, members, ranking
 from attnflow.evaluation.sampling import TARGETS
-from attnflow.methods import Instance, Method, ModelAdapter, Scores, TextAdapter
+from attnflow.methods import Instance, Method, ModelAdapter, Scores
 
 BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
 COUNTED = ("units", "positions")
@@ -76,7 +76,7 @@ class Protocol:
         Raises:
             InputError: Something is.
         """
-        known = (*EXTRAS,) if isinstance(adapter, TextAdapter) else EXTRAS_OF_ANY
+        known = tuple(EXTRAS) if adapter.has_embeddings else EXTRAS_OF_ANY
         for what, names, possible in (
             ("operators", self.operators, tuple(adapter.operators)),
             ("granularity", (self.granularity,), adapter.granularities),

@@ -1,7 +1,7 @@
 """Encoded texts as the padded tensors of a batch, and the tokens that stand for removed ones."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,14 @@ from attnflow.inputs.text import EncodedText
 # The ids of each stack, and the mask that goes with them.
 
 
-def collate_texts(texts: Sequence[EncodedText], model: Any, tokenizer: Any) -> dict[str, Tensor]:
+class TokenLists(Protocol):
+    """A text as the lists that its model reads, whole or with tokens removed."""
+
+    @property
+    def inputs(self) -> Mapping[str, list[int]]: ...
+
+
+def collate_texts(texts: Sequence[TokenLists], model: Any, tokenizer: Any) -> dict[str, Tensor]:
     """`(batch, t)` tensors on the model's device, padded on the right, with attention masks."""
     padding = (pad_token_id(model.config), getattr(tokenizer, "pad_token_id", None), 0)
     pad = next(token for token in padding if token is not None)

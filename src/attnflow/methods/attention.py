@@ -1,7 +1,7 @@
 """Methods that read attention weights, and their gradients, without a flow.
 
-A node's score is read in the row of the node that the model reads its decision at: [CLS], or the
-last token of a text that is to go on.
+A node's score is read in the readout row: that of the node at which the model reads its decision,
+[CLS], or the last token of a text to be continued.
 Sources: Abnar & Zuidema (2020) for rollout and attention flow; Chefer et al. (ICCV 2021) for
 `chefer`; Barkan et al. (2021) for Grad-SAM; Qiang et al. (2022) for CAT, AttCAT and AttGrads.
 """
@@ -17,37 +17,38 @@ from attnflow.methods.model_internals import Forward, Internals, forward, intern
 
 
 def raw_attention(instance: Instance) -> Scores:
-    """A[L, CLS, j], mean over heads, and 0 for the token read."""
-    return _without_read(instance, in_row_read(instance, forward(instance).mean_attention[-1]))
+    """A[L, CLS, j], mean over heads, and 0 for the readout node itself."""
+    row = in_readout_row(instance, forward(instance).mean_attention[-1])
+    return _without_readout_node(instance, row)
 
 
 def rollout(instance: Instance) -> Scores:
-    """(0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I), in the row of the token read."""
-    return in_row_read(instance, rolled_out(residual_attention(forward(instance))))
+    """(0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I), in the readout row."""
+    return in_readout_row(instance, rolled_out(residual_attention(forward(instance))))
 
 
 def attention_flow(instance: Instance) -> Scores:
-    """For each token the maximum flow from the token read, alone, to it.
+    """Maximum flow from the readout node alone to each token.
 
     Capacities are those of `rollout`. One flow a token, each with one source and one sink: the
     attention flow of Abnar & Zuidema, not the one flow to all tokens that attnflow is about.
     """
     capacities = residual_attention(forward(instance)).double().numpy()
-    return values_from(capacities, row_read(instance))
+    return values_from(capacities, readout_row(instance))
 
 
 def chefer(instance: Instance) -> Scores:
-    """R <- R + E_l R over mean_h relu(A G), from R = I; the read row without its own entry."""
+    """R <- R + E_l R over mean_h relu(A G), from R = I; the readout row without its own entry."""
     found = internals(instance)
-    return in_row_read(instance, accumulated((found.attention * found.gradient).relu().mean(1)))
+    return in_readout_row(instance, accumulated((found.attention * found.gradient).relu().mean(1)))
 
 
 def attention_gradients(instance: Instance) -> Scores:
-    """AttGrads: the last layer's heads weighted by their mean gradients, in the row read."""
+    """AttGrads: the last layer's heads weighted by their mean gradients, in the readout row."""
     found = internals(instance)
     weights = found.gradient[-1].mean((1, 2))
     weighted = (weights[:, None, None] * found.attention[-1]).mean(0).relu()
-    return _without_read(instance, in_row_read(instance, weighted))
+    return _without_readout_node(instance, in_readout_row(instance, weighted))
 
 
 def grad_sam(instance: Instance) -> Scores:
@@ -62,7 +63,7 @@ def cat(instance: Instance) -> Scores:
 
 
 def attcat(instance: Instance) -> Scores:
-    """As `cat`, each layer's term times the attention that the token receives, mean over heads."""
+    """`cat` with each layer's term times the attention that the token gets, mean over heads."""
     found = internals(instance)
     return as_scores((_cat(found) * found.attention.mean((1, 2))).sum(0))
 
@@ -86,7 +87,7 @@ def rolled_out(layers: Tensor) -> Tensor:
 
 
 def accumulated(layers: Tensor) -> Tensor:
-    """`(t, t)` Chefer's relevance, R <- R + E_l R from below, less the identity at first."""
+    """`(t, t)` Chefer's relevance, R <- R + E_l R from the inputs up, less the first identity."""
     identity = torch.eye(layers.shape[-1], dtype=layers.dtype)
     relevance = identity
     for layer in layers:
@@ -95,25 +96,23 @@ def accumulated(layers: Tensor) -> Tensor:
 
 
 def as_scores(row: Tensor) -> Scores:
-    """`(t,)` float64 of numpy."""
-    found: Scores = row.detach().double().cpu().numpy()
-    return found
+    """`(t,)` the row as float64 of numpy."""
+    scores: Scores = row.detach().double().cpu().numpy()
+    return scores
 
 
-def in_row_read(instance: Instance, matrix: Tensor) -> Scores:
-    """`(t,)` the row of `(t, t)` that belongs to the node which the model reads."""
-    return as_scores(matrix[row_read(instance)])
+def in_readout_row(instance: Instance, matrix: Tensor) -> Scores:
+    """`(t,)` row of a `(t, t)` matrix that belongs to the node which the model reads."""
+    return as_scores(matrix[readout_row(instance)])
 
 
-def row_read(instance: Instance) -> int:
-    """The node which the model reads: methods find their scores in its row.
-
-    To be called of a model that `forward` has looked into.
+def readout_row(instance: Instance) -> int:
+    """Return the node which the model reads: methods find their scores in its row.
 
     Raises:
-        ModelError: It does not read one node alone.
+        ModelError: The model does not read one node alone.
     """
-    node = instance.read_node
+    node = instance.readout_node
     if node is None:
         raise ModelError(
             f"{type(instance.adapter.model).__name__} does not read its decision at the first "
@@ -122,6 +121,7 @@ def row_read(instance: Instance) -> int:
     return node
 
 
-def _without_read(instance: Instance, scores: Scores) -> Scores:
-    scores[row_read(instance)] = 0.0
+def _without_readout_node(instance: Instance, scores: Scores) -> Scores:
+    # Its attention to itself says nothing about the other tokens.
+    scores[readout_row(instance)] = 0.0
     return scores

@@ -25,7 +25,7 @@ def values_from(capacities: Capacities, query: int) -> Scores:
 
 
 def outflow(capacities: Capacities) -> Scores:
-    """`(t,)` what one maximum flow from the whole top row sends to each node of the lowest.
+    """`(t,)` flow into each node of the lowest row in a maximum flow from the whole top row.
 
     Which of the many maximum flows that is depends on igraph's order of search.
     """
@@ -34,21 +34,21 @@ def outflow(capacities: Capacities) -> Scores:
 
 
 def minimum_cut(capacities: Capacities) -> Scores:
-    """`(layers,)` capacity of the edges of each layer in a minimum cut; their sum is the flow.
+    """`(layers,)` capacity of each layer's edges in a minimum cut; their sum is the flow.
 
     Which of several minimum cuts that is depends on igraph; only capacities > 0 are in it.
     """
     layers, t, _ = capacities.shape
     edges, weights = _edges(capacities)
-    found = np.zeros(layers)
+    by_layer = np.zeros(layers)
     for index in _maximum_flow(capacities).cut:
-        own = index - 2 * t  # behind the edges of source and target, which are never cut
-        found[edges[own][1] // t] += weights[own]
-    return found
+        edge = index - 2 * t  # after the edges of source and target, which are never cut
+        by_layer[edges[edge][1] // t] += weights[edge]
+    return by_layer
 
 
 def _maximum_flow(capacities: Capacities) -> Any:
-    """igraph's, from the whole top row to the whole lowest; edges to the target come first."""
+    """igraph's flow from the whole top row to the whole lowest; edges to the target come first."""
     layers, t, _ = capacities.shape
     edges, weights = _edges(capacities)
     source, target = (layers + 1) * t, (layers + 1) * t + 1

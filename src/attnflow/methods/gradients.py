@@ -1,7 +1,7 @@
-"""Gradient methods, all of captum, on word embeddings or pixels.
+"""Gradient methods on word embeddings or pixels, all of them captum's.
 
-The path of integrated gradients begins at the content with every ordinary node gone; noise is small
-beside the embeddings or pixels. What captum returns for each coordinate is summed over a node's.
+The path of integrated gradients begins at the content with every ordinary node masked; noise is
+small compared with the embeddings or pixels. A node's score is the sum over its coordinates.
 Sources: Simonyan et al. (2014), Sundararajan et al. (2017), Smilkov et al. (2017), Shrikumar et
 al. (2017); Kokhlikyan et al. (2020) for captum.
 """
@@ -19,15 +19,15 @@ from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores
 from attnflow.methods.instance import Instance
 
-STEPS = 50  # of integrated gradients
-DRAWS, NOISE = 25, 0.15  # of SmoothGrad; in standard deviations of the embeddings or pixels
+STEPS = 50  # of integrated gradients, captum's default
+DRAWS, NOISE = 25, 0.15  # of SmoothGrad; noise in standard deviations of the embeddings or pixels
 AT_ONCE = 10  # points of a path in one pass
 
 
 def gradient(instance: Instance) -> Scores:
     """Euclidean length of the gradient."""
     found = _captum().Saliency(_value(instance)).attribute(_point(instance), abs=False)
-    return as_scores(instance.of_nodes(found).norm(dim=-1))
+    return as_scores(instance.per_node(found).norm(dim=-1))
 
 
 def gradient_x_input(instance: Instance) -> Scores:
@@ -36,7 +36,7 @@ def gradient_x_input(instance: Instance) -> Scores:
 
 
 def integrated_gradients(instance: Instance) -> Scores:
-    """Fifty points from the masked text, or the grey image, to the whole one."""
+    """Mean gradient at fifty points from the masked content to the whole one, times the way."""
     method = _captum().IntegratedGradients(_value(instance), multiply_by_inputs=True)
     return _attributed(
         instance, method, baselines=instance.baseline, n_steps=STEPS, internal_batch_size=AT_ONCE
@@ -54,11 +54,11 @@ def smoothgrad(instance: Instance) -> Scores:
         stdevs=NOISE * float(instance.point.std()),
         abs=False,
     )
-    return as_scores(instance.of_nodes(found).norm(dim=-1))
+    return as_scores(instance.per_node(found).norm(dim=-1))
 
 
 def deeplift(instance: Instance) -> Scores:
-    """DeepLift against the masked text: the rescale rule at activations, gradients at all else.
+    """DeepLift against the masked text: the rescale rule at activations, gradients elsewhere.
 
     captum has no rule for products, softmax and layer norms, so it is not complete here.
     """
@@ -70,7 +70,7 @@ def deeplift(instance: Instance) -> Scores:
 
 def _attributed(instance: Instance, method: Any, **options: Any) -> Scores:
     found = method.attribute(_point(instance), **options)
-    return as_scores(instance.of_nodes(found).sum(-1))
+    return as_scores(instance.per_node(found).sum(-1))
 
 
 def _point(instance: Instance) -> Tensor:
@@ -82,7 +82,7 @@ def _value(instance: Instance) -> Callable[[Tensor], Tensor]:
 
 
 class _Value(nn.Module):
-    """The explained number as a module that takes points, as DeepLift wants it."""
+    """The explained number as a module that takes points, which DeepLift needs."""
 
     def __init__(self, instance: Instance) -> None:
         super().__init__()
@@ -94,17 +94,18 @@ class _Value(nn.Module):
 
 @contextmanager
 def _rescaled_activations(model: Any) -> Iterator[None]:
-    """Let captum's DeepLift know the activations of transformers, meanwhile."""
+    """Add the activations of transformers to those that captum's DeepLift knows, for a while."""
     from captum.attr._core import deep_lift
 
-    known = deep_lift.SUPPORTED_NON_LINEAR
-    own = {type(m) for m in model.modules() if type(m).__name__.endswith("Activation")} - set(known)
-    known.update(dict.fromkeys(own, deep_lift.nonlinear))
+    rules = deep_lift.SUPPORTED_NON_LINEAR
+    kinds = {type(m) for m in model.modules() if type(m).__name__.endswith("Activation")}
+    unknown = kinds - set(rules)
+    rules.update(dict.fromkeys(unknown, deep_lift.nonlinear))
     try:
         yield
     finally:
-        for kind in own:
-            del known[kind]
+        for kind in unknown:
+            del rules[kind]
 
 
 def _captum() -> Any:

@@ -1,8 +1,8 @@
-"""What every attribution method is asked: one class, of one content, as one model reads it.
+"""The question that every method answers: one class, for one content, as one model reads it.
 
-A `Instance` fixes content and class: why does this model say negative of that text, 7 of that
-image, or `mat` behind those words? A method answers it with a number for each node, and needs to
-know nothing of the kind of instance. Read next: `adapter`.
+An `Instance` fixes content and class: why does this model say negative of that text, 7 of that
+image, or `mat` after those words? A method answers with a number for each node, and needs to know
+nothing of what the model reads. Read next: `adapter`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,15 +23,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Instance:
-    """Which nodes of a content decide for a class?
+    """One decision: why this class, for this content?
 
     Attributes:
-        adapter: The model asked.
-        content: Of t nodes, as the adapter encodes it.
-        target: The class; of a language model the token.
-        seed: Of methods that draw numbers.
-        explained: Of the class, a name of `objectives.SCALARS`: the number that gradients are taken
-            of, the same for all methods.
+        adapter: The model.
+        content: A content of t nodes, as the adapter encodes it.
+        target: The class; for a language model the token.
+        seed: The seed of methods that draw random numbers.
+        explained: A name of `objectives.SCALARS`: the number of the class that gradients are
+            taken of, the same for all methods.
         cache: Passes of the model over this instance, shared by methods; see `cached`.
     """
 
@@ -50,68 +50,63 @@ class Instance:
 
     @cached_property
     def ordinary(self) -> Nodes:
-        """`(t,)` bool, nodes that can be removed, and count."""
+        """`(t,)` bool, true at nodes that can be removed, and count."""
         return self.adapter.ordinary(self.content)
 
     @property
     def nodes(self) -> int:
-        """How many there are, t."""
+        """Number of nodes, t."""
         return len(self.ordinary)
 
     @property
     def name(self) -> str:
-        """What a message calls the content."""
+        """The name that a message gives the content."""
         return self.adapter.name(self.content)
 
     @property
     def position(self) -> int | None:
-        """The one node where a flow begins, None where the whole top row is its source."""
+        """The only node where a flow begins; None where the whole top row is its source."""
         return self.adapter.position(self.content)
 
     @property
-    def read_node(self) -> int | None:
+    def readout_node(self) -> int | None:
         """The node in whose last state alone the decision is read, if there is one."""
-        return self.adapter.read_node(self.content)
+        return self.adapter.readout_node(self.content)
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:
-        """What the model reads, a batch of one."""
-        return self.adapter.inputs(self.content)
+        """The model's inputs, a batch of one."""
+        return self.adapter.collate(self.content)
 
     @cached_property
     def neutral(self) -> Tensor:
-        """The one tensor of `inputs` with every node gone that a stage may replace."""
-        replaceable = self.adapter.replaceable(self.content)
-        (found,) = self.adapter.inputs(self.adapter.without(self.content, replaceable)).values()
-        return found
+        """`(1, ...)` ids or pixel values with every node replaced that a stage may remove."""
+        return self.adapter.neutral(self.content)
 
     @property
     def point(self) -> Tensor:
-        """`(1, ...)` what gradients are taken of, detached."""
+        """`(1, ...)` inputs that gradients are taken of, detached."""
         return self.adapter.point(self.content)
 
     @property
     def baseline(self) -> Tensor:
-        """`(1, ...)` the same with every ordinary node gone: where methods' paths begin."""
-        return self.adapter.point(self.adapter.without(self.content, self.ordinary))
+        """`(1, ...)` the point with every ordinary node masked: the start of methods' paths."""
+        return self.adapter.point(self.adapter.mask(self.content, self.ordinary))
 
     @property
     def removable(self) -> Nodes:
-        """`(t,)` bool, nodes that look otherwise when they are gone."""
-        (own,) = self.inputs.values()
-        differs = self.of_nodes(own != self.neutral)
-        found: Nodes = differs.reshape(self.nodes, -1).any(1).numpy()
-        return found & self.ordinary
+        """`(t,)` bool, true at ordinary nodes that differ from what would replace them."""
+        return self.adapter.removable(self.content)
 
-    def of_nodes(self, values: Tensor) -> Tensor:
-        """`(t, ...)` what is at each node, of `(1, ...)` values at a point or an input, or 0."""
-        found = self.adapter.of_nodes(values)
-        missing = found.new_zeros(self.nodes - len(found), *found.shape[1:])
-        return torch.cat([missing, found])
+    def per_node(self, values: Tensor) -> Tensor:
+        """`(t, ...)` values at each node, from `(1, ...)` values at a point; 0 where it has none."""
+        parts = self.adapter.per_node(values)
+        missing = parts.new_zeros(self.nodes - len(parts), *parts.shape[1:])
+        return torch.cat([missing, parts])
 
-    def without(self, removed: Nodes) -> "Instance":
-        """The same about the content with something neutral in the place of these nodes."""
-        return replace(self, content=self.adapter.without(self.content, removed))
+    def mask(self, removed: Nodes) -> "Instance":
+        """Return the instance about the content with these nodes replaced by neutral ones."""
+        return replace(self, content=self.adapter.mask(self.content, removed))
 
     def cached(self, compute: Callable[["Instance"], Result]) -> Result:
         """Return `compute` of this instance, computed on the first call and kept in `cache`."""
@@ -122,7 +117,7 @@ class Instance:
         return replace(self)
 
     def log_probability(self, variants: Sequence[Variant], *, bfloat16: bool = False) -> Scores:
-        """`(variants,)` of the class, as `ModelAdapter.log_probability`."""
+        """`(variants,)` log-probability of the class, as `ModelAdapter.log_probability`."""
         return self.adapter.log_probability(variants, self.target, bfloat16=bfloat16)
 
     def probability(self, present: Nodes) -> Scores:
@@ -130,7 +125,7 @@ class Instance:
 
         Nodes that are not ordinary are always present.
         """
-        gone = [self.ordinary & ~row for row in present]
-        variants = [self.adapter.neutralised(self.content, one) for one in gone]
-        found: Scores = np.exp(self.log_probability(variants))
-        return found
+        masked = [self.ordinary & ~row for row in present]
+        variants = [self.adapter.masked_variant(self.content, nodes) for nodes in masked]
+        probabilities: Scores = np.exp(self.log_probability(variants))
+        return probabilities

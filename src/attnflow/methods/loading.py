@@ -1,28 +1,33 @@
-"""Which kind of adapter a model is, and loading it by name."""
+"""The adapter of a model, and loading both by name."""
 
 from typing import Any
 
+from attnflow.errors import ModelError
 from attnflow.methods.adapter import ModelAdapter
 from attnflow.methods.image_adapter import ImageClassifier
-from attnflow.methods.text_adapter import Classifier, LanguageModel
+from attnflow.methods.text_adapter import Classifier, EncoderDecoder, LanguageModel
 from attnflow.models import loading
 from attnflow.models.tasks import explained_task
 
+ADAPTERS = (Classifier, LanguageModel, EncoderDecoder, ImageClassifier)
 
-def adapter_for(model: Any, reader: Any) -> ModelAdapter:
-    """The adapter that a model and its tokenizer, or image processor, make.
+
+def adapter_for(model: Any, processor: Any) -> ModelAdapter:
+    """Return the adapter of a model and its tokenizer, or image processor.
 
     Raises:
-        ModelError: There is no kind of instance for such a model.
+        ModelError: There is no adapter for models of its task.
     """
-    task = explained_task(model)
-    kind: Any = LanguageModel if task.reads_one_text else Classifier
-    if task.modality == "image":
-        kind = ImageClassifier
-    found: ModelAdapter = kind(model, reader)
-    return found
+    task = explained_task(model).name
+    for adapter in ADAPTERS:
+        if adapter.task_name == task:
+            return adapter(model, processor)
+    expected = ", ".join(adapter.task_name for adapter in ADAPTERS)
+    raise ModelError(
+        f"{type(model).__name__} is a model for {task}: expected one for {expected}."
+    )
 
 
 def load_adapter(name: str, *, device: str | None = None) -> ModelAdapter:
-    """An adapter by the name of its model, as `loading.load`."""
+    """Return an adapter by the name of its model, as `loading.load` finds it."""
     return adapter_for(*loading.load(name, device=device))

@@ -2,30 +2,30 @@
 
 Relevance starts as 1 at the explained class's logit and is split backwards, a module at a time: in
 a linear layer by the positive products of weight and input, at a sum by its terms, at a product
-half for each factor. Layer norms, activations and softmax pass it on. Nothing is lost on the way.
+half for each factor. Layer norms, activations and softmax pass it on. The total is conserved.
 Source: Chefer, Gur & Wolf (CVPR 2021), section 3, with the halves of its code. Read next:
-`attention`, for the later method of the same authors that does without relevance.
+`attention`, for the later method of the same authors, which needs no relevance.
 """
 
 import torch
 from torch import Tensor, nn
 
 from attnflow.methods.adapter import Scores
-from attnflow.methods.attention import in_row_read, rolled_out
+from attnflow.methods.attention import in_readout_row, rolled_out
 from attnflow.methods.decomposition import READ, BertLayer, bert_layers
 from attnflow.methods.instance import Instance
 from attnflow.methods.model_internals import forward, internals
 
 
 def transatt(instance: Instance) -> Scores:
-    """Rollout over all layers of I + `edge_relevance`, rows of sum 1, in the row read.
+    """Rollout over all layers of I + `edge_relevance`, rows of sum 1, in the readout row.
 
     From the first layer on, as the comparisons of Qiang et al. (2022) have it; the authors' own
     code takes the last layer alone unless told otherwise.
     """
     edges = edge_relevance(instance)
     layers = edges + torch.eye(edges.shape[-1], dtype=edges.dtype)
-    return in_row_read(instance, rolled_out(layers / layers.sum(-1, keepdim=True)))
+    return in_readout_row(instance, rolled_out(layers / layers.sum(-1, keepdim=True)))
 
 
 def edge_relevance(instance: Instance) -> Tensor:
@@ -36,7 +36,7 @@ def edge_relevance(instance: Instance) -> Tensor:
 
 @torch.no_grad()
 def attention_relevance(instance: Instance) -> tuple[list[Tensor], Tensor]:
-    """Relevance of the attention weights `(heads, t, t)` of each layer, and of the input `(t, d)`.
+    """Relevance of each layer's attention weights `(heads, t, t)`, and of the input `(t, d)`.
 
     Raises:
         ModelError: The model is not laid out as BERT.
@@ -97,7 +97,7 @@ def _through_linear(relevance: Tensor, x: Tensor, linear: nn.Linear) -> Tensor:
 
 
 def _through_sum(relevance: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Split by the terms, then scaled to what each has of the two totals' sizes."""
+    """Split by the terms, then scaled to the shares of the two totals' sizes."""
     share = _ratio(relevance, a + b)
     of_a, of_b = a * share, b * share
     total = of_a.sum().abs() + of_b.sum().abs()

@@ -1,7 +1,7 @@
-"""Attention weights of every head, hidden states, and the gradients of both, of one instance.
+"""Attention weights of every head, hidden states, and the gradients of both, for one instance.
 
-Published methods want them whole; `capture` never holds them, so this runs the model's eager
-attention instead. Read next: `attention`, `decomposition`.
+Published methods need them whole. `capture` never holds them, so the model's eager attention runs
+here instead. Read next: `attention`, `decomposition`.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from attnflow.methods.instance import Instance
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass shows. All detached, on the CPU.
+    """What a forward pass computes, detached and on the CPU.
 
     Attributes:
         attention: `(layers, heads, t, t)`, as [l, h, query, key]; rows sum to 1.
-        hidden: `(layers + 1, t, d)`, the inputs of the blocks, and the last output.
+        hidden: `(layers + 1, t, d)`, the hidden states: inputs of the blocks, and the last output.
         logits: `(classes,)`.
     """
 
@@ -38,19 +38,24 @@ class Forward:
 
 @dataclass(frozen=True)
 class Internals(Forward):
-    """The same with gradients of the explained number, each of its value's shape."""
+    """The same with gradients of the explained number.
+
+    Attributes:
+        gradient: `(layers, heads, t, t)`, by attention.
+        hidden_gradient: `(layers + 1, t, d)`, by hidden states.
+    """
 
     gradient: Tensor
     hidden_gradient: Tensor
 
 
 def forward(instance: Instance) -> Forward:
-    """Run the model once forward."""
+    """Run the model once forward; a second call returns the same."""
     return instance.cached(_forward)
 
 
 def internals(instance: Instance) -> Internals:
-    """Run the model once forward and once backward."""
+    """Run the model once forward and once backward; a second call returns the same."""
     return instance.cached(_internals)
 
 
@@ -101,7 +106,7 @@ def _joined(parts: Any) -> Tensor:
 
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
-    """Eager attention, and what the model had before afterwards."""
+    """Switch the model to eager attention for a while."""
     if not hasattr(model, "set_attn_implementation"):
         raise ModelError(f"{type(model).__name__} has no attention of transformers to look into.")
     before = model.config._attn_implementation

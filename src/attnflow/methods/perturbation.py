@@ -1,7 +1,7 @@
-"""Methods that ask the model about masked contents: occlusion, LIME, KernelSHAP, partition SHAP.
+"""Methods that run the model on masked contents: occlusion, LIME, KernelSHAP, partition SHAP.
 
-Features are the ordinary nodes, a missing one being [MASK], or a grey patch; the others stay. The
-number explained is the probability of the class. Surrogates get twenty contents a node, and 500 at
+Features are the ordinary nodes; a missing one is [MASK], or a grey patch, and the others stay. The
+explained number is the probability of the class. Surrogates get twenty contents a node, and 500 at
 least.
 Sources: Zeiler & Fergus (2014), Ribeiro et al. (2016), Lundberg & Lee (2017); captum and shap.
 """
@@ -18,26 +18,26 @@ from attnflow.errors import needs
 from attnflow.methods.adapter import Scores
 from attnflow.methods.instance import Instance
 
-SAMPLES_A_TOKEN, LEAST_SAMPLES = 20, 500
+SAMPLES_A_NODE, LEAST_SAMPLES = 20, 500
 AT_ONCE = 256
-KERNEL_WIDTH = 0.75  # of LIME's distance, the share of tokens that is missing
+KERNEL_WIDTH = 0.75  # of LIME's kernel, in shares of missing tokens
 
 
 def occlusion(instance: Instance) -> Scores:
     """p(x) - p(x without the token)."""
     n = int(instance.ordinary.sum())
     present = np.concatenate([np.ones((1, n), bool), ~np.eye(n, dtype=bool)])
-    found = _asked(instance, present)
-    return _spread(instance, found[0] - found[1:])
+    probabilities = _probabilities(instance, present)
+    return _on_ordinary(instance, probabilities[0] - probabilities[1:])
 
 
 def lime(instance: Instance) -> Scores:
-    """Weights of a ridge regression on masked texts, near ones counting more (captum)."""
+    """Weights of a ridge regression on masked texts, of which near ones weigh more (captum)."""
     captum, models = _captum()
     method = captum.Lime(
         _forward(instance),
         interpretable_model=models.SkLearnRidge(alpha=1.0),
-        similarity_func=_nearness,
+        similarity_func=_similarity,
         perturb_func=_some_missing,
     )
     return _surrogate(instance, method)
@@ -56,15 +56,15 @@ def partition_shap(instance: Instance) -> Scores:
     if n == 1:
         return occlusion(instance)
     explainer = shap.PartitionExplainer(
-        lambda present: _asked(instance, present.astype(bool)), _Neighbours(n)
+        lambda present: _probabilities(instance, present.astype(bool)), _Neighbours(n)
     )
     np.random.seed(instance.seed % 2**32)  # shap draws from numpy's own state
     found = explainer(np.ones((1, n)), max_evals=_samples(instance), fixed_context=1, silent=True)
-    return _spread(instance, found.values[0])
+    return _on_ordinary(instance, found.values[0])
 
 
 class _Neighbours:
-    """shap's masker of `n` tokens in a row: a text is its row of presences."""
+    """shap's masker of `n` tokens in a row: a text is the row of its presences."""
 
     def __init__(self, n: int) -> None:
         self.n, self.shape, self.clustering = n, (1, n), _tree(n)
@@ -77,7 +77,7 @@ class _Neighbours:
 
 
 def _tree(n: int) -> NDArray[np.float64]:
-    """A balanced binary tree over `n` leaves in SciPy's linkage form."""
+    """Balanced binary tree over `n` leaves in SciPy's linkage form."""
     links: list[list[float]] = []
 
     def join(first: int, last: int) -> tuple[int, int]:
@@ -101,41 +101,42 @@ def _surrogate(instance: Instance, method: Any) -> Scores:
         n_samples=_samples(instance),
         perturbations_per_eval=AT_ONCE,
     )
-    return _spread(instance, found[0].double().numpy())
+    return _on_ordinary(instance, found[0].double().numpy())
 
 
 def _samples(instance: Instance) -> int:
-    return max(LEAST_SAMPLES, SAMPLES_A_TOKEN * int(instance.ordinary.sum()))
+    return max(LEAST_SAMPLES, SAMPLES_A_NODE * int(instance.ordinary.sum()))
 
 
 def _forward(instance: Instance) -> Any:
     def probability(present: Tensor) -> Tensor:
-        return torch.from_numpy(_asked(instance, present.numpy() > 0.5))
+        return torch.from_numpy(_probabilities(instance, present.numpy() > 0.5))
 
     return probability
 
 
 def _some_missing(_: Tensor, **options: Any) -> Tensor:
-    """`(1, n)` presences, the number of missing tokens drawn first, as LIME has it for text."""
+    """`(1, n)` presences, the number of missing tokens drawn first, as LIME does for texts."""
     n = int(options["num_interp_features"])
     missing = torch.randperm(n)[: int(torch.randint(1, n + 1, ()))]
     return torch.ones(1, n).index_fill(1, missing, 0.0)
 
 
-def _nearness(original: Tensor, perturbed: Tensor, *_: Any, **__: Any) -> float:
+def _similarity(original: Tensor, perturbed: Tensor, *_: Any, **__: Any) -> float:
     missing = float((original != perturbed).float().mean())
     return float(np.exp(-((missing / KERNEL_WIDTH) ** 2)))
 
 
-def _asked(instance: Instance, present: NDArray[np.bool_]) -> Scores:
+def _probabilities(instance: Instance, present: NDArray[np.bool_]) -> Scores:
     whole = np.ones((len(present), instance.nodes), bool)
     whole[:, instance.ordinary] = present
     return instance.probability(whole)
 
 
-def _spread(instance: Instance, found: Any) -> Scores:
+def _on_ordinary(instance: Instance, values: Any) -> Scores:
+    """`(t,)` scores: the values at ordinary nodes, in order, and 0 elsewhere."""
     scores = np.zeros(instance.nodes)
-    scores[instance.ordinary] = found
+    scores[instance.ordinary] = values
     return scores
 
 

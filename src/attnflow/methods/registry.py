@@ -1,4 +1,4 @@
-"""The dictionary of methods, and what is known of each before it runs."""
+"""The dictionary of methods: a name, the function that scores, and what it costs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy as np
 from attnflow.errors import InputError
 from attnflow.methods import attention, decomposition, gradients, lrp, perturbation
 from attnflow.methods.adapter import Scores
-from attnflow.methods.information_tensors import TENSORS
+from attnflow.methods.information_tensors import INFORMATION_TENSORS
 from attnflow.methods.instance import Instance
-from attnflow.methods.readouts import OF_ROW_READ, READINGS
+from attnflow.methods.readouts import READOUTS, ROW_READOUTS
 from attnflow.methods.staged import in_stages
 
 
@@ -32,17 +32,17 @@ class Method:
 
 
 def random(instance: Instance) -> Scores:
-    """Uniform numbers."""
+    """Return uniform numbers: the control."""
     return np.random.default_rng(instance.seed).random(instance.nodes)
 
 
-def _read(tensor: str, reading: str, instance: Instance) -> Scores:
-    edges = TENSORS[tensor](instance)
+def _tensor_scores(tensor: str, readout: str, instance: Instance) -> Scores:
+    edges = INFORMATION_TENSORS[tensor](instance)
     if instance.position is not None:
-        edges = edges.begun_at(instance.position)
-    if reading in OF_ROW_READ:
-        return OF_ROW_READ[reading](edges, attention.row_read(instance))
-    return READINGS[reading](edges)
+        edges = edges.with_source(instance.position)
+    if readout in ROW_READOUTS:
+        return ROW_READOUTS[readout](edges, attention.readout_row(instance))
+    return READOUTS[readout](edges)
 
 
 _PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
@@ -70,7 +70,7 @@ _PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
     "decompx": (decomposition.decompx, "about t forward"),
 }
 
-_STAGED = ("attcat", "integrated-gradients", "decompx")  # what stages of removal add to others
+_STAGED = ("attcat", "integrated-gradients", "decompx")  # to see what stages add to others
 
 METHODS: dict[str, Method] = (
     {name: Method(name, scores, passes) for name, (scores, passes) in _PUBLISHED.items()}
@@ -81,11 +81,11 @@ METHODS: dict[str, Method] = (
         for name in _STAGED
     }
     | {
-        f"{tensor}:{reading}": Method(
-            f"{tensor}:{reading}", partial(_read, tensor, reading), "see docs"
+        f"{tensor}:{readout}": Method(
+            f"{tensor}:{readout}", partial(_tensor_scores, tensor, readout), "see docs"
         )
-        for tensor in TENSORS
-        for reading in (*READINGS, *OF_ROW_READ)
+        for tensor in INFORMATION_TENSORS
+        for readout in (*READOUTS, *ROW_READOUTS)
     }
 )
 
@@ -94,17 +94,18 @@ DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow")
 
 
 def method(name: str) -> Method:
-    """The method of that name.
+    """Return the method of that name.
 
     Raises:
         InputError: There is none.
     """
     if name not in METHODS:
-        plain, readings = ", ".join(_PUBLISHED), ", ".join((*READINGS, *OF_ROW_READ))
+        published, readouts = ", ".join(_PUBLISHED), ", ".join((*READOUTS, *ROW_READOUTS))
         near = get_close_matches(name, METHODS, n=1)
-        meant = f" Did you mean {near[0]}?" if near else ""
+        suggestion = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"there is no method {name!r}.{meant} Expected one of {plain}; or TENSOR:READING with "
-            f"a tensor of {', '.join(TENSORS)} and a reading of {readings}."
+            f"there is no method {name!r}.{suggestion} Expected one of {published}; or "
+            f"TENSOR:READOUT with a tensor of {', '.join(INFORMATION_TENSORS)} and a readout of "
+            f"{readouts}."
         )
     return METHODS[name]

@@ -1,7 +1,7 @@
-"""Any method in the stages of removal that `bcf` is made of: what the stages add by themselves.
+"""Any method in the stages of removal of `bcf`, to see what the stages add by themselves.
 
-A token's score is the mean of its scores over the stages in which it is there; the next stage goes
-without the share of the tokens that have the largest means so far. Source: ours, as for
+A token's score is the mean of its scores over the stages in which it is present; the next stage
+masks the share of the tokens with the largest means so far. Source: ours, as for
 `capture.staged_capture`.
 """
 
@@ -18,7 +18,7 @@ from attnflow.methods.instance import Instance
 def in_stages(
     method: Callable[[Instance], Scores], removed: Sequence[float] = REMOVED
 ) -> Callable[[Instance], Scores]:
-    """The method, asked again without what it found most important.
+    """Return the method, asked again and again with its most important tokens masked.
 
     Args:
         method: Scores `(t,)` of an instance.
@@ -30,10 +30,9 @@ def in_stages(
         total, stages = np.array(method(instance), dtype=np.float64), np.ones(instance.nodes)
         for share in removed:
             means = torch.from_numpy(total / stages)[None]
-            there = ~largest(means, removable, share)[0].numpy()
-            total += np.where(there, method(instance.without(~there)), 0.0)
-            stages += there
-        found: Scores = total / stages
-        return found
+            present = ~largest(means, removable, share)[0].numpy()
+            total += np.where(present, method(instance.mask(~present)), 0.0)
+            stages += present
+        return total / stages
 
     return scores

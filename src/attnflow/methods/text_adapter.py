@@ -1,12 +1,13 @@
-"""Subjects that read texts: sequence classifiers, and causal language models.
+"""Adapters of models that read texts: classifiers, language models, and encoder-decoders.
 
 A language model is asked which token comes next. It decides between the tokens of its vocabulary,
-and reads its decision at the last token of the text; that token, and those that the tokenizer adds,
-are never removed.
+and the decision is read at the last token of the text; that token, and those that the tokenizer
+adds, are never removed. An encoder-decoder is asked for the next token of the text that it
+generates: its nodes are the tokens of its source and then those of its decoder's prefix.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -16,213 +17,271 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnflow.errors import InputError
-from attnflow.inputs.batching import neutral_token
-from attnflow.inputs.text import EncodedText, encode
+from attnflow.errors import InputError, ModelError
+from attnflow.inputs.batching import SIDES, collate_texts
+from attnflow.inputs.text import EncodedText
+from attnflow.inputs.text_inputs import TextInputs
 from attnflow.inputs.token_ids import encode_ids
-from attnflow.methods.adapter import ModelAdapter, Nodes, Operator, check_task
-from attnflow.models import loading
+from attnflow.methods.adapter import ModelAdapter, Nodes, Operator
 from attnflow.models.tasks import labels_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextVariant:
-    """A text with something removed: `ids` `(n,)`, and `attended` `(n,)` bool, what is seen."""
+    """A text with something removed.
 
-    ids: NDArray[np.int64]
+    Attributes:
+        inputs: The lists of an `EncodedText`'s inputs that are left.
+        attended: `(n,)` bool, true at nodes that other nodes may attend to.
+    """
+
+    inputs: Mapping[str, list[int]]
     attended: Nodes
 
     @property
-    def key(self) -> bytes:
-        return self.ids.tobytes() + self.attended.tobytes()
+    def ids(self) -> NDArray[np.int64]:
+        """`(n,)` token ids of all nodes, those of a source before those of a prefix."""
+        return node_ids(self.inputs)
+
+    @property
+    def key(self) -> Hashable:
+        lists = tuple((name, tuple(values)) for name, values in self.inputs.items())
+        return lists, self.attended.tobytes()
 
     @property
     def size(self) -> int:
-        return len(self.ids)
+        return len(self.attended)
+
+
+def node_ids(inputs: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
+    """`(n,)` token ids of all nodes, those of a source before those of a decoder's prefix."""
+    return np.concatenate([np.array(inputs[name]) for name in SIDES if name in inputs])
 
 
 class TextAdapter(ModelAdapter):
-    """A model with its tokenizer. Contents are encoded texts, of `encode`."""
+    """A model with its tokenizer. Contents are `EncodedText`s, as `encode` returns them."""
 
     granularities = ("token", "word")
+    has_embeddings = True
+    inputs: TextInputs
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        super().__init__(model)
+        super().__init__(TextInputs(model, tokenizer, self.task_of(model)))
         self.tokenizer = tokenizer
 
     def encode(self, text: str, *, truncate: bool = False) -> EncodedText:
-        """The text as the model will read it, as `tokens.encode`."""
-        limit = loading.token_limit(self.model.config, self.tokenizer)
-        return encode(self.tokenizer, text, limit=limit, truncate=truncate)
+        """Return the text as the model will read it, as `TextInputs.encode`."""
+        return self.inputs.encode(text, truncate=truncate)
 
     @cached_property
-    def padding(self) -> int:
+    def padding_id(self) -> int:
         """Id of the padding token.
 
         Raises:
             InputError: The tokenizer has none.
         """
-        return self._needed("pad_token_id", "padding")
-
-    @cached_property
-    def neutral_id(self) -> int:
-        """Id of the token that says nothing."""
-        return neutral_token(self.tokenizer, self.model.config.get_text_config())
+        return self._required("pad_token_id", "padding")
 
     @property
-    def mask(self) -> int:
-        """Id of the token that stands for a removed one where masks are judged by."""
-        return self.neutral_id
+    def mask_id(self) -> int:
+        """Id of the token that replaces removed ones in judging: the neutral token."""
+        return self.inputs.neutral_token
 
-    def _needed(self, attribute: str, what: str) -> int:
+    def _required(self, attribute: str, name: str) -> int:
         token = getattr(self.tokenizer, attribute, None)
         if token is None:
             raise InputError(
-                f"the tokenizer {type(self.tokenizer).__name__} has no {what} token, which the "
+                f"the tokenizer {type(self.tokenizer).__name__} has no {name} token, which the "
                 "evaluation needs; choose operators that do without it."
             )
         return int(token)
-
-    def ids(self, content: EncodedText) -> NDArray[np.int64]:
-        """`(t,)` the text's token ids."""
-        return np.array(content.inputs["input_ids"])
 
     def name(self, content: EncodedText) -> str:
         return f"the text {content.text!r:.60}"
 
     def identity(self, content: EncodedText) -> bytes:
-        return self.ids(content).tobytes()
+        return node_ids(content.inputs).tobytes()
 
-    def ordinary(self, content: EncodedText) -> Nodes:
-        return ~np.array(content.special)
-
-    def without(self, content: EncodedText, removed: Nodes) -> EncodedText:
-        ids = np.where(removed, self.neutral_id, self.ids(content))
-        return replace(content, inputs={**content.inputs, "input_ids": ids.tolist()})
+    def _as_content(self, values: Tensor) -> list[int]:
+        return values.tolist()
 
     @property
     def operators(self) -> Mapping[str, Operator]:
         return {
-            "mask": lambda content, removed: self._replaced(content, removed, self.mask),
-            "delete": self.deleted,
-            "pad": self.hidden,
-            "pad-attended": lambda content, removed: self._replaced(content, removed, self.padding),
+            "mask": lambda text, removed: self._replaced_variant(text, removed, self.mask_id),
+            "delete": self.deleted_variant,
+            "pad": self.unattended_variant,
+            "pad-attended": lambda text, removed: self._replaced_variant(
+                text, removed, self.padding_id
+            ),
         }
 
-    def deleted(self, content: EncodedText, removed: Nodes) -> TextVariant:
-        """The text closed up."""
-        ids = self.ids(content)[~removed]
-        return TextVariant(ids, np.ones(len(ids), bool))
+    def masked_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
+        return self._replaced_variant(content, removed, self.inputs.neutral_token)
 
-    def hidden(self, content: EncodedText, removed: Nodes) -> TextVariant:
-        """Padding in the place of the removed tokens, which no other token sees."""
-        return replace(self._replaced(content, removed, self.padding), attended=~removed)
+    def deleted_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
+        """Return the text closed up."""
+        stays = _by_list(content.inputs, ~removed)
+        inputs = {
+            name: [value for value, kept in zip(values, stays[name], strict=True) if kept]
+            for name, values in content.inputs.items()
+        }
+        return TextVariant(inputs, np.ones(int((~removed).sum()), bool))
 
-    def _replaced(self, content: EncodedText, removed: Nodes, token: int) -> TextVariant:
-        ids = np.where(removed, token, self.ids(content))
-        return TextVariant(ids, np.ones(len(ids), bool))
+    def unattended_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
+        """Return the text with padding instead of the removed tokens, which no token attends to."""
+        padded = self._replaced_variant(content, removed, self.padding_id)
+        return TextVariant(padded.inputs, ~removed)
 
-    def inputs(self, content: EncodedText) -> dict[str, Tensor]:
-        return {"input_ids": torch.from_numpy(self.ids(content))[None]}
+    def _replaced_variant(self, content: EncodedText, removed: Nodes, token: int) -> TextVariant:
+        """The text with one token in place of each removed one."""
+        replaced = _by_list(content.inputs, removed)
+        inputs = {
+            name: np.where(replaced[name], token, values).tolist() if name in SIDES else values
+            for name, values in content.inputs.items()
+        }
+        return TextVariant(inputs, np.ones(len(removed), bool))
 
     def point(self, content: EncodedText) -> Tensor:
         """`(1, t, d)` word embeddings, without position and type."""
-        place = self.inputs(content)["input_ids"].to(self.device)
-        embedded: Tensor = self.model.get_input_embeddings()(place)
+        ids = self.collate(content)["input_ids"]
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
         return embedded.detach()
 
     def inputs_at(self, points: Tensor) -> dict[str, Tensor]:
         ones = torch.ones(points.shape[:2], dtype=torch.int64, device=self.device)
         return {"inputs_embeds": points, "attention_mask": ones}
 
-    def of_nodes(self, values: Tensor) -> Tensor:
+    def per_node(self, values: Tensor) -> Tensor:
         return values[0]
 
-    def _padded_batch(self, variants: Sequence[TextVariant], padding: int) -> tuple[Tensor, Tensor]:
-        """`(variants, t)` ids and attention mask, padded on the right."""
-        longest = max(v.size for v in variants)
-        ids = np.full((len(variants), longest), padding)
-        attended = np.zeros_like(ids)
+    def _collate_variants(self, variants: Sequence[TextVariant]) -> dict[str, Tensor]:
+        """The model's inputs for a batch, padded on the right; unattended nodes are masked."""
+        inputs = collate_texts(variants, self.model, self.tokenizer)
         for row, variant in enumerate(variants):
-            ids[row, : variant.size] = variant.ids
-            attended[row, : variant.size] = variant.attended
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(attended).to(self.device)
+            if not variant.attended.all():
+                attended = _by_list(variant.inputs, variant.attended)
+                for ids, mask in SIDES.items():
+                    if ids in inputs:
+                        seen = torch.from_numpy(attended[ids])
+                        inputs[mask][row, : len(seen)] = seen.to(inputs[mask])
+        return inputs
+
+
+def _by_list(inputs: Mapping[str, Sequence[int]], nodes: Nodes) -> dict[str, Nodes]:
+    """The part of `(n,)` numbers of nodes that belongs to each list of a text's inputs."""
+    source = len(inputs["input_ids"])
+    prefix = slice(source, None)
+    return {
+        name: nodes[prefix if name == "decoder_input_ids" else slice(source)] for name in inputs
+    }
 
 
 class Classifier(TextAdapter):
     """A sequence classifier."""
 
+    task_name = "text-classification"
+    loader = "AutoModelForSequenceClassification"
     kind = "a classifier of texts"
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        check_task(model, "text-classification", "AutoModelForSequenceClassification")
-        super().__init__(model, tokenizer)
 
     @property
     def labels(self) -> tuple[str, ...]:
         return labels_of(self.model)
 
     @property
-    def mask(self) -> int:
+    def mask_id(self) -> int:
         """Id of [MASK].
 
         Raises:
             InputError: The tokenizer has none.
         """
-        return self._needed("mask_token_id", "mask")
+        return self._required("mask_token_id", "mask")
 
     def _logits_of(self, variants: Sequence[TextVariant]) -> Tensor:
-        ids, attended = self._padded_batch(variants, self.padding)
-        found: Tensor = self.model(input_ids=ids, attention_mask=attended).logits
-        return found
+        # A classifier may find the last token by the padding after it.
+        self._required("pad_token_id", "padding")
+        logits: Tensor = self.model(**self._collate_variants(variants)).logits
+        return logits
 
 
-class LanguageModel(TextAdapter):
-    """A causal language model, asked for the token that comes next after a whole text."""
-
-    kind = "a language model"
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        check_task(model, "text-generation", "AutoModelForCausalLM")
-        super().__init__(model, tokenizer)
-
-    def cut(self, content: EncodedText, count: int) -> EncodedText:
-        """The first `count` tokens of a text: the next one is asked for."""
-        return encode_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
+class NextTokenModel(TextAdapter):
+    """A model that is asked for the token after the last one of a text."""
 
     def ordinary(self, content: EncodedText) -> Nodes:
-        found = self.replaceable(content)
-        found[-1] = False
-        return found
-
-    def replaceable(self, content: EncodedText) -> Nodes:
-        """Ordinary tokens and, as in an explanation, the one read, where it is not special."""
-        return super().ordinary(content)
+        nodes = super().ordinary(content)
+        nodes[-1] = False  # removing the token that is read would ask another question
+        return nodes
 
     def position(self, content: EncodedText) -> int:
         return len(content.tokens) - 1
 
-    def read_node(self, content: EncodedText) -> int:
+    def readout_node(self, content: EncodedText) -> int:
         return self.position(content)
 
     def read(self, output: Any) -> Any:
         return output.logits[:, -1]
 
+    def _only_logits_at(self, positions: int | Tensor) -> Mapping[str, Any]:
+        """The option that limits logits to these positions, for models that have it.
+
+        A vocabulary at every token is large.
+        """
+        is_known = "logits_to_keep" in signature(self.model.forward).parameters
+        return {"logits_to_keep": positions} if is_known else {}
+
+
+class LanguageModel(NextTokenModel):
+    """A causal language model, asked for the token that comes next after a whole text."""
+
+    task_name = "text-generation"
+    loader = "AutoModelForCausalLM"
+    kind = "a language model"
+
+    def cut(self, content: EncodedText, count: int) -> EncodedText:
+        """Return the first `count` tokens of a text, after which the next one is asked for."""
+        return encode_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
+
     def logits(self, points: Tensor) -> Tensor:
-        found: Tensor = self.read(self.model(**self.inputs_at(points), **self._only_logits_at(1)))
-        return found
+        logits: Tensor = self.read(self.model(**self.inputs_at(points), **self._only_logits_at(1)))
+        return logits
 
     def _logits_of(self, variants: Sequence[TextVariant]) -> Tensor:
         # A causal model sees no padding on the right, whatever stands there.
-        ids, attended = self._padded_batch(variants, padding=0)
+        inputs = self._collate_variants(variants)
         ends = torch.tensor([v.size - 1 for v in variants], device=self.device)
-        read, at = torch.unique(ends, return_inverse=True)
-        kept = self._only_logits_at(read)
-        logits = self.model(input_ids=ids, attention_mask=attended, **kept).logits
-        found: Tensor = logits[torch.arange(len(ids), device=self.device), at if kept else ends]
-        return found
+        positions, index = torch.unique(ends, return_inverse=True)
+        option = self._only_logits_at(positions)
+        logits: Tensor = self.model(**inputs, **option).logits
+        rows = torch.arange(len(variants), device=self.device)
+        return logits[rows, index if option else ends]
 
-    def _only_logits_at(self, positions: int | Tensor) -> Mapping[str, Any]:
-        """The option for that, of models that have it: a vocabulary at every token is large."""
-        known = "logits_to_keep" in signature(self.model.forward).parameters
-        return {"logits_to_keep": positions} if known else {}
+
+class EncoderDecoder(NextTokenModel):
+    """An encoder-decoder, asked for the next token of the text that it generates."""
+
+    task_name = "text2text-generation"
+    loader = "AutoModelForSeq2SeqLM"
+    kind = "an encoder-decoder"
+    has_embeddings = False
+
+    def encode(self, text: str, *, truncate: bool = False) -> EncodedText:
+        """Return a source and the prefix with which the decoder begins."""
+        return self.inputs.with_prompt(super().encode(text, truncate=truncate))
+
+    def point(self, content: EncodedText) -> Tensor:
+        raise self._refusal()
+
+    def inputs_at(self, points: Tensor) -> dict[str, Tensor]:
+        raise self._refusal()
+
+    def _refusal(self) -> ModelError:
+        return ModelError(
+            f"{type(self.model).__name__} reads two texts, one in each stack, and this method is "
+            "for models of one stack: expected a flow, such as bcf:flow, or a method that masks "
+            "tokens, such as occlusion."
+        )
+
+    def _logits_of(self, variants: Sequence[TextVariant]) -> Tensor:
+        logits: Tensor = self.model(**self._collate_variants(variants)).logits
+        ends = [len(v.inputs["decoder_input_ids"]) - 1 for v in variants]
+        return logits[torch.arange(len(variants), device=self.device), ends]
