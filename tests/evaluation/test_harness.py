@@ -200,7 +200,7 @@ def test_the_protocol_of_attcat(classifier, of_special):
         if of_special == 99.0 and share > 0.75:  # the token that comes last of all, which we remove
             gone = [*gone, 3]
         ids = np.delete(asked.inputs["input_ids"][0].numpy(), gone)
-        variants.append(TextVariant(ids, np.ones(len(ids), bool)))
+        variants.append(TextVariant({"input_ids": ids.tolist()}, np.ones(len(ids), bool)))
     expected = classifier.log_probabilities(variants)[:, asked.target]
     assert row["removed"]["delete"] == pytest.approx(expected, abs=1e-6)
 

@@ -14,14 +14,13 @@ from attnflow.evaluation.protocol import Answer, answer, judged
 from attnflow.evaluation.ranking import members
 from attnflow.methods import (
     METHODS,
-    Image,
     ImageClassifier,
     Instance,
     LanguageModel,
     Method,
     adapter_for,
 )
-from attnflow.methods.information_tensors import TENSORS
+from attnflow.methods.information_tensors import INFORMATION_TENSORS
 
 KINDS = ("llama", "vit")
 OPERATORS_OF = {"llama": ("mask", "delete"), "vit": ("mask", "darkest", "delete")}
@@ -94,19 +93,19 @@ def test_integrated_gradients_begin_where_everything_is_neutral(asked, kind):
         ends = [instance.value(instance.adapter.logits(point))[0] for point in points]
     scores = answer(METHODS["integrated-gradients"], instance).scores
     assert scores.sum() == pytest.approx(float(ends[0] - ends[1]), rel=2e-2, abs=2e-2)
-    emptied = instance.without(instance.ordinary)
+    emptied = instance.mask(instance.ordinary)
     assert not emptied.removable.any() and instance.removable.tolist() == instance.ordinary.tolist()
 
 
 def test_a_next_token_is_read_in_its_own_row(llama):
     read = llama.nodes - 1
-    assert llama.read_node == llama.position == read and not llama.ordinary[read]
+    assert llama.readout_node == llama.position == read and not llama.ordinary[read]
     rollout = answer(METHODS["rollout"], llama).scores
     assert rollout.sum() == pytest.approx(1, abs=1e-5)
     for name in ("af", "af-res", "gf", "cf", "bcf"):
-        edges = TENSORS[name](llama).begun_at(llama.position)
-        assert not edges.positive[-1, :read].any() and edges.positive[-1, read].any()
-        assert not edges.positive.triu(1).any(), "no edge leads to a later token"
+        edges = INFORMATION_TENSORS[name](llama).with_source(llama.position)
+        assert not edges.capacities[-1, :read].any() and edges.capacities[-1, read].any()
+        assert not edges.capacities.triu(1).any(), "no edge leads to a later token"
     assert answer(METHODS["raw-attention"], llama).scores[read] == 0
 
 
@@ -116,7 +115,7 @@ def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
     explainer = Explainer(llama.adapter.model, llama.adapter.tokenizer)
     for count in range(3, llama.nodes + 1):  # in some of which a stage replaces the token read
         text = llama.adapter.cut(llama.content, count)
-        ids = llama.adapter.inputs(text)["input_ids"]
+        ids = llama.adapter.collate(text)["input_ids"]
         (expected,) = explainer(input_ids=ids, target=llama.target, tensor=tensor)
         explained = "contrast" if tensor == "bcf" else "logit"
         instance = replace(llama, content=text, explained=explained)
@@ -135,10 +134,10 @@ def test_patches_are_in_rows_from_the_top(vit, name):
     """A change of the pixels of one patch that the model can see moves that patch's score most."""
     pixels = vit.content.pixels.clone()
     pixels[:, 2:4, 4:6] = 0  # second row, third column
-    grey = Instance(vit.adapter, Image(pixels), vit.target)
+    grey = Instance(vit.adapter, vit.adapter.encode(pixel_values=pixels), vit.target)
     assert np.flatnonzero(vit.ordinary & ~grey.removable).tolist() == [1 + 4 + 2]
     one = np.arange(vit.nodes) == 1 + 4 + 2
-    assert torch.equal(vit.without(one).content.pixels, pixels)
+    assert torch.equal(vit.mask(one).content.pixels, pixels)
     assert answer(METHODS[name], vit).scores.shape == (13,)
 
 
@@ -204,7 +203,7 @@ def test_answers_do_not_depend_on_batch_mates(asked, kind):
 
 def test_only_the_logits_read_are_asked_for(llama, monkeypatch):
     """Where the model can leave the others out, and the same where it cannot."""
-    whole = llama.adapter.whole(llama.content)
+    whole = llama.adapter.whole_variant(llama.content)
     part = OPERATORS["delete"](llama, llama.ordinary)
     expected = llama.log_probability([whole, part])
     shapes = []

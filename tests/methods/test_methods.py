@@ -21,9 +21,9 @@ from attnflow.methods import (
     method,
 )
 from attnflow.methods.attention import residual_attention, rolled_out
-from attnflow.methods.decomposition import edge_nearness
+from attnflow.methods.decomposition import edge_contributions
 from attnflow.methods.exact_flow import minimum_cut
-from attnflow.methods.information_tensors import TENSORS, Signed, conservative
+from attnflow.methods.information_tensors import INFORMATION_TENSORS, SignedEffects, conservative
 from attnflow.methods.lrp import (
     _through_linear,
     _through_product,
@@ -32,7 +32,7 @@ from attnflow.methods.lrp import (
     edge_relevance,
 )
 from attnflow.methods.model_internals import forward, internals
-from attnflow.methods.readouts import OF_ROW_READ, READINGS
+from attnflow.methods.readouts import READOUTS, ROW_READOUTS
 from attnflow.methods.staged import in_stages
 from attnflow.solver import maximum_flow
 
@@ -102,7 +102,7 @@ def test_a_tensor_and_its_balanced_form_share_their_passes(bert, monkeypatch):
     monkeypatch.setattr(information_tensors, "capture", counted)
     instance = bert.with_empty_cache()
     for name, passes in (("cf4", 4), ("cf4-balanced", 4), ("cf4-logit", 8), ("cf", 9)):
-        TENSORS[name](instance)
+        INFORMATION_TENSORS[name](instance)
         assert len(captured) == passes
 
 
@@ -154,7 +154,7 @@ def test_internals_are_what_the_model_computes(bert):
 
 @pytest.mark.parametrize("name", ("af", "agf", "cf", "bcf"))
 def test_a_minimum_cut_is_as_large_as_the_flow(bert, name):
-    capacities = TENSORS[name](bert).positive
+    capacities = INFORMATION_TENSORS[name](bert).capacities
     cut = minimum_cut(capacities.numpy())
     flow = maximum_flow(capacities[None], gap=1e-6).value[0].item()
     assert cut.shape == (3,) and cut.sum() == pytest.approx(flow, rel=1e-5)
@@ -169,9 +169,9 @@ def test_the_layer_of_a_minimum_cut_by_hand():
 
 def test_stages_of_a_method_are_those_of_the_tensor(bert):
     """The frozen gradient x input of the first layer, staged by either."""
-    whole, one = conservative(), READINGS["signed-first"]
+    whole, one = conservative(), READOUTS["signed-first"]
     around = in_stages(lambda instance: one(whole(instance)))(bert)
-    inside = one(TENSORS["cf-staged"](bert))
+    inside = one(INFORMATION_TENSORS["cf-staged"](bert))
     assert around == pytest.approx(inside, rel=1e-4, abs=1e-6)
     plain = one(whole(bert))
     assert around != pytest.approx(plain, rel=1e-2)
@@ -318,8 +318,8 @@ def test_integrated_gradients_are_complete(bert):
 
 def test_rollouts_are_distributions(bert):
     assert answer(METHODS["rollout"], bert).scores.sum() == pytest.approx(1, abs=1e-5)
-    nearness = edge_nearness(bert)
-    torch.testing.assert_close(nearness.sum(-1), torch.ones(nearness.shape[:2]))
+    contributions = edge_contributions(bert)
+    torch.testing.assert_close(contributions.sum(-1), torch.ones(contributions.shape[:2]))
     layers = residual_attention(forward(bert))
     torch.testing.assert_close(rolled_out(layers), layers[2] @ layers[1] @ layers[0])
 
@@ -333,7 +333,7 @@ def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert, monkeypatch)
     np.testing.assert_allclose(scores, residual_attention(one)[0, 0].numpy(), rtol=1e-5)
 
 
-def test_the_chefer_baseline_is_the_reading_of_its_tensor(bert):
+def test_the_chefer_baseline_is_the_readout_of_its_tensor(bert):
     own = answer(METHODS["chefer"], bert).scores
     np.testing.assert_allclose(answer(METHODS["agf:chefer"], bert).scores, own, rtol=1e-4)
 
@@ -341,10 +341,10 @@ def test_the_chefer_baseline_is_the_reading_of_its_tensor(bert):
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf"))
 def test_flows_are_those_of_the_explainer(bert, tensor):
     explainer = Explainer(bert.adapter.model, bert.adapter.tokenizer)
-    for reading, readout in (("flow", "input"), ("throughput", "throughput")):
+    for name, readout in (("flow", "input"), ("throughput", "throughput")):
         if readout == "input" or tensor == "cf":
             expected = explainer(TEXT, tensor=tensor, target=1, readout=readout).scores
-            scores = answer(METHODS[f"{tensor}:{reading}"], paper(bert)).scores
+            scores = answer(METHODS[f"{tensor}:{name}"], paper(bert)).scores
             np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -357,13 +357,13 @@ def test_the_default_flow_is_that_of_the_explainer(bert):
 
 @pytest.mark.parametrize("tensor", ("cf", "cf4", "bcf", "agf-res"))
 def test_walks_and_flows_send_on_what_they_get(bert, tensor):
-    edges = TENSORS[tensor](bert)
-    for reading in ("walk", "walk-throughput"):
-        assert READINGS[reading](edges).sum() == pytest.approx(1, abs=1e-9)
-    flow, through = READINGS["flow"](edges), READINGS["throughput"](edges)
+    edges = INFORMATION_TENSORS[tensor](bert)
+    for readout in ("walk", "walk-throughput"):
+        assert READOUTS[readout](edges).sum() == pytest.approx(1, abs=1e-9)
+    flow, through = READOUTS["flow"](edges), READOUTS["throughput"](edges)
     assert flow.sum() == pytest.approx(through.sum(), rel=1e-6) and (flow >= 0).all()
-    net = READINGS["flow"](edges) - READINGS["flow"](edges.opposite)
-    np.testing.assert_allclose(READINGS["net"](edges), net)
+    net = READOUTS["flow"](edges) - READOUTS["flow"](edges.negated)
+    np.testing.assert_allclose(READOUTS["net"](edges), net)
 
 
 def test_one_point_of_the_path_is_the_text_itself(bert):
@@ -372,18 +372,23 @@ def test_one_point_of_the_path_is_the_text_itself(bert):
         bert.adapter.model, {"input_ids": ids}, Objective(torch.tensor([1])), tensor="cf"
     )
     torch.testing.assert_close(
-        conservative(1)(paper(bert)).positive, captured.capacities[0].double(), rtol=1e-4, atol=1e-6
+        conservative(1)(paper(bert)).capacities,
+        captured.capacities[0].double(),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
 def test_balanced_layers_have_capacity_one(bert):
-    total = TENSORS["bcf"](bert).positive.sum((1, 2))
+    total = INFORMATION_TENSORS["bcf"](bert).capacities.sum((1, 2))
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
-def test_readings_by_hand():
+def test_readouts_by_hand():
     """Two tokens, one layer above another: the read token splits 3 to 1, then each goes on."""
-    edges = Signed(torch.tensor([[[2.0, -1.0], [1.0, 1.0]], [[3.0, 1.0], [0.0, 0.0]]]).double())
+    edges = SignedEffects(
+        torch.tensor([[[2.0, -1.0], [1.0, 1.0]], [[3.0, 1.0], [0.0, 0.0]]]).double()
+    )
     expected = {
         "walk": [0.75 + 0.125, 0.125],
         "sums": [6.0, 2.0],
@@ -391,12 +396,12 @@ def test_readings_by_hand():
         "signed-first": [3.0, 0.0],
         "signed-sums": [6.0, 1.0],
     }
-    for reading, scores in expected.items():
-        np.testing.assert_allclose(READINGS[reading](edges), scores, atol=1e-9)
-    np.testing.assert_allclose(OF_ROW_READ["path"](edges, 0), [0.75, 0.125], atol=1e-9)
-    plain = READINGS["plain"](edges)
+    for readout, scores in expected.items():
+        np.testing.assert_allclose(READOUTS[readout](edges), scores, atol=1e-9)
+    np.testing.assert_allclose(ROW_READOUTS["path"](edges, 0), [0.75, 0.125], atol=1e-9)
+    plain = READOUTS["plain"](edges)
     assert plain.sum() == pytest.approx(3) and 2 <= plain[0] <= 3
-    flow = READINGS["flow"](edges)  # of 3 in all; 2 to 3 of it can reach the first token
+    flow = READOUTS["flow"](edges)  # of 3 in all; 2 to 3 of it can reach the first token
     assert 3 * (1 - 1e-2) <= flow.sum() <= 3 and 2 < flow[0] < 3 - 0.4
 
 
@@ -413,10 +418,10 @@ def test_readings_by_hand():
     ),
 )
 def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, name):
-    assert bert.read_node == 0
+    assert bert.readout_node == 0
     other = tiny("ModernBert", classifier_pooling="mean", vocab_size=12)
     classifier = Classifier(other, bert.adapter.tokenizer)
-    assert classifier.read_node(bert.content) is None
+    assert classifier.readout_node(bert.content) is None
     with pytest.raises(ModelError, match="does not read its decision at the first token alone"):
         METHODS[name].scores(replace(bert, adapter=classifier))
 
@@ -433,7 +438,7 @@ def test_methods_say_the_same_on_a_gpu(bert, name):
 def test_unknown_methods_and_models_without_the_parts_are_refused(instance):
     with pytest.raises(InputError, match="no method 'bcf:flwo'. Did you mean bcf:flow"):
         method("bcf:flwo")
-    with pytest.raises(InputError, match="no method 'magic'.*attcat.*TENSOR:READING"):
+    with pytest.raises(InputError, match="no method 'magic'.*attcat.*TENSOR:READOUT"):
         method("magic")
     with pytest.raises(Exception, match="BERT's layers"):
         answer(METHODS["alti"], instance(TEXT))

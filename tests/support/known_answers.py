@@ -17,7 +17,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from attnflow.methods import Classifier, Image, ImageClassifier, Instance, LanguageModel
+from attnflow.methods import Classifier, ImageClassifier, Instance, LanguageModel
 
 WORDS = {"good": 3.0, "fine": 1.5, "dull": -1.0, "bad": -2.0, "the": 0.0, "film": 0.0, "a": 0.0}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -49,7 +49,7 @@ class Additive(nn.Module):
     def get_input_embeddings(self):
         return self.table
 
-    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None):
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None, token_type_ids=None):
         embedded = self.table(input_ids) if inputs_embeds is None else inputs_embeds
         total = (embedded[..., 0] * attention_mask).sum(1)
         return SimpleNamespace(logits=torch.stack([torch.zeros_like(total), total], 1))
@@ -120,7 +120,7 @@ class AdditiveLanguageModel(nn.Module):
     def get_input_embeddings(self):
         return self.table
 
-    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None):
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None, token_type_ids=None):
         embedded = self.table(input_ids) if inputs_embeds is None else inputs_embeds
         total = (embedded[..., 0] * attention_mask).cumsum(1)
         others = [torch.zeros_like(total), torch.full_like(total, -50.0)]
@@ -189,7 +189,7 @@ def additive_image():
     adapter = ImageClassifier(called("ViTForImageClassification", AdditiveImageClassifier)().eval())
     grey = torch.tensor([[1.0, 0.5, 1.0], [2.0, 1.0, 0.0]])
     pixels = grey.repeat_interleave(2, 0).repeat_interleave(2, 1)[None]
-    return Instance(adapter, Image(pixels, "six"), target=1)
+    return Instance(adapter, adapter.encode(pixel_values=pixels), target=1)
 
 
 @pytest.fixture(scope="session")
@@ -205,7 +205,7 @@ def llama(classifier):
         model = LlamaForCausalLM(config).eval()
     own = LanguageModel(model, classifier.tokenizer)
     text = own.cut(own.encode("the good film a bad fine dull film"), 9)
-    target = own.predicted([own.whole(text)])[0]
+    target = own.predicted([own.whole_variant(text)])[0]
     return Instance(own, text, target)
 
 
@@ -220,4 +220,5 @@ def vit():
         )  # fmt: skip
         model = ViTForImageClassification(config).eval()
         pixels = torch.randn(3, 6, 8)
-    return Instance(ImageClassifier(model), Image(pixels, "noise"), target=1)
+    adapter = ImageClassifier(model)
+    return Instance(adapter, adapter.encode(pixel_values=pixels), target=1)

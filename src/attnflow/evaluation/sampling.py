@@ -127,7 +127,8 @@ def _changed(example: Example, instance: Instance) -> tuple[Example, Instance]:
 def _with_predictions(
     found: list[tuple[Example, Instance]], adapter: ModelAdapter
 ) -> list[tuple[Example, Instance]]:
-    predicted = adapter.predicted([adapter.whole_variant(instance.content) for _, instance in found])
+    whole = [adapter.whole_variant(instance.content) for _, instance in found]
+    predicted = adapter.predicted(whole)
     return [
         (example, replace(instance, target=target))
         for (example, instance), target in zip(found, predicted, strict=True)

@@ -132,8 +132,8 @@ class ModelAdapter(ABC):
 
     def mask(self, content: Any, removed: Nodes) -> Any:
         """Return the content with the removed `(t,)` nodes replaced by neutral ones."""
-        replaced = removal_of(self.model, self.collate(content), self.neutral(content))
-        batch = replaced.inputs_without(torch.from_numpy(removed)[None].to(self.device))
+        removal = removal_of(self.model, self.collate(content), self.neutral(content))
+        batch = removal.inputs_without(torch.from_numpy(removed)[None].to(self.device))
         inputs = {name: self._as_content(batch[name][0].cpu()) for name in content.inputs}
         return replace(content, inputs=inputs)
 

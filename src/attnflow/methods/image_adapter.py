@@ -157,7 +157,8 @@ class ImageClassifier(ModelAdapter):
         inputs = self.inputs.collate([variant.image for variant in variants])
         fill = torch.stack([variant.fill for variant in variants]).to(self.device)
         removed = torch.from_numpy(np.array([variant.removed for variant in variants]))
-        return removal_of(self.model, inputs, fill).inputs_without(removed.to(self.device))["pixel_values"]
+        removal = removal_of(self.model, inputs, fill)
+        return removal.inputs_without(removed.to(self.device))["pixel_values"]
 
     @contextmanager
     def _dropped_tokens(self, dropped: Nodes) -> Iterator[None]:

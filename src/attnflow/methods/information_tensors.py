@@ -261,8 +261,10 @@ def layer_balanced(tensor: InformationTensorMethod) -> InformationTensorMethod:
         effects = tensor(instance)
         before = effects.capacities
         after = balanced(before[None], effects.passthrough)[0]
-        if effects.passthrough is not None:  # passthrough nodes get what arrives, whatever the factor
-            before, after = (layers * ~effects.passthrough[:, :, None] for layers in (before, after))
+        if effects.passthrough is not None:
+            # What is passed through is what arrives, whatever the layer's factor.
+            scalable = ~effects.passthrough[:, :, None]
+            before, after = before * scalable, after * scalable
         totals = before.sum((1, 2))
         return effects.scaled(after.sum((1, 2)) / totals.where(totals > 0, 1.0))
 

@@ -99,7 +99,7 @@ class Instance:
         return self.adapter.removable(self.content)
 
     def per_node(self, values: Tensor) -> Tensor:
-        """`(t, ...)` values at each node, from `(1, ...)` values at a point; 0 where it has none."""
+        """`(t, ...)` values at each node, from `(1, ...)` values at a point; 0 where none is."""
         parts = self.adapter.per_node(values)
         missing = parts.new_zeros(self.nodes - len(parts), *parts.shape[1:])
         return torch.cat([missing, parts])

@@ -23,9 +23,7 @@ def adapter_for(model: Any, processor: Any) -> ModelAdapter:
         if adapter.task_name == task:
             return adapter(model, processor)
     expected = ", ".join(adapter.task_name for adapter in ADAPTERS)
-    raise ModelError(
-        f"{type(model).__name__} is a model for {task}: expected one for {expected}."
-    )
+    raise ModelError(f"{type(model).__name__} is a model for {task}: expected one for {expected}.")
 
 
 def load_adapter(name: str, *, device: str | None = None) -> ModelAdapter:

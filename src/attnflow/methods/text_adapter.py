@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.errors import InputError, ModelError
-from attnflow.inputs.batching import SIDES, collate_texts
+from attnflow.inputs.batching import collate_texts
 from attnflow.inputs.text import EncodedText
 from attnflow.inputs.text_inputs import TextInputs
 from attnflow.inputs.token_ids import encode_ids
@@ -55,7 +56,7 @@ class TextVariant:
 
 def node_ids(inputs: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
     """`(n,)` token ids of all nodes, those of a source before those of a decoder's prefix."""
-    return np.concatenate([np.array(inputs[name]) for name in SIDES if name in inputs])
+    return np.concatenate([np.array(inputs[name]) for name in MASK_OF_IDS if name in inputs])
 
 
 class TextAdapter(ModelAdapter):
@@ -137,7 +138,9 @@ class TextAdapter(ModelAdapter):
         """The text with one token in place of each removed one."""
         replaced = _by_list(content.inputs, removed)
         inputs = {
-            name: np.where(replaced[name], token, values).tolist() if name in SIDES else values
+            name: np.where(replaced[name], token, values).tolist()
+            if name in MASK_OF_IDS
+            else values
             for name, values in content.inputs.items()
         }
         return TextVariant(inputs, np.ones(len(removed), bool))
@@ -161,7 +164,7 @@ class TextAdapter(ModelAdapter):
         for row, variant in enumerate(variants):
             if not variant.attended.all():
                 attended = _by_list(variant.inputs, variant.attended)
-                for ids, mask in SIDES.items():
+                for ids, mask in MASK_OF_IDS.items():
                     if ids in inputs:
                         seen = torch.from_numpy(attended[ids])
                         inputs[mask][row, : len(seen)] = seen.to(inputs[mask])
