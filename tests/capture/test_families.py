@@ -132,7 +132,7 @@ def test_padding_that_counting_models_would_take_for_text(left):
 
 def test_padding_in_front_of_a_model_of_another_family(left):
     model = build("Ernie")
-    with pytest.raises(InputError, match="pad on the right .*, or hand position_ids"):
+    with pytest.raises(InputError, match="pad on the right .*, or give position_ids"):
         capture(model, left, tensor="af")
     positions = torch.arange(9) - left["attention_mask"].argmax(1, keepdim=True)
     with pytest.raises(InputError, match="depend on position 0"):  # as it would without gradients

@@ -1,10 +1,10 @@
-"""Attention that remembers: the forward pass of SDPA, and a backward pass that reduces as it goes.
+"""Recorded attention: the forward pass of SDPA, and a backward pass that reduces as it goes.
 
-The fast back ends of transformers never show their attention weights. So the model is lent another
-one: its forward pass is SDPA, and its backward pass recomputes the weights from query and key, head
-by head and, in a long text, some rows of queries at a time (as flash attention does), and adds what
-is asked for into one (batch, query, key) tensor per layer. Neither the weights nor their gradients
-ever exist for more than one head and one such tile.
+The fast back ends of transformers never show their attention weights. So the model runs another
+one meanwhile. Its forward pass is SDPA. Its backward pass recomputes the weights from query and
+key, head by head and, in a long text, some rows of queries at a time, as flash attention does. It
+adds each head's term into one (batch, query, key) tensor per layer. Neither the weights nor their
+gradients ever exist for more than one head and one such tile.
 
 With A the weights of a head, O = A V its output and dO the gradient that arrives:
 
@@ -17,7 +17,8 @@ positions, as in T5. There may be fewer heads of keys and values than of queries
 cross-attention another number of keys.
 
 For the conservative tensor (`cf`) the weights are constants: gradient leaves through V alone.
-Models that compute attention by themselves are tapped at their probabilities instead (`tap`).
+Models that compute attention themselves are recorded at their probabilities instead
+(`record_probabilities`).
 
 An edge that the attention mask forbids is no edge: its entry is 0, also where dO V' is not.
 
@@ -44,14 +45,17 @@ from attnflow.errors import ModelError
 
 IMPLEMENTATION = "attnflow"
 
-# What a head adds to its layer's tensor, from its weights A and their gradients G.
+# The term that a head adds to its layer's tensor, from its weights A and their gradients G. The
+# paper clips each head alone; `cf` keeps signs, since contributions of heads add up, and is clipped
+# after the sum (capture.clip).
 _TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gf": lambda weights, gradient: gradient.relu(),
     "agf": lambda weights, gradient: (weights * gradient).relu(),
     "cf": lambda weights, gradient: weights * gradient,
 }
 
-# Weights of a head that exist at once: 16 MiB in float32, and some five arrays of that size.
+# Weights of a head that exist at once, in some five arrays of 16 MiB each in float32. A text of up
+# to 2,048 tokens is still one tile, so that the loop over tiles costs only long texts anything.
 TILE = 2**22
 
 # Options of attention functions that change the weights and that are not computed here.
@@ -60,12 +64,13 @@ _UNKNOWN_OPTIONS = ("s_aux", "cache")
 
 @dataclass(frozen=True)
 class Scoring:
-    """How queries and keys become scores.
+    """The function from queries and keys to scores and weights.
 
-    scaling  of the products
-    mask     (batch, heads, query, key), boolean or additive, or None
-    softcap  scores run through softcap * tanh(score / softcap), or None
-    bias     (batch, heads, query, key), added to the scores, or None
+    Attributes:
+        scaling: Factor of the products.
+        mask: `(batch, heads, query, key)`, boolean or additive, or None.
+        softcap: Bound of the scores, softcap * tanh(score / softcap), or None.
+        bias: `(batch, heads, query, key)`, added to the scores, or None.
     """
 
     scaling: float
@@ -77,31 +82,33 @@ class Scoring:
     def of_call(
         cls, query: Tensor, mask: Tensor | None, scaling: float | None, options: dict[str, Any]
     ) -> Scoring:
-        """From what transformers hands to an attention function."""
+        """Return the scoring of one call, from transformers' arguments."""
         if scaling is None:
             scaling = query.shape[-1] ** -0.5
         bias = options.get("position_bias")
         return cls(scaling, mask, options.get("softcap"), None if bias is None else bias.detach())
 
     def of_head(self, head: int, rows: slice, shape: torch.Size) -> Scoring:
-        """The same for some queries of one head of `shape` (batch, heads, queries, ...)."""
-        one = [
+        """Return the scoring of some queries of one head of `shape`, (batch, heads, t, ...)."""
+        mask, bias = (
             None if x is None else x.expand(*shape[:3], -1)[:, head, rows]
             for x in (self.mask, self.bias)
-        ]
-        return Scoring(self.scaling, one[0], self.softcap, one[1])
+        )
+        return Scoring(self.scaling, mask, self.softcap, bias)
 
     @property
     def forbidden(self) -> Tensor | None:
-        """Boolean, true where the mask forbids the edge."""
+        """Boolean, true where the mask forbids the edge; None where there is no mask."""
         if self.mask is None:
             return None
         if self.mask.dtype == torch.bool:
             return ~self.mask
+        # Models mask with the dtype's least number or -inf, some of them plus a bias: half the
+        # least number separates both from any bias.
         return self.mask <= torch.finfo(self.mask.dtype).min / 2
 
     def weights(self, query: Tensor, key: Tensor) -> Tensor:
-        """Attention weights (..., query, key); a row that may attend nowhere is 0."""
+        """`(..., query, key)` attention weights; a row that may attend nowhere is 0."""
         scores = query @ key.mT * self.scaling
         if self.softcap is not None:
             scores = self.softcap * (scores / self.softcap).tanh()
@@ -111,11 +118,12 @@ class Scoring:
             return softmax(scores, dim=-1)
         forbidden = cast(Tensor, self.forbidden)
         scores = scores if self.mask.dtype == torch.bool else scores + self.mask
+        # Exactly 0 at forbidden edges, which an additive mask alone does not give.
         weights = softmax(scores.masked_fill(forbidden, -torch.inf), dim=-1)
         return weights.masked_fill(forbidden.all(dim=-1, keepdim=True), 0.0)
 
     def slope(self, query: Tensor, key: Tensor) -> Tensor | float:
-        """Derivative of the scores by the products of queries and keys."""
+        """Return the derivative of the scores by the products of queries and keys."""
         if self.softcap is None:
             return self.scaling
         capped = (query @ key.mT * (self.scaling / self.softcap)).tanh()
@@ -127,7 +135,7 @@ _ACTIVE: ContextVar[Recorder | None] = ContextVar("attnflow_recorder", default=N
 
 @contextmanager
 def recording(model: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Let the model's attention write to a recorder, for as long as this is open."""
+    """Let the model's attention write to a recorder inside this context."""
     token = _ACTIVE.set(recorder)
     try:
         with attention_implementation(model, IMPLEMENTATION):
@@ -138,23 +146,23 @@ def recording(model: nn.Module, recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def attention_implementation(model: nn.Module, implementation: str) -> Iterator[None]:
-    """Switch every config inside the model to an attention function, and back whatever happens."""
+    """Switch every config inside the model to an attention function, and back at the end."""
     # The internal name, since the property's setter also writes into sub-configs.
     attribute = "_attn_implementation_internal"
-    owned = (getattr(module, "config", None) for module in model.modules())
-    switched = {id(config): config for config in owned if hasattr(config, attribute)}.values()
-    before = [(config, getattr(config, attribute)) for config in switched]
+    configs = (getattr(module, "config", None) for module in model.modules())
+    unique = {id(config): config for config in configs if hasattr(config, attribute)}.values()
+    before = [(config, getattr(config, attribute)) for config in unique]
     try:
-        for config in switched:
+        for config in unique:
             setattr(config, attribute, implementation)
         yield
     finally:
-        for config, own in before:
-            setattr(config, attribute, own)
+        for config, original in before:
+            setattr(config, attribute, original)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32, except that a float64 model is followed in float64."""
+    """Return float32, or float64 for a float64 model."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -168,12 +176,12 @@ def _recorded_attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """The function handed to transformers: (batch, heads, t, d) in, (batch, t, heads, d) out."""
+    """Compute attention for transformers: (batch, heads, t, d) in, (batch, t, heads, d) out."""
     recorder = _ACTIVE.get()
     if recorder is None:
         raise ModelError(
             f"The attention implementation '{IMPLEMENTATION}' works only inside attnflow.capture; "
-            "load the model with 'sdpa' or 'eager' and hand it to capture()."
+            "load the model with 'sdpa' or 'eager' and give it to capture()."
         )
     check_call(module, options)
     mask = explicit_mask(module, query, key, attention_mask, is_causal)
@@ -186,10 +194,10 @@ def _recorded_attention(
 
 
 def check_call(module: nn.Module, options: dict[str, Any]) -> None:
-    """Refuse a call of attention that is not computed here as the model means it.
+    """Raise if a call has an option that changes the weights and is not computed here.
 
     Raises:
-        ModelError: An option that changes the weights.
+        ModelError: There is such an option.
     """
     unknown = [name for name in _UNKNOWN_OPTIONS if options.get(name) is not None]
     if unknown:
@@ -202,7 +210,7 @@ def check_call(module: nn.Module, options: dict[str, Any]) -> None:
 def explicit_mask(
     module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool | None
 ) -> Tensor | None:
-    """The mask; where none came and the module is causal, the causal one."""
+    """Return the mask; where none is given and the module is causal, the causal one."""
     # The rule of transformers' own sdpa function.
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     if mask is not None or not causal or query.shape[2] != key.shape[2]:
@@ -212,13 +220,16 @@ def explicit_mask(
 
 
 def boolean_mask(*args: Any, **options: Any) -> Tensor | None:
-    """Boolean masks as for sdpa, but causal ones always written out."""
+    """Return a boolean mask as for sdpa, with causal ones always explicit.
+
+    SDPA can be told that it is causal and then needs no mask; the recomputed weights here do.
+    """
     mask: Tensor | None = sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
     return mask
 
 
 def tiles(batch: int, queries: int, keys: int) -> Iterator[slice]:
-    """Runs of queries, each with at most `TILE` weights of a head, or one query alone."""
+    """Yield ranges of queries, each of at most `TILE` weights of a head, or of one query."""
     rows = max(TILE // (batch * keys), 1)
     for start in range(0, queries, rows):
         yield slice(start, min(start + rows, queries))
@@ -231,7 +242,10 @@ def _tiles(query: Tensor, key: Tensor) -> Iterator[slice]:
 def _by_head(
     query: Tensor, key: Tensor, scoring: Scoring, rows: slice
 ) -> Iterator[tuple[int, int, Scoring, Tensor]]:
-    """Each head's index, that of its key and value head (shared in groups), scoring and weights."""
+    """Yield each head's index, the index of its key and value head, its scoring and its weights.
+
+    Several heads of queries may share one of keys and values.
+    """
     group = query.shape[1] // key.shape[1]
     for head in range(query.shape[1]):
         of_head, shared = scoring.of_head(head, rows, query.shape), head // group
@@ -239,7 +253,7 @@ def _by_head(
 
 
 class _Attention(Function):
-    """softmax(scaling Q K' + mask) V, recording as the module docstring says."""
+    """softmax(scaling Q K' + mask) V, recorded as the module docstring states."""
 
     @staticmethod
     def forward(
@@ -270,29 +284,31 @@ class _Attention(Function):
             total = _zeros(query, key, rows)
             for head, shared, scoring, weights in _by_head(query, key, ctx.scoring, rows):
                 do = output_gradient[:, head, rows]
+                # A forbidden edge has a gradient though no weight, which `gf` would take for one.
                 gradient = do @ value[:, shared].mT
                 if scoring.forbidden is not None:
                     gradient = gradient.masked_fill_(scoring.forbidden, 0.0)
                 total += _TERMS[ctx.recorder.tensor](weights, gradient)
                 dv[:, shared] += weights.mT @ do
                 if dq is not None and dk is not None:
-                    own, shared_key = query[:, head, rows], key[:, shared]
-                    ds = _through_softmax(weights, gradient) * scoring.slope(own, shared_key)
-                    dq[:, head, rows] = ds @ shared_key
-                    dk[:, shared] += ds.mT @ own
+                    head_query, head_key = query[:, head, rows], key[:, shared]
+                    slope = scoring.slope(head_query, head_key)
+                    ds = _through_softmax(weights, gradient) * slope
+                    dq[:, head, rows] = ds @ head_key
+                    dk[:, shared] += ds.mT @ head_query
             ctx.recorder.write(ctx.layer, rows, total, query.shape[1])
         return dq, dk, dv, None, None, None
 
 
 def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of the scores, from that of the weights."""
+    """Gradient of the scores, from that of the weights."""
     ds = weights * gradient
     return ds - weights * ds.sum(dim=-1, keepdim=True)
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
-    """(batch, heads, query, d): by SDPA, or where scores are capped, head by head."""
-    if scoring.softcap is not None:
+    """`(batch, heads, query, d)` outputs of attention."""
+    if scoring.softcap is not None:  # which SDPA does not know
         output = query.new_empty(*query.shape[:3], value.shape[3])
         for rows in _tiles(query, key):
             for head, shared, _, weights in _by_head(query, key, scoring, rows):
@@ -308,7 +324,7 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Te
 
 
 def _biased(scoring: Scoring) -> Tensor:
-    """Bias and mask as one additive mask."""
+    """Return bias and mask as one additive mask."""
     bias, mask = cast(Tensor, scoring.bias), scoring.mask
     if mask is None:
         return bias
@@ -318,13 +334,13 @@ def _biased(scoring: Scoring) -> Tensor:
 
 
 def _zeros(query: Tensor, key: Tensor, rows: slice) -> Tensor:
-    """The (batch, rows, key) that a layer's heads (batch, heads, t, d) are added into."""
+    """`(batch, rows, key)` zeros that the terms of a layer's heads are added to."""
     shape = (len(query), rows.stop - rows.start, key.shape[2])
     return torch.zeros(shape, dtype=accumulation_dtype(query.dtype), device=query.device)
 
 
 class _RecordedProbabilities(Function):
-    """Identity on (batch, heads, t, t) probabilities that reduces their gradient on its way."""
+    """Identity on `(batch, heads, t, t)` probabilities whose backward pass records the gradient."""
 
     @staticmethod
     def forward(ctx: Any, probabilities: Tensor, recorder: Recorder, layer: int) -> Tensor:
@@ -349,7 +365,7 @@ class _RecordedProbabilities(Function):
 
 
 def record_probabilities(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    """A forward hook for a module whose output is attention probabilities (batch, heads, t, t)."""
+    """Return a forward hook for a module whose outputs are `(batch, heads, t, t)` probabilities."""
 
     def hook(module: nn.Module, args: Any, probabilities: Tensor) -> Tensor:
         layer = recorder.open_layer(len(probabilities), *probabilities.shape[2:])
@@ -358,8 +374,7 @@ def record_probabilities(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor
             for rows in tiles(len(probabilities), *probabilities.shape[2:]):
                 total = probabilities[:, :, rows].sum(dim=1, dtype=dtype)
                 recorder.write(layer, rows, total, probabilities.shape[1])
-        tapped: Tensor = _RecordedProbabilities.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
-        return tapped
+        return _RecordedProbabilities.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
 
     return hook
 

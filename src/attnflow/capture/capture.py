@@ -55,7 +55,7 @@ from attnflow.errors import InputError, ModelError
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What one backward pass recorded, before negative effects are clipped.
+    """Effects recorded by one backward pass, before negative ones are clipped.
 
     Tensors are detached, on the model's device, and float32, or float64 where the model is float64.
     Nodes are tokens: t of them, or in an encoder-decoder the source's and then the prefix's. Where
@@ -96,7 +96,7 @@ class Effects:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture(Effects):
-    """What one forward and backward pass recorded, with the capacities of a flow.
+    """Effects of one forward and backward pass, with the capacities of a flow.
 
     Attributes:
         capacities: `(batch, layers, t, t)`, >= 0, as [b, l, query, key]; layer 0 is next to the
@@ -265,15 +265,12 @@ def _mask(inputs: dict[str, Tensor], shapes: Sequence[tuple[int, int, int]]) -> 
 
 
 def _zero_padding(layers: Tensor, mask: Tensor) -> Tensor:
-    """Return the layers with 0 in rows and columns of padding; in place, being the largest tensor.
-
-    A masked edge has no weight already; rows of padding queries are what is left.
-    """
+    """Return the layers with 0 in rows and columns of padding; in place, to save a copy."""
     return layers.masked_fill_(~mask[:, None, :, None], 0).masked_fill_(~mask[:, None, None, :], 0)
 
 
 def _with_passed_effects(effects: Effects) -> Effects:
-    """Return effects whose residual also holds what an encoder-decoder passes by each layer."""
+    """Return effects whose residual also holds the passthrough of an encoder-decoder's layers."""
     if effects.passthrough is None:
         return effects
     signed, residual = effects.effects

@@ -1,7 +1,8 @@
-"""Run a model with some of its attention edges taken out, to see what they carry.
+"""Run a model without some of its attention edges, to measure what they carry.
 
-An edge that is out has its weight set to 0 in every head, after the softmax: the other weights stay
-as they are. Residual connections stay whole. Read next: attention.py for the way in.
+The weight of a removed edge is set to 0 in every head, after the softmax: the other weights stay as
+they are, so that an edge's effect is not mixed with what renormalising would do to its neighbours.
+Residual connections stay whole. Read next: attention.py for the interface to transformers.
 """
 
 from __future__ import annotations
@@ -31,31 +32,31 @@ _KEPT: ContextVar[list[Tensor] | None] = ContextVar("attnflow_kept", default=Non
 
 @contextmanager
 def only_edges(model: nn.Module, kept: Tensor) -> Iterator[None]:
-    """Keep the edges that are true, for one forward pass of a batch.
+    """Keep only the edges that are true, for one forward pass of a batch.
 
     Args:
         model: A model whose attention runs through transformers' interface.
         kept: `(batch, layers, t, t)` bool, as [b, l, query, key].
 
     Raises:
-        ModelError: The model runs attention in more or fewer layers than that.
-        InputError: The mask is no such array.
+        ModelError: The model runs attention in more or fewer layers than `kept` has.
+        InputError: `kept` is no such tensor.
     """
     if kept.ndim != 4 or kept.dtype != torch.bool or kept.shape[2] != kept.shape[3]:
         raise InputError(
             "kept must be a (batch, layers, t, t) bool tensor, got one of shape "
             f"{tuple(kept.shape)} and {kept.dtype}."
         )
-    waiting = list(kept.unbind(1))
-    token = _KEPT.set(waiting)
+    remaining = list(kept.unbind(1))
+    token = _KEPT.set(remaining)
     try:
         with attention_implementation(model, IMPLEMENTATION):
             yield
     finally:
         _KEPT.reset(token)
-    if waiting:
+    if remaining:
         raise ModelError(
-            f"{type(model).__name__} ran attention in {kept.shape[1] - len(waiting)} layers, "
+            f"{type(model).__name__} ran attention in {kept.shape[1] - len(remaining)} layers, "
             f"expected {kept.shape[1]}."
         )
 
@@ -71,12 +72,12 @@ def _attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     check_call(module, options)
-    waiting = _KEPT.get()
-    if not waiting:
+    remaining = _KEPT.get()
+    if not remaining:
         raise ModelError(
             f"{type(module).__name__} runs attention in more layers than the mask of edges has."
         )
-    kept = waiting.pop(0)[:, None]
+    kept = remaining.pop(0)[:, None]
     group = query.shape[1] // key.shape[1]
     if group > 1:
         key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))

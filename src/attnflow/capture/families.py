@@ -1,12 +1,12 @@
-"""What differs between model families, as data.
+"""Model families: the differences between them that a capture needs, as data.
 
 A family is found by `config.model_type`. The conservative tensor needs to know where the residual
-stream x_i enters an attention block and which module gives the block's output o_i, before the two
-are added; both are named by a class and a path below it. In some decoders an MLP reads x_i beside
-attention, and all three are added: what goes through that MLP stays with its token. Layers are told
-apart by the order of calls, never by module, since ALBERT runs one module for all of them.
+stream x_i enters an attention block, and which module gives the block's output o_i before the two
+are added. Both are named by a class and a path below it. In some decoders an MLP reads x_i in
+parallel with attention, and all three are added: the MLP's output stays with its token. Layers are
+told apart by the order of calls, never by module, since ALBERT runs one module for all of them.
 
-To add a family, add an entry here and to the tests' models: the conservation test then tells
+To add a family, add an entry here and to the tests' models: the conservation test then shows
 whether everything non-linear in it is frozen. Read next: capture.py.
 """
 
@@ -24,20 +24,21 @@ from attnflow.errors import ModelError
 
 @dataclass(frozen=True)
 class Family:
-    """Where one family keeps what a capture needs.
+    """Names of the modules and config entries of one family.
 
-    block          class of the module whose first argument is the residual stream x_i
-    output         path inside the block to the module that gives o_i, the block's attention output;
-                   of several, apart by |, the first that there is
-    probabilities  path inside the block to a module through which the attention weights run, for
-                   families that compute attention themselves; None: through transformers' interface
-    gates          (class, attribute) of the activation in a gated MLP, or None
-    mixer          config entry that, when positive, mixes tokens beside attention, or None
-    parallel       path inside the block to an MLP that runs beside attention, or None
-    parallel_if    config entry that says whether it does, or None: always
-    cross          block and output of cross-attention where they have others than self-attention
-    positions      how tokens are numbered: "given" with the inputs; "counted" by the model, padding
-                   left out; "relative", from token to token alone; "placed", by place in the tensor
+    Attributes:
+        block: Class of the module whose first argument is the residual stream x_i.
+        output: Path inside the block to the module that gives o_i, the block's attention output;
+            of several paths, separated by |, the first that exists counts.
+        probabilities: Path inside the block to a module through which the attention weights run, in
+            families that compute attention themselves; None: they use transformers' interface.
+        gates: (class, attribute) of the activation in a gated MLP, or None.
+        mixer: Config entry that, when positive, mixes tokens outside attention, or None.
+        parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
+        parallel_if: Config entry that is true where it does; None: always.
+        cross: Block and output of cross-attention, where they differ from self-attention's.
+        positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
+            left out; "relative", by distance between tokens; "placed", by index in the tensor.
     """
 
     block: str
@@ -51,18 +52,18 @@ class Family:
     positions: str = "given"
 
     def branch(self, config: Any) -> str | None:
-        """`parallel`, if it runs beside attention under this config."""
-        beside = self.parallel_if is None or getattr(config, self.parallel_if)
-        return self.parallel if beside else None
+        """Return `parallel`, if the MLP runs in parallel with attention under this config."""
+        is_parallel = self.parallel_if is None or getattr(config, self.parallel_if)
+        return self.parallel if is_parallel else None
 
 
 def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_proj") -> Family:
-    """Decoders of Llama's shape: a layer with its own residual stream, and a gated MLP."""
+    """Return a family of decoders of Llama's shape: layers with a gated MLP."""
     return Family(f"{name}DecoderLayer", output, gates=(mlp or f"{name}MLP", "act_fn"))
 
 
 def _t5_like(name: str) -> Family:
-    """Encoder-decoders of T5's shape: layers of their own for self-attention and for cross."""
+    """Return a family of encoder-decoders of T5's shape: a module for each kind of attention."""
     return Family(
         f"{name}LayerSelfAttention",
         "SelfAttention.o",
@@ -88,7 +89,7 @@ FAMILIES: dict[str, Family] = {
         probabilities="self.dropout",
         mixer="conv_kernel_size",
     ),
-    # Layers of transformers before and after they were reshaped in version 5.
+    # Vision layers have two paths: transformers 5 moved the module that gives the output.
     "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
     "dinov2": Family("Dinov2Layer", "layer_scale1", gates=("Dinov2SwiGLUFFN", "act_fn")),
     "dinov2_with_registers": Family(
@@ -97,7 +98,7 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
     "gemma": _llama_like("Gemma"),
-    # From its second version on, Gemma norms what attention gives before it is added.
+    # From its second version on, Gemma normalises attention's output before it is added.
     "gemma2": _llama_like("Gemma2", output="post_attention_layernorm"),
     "gemma3": _llama_like("Gemma3", output="post_attention_layernorm"),
     "gemma3_text": _llama_like("Gemma3", output="post_attention_layernorm"),
@@ -136,7 +137,7 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass
 class ResidualStream:
-    """Per layer, in the order of calls, (batch, t, width): x_i, o_i, what a parallel MLP gave."""
+    """`(batch, t, width)` of each layer, in the order of calls: x_i, o_i, parallel MLPs' output."""
 
     streams: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
@@ -154,29 +155,33 @@ class ResidualStream:
 
     @property
     def residual_values(self) -> list[Tensor]:
-        """Per layer, the value that reaches every position's own output without attention."""
+        """`(batch, t, width)` of each layer: the part of its output that skips attention."""
         if not self.branches:
             return self.streams
         return [x + mlp for x, mlp in zip(self.streams, self.branches, strict=True)]
 
 
 def family_of(model: PreTrainedModel) -> Family | None:
-    """The model's family, or None where only the attention interface can be relied on."""
+    """Return the model's family, or None where only the attention interface is known."""
     return FAMILIES.get(getattr(model.config, "model_type", ""))
 
 
 def conservative_family(model: PreTrainedModel) -> Family:
-    """The model's family if `cf` is conserved in it; else a ModelError with the reason."""
+    """Return the model's family.
+
+    Raises:
+        ModelError: `cf` is not conserved in the model, for the reason given.
+    """
     family, name = family_of(model), type(model).__name__
     if family is None:
         raise ModelError(
             f"the conservative tensors bcf and cf must know where the residual stream of {name} "
             f"runs, and know it of {len(FAMILIES)} other families. `attnflow models` lists them, "
-            "and says with --check what works with this model, mostly tensor 'agf', 'gf' or 'af'."
+            "and states with --check what works with this model, mostly tensor 'agf', 'gf' or 'af'."
         )
     if family.mixer and getattr(model.config, family.mixer, 0) > 0:
         raise ModelError(
-            f"{name} carries information between tokens beside attention ({family.mixer} = "
+            f"{name} carries information between tokens besides attention ({family.mixer} = "
             f"{getattr(model.config, family.mixer)}), so tensor='cf' would not be conserved. "
             "Use tensor='agf', 'gf' or 'af' for this model."
         )
@@ -184,7 +189,7 @@ def conservative_family(model: PreTrainedModel) -> Family:
 
 
 def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
-    """The modules that the family's blocks name; a ModelError if there are none."""
+    """Return the modules of the family's block classes; a ModelError if there are none."""
     names = [family.block, *(family.cross or ())[:1]]
     blocks = [m for m in model.modules() if type(m).__name__ in names]
     if not blocks:
@@ -196,7 +201,7 @@ def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 
 
 def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
-    """The activation modules whose output multiplies another branch."""
+    """Return the activation modules whose output multiplies another branch."""
     if family.gates is None:
         return []
     owner, attribute = family.gates
@@ -204,28 +209,28 @@ def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 
 
 def _submodule(block: nn.Module, paths: str) -> nn.Module:
-    """The first of these paths that the block has; a ModelError if it has none."""
-    known: dict[str, nn.Module] = dict(block.named_modules())
-    found = [known[path] for path in paths.split("|") if path in known]
-    if not found:
+    """Return the first of these paths that the block has; a ModelError if it has none."""
+    submodules = dict(block.named_modules())
+    matches = [submodules[path] for path in paths.split("|") if path in submodules]
+    if not matches:
         raise ModelError(
             f"{type(block).__name__} has no module {paths.replace('|', ' or ')}; is it of another "
             "version of transformers?"
         )
-    return found[0]
+    return matches[0]
 
 
 def watch_residual_stream(
     model: PreTrainedModel, family: Family, stack: ExitStack
 ) -> ResidualStream:
-    """Hook the blocks for one forward pass; the hooks go when `stack` closes."""
-    seen, branch = ResidualStream(), family.branch(model.config)
+    """Record the residual stream of one forward pass; hooks are removed when `stack` closes."""
+    stream, branch = ResidualStream(), family.branch(model.config)
     outputs = dict([(family.block, family.output), *([family.cross] if family.cross else [])])
     for block in attention_blocks(model, family):
         output = _submodule(block, outputs[type(block).__name__])
-        stack.enter_context(block.register_forward_pre_hook(seen.keep_stream, with_kwargs=True))
-        stack.enter_context(output.register_forward_hook(seen.keep_output))
+        stack.enter_context(block.register_forward_pre_hook(stream.keep_stream, with_kwargs=True))
+        stack.enter_context(output.register_forward_hook(stream.keep_output))
         if branch is not None:
             mlp = block.get_submodule(branch)
-            stack.enter_context(mlp.register_forward_hook(seen.keep_branch))
-    return seen
+            stack.enter_context(mlp.register_forward_hook(stream.keep_branch))
+    return stream

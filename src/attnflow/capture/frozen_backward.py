@@ -1,4 +1,4 @@
-"""The frozen network: in the backward pass, what makes the model non-linear is held constant.
+"""The frozen network: a backward pass that holds constant all that makes the model non-linear.
 
 Normalisation scales, the slope of each activation through the origin (gelu(x) = x * [gelu(x) / x])
 and activated gates are constants; attention weights are frozen in attention.py. What remains is
@@ -6,8 +6,8 @@ linear, so gradient times value is a contribution, and contributions add up alon
 stream: they are conserved at every node, up to biases. The forward values do not change.
 
 The model's code is not touched. A `TorchFunctionMode` replaces functions (layer_norm, rsqrt, gelu,
-tanh, ...) while the forward pass runs, and a hook replaces the outputs of activation modules, which
-also covers those that compose several functions (gelu_new, quick_gelu, ...).
+tanh, ...) during the forward pass. A hook replaces the outputs of activation modules, which also
+covers those that compose several functions (gelu_new, quick_gelu, ...).
 
     layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
     activation   y = x * [f(x) / x], at x = 0 the limit from the right
@@ -32,12 +32,14 @@ from torch.overrides import TorchFunctionMode
 
 from attnflow.errors import ModelError
 
-# Below this magnitude an activation's slope is its limit at 0; safe in float32, where 1e-38 ends.
+# Below this magnitude an activation's slope f(x) / x is its limit at 0, as 0 / 0 has no value. Far
+# above 1e-38, where float32 ends, so that the limit itself is computed without underflow.
 _NEAR_ZERO = 1e-30
 
 _ACTIVATION_HOMES = ("torch.nn.modules.activation", "transformers.activations")
 
-# Pointwise activations with f(0) = 0, by class name: not every transformers version has them all.
+# Pointwise activations with f(0) = 0, which alone have a slope through the origin. By class name,
+# since no version of transformers has them all.
 _ACTIVATIONS = frozenset(
     """
     AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
@@ -49,10 +51,13 @@ _ACTIVATIONS = frozenset(
 
 @contextmanager
 def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
-    """Run a forward pass inside this to get the frozen network's graph.
+    """Build the frozen network's graph in forward passes inside this context.
 
-    `gates` are the activation modules of gated MLPs: their outputs are held constant as a whole.
-    An activation module that cannot be frozen raises a ModelError when it is called.
+    Args:
+        gates: Activation modules of gated MLPs, whose outputs are held constant as a whole.
+
+    Raises:
+        ModelError: An activation module that cannot be frozen was called.
     """
     constant, thread = {id(gate) for gate in gates}, get_ident()
 
@@ -76,7 +81,7 @@ def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
 
 
 class _Slope(Function):
-    """`value` forward; backward, the gradient of `slope * x` with a constant slope."""
+    """Pass on `value`; the backward pass is that of `slope * x` with a constant slope."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
@@ -90,13 +95,12 @@ class _Slope(Function):
 
 
 def _held(x: Tensor, value: Tensor, function: Callable[..., Tensor]) -> Tensor:
-    """`value` = function(x), with its slope through the origin held constant."""
+    """Return `value` = function(x) with its slope through the origin held constant."""
     with torch.no_grad():
         near = x.new_full((), _NEAR_ZERO)
         limit = function(near) / near
         slope = torch.where(x.abs() < near, limit, value / x)
-    held: Tensor = _Slope.apply(x, value, slope)  # type: ignore[no-untyped-call]
-    return held
+    return _Slope.apply(x, value, slope)  # type: ignore[no-untyped-call]
 
 
 def _activation(function: Callable[..., Tensor], x: Tensor, *args: Any, **options: Any) -> Tensor:
@@ -120,6 +124,7 @@ def _layer_norm(
     *_: bool,
 ) -> Tensor:
     axes = tuple(range(-len(normalized_shape), 0))
+    # The mean is linear and stays in the graph; the scale alone is frozen.
     centred = input - input.mean(axes, keepdim=True)
     variance = centred.detach().square().mean(axes, keepdim=True)
     return _affine(centred * (variance + eps).rsqrt(), weight, bias)
@@ -144,6 +149,7 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    # Models written in Python compute their norms with rsqrt: frozen, it is the scale.
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.rms_norm: _rms_norm,
@@ -156,7 +162,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
 
 
 class _FrozenFunctions(TorchFunctionMode):
-    """Hands each call of a function in `_FUNCTIONS` to its frozen form."""
+    """Replaces each call of a function in `_FUNCTIONS` by its frozen form."""
 
     def __torch_function__(
         self,

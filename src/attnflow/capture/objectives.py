@@ -15,8 +15,8 @@ from torch.nn.functional import pad
 
 from attnflow.errors import InputError
 
-LONGEST_ANSWER = 30  # tokens of an answer that can be chosen
-NEVER = -1e9  # logit of an answer that is none: finite, and of probability 0
+LONGEST_ANSWER = 30  # tokens; runs that are longer are not considered as answers
+NEVER = -1e9  # logit of a run that is no answer: of probability 0, but finite, as logits must be
 
 Value = Callable[[Any], Any]  # from a model's output to `(batch,)` numbers
 Scalar = Callable[[Tensor, Tensor], Tensor]  # from logits and target to `(batch,)` numbers
@@ -24,12 +24,16 @@ LogitsReader = Callable[[Any], Any]  # from a model's output to `(batch, classes
 
 
 def class_logits(output: Any) -> Any:
-    """`(batch, classes)` logits of what a classifier returned; None where there are none."""
+    """`(batch, classes)` logits of a classifier's output; None where it has none."""
     return getattr(output, "logits", None)
 
 
 def logits_at(positions: Tensor) -> LogitsReader:
-    """The `(batch, vocabulary)` logits at one position of every example, `(batch,)`."""
+    """Return a reader of the `(batch, vocabulary)` logits at one position of each example.
+
+    Args:
+        positions: `(batch,)` integers.
+    """
 
     def read(output: Any) -> Any:
         logits = class_logits(output)
@@ -41,85 +45,91 @@ def logits_at(positions: Tensor) -> LogitsReader:
 
 
 def number(value: Value) -> LogitsReader:
-    """What `value` makes of the model's output, `(batch,)`, as the logits of a single class."""
+    """Return a reader of `(batch, 1)` logits, the numbers that `value` computes from the output."""
 
     def read(output: Any) -> Any:
-        found = value(output)
-        if not isinstance(found, Tensor) or found.ndim != 1 or not found.is_floating_point():
-            is_tensor = isinstance(found, Tensor)
-            came = f"{tuple(found.shape)} {found.dtype}" if is_tensor else type(found).__name__
+        numbers = value(output)
+        if not isinstance(numbers, Tensor) or numbers.ndim != 1 or not numbers.is_floating_point():
+            is_tensor = isinstance(numbers, Tensor)
+            kind = type(numbers).__name__
+            came = f"{tuple(numbers.shape)} {numbers.dtype}" if is_tensor else kind
             raise InputError(
                 "a target that is a function must return a tensor with one number for each text, "
                 f"(batch,), from the model's output; got {came}."
             )
-        if torch.is_grad_enabled() and not found.requires_grad:
+        if torch.is_grad_enabled() and not numbers.requires_grad:
             raise InputError(
                 "a target that is a function must return numbers that depend on the model's output "
                 "differentiably; these are detached, constant or counts."
             )
-        return found[:, None]
+        return numbers[:, None]
 
     return read
 
 
 def answers(allowed: Tensor) -> LogitsReader:
-    """Logits of the answers to a question: of a run of tokens, its first's and its last's together.
+    """Return a reader of logits of answers: the start logit of a run of tokens plus its end logit.
 
     Answer `i * LONGEST_ANSWER + k` begins at token i and ends at token i + k.
 
     Args:
-        allowed: `(batch, t)` bool, tokens that an answer may have.
+        allowed: `(batch, t)` bool, tokens that an answer may contain.
     """
 
     def read(output: Any) -> Any:
         starts, ends = (getattr(output, f"{side}_logits", None) for side in ("start", "end"))
         if starts is None or ends is None:
             return None
-        there = allowed.to(starts.device)
-        behind = there[:, :, None] & _following(there, False)
-        return (starts[:, :, None] + _following(ends, 0.0)).where(behind, NEVER).flatten(1)
+        tokens = allowed.to(starts.device)
+        is_answer = tokens[:, :, None] & _following(tokens, False)
+        return (starts[:, :, None] + _following(ends, 0.0)).where(is_answer, NEVER).flatten(1)
 
     return read
 
 
-def _following(values: Tensor, beyond: float) -> Tensor:
-    """`(batch, t, LONGEST_ANSWER)` each token's own value and those of the tokens after it."""
-    longer = pad(values, (0, LONGEST_ANSWER - 1), value=beyond)
-    return torch.stack([longer[:, k : k + values.shape[1]] for k in range(LONGEST_ANSWER)], 2)
+def _following(values: Tensor, fill: float) -> Tensor:
+    """`(batch, t, LONGEST_ANSWER)` values of each token and the tokens after it, then `fill`."""
+    padded = pad(values, (0, LONGEST_ANSWER - 1), value=fill)
+    return torch.stack([padded[:, k : k + values.shape[1]] for k in range(LONGEST_ANSWER)], 2)
 
 
 def similarity(others: Tensor, pool: Callable[[Any], Tensor], *, frozen: bool) -> LogitsReader:
-    """Cosine of an embedding and that of another text, as the logit of a single class.
+    """Return a reader of `(batch, 1)` logits, the cosine of an embedding and another text's.
 
     Args:
-        others: `(batch, d)` embeddings of length 1.
-        pool: The embeddings `(batch, d)`, from the model's output.
-        frozen: Hold the embedding's length constant, as every other scale: a cosine does not depend
-            on it, so that without this all contributions would add up to nothing.
+        others: `(batch, d)` embeddings of length 1 of the other texts.
+        pool: Computes the `(batch, d)` embeddings from the model's output.
+        frozen: Hold the embedding's length constant, like every other scale. A cosine does not
+            depend on it, so that without this all contributions would add up to 0.
     """
 
     def read(output: Any) -> Tensor:
-        own = pool(output)
-        length: Tensor = own.norm(dim=1)
+        embeddings = pool(output)
+        length = embeddings.norm(dim=1)
         length = length.detach() if frozen else length
-        return ((own * others.to(own)).sum(1) / length)[:, None]
+        return ((embeddings * others.to(embeddings)).sum(1) / length)[:, None]
 
     return read
 
 
 def versus(others: Tensor, scalar: Scalar) -> Scalar:
-    """Each target's logit less that of another class, `(batch,)`; where that is -1, `scalar`."""
+    """Return the scalar that is each target's logit less another class's.
 
-    def read(logits: Tensor, target: Tensor) -> Tensor:
+    Args:
+        others: `(batch,)` the other class; -1: the scalar is `scalar` instead.
+        scalar: The scalar of examples without another class.
+    """
+
+    def difference_or_scalar(logits: Tensor, target: Tensor) -> Tensor:
         other = others.to(logits.device)
         difference = logit(logits, target) - logit(logits, other.clamp(min=0))
         return difference.where(other >= 0, scalar(logits, target))
 
-    return read
+    return difference_or_scalar
 
 
 def logit(logits: Tensor, target: Tensor) -> Tensor:
-    """`(batch,)` logit of each target, of `(batch, classes)` logits."""
+    """`(batch,)` logit of each target, from `(batch, classes)` logits."""
     return logits.gather(1, target[:, None])[:, 0]
 
 
@@ -127,8 +137,8 @@ def contrast(logits: Tensor, target: Tensor) -> Tensor:
     """`(batch,)` log-odds of each target: its logit less the logsumexp of the others."""
     if logits.shape[1] == 1:
         return logit(logits, target)
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, target[:, None], True)
-    return logit(logits, target) - logits.masked_fill(own, -torch.inf).logsumexp(1)
+    is_target = torch.zeros_like(logits, dtype=torch.bool).scatter(1, target[:, None], True)
+    return logit(logits, target) - logits.masked_fill(is_target, -torch.inf).logsumexp(1)
 
 
 SCALARS: dict[str, Scalar] = {"logit": logit, "contrast": contrast}

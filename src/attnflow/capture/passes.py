@@ -1,7 +1,7 @@
-"""One forward pass of a model, and as many backward passes as there are numbers to explain.
+"""One forward pass of a model, and a backward pass for each number to explain.
 
-Everything that is lent to the model meanwhile (attention function, hooks, requires_grad) is taken
-back at the end, also after an exception. Only the embeddings and the blocks' outputs are
+Everything that is installed in the model meanwhile (attention function, hooks, requires_grad) is
+removed at the end, also after an exception. Only the embeddings and the blocks' outputs are
 differentiated, never a parameter. Read next: attention.py for how a layer is reduced.
 """
 
@@ -31,39 +31,45 @@ from attnflow.errors import ModelError
 
 
 class ForwardPass:
-    """What a forward pass leaves for the backward passes.
+    """One forward pass of a model, with its graph, from which backward passes start.
 
     Attributes:
-        output: What the model returned.
-        recorder: The layers, of the last backward pass.
+        model: The model.
+        output: The model's output.
+        recorder: The layers of the last backward pass.
+        leaves: Embeddings at which the backward passes end.
+        stream: The residual stream, which `cf` multiplies with gradients.
     """
 
     def __init__(
         self, model: PreTrainedModel, inputs: dict[str, Tensor], recorder: Recorder
     ) -> None:
-        """Run the model forward, and put everything back as it was."""
+        """Run the model forward, and restore it."""
         self.model, self.recorder = model, recorder
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
         with ExitStack() as stack:
             stack.enter_context(_without_parameter_gradients(self.model))
-            self._lend(stack)
+            self._install(stack)
             inputs = self._watch_embeddings(inputs, stack)
             self.output = self.model(**inputs, **_options(self.model))
         self._check_layers()
 
     def backward(
-        self, explained: Tensor, outputs: Sequence[Tensor], *, last: bool = True
+        self, scalar: Tensor, outputs: Sequence[Tensor], *, last: bool = True
     ) -> list[Tensor] | None:
-        """Let every layer record what a number depends on; for `af` it did so in the forward pass.
+        """Let every layer record its part in a number; `af` was recorded in the forward pass.
 
         Args:
-            explained: The number, or one for each example.
+            scalar: The number, or one for each example.
             outputs: Zeros that the layers are written into, one view per attention call.
-            last: Whether no other backward pass follows.
+            last: True where no other backward pass follows; the graph is freed.
 
         Returns:
-            For `cf`, each layer's residual effects (batch, queries).
+            For `cf`, `(batch, queries)` residual effects of each layer; None for other tensors.
+
+        Raises:
+            ModelError: The gradient does not reach all layers.
         """
         if self.recorder.tensor == "af":
             layers = (layer for layer in self.recorder.layers if layer is not None)
@@ -71,27 +77,28 @@ class ForwardPass:
                 output.copy_(layer)
             return None
         self.recorder.begin(outputs)
-        explained = explained.sum()  # examples do not see each other
+        scalar = scalar.sum()  # examples do not see each other, so each gradient is its own
         wanted = [*self.leaves, *self.stream.outputs]
         gradients: tuple[Tensor, ...] = ()
-        if all(x.requires_grad for x in (explained, *wanted)):
+        if all(x.requires_grad for x in (scalar, *wanted)):
             gradients = torch.autograd.grad(
-                explained, wanted, allow_unused=True, retain_graph=not last
+                scalar, wanted, allow_unused=True, retain_graph=not last
             )
-        found = (*gradients, *self.recorder.layers)
-        if not gradients or any(x is None for x in found):
+        # None where the graph never arrived: an embedding, a block, or an attention call.
+        results = (*gradients, *self.recorder.layers)
+        if not gradients or any(x is None for x in results):
             raise ModelError(
                 f"The gradient of {type(self.model).__name__} does not reach all of its layers; "
                 "expected logits that depend on every attention layer. Is a part detached?"
             )
         if not self.recorder.frozen:
             return None
-        dtype = accumulation_dtype(explained.dtype)
+        dtype = accumulation_dtype(scalar.dtype)
         pairs = zip(gradients[len(self.leaves) :], self.stream.residual_values, strict=True)
         return [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
 
-    def _lend(self, stack: ExitStack) -> None:
-        """Our attention, and for `cf` the frozen functions, for as long as `stack` is open."""
+    def _install(self, stack: ExitStack) -> None:
+        """Install recorded attention, and for `cf` the frozen functions, until `stack` closes."""
         family = family_of(self.model)
         if self.recorder.frozen:
             family = conservative_family(self.model)
@@ -107,11 +114,13 @@ class ForwardPass:
             )
 
     def _watch_embeddings(self, inputs: dict[str, Tensor], stack: ExitStack) -> dict[str, Tensor]:
-        """Make the embeddings leaves of the graph, so that the backward has an end."""
+        """Return the inputs, and make the embeddings leaves at which backward passes end."""
         if "inputs_embeds" in inputs:
             return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
-        for table in _tables(self.model):
-            stack.enter_context(table.register_forward_hook(lambda m, args, out: self._leaf(out)))
+        for embedder in _embedders(self.model):
+            stack.enter_context(
+                embedder.register_forward_hook(lambda m, args, out: self._leaf(out))
+            )
         return inputs
 
     def _leaf(self, embeddings: object) -> Tensor:
@@ -126,49 +135,47 @@ class ForwardPass:
         return leaf
 
     def _check_layers(self) -> None:
-        name, found = type(self.model).__name__, len(self.recorder.layers)
-        expected = expected_calls(self.model.config) or found
-        if found == 0 or found != expected:
+        name, calls = type(self.model).__name__, len(self.recorder.layers)
+        expected = expected_calls(self.model.config) or calls
+        if calls == 0 or calls != expected:
             raise ModelError(
-                f"{name} ran attention through transformers' attention interface {found} times, "
+                f"{name} ran attention through transformers' attention interface {calls} times, "
                 f"expected once in each of its {expected} layers. Layers without attention weights "
                 "(linear attention, state space, Fourier mixing) cannot be captured, nor models "
                 "of unknown families that compute attention themselves."
             )
-        if self.recorder.frozen and not found == len(self.stream.streams) == len(
-            self.stream.outputs
-        ):
+        blocks = len(self.stream.streams)
+        if self.recorder.frozen and not calls == blocks == len(self.stream.outputs):
             raise ModelError(
-                f"{name} ran {found} attention calls but {len(self.stream.streams)} attention "
+                f"{name} ran {calls} attention calls but {blocks} attention "
                 "blocks, so its residual stream cannot be followed; use tensor='agf'."
             )
 
 
 def _options(model: PreTrainedModel) -> dict[str, bool]:
-    """Beside the inputs: no cache of keys and values, which nothing here would read again."""
-    caches = "use_cache" in signature(model.forward).parameters
-    return {"return_dict": True, **({"use_cache": False} if caches else {})}
+    """Return options of the forward pass: no cache of keys and values, which nothing would read."""
+    has_cache = "use_cache" in signature(model.forward).parameters
+    return {"return_dict": True, **({"use_cache": False} if has_cache else {})}
 
 
-def _tables(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules that embed, each once: one, or in an encoder-decoder that of each stack."""
+def _embedders(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the modules that embed inputs, each once: in an encoder-decoder of both stacks."""
     stacks = [model]
     if getattr(model.config, "is_encoder_decoder", False):
         stacks = [model.get_encoder(), model.get_decoder()]
-    tables = [_table(stack) for stack in stacks]
-    return list({id(table): table for table in tables}.values())
+    embedders = [_embedder(stack) for stack in stacks]
+    return list({id(module): module for module in embedders}.values())
 
 
-def _table(stack: nn.Module) -> nn.Module:
-    """What embeds in this stack, or where it cannot tell, in the first of its parts that can."""
+def _embedder(stack: nn.Module) -> nn.Module:
+    """Return the module that embeds in this stack, from the first part that can name it."""
     for part in stack.modules():
         if isinstance(part, PreTrainedModel):
             try:
-                table: nn.Module = part.get_input_embeddings()
+                return part.get_input_embeddings()
             except NotImplementedError:  # CLIP's image classifier
                 continue
-            return table
-    raise ModelError(f"{type(stack).__name__} does not say where its inputs are embedded.")
+    raise ModelError(f"{type(stack).__name__} does not state where its inputs are embedded.")
 
 
 @contextmanager

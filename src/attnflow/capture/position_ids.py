@@ -1,12 +1,12 @@
 """Position ids of padded texts: a text's tokens are counted from its own first one.
 
-Most models number positions by place in the tensor, padding in front included, unless they are
-told: so a text with padding on the left would be another one to them. Where padding stands in
-front, `position_ids` are handed over that say where each text begins. Some models count by
-themselves, some know only distances between tokens, and some can be neither told nor trusted: those
-are refused. Padding behind a text moves nothing, nor does a hole inside.
+Most models number positions by index in the tensor, padding in front included, unless they get
+`position_ids`: a text with padding on the left would be another text to them. So where padding
+stands in front, `position_ids` are added that count from the first token of each text. Some models
+count by themselves, and some know only distances between tokens. Others take no `position_ids` and
+do not count: those are refused. Padding after a text moves nothing, nor does a hole inside it.
 
-Read next: families.py for which model does what.
+Read next: families.py for the numbering of each family.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def with_position_ids(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Ten
     """Return the inputs, with `position_ids` where padding in front needs them.
 
     Raises:
-        InputError: Padding stands in front of a text, and the model would take it for text.
+        InputError: Padding stands in front of a text, and the model would count it as text.
     """
     sides = [
         (ids, mask)
@@ -54,9 +54,10 @@ def with_position_ids(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Ten
             f"{_advice(positions, model)}."
         )
     mask = inputs["attention_mask"]
-    places = torch.arange(mask.shape[1], device=mask.device)
-    begins = (mask != 0).int().argmax(dim=1, keepdim=True)
-    return {**inputs, "position_ids": (places - begins).clamp(min=0)}
+    indices = torch.arange(mask.shape[1], device=mask.device)
+    starts = (mask != 0).int().argmax(dim=1, keepdim=True)
+    # Padding itself may have any position that exists; nothing reads it.
+    return {**inputs, "position_ids": (indices - starts).clamp(min=0)}
 
 
 def _counted(model: Any, inputs: Mapping[str, Tensor], sides: Sequence[tuple[str, str]]) -> bool:
@@ -70,4 +71,4 @@ def _counted(model: Any, inputs: Mapping[str, Tensor], sides: Sequence[tuple[str
 def _advice(positions: str | None, model: Any) -> str:
     if positions == "counted":
         return f", or with its own padding token {model.config.pad_token_id} and no inputs_embeds"
-    return ", or hand position_ids" if positions is None else ""
+    return ", or give position_ids" if positions is None else ""

@@ -1,6 +1,6 @@
-"""The recorder: where attention writes what a layer is reduced to, tile after tile.
+"""The recorder: collects the tensor that each layer is reduced to, tile after tile.
 
-A layer is written straight into its place in the result, so that no second copy of it exists; where
+A layer is written straight into its place in the result, so that no second copy of it exists. Where
 nodes are merged into segments, a tile is merged before it is written. Read next: attention.py,
 which writes.
 """
@@ -18,10 +18,15 @@ from attnflow.capture.stacking import Merging
 
 @dataclass
 class Recorder:
-    """Collects one (batch, query, key) tensor per attention call, in the order of the calls.
+    """Collects one `(batch, query, key)` tensor per attention call, in the order of the calls.
 
-    `layers[l]` is None until it is known: after the forward pass for `af`, else after the backward.
-    `outputs` are zeros that the layers are written into; None: made when a layer is first written.
+    Attributes:
+        tensor: Name of the information tensor.
+        merging: Segments that nodes are merged to; None where none are.
+        layers: One tensor per call; None until it is recorded, by `af` in the forward pass, by
+            other tensors in the backward pass.
+        shapes: `(batch, queries, keys)` of each call, in tokens.
+        outputs: Zeros that layers are written into; None: made when a layer is first written.
     """
 
     tensor: str
@@ -32,23 +37,28 @@ class Recorder:
 
     @property
     def frozen(self) -> bool:
+        """True where gradients are those of the frozen network."""
         return self.tensor == "cf"
 
     def open_layer(self, batch: int, queries: int, keys: int) -> int:
-        """Announce one more attention call of that shape and return its layer index."""
+        """Add one more attention call of that shape and return its layer index."""
         self.layers.append(None)
         self.shapes.append((batch, queries, keys))
         return len(self.layers) - 1
 
     def begin(self, outputs: Sequence[Tensor]) -> None:
-        """Forget the layers, and record anew."""
+        """Drop the layers, and record the next backward pass into `outputs`."""
         self.layers = [None] * len(self.layers)
         self.outputs = outputs
 
     def write(self, layer: int, rows: slice, total: Tensor, heads: int) -> None:
-        """Keep what the heads sum up to in some rows of queries: as it is for `cf`, else the mean.
+        """Write some rows of queries of a layer: the sum over heads for `cf`, else their mean.
 
-        `total` is (batch, rows, keys); a layer's rows come in their order, once.
+        Args:
+            layer: Index of the layer.
+            rows: The queries; each row is written once.
+            total: `(batch, rows, keys)` sum over heads; changed in place.
+            heads: Number of heads.
         """
         output = self.layers[layer]
         if output is None:

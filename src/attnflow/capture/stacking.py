@@ -1,16 +1,17 @@
-"""The layers of a flow, from what every call of attention left.
+"""Stack the recorded calls of attention to the layers of a flow.
 
 In a model of one stack every call is a layer of the flow, `(batch, t, t)`. In an encoder-decoder
-the nodes are the source's s tokens and then the target prefix's t, and the layers, from the inputs
-up: the encoder's, then a self-attention and a cross-attention of every layer of the decoder. Every
-layer moves one of the two sides, and the other is passthrough past it: whatever has arrived at a
-passthrough node leaves it by its one edge to itself, so that this edge cannot bind.
+the nodes are the source's s tokens and then the target prefix's t tokens. The layers are, from the
+inputs up, the encoder's, then a self-attention and a cross-attention of every decoder layer. Every
+layer moves one of the two sides. The nodes of the other are its passthrough: all flow that arrives
+at such a node leaves it by its one edge to itself, so that this edge cannot bind.
 
-    encoder   source -> source      target prefix passthrough
-    self      target -> target      source passthrough
-    cross     target -> source      source passthrough; targets keep their residual edge
+    encoder   source -> source      the target prefix is passthrough
+    self      target -> target      the source is passthrough
+    cross     target -> source      the source is passthrough; targets keep their residual edge
 
-Source: the layered form of a two-stack Transformer is ours; see docs/method.md. Read next: run.py.
+Source: the layered form of a two-stack Transformer is ours; see docs/method.md. Read next:
+passes.py.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from attnflow.errors import ModelError
 
 @dataclass(frozen=True)
 class StackLayout:
-    """How the calls of attention lie on each other.
+    """Position of each call's queries and keys among the nodes of the flow.
 
-    encoder  calls in the encoder; 0 where there is one stack alone
-    source   tokens of the source; 0 where there is one stack alone
+    Attributes:
+        encoder: Number of calls in the encoder; 0 in a model of one stack.
+        source: Number of source tokens; 0 in a model of one stack.
     """
 
     encoder: int
     source: int
 
     def place(self, call: int, nodes: int) -> tuple[slice, slice]:
-        """Rows and columns of a call's tensor among the nodes: queries and keys."""
+        """Return the nodes of a call's queries and those of its keys."""
         source, target = slice(0, self.source), slice(self.source, nodes)
         if self.source == 0:
             return target, target
@@ -48,18 +50,18 @@ class StackLayout:
         return target, source if is_cross else target
 
     def passthrough(self, calls: int, nodes: int) -> Tensor:
-        """`(layers, nodes)` bool, true where a node is passthrough past a layer."""
-        found = torch.ones(calls, nodes, dtype=torch.bool)
+        """`(layers, nodes)` bool, true where a layer does not move a node."""
+        passthrough = torch.ones(calls, nodes, dtype=torch.bool)
         for call in range(calls):
-            found[call, self.place(call, nodes)[0]] = False
-        return found
+            passthrough[call, self.place(call, nodes)[0]] = False
+        return passthrough
 
 
 ONE_STACK = StackLayout(encoder=0, source=0)
 
 
 def stack_layout(config: Any, inputs: Mapping[str, Tensor]) -> StackLayout:
-    """How the calls of attention of one forward pass lie on each other."""
+    """Return the layout of the attention calls of one forward pass."""
     if not getattr(config, "is_encoder_decoder", False):
         return ONE_STACK
     encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
@@ -68,10 +70,11 @@ def stack_layout(config: Any, inputs: Mapping[str, Tensor]) -> StackLayout:
 
 @dataclass(frozen=True)
 class Merging:
-    """What becomes of every call's queries and keys where nodes are merged into segments.
+    """Segments of every call's queries and keys, where nodes are merged.
 
-    segments  of the nodes
-    layout    of the calls, in nodes
+    Attributes:
+        segments: Segments of the nodes.
+        layout: Layout of the calls, in tokens.
     """
 
     segments: Segments
@@ -79,37 +82,37 @@ class Merging:
 
     @property
     def merged(self) -> StackLayout:
-        """How the calls lie on each other in segments."""
+        """Return the layout of the calls in segments."""
         return StackLayout(self.layout.encoder, self.segments.source)
 
     def of_call(self, call: int) -> tuple[Tensor, Tensor]:
-        """The segment of each query and each key, `(batch, queries)` and `(batch, keys)`."""
+        """`(batch, queries)` segment of each query, and `(batch, keys)` segment of each key."""
         rows, columns = self.layout.place(call, self.segments.of_node.shape[1])
         return self.segments.side(rows), self.segments.side(columns)
 
     def sizes(self, call: int) -> tuple[int, int]:
-        """How many segments of queries and of keys a call has."""
+        """Return the number of segments of a call's queries, and of its keys."""
         rows, columns = self.merged.place(call, self.segments.count)
         return rows.stop - rows.start, columns.stop - columns.start
 
 
 def expected_calls(config: Any) -> int | None:
-    """Calls of attention that a config promises; None where it does not say."""
+    """Return the number of attention calls by a config; None where the config does not state it."""
     if getattr(config, "is_encoder_decoder", False):
         encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
         return encoder + 2 * _first(config, "decoder_layers", "num_decoder_layers", "num_layers")
-    found = getattr(config, "num_hidden_layers", None)
+    layers = getattr(config, "num_hidden_layers", None)
     # ALBERT counts groups of layers.
-    return None if found is None else found * getattr(config, "inner_group_num", 1)
+    return None if layers is None else layers * getattr(config, "inner_group_num", 1)
 
 
 def _first(config: Any, *names: str) -> int:
-    """The first of these entries that the config has."""
+    """Return the first of these entries that the config has."""
     return next(int(getattr(config, n)) for n in names if getattr(config, n, None) is not None)
 
 
 def output_views(layers: Tensor, layout: StackLayout) -> list[Tensor]:
-    """Every call's part of `(batch, layers, nodes, nodes)`, to be written in."""
+    """Return a view of `(batch, layers, nodes, nodes)` for every call, into which it is written."""
     places = [layout.place(call, layers.shape[2]) for call in range(layers.shape[1])]
     return [layers[:, call, rows, columns] for call, (rows, columns) in enumerate(places)]
 
@@ -117,10 +120,10 @@ def output_views(layers: Tensor, layout: StackLayout) -> list[Tensor]:
 def check_calls(
     calls: Sequence[tuple[int, int, int]], layout: StackLayout, nodes: int, name: str
 ) -> None:
-    """Every call `(batch, queries, keys)` has one position for each node there.
+    """Raise unless every call, `(batch, queries, keys)`, has one position for each of its nodes.
 
     Raises:
-        ModelError: A call attended over another number of tokens.
+        ModelError: A call attended over another number of positions.
     """
     for call, (_, queries, keys) in enumerate(calls):
         rows, columns = (len(range(nodes)[part]) for part in layout.place(call, nodes))
@@ -140,15 +143,16 @@ def place_nodes(calls: list[Tensor], layout: StackLayout, nodes: int) -> Tensor:
 
 
 def with_passthrough(layers: Tensor, passthrough: Tensor | None) -> Tensor:
-    """The layers with what arrives at every passthrough node on its edge to itself.
+    """Return the layers with all that arrives at a passthrough node on its edge to itself.
 
     Args:
         layers: `(batch, layers, nodes, nodes)`, as [b, l, query, key].
-        passthrough: `(layers, nodes)` bool, or None where nothing is.
+        passthrough: `(layers, nodes)` bool, or None where no node is.
     """
     if passthrough is None:
         return layers
     layers = layers.clone()
+    # From the top down, since an edge carries what the layers above bring to its node.
     for layer in reversed(range(layers.shape[1] - 1)):
         arrived = layers[:, layer + 1].sum(1)
         _set_passthrough(layers[:, layer], arrived, passthrough[layer])
@@ -156,9 +160,13 @@ def with_passthrough(layers: Tensor, passthrough: Tensor | None) -> Tensor:
 
 
 def balanced(layers: Tensor, passthrough: Tensor | None = None) -> Tensor:
-    """The layers, `(batch, layers, nodes, nodes)`, each scaled to a total of 1; 0 stays.
+    """Return the layers, each scaled to a total of 1; layers of 0 stay.
 
-    What is passthrough is part of that total, and is not scaled: it is what has arrived.
+    Passthrough edges are part of that total and are not scaled: they carry what has arrived.
+
+    Args:
+        layers: `(batch, layers, nodes, nodes)`, >= 0.
+        passthrough: `(layers, nodes)` bool, or None where no node is.
     """
     if passthrough is None:
         total = layers.sum((2, 3), keepdim=True)
@@ -167,7 +175,7 @@ def balanced(layers: Tensor, passthrough: Tensor | None = None) -> Tensor:
     arrived = layers.new_zeros(layers[:, 0, 0].shape)
     for layer in reversed(range(layers.shape[1])):
         _set_passthrough(layers[:, layer], torch.zeros_like(arrived), passthrough[layer])
-        rest = (1 - arrived[:, passthrough[layer]].sum(1)).clamp(min=0)  # what rounding leaves
+        rest = (1 - arrived[:, passthrough[layer]].sum(1)).clamp(min=0)  # rounding may leave less
         total = layers[:, layer].sum((1, 2))
         layers[:, layer] *= (rest / total.where(total > 0, 1.0))[:, None, None]
         _set_passthrough(layers[:, layer], arrived, passthrough[layer])
@@ -176,6 +184,6 @@ def balanced(layers: Tensor, passthrough: Tensor | None = None) -> Tensor:
 
 
 def _set_passthrough(layer: Tensor, arrived: Tensor, passthrough: Tensor) -> None:
-    """Put what has arrived at passthrough nodes, `(batch, nodes)`, on their edges to themselves."""
+    """Set the edges of passthrough nodes to themselves to what has `arrived`, `(batch, nodes)`."""
     diagonal = layer.diagonal(dim1=1, dim2=2)
     diagonal[:, passthrough] = arrived[:, passthrough]

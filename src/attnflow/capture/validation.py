@@ -1,11 +1,13 @@
-"""The checks at the door of `capture`: each error says what was expected, what came, what to do.
+"""Checks of the arguments of `capture`: errors state what was expected, what came, what to do.
 
-Arguments raise InputError, models ModelError. Nothing here changes anything. Read next: capture.py.
+Arguments raise InputError, models ModelError. Nothing here changes an argument. Read next:
+capture.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +16,18 @@ from transformers import PreTrainedModel
 from attnflow.capture.merging import Segments
 from attnflow.errors import InputError, ModelError
 
-TENSORS = ("af", "gf", "agf", "cf")
+CaptureTensor = Literal["af", "gf", "agf", "cf"]
+TENSORS: tuple[str, ...] = get_args(CaptureTensor)
 
 
 def check_tensor(tensor: str) -> None:
-    """The information tensor is one of `TENSORS`."""
+    """Raise unless the information tensor is one of `TENSORS`."""
     if tensor not in TENSORS:
         raise InputError(f"tensor must be one of {', '.join(map(repr, TENSORS))}, not {tensor!r}.")
 
 
 def check_model(model: PreTrainedModel) -> None:
-    """A transformers model in evaluation mode, in full precision, on one real device."""
+    """Raise unless the model is in evaluation mode and full precision, on one device."""
     name = type(model).__name__
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise ModelError(
@@ -69,14 +72,14 @@ def _check_weights(model: PreTrainedModel, name: str) -> None:
 
 
 def _is_quantized(model: PreTrainedModel) -> bool:
-    marked = getattr(model, "is_quantized", False) or getattr(
+    is_marked = getattr(model, "is_quantized", False) or getattr(
         model.config, "quantization_config", None
     )
-    return bool(marked) or any(".quantized" in type(m).__module__ for m in model.modules())
+    return bool(is_marked) or any(".quantized" in type(m).__module__ for m in model.modules())
 
 
 def check_inputs(inputs: Mapping[str, Tensor], model: PreTrainedModel) -> None:
-    """The inputs are tensors as a tokenizer or an image processor returns them."""
+    """Raise unless the inputs are tensors as a tokenizer or an image processor returns them."""
     if not isinstance(inputs, Mapping):
         raise InputError(
             f"inputs must be a mapping from names to tensors, not {type(inputs).__name__}; pass "
@@ -107,7 +110,7 @@ def check_inputs(inputs: Mapping[str, Tensor], model: PreTrainedModel) -> None:
         _check_mask(inputs, "decoder_attention_mask", _checked_shape(inputs, "decoder_input_ids"))
 
 
-# Which inputs carry the example, with the axes of their shape.
+# Inputs that carry the example, with the axes of their shape.
 _INPUTS = {
     "input_ids": "(batch, t)",
     "inputs_embeds": "(batch, t, width)",
@@ -137,7 +140,7 @@ def _check_mask(inputs: Mapping[str, Tensor], name: str, shape: tuple[int, ...])
 
 
 def check_logits(logits: object, name: str, batch: int) -> Tensor:
-    """The logits, if they are finite and (batch, classes)."""
+    """Return the logits; raise unless they are finite and of shape `(batch, classes)`."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch:
         came = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else "none"
         raise ModelError(
@@ -155,7 +158,7 @@ def check_logits(logits: object, name: str, batch: int) -> Tensor:
 
 
 def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
-    """The explained class of each example, (batch,) int64; the predicted one for None or -1."""
+    """`(batch,)` int64, the explained class of each example; the predicted one for None or -1."""
     predicted = logits.argmax(dim=1)
     if target is None:
         return predicted
@@ -177,7 +180,7 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
 
 
 def check_position(position: Tensor, mask: Tensor) -> Tensor:
-    """The nodes that the logits are read from, (batch, n) int64, at real tokens of `mask`."""
+    """`(batch, n)` int64, nodes that the logits are read from, at real tokens of `mask`."""
     batch, t = mask.shape
     rows = position[:, None] if position.ndim == 1 else position
     if rows.ndim != 2 or len(rows) != batch or rows.min() < 0 or rows.max() >= t:
@@ -192,17 +195,22 @@ def check_position(position: Tensor, mask: Tensor) -> Tensor:
 
 
 def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
-    """No padding query carries gradient, in (batch, layers, t, t) that depends on gradients.
+    """Raise if a padding query carries gradient.
 
     The mask keeps padding from being a key; the model itself decides which positions it reads.
+
+    Args:
+        layers: `(batch, layers, t, t)` of a tensor that depends on gradients.
+        mask: `(batch, t)` bool, true at real tokens.
+        name: Of the model.
     """
     if mask.all():
         return
-    # Layer by layer, since a comparison of all is a quarter as large as they are.
-    read = torch.stack([(layer != 0).any(dim=-1) & ~mask for layer in layers.unbind(1)])
-    read = read.any(dim=0).nonzero()
-    if len(read):
-        example, position = read[0].tolist()
+    # Layer by layer, since the comparison of all at once is a quarter as large as they are.
+    is_read = torch.stack([(layer != 0).any(dim=-1) & ~mask for layer in layers.unbind(1)])
+    padding = is_read.any(dim=0).nonzero()
+    if len(padding):
+        example, position = padding[0].tolist()
         raise InputError(
             f"The logits of {name} depend on position {position} of example {example}, which "
             "inputs['attention_mask'] calls padding, so its answer is not about the text; pad on "
@@ -211,9 +219,13 @@ def check_padding(layers: Tensor, mask: Tensor, name: str) -> None:
 
 
 def check_segments(segments: Segments, mask: Tensor, source: int) -> Segments:
-    """Segments of the nodes of `mask`, of which the first `source` are an encoder-decoder's source.
+    """Return the segments on the device of `mask`; raise unless they fit its nodes.
 
-    They lie on the mask's device, each on one side, and hold no padding beside tokens.
+    Args:
+        segments: Segments, each on one side of an encoder-decoder and without both tokens and
+            padding.
+        mask: `(batch, t)` bool, true at real tokens.
+        source: Number of source tokens, the first nodes; 0 in a model of one stack.
     """
     of_node = segments.of_node.to(mask.device)
     if of_node.shape != mask.shape or of_node.dtype != torch.int64:
@@ -221,19 +233,19 @@ def check_segments(segments: Segments, mask: Tensor, source: int) -> Segments:
             f"segments must give an int64 for each of {tuple(mask.shape)} nodes (batch, t); got "
             f"{tuple(of_node.shape)} and {of_node.dtype}."
         )
-    found = Segments(of_node, segments.count, segments.source)
+    segments = Segments(of_node, segments.count, segments.source)
     sides = [
-        (of_node[:, :source], 0, found.source),
-        (of_node[:, source:], found.source, found.count),
+        (of_node[:, :source], 0, segments.source),
+        (of_node[:, source:], segments.source, segments.count),
     ]
     if any((side < low).any() or (side >= high).any() for side, low, high in sides):
         raise InputError(
-            f"segments must number those of {source} source tokens 0..{found.source - 1} and all "
-            f"others {found.source}..{found.count - 1}."
+            f"segments must number those of {source} source tokens 0..{segments.source - 1} and "
+            f"all others {segments.source}..{segments.count - 1}."
         )
-    if (found.touched(mask) & found.touched(~mask)).any():
+    if (segments.touched(mask) & segments.touched(~mask)).any():
         raise InputError("a segment holds padding and tokens; expected padding by itself.")
-    return found
+    return segments
 
 
 def check_baseline(baseline: object, example: Tensor) -> None:
@@ -247,6 +259,6 @@ def check_baseline(baseline: object, example: Tensor) -> None:
 
 
 def check_removed(removed: Sequence[float]) -> None:
-    """Shares of tokens that are gone in one stage each."""
+    """Raise unless the shares of tokens removed in the stages are inside (0, 1)."""
     if not all(0 < share < 1 for share in removed):
         raise InputError(f"removed must be shares inside (0, 1), got {removed!r}.")
