@@ -6,13 +6,13 @@ from support.family_measurements import (
     BACK_ENDS,
     SIDES,
     TOLERANCE,
-    asked,
     batch,
+    captured,
     classes_of,
     error,
+    largest_difference,
     measured,
     model_type,
-    off,
     padded,
     score_error,
     texts,
@@ -180,8 +180,16 @@ def decoder_or_writer(request):
 def test_a_difference_would_be_seen():
     """The measure itself: other texts, or another order of them, are far off."""
     model = build("gpt2")
-    one = asked(model, "decoder", texts(), [0, 1, 2], SIDES["right"], "cf")
-    assert off(one, asked(model, "decoder", texts(), [0, 1, 2], SIDES["left"], "cf")) < 2e-5
+    one = captured(model, "decoder", texts(), [0, 1, 2], SIDES["right"], "cf")
+    assert (
+        largest_difference(one, captured(model, "decoder", texts(), [0, 1, 2], SIDES["left"], "cf"))
+        < 2e-5
+    )
     changed = texts()
     changed[1]["input_ids"][0] = 39
-    assert off(one, asked(model, "decoder", changed, [0, 1, 2], SIDES["right"], "cf")) > 1e-2
+    assert (
+        largest_difference(
+            one, captured(model, "decoder", changed, [0, 1, 2], SIDES["right"], "cf")
+        )
+        > 1e-2
+    )

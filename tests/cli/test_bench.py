@@ -17,7 +17,7 @@ from attnflow.cli.bench.comparisons import Limit, status_of
 from attnflow.cli.bench.competitors import circulation, clarabel_flow, igraph_network, igraph_value
 from attnflow.cli.bench.memory import solve_bytes
 from attnflow.cli.bench.section import Case, Section, Settings, Skipped, require
-from attnflow.cli.bench.synthetic import random_capacities
+from attnflow.cli.bench.synthetic import attention_capacities
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def networks():
     scattered = torch.rand(4, 6, 6, generator=generator)
     scattered *= torch.rand(4, 6, 6, generator=generator) < 0.5
     return (
-        random_capacities((1, 3, 5, 5), one_live_row=False)[0],
-        random_capacities((1, 2, 7, 7))[0],
+        attention_capacities((1, 3, 5, 5), one_live_row=False)[0],
+        attention_capacities((1, 2, 7, 7))[0],
         scattered,
-        1e-6 * random_capacities((1, 3, 4, 4), causal=True)[0],
+        1e-6 * attention_capacities((1, 3, 4, 4), causal=True)[0],
     )
 
 
@@ -149,11 +149,11 @@ def test_texts_are_different_and_padded():
             models.inputs(lengths)
 
 
-def test_random_capacities_are_like_attention():
-    causal = random_capacities((2, 3, 4, 4), one_live_row=False, causal=True)
+def test_synthetic_capacities_are_like_attention():
+    causal = attention_capacities((2, 3, 4, 4), one_live_row=False, causal=True)
     assert causal.dtype == torch.float32 and torch.equal(causal, causal.tril())
     torch.testing.assert_close(causal.sum(-1), torch.ones(2, 3, 4))
-    one = random_capacities((2, 3, 4, 4))
+    one = attention_capacities((2, 3, 4, 4))
     assert (one[:, -1].sum(-1) > 0).sum(-1).tolist() == [1, 1] and (one[:, :-1] > 0).all()
 
 
@@ -269,5 +269,5 @@ def test_the_status_of_a_batch_is_a_word_or_a_count():
     capacities = torch.stack([torch.ones(2, 3, 3), torch.zeros(2, 3, 3)])
     assert status_of(maximum_flow(capacities[:1])) == "solved"
     assert status_of(maximum_flow(capacities)) == "2 of 2 certified"
-    hard = random_capacities((1, 3, 6, 6))
+    hard = attention_capacities((1, 3, 6, 6))
     assert status_of(maximum_flow(hard, max_iterations=1)) == "iteration limit"

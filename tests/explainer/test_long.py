@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.random_networks import random_capacities
 
 from attnflow import Explainer, InputError, layered_network, load, maximum_flow, save
 from attnflow.capture import capture, staged_capture
 from attnflow.cli import main
-from attnflow.cli.bench.synthetic import random_capacities
 from attnflow.explainer.coarsening import merge
 from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize

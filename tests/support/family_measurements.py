@@ -1,8 +1,8 @@
-"""Is an answer the same in company as alone? What each family is asked, and how far it is off.
+"""Measurements of each family: how far an answer in a batch is off from the same answer alone.
 
 Three texts of different lengths, or three images, are captured alone and together: padded on the
-right, on the left, or each otherwise, on the CPU or another device, loaded with one back end or
-another. An error is the largest difference of any capacity, in units of the largest.
+right, on the left, or each on another side, on the CPU or another device, loaded with one back end
+or another. An error is the largest difference of any capacity, in units of the largest.
 
 The tests hold the errors against TOLERANCE; benchmarks/tested_families.py writes them, with what
 else was found, into the table that `attnflow models` prints. Read next: tiny_models.py.
@@ -33,7 +33,7 @@ _TARGETS = torch.tensor([0, 2, 1])
 
 
 def texts(seed=3):
-    """Token ids of texts and prefixes, each with its own begin."""
+    """Token ids of texts and prefixes, no two of which begin alike."""
     generator = torch.Generator().manual_seed(seed)
     return [
         {
@@ -58,14 +58,14 @@ def padded(examples, sides, pad):
     rows, masks = [], []
     for ids, side in zip(examples, sides, strict=True):
         before = t - len(ids) if side == "left" else 0
-        room = (before, t - len(ids) - before)
-        rows.append(torch.nn.functional.pad(ids, room, value=pad))
-        masks.append(torch.nn.functional.pad(torch.ones_like(ids), room))
+        widths = (before, t - len(ids) - before)
+        rows.append(torch.nn.functional.pad(ids, widths, value=pad))
+        masks.append(torch.nn.functional.pad(torch.ones_like(ids), widths))
     return torch.stack(rows), torch.stack(masks)
 
 
 def batch(model, kind, examples, sides):
-    """Inputs of examples of a kind, and the mask of their nodes `(rows, nodes)`."""
+    """Padded inputs of examples of a kind, and the `(rows, nodes)` mask of their nodes."""
     pad = model.config.get_text_config().pad_token_id
     names = ["input_ids"] + ["decoder_input_ids"] * (kind == "encoder-decoder")
     inputs, masks = {}, []
@@ -77,13 +77,13 @@ def batch(model, kind, examples, sides):
 
 
 def read_image(output):
-    """The logits, or of CLIP's tower the image's coordinates."""
+    """Return the logits, or the image's embedding where the model is CLIP's tower."""
     logits = class_logits(output)
     return output.image_embeds if logits is None else logits
 
 
-def asked(model, kind, examples, rows, sides, tensor):
-    """A capture of some of the examples: (capacities of each row's own nodes, its logits)."""
+def captured(model, kind, examples, rows, sides, tensor):
+    """Capture some of the examples; return capacities of each row's own nodes, and its logits."""
     target = _TARGETS[rows]
     if kind == "vision":
         inputs = {"pixel_values": torch.cat([examples[i] for i in rows])}
@@ -100,15 +100,18 @@ def asked(model, kind, examples, rows, sides, tensor):
     return [(c[:, m][:, :, m].cpu(), logits.cpu()) for c, m, logits in found]
 
 
-def off(found, wanted):
-    """The largest difference between two lists of answers, each in units of its own largest."""
+def largest_difference(found, wanted):
+    """Largest difference between two lists of answers, in units of the largest entry of each."""
     pairs = zip(found, wanted, strict=True)
     return max(float((a - b).abs().max() / b.abs().max()) for row, own in pairs
                for a, b in zip(row, own, strict=True))  # fmt: skip
 
 
 def head_for(name, side):
-    """Encoders that classify texts read their first token, so that on the left others are asked."""
+    """Return the head for a side of padding.
+
+    A text classifier reads the first token, which on the left is padding: there each token is read.
+    """
     token = TINY[name].kind == "encoder" and side != "right"
     return "ForTokenClassification" if token else None
 
@@ -118,22 +121,22 @@ def alone(name, tensor, head):
     """The answers, one example at a time."""
     model, kind = build(name, head=head), TINY[name].kind
     examples = images(model) if kind == "vision" else texts()
-    return [asked(model, kind, examples, [i], RIGHT, tensor)[0] for i in range(3)]
+    return [captured(model, kind, examples, [i], RIGHT, tensor)[0] for i in range(3)]
 
 
 @cache
 def error(name, tensor, *, side="right", attention=None, device="cpu"):
-    """How far three examples together are off from each alone."""
+    """Largest difference of three examples in a batch from each alone."""
     head, kind = head_for(name, side), TINY[name].kind
     model = build(name, head=head, attention=attention).to(device)
     examples = images(model) if kind == "vision" else texts()
-    together = asked(model, kind, examples, [0, 1, 2], SIDES[side], tensor)
-    return off(together, alone(name, tensor, head))
+    together = captured(model, kind, examples, [0, 1, 2], SIDES[side], tensor)
+    return largest_difference(together, alone(name, tensor, head))
 
 
 @cache
 def score_error(name, tensor):
-    """How far scores of the front door, together, are off from each alone."""
+    """Largest difference of scores of `Explainer` in a batch from those of each example alone."""
     model = build(name)
     explainer, options = Explainer(model), dict(tensor=tensor, keep_unsolved=True)
     if TINY[name].kind == "vision":
@@ -154,14 +157,14 @@ def score_error(name, tensor):
 
 
 def works(name, tensor):
-    """Whether a tensor's answers are the same in company as alone."""
+    """Return whether a tensor's answers are the same in a batch as alone."""
     if tensor != "bcf":
         return error(name, tensor) <= TOLERANCE["capacities, CPU"]
     return score_error(name, tensor) <= TOLERANCE["scores"]
 
 
 def classes_of(name):
-    """The family's classes by task, as the tables of transformers have them."""
+    """Return the family's classes by task, from the tables of transformers."""
     tasks = IMAGE_TASKS if TINY[name].kind == "vision" else TEXT_TASKS
     tables = [(task.name, task.table) for task in tasks]
     found = {}
@@ -174,18 +177,18 @@ def classes_of(name):
 
 
 def coordinate(output):
-    """A number of each image, of whatever an image tower gives."""
+    """`(batch,)` first coordinate of each image's embedding, of any image tower."""
     own = getattr(output, "image_embeds", None)
     return (output.last_hidden_state.mean(1) if own is None else own)[:, 0]
 
 
 def valued(model):
-    """The target of a model of images: the predicted class, or where there is none a number."""
+    """Return the target for a model of images: None for the predicted class, or a function."""
     return None if type(model).__name__.endswith(HEADS["vision"]) else coordinate
 
 
 def answers(name, task):
-    """Whether the front door answers for this task."""
+    """Return whether `Explainer` explains this task."""
     tiny, head = TINY[name], classes_of(name)[task].removeprefix(TINY[name].prefix)
     if tiny.kind == "encoder" and task == "text-generation":
         return False  # encoders have such a class, and no use for it
@@ -202,7 +205,7 @@ def answers(name, task):
     return a.task == task and a.certificate.is_certified
 
 
-# What is asked of models that do not decide about a whole text, or read two.
+# What is captured of models that do not decide about a whole text, or read two.
 _DECISIONS = {
     "fill-mask": {"position": 2},
     "token-classification": {"position": 2},
@@ -212,7 +215,7 @@ _DECISIONS = {
 
 
 def padding(name):
-    """The sides on which padding leaves the answer as it is; the others are refused."""
+    """Return the sides on which padding leaves the answer as it is; the others are refused."""
     found = []
     for side in ("right", "left") if TINY[name].kind != "vision" else ():
         try:
@@ -224,7 +227,7 @@ def padding(name):
 
 
 def loads(name, attention):
-    """Whether transformers loads the family with this back end."""
+    """Return whether transformers loads the family with this back end."""
     try:
         build(name, attention=attention)
     except (ValueError, ImportError):
@@ -233,12 +236,12 @@ def loads(name, attention):
 
 
 def model_type(name):
-    """The family's name in transformers."""
+    """Return the family's `model_type` in transformers."""
     return name.split()[0]
 
 
 def measured(kind_of):
-    """The table's row of a family, over all its forms."""
+    """Return the table's row of a family, over all its forms."""
     forms = [name for name in TINY if model_type(name) == kind_of]
     first, kind = forms[0], TINY[forms[0]].kind
     sides = padding(first)

@@ -27,7 +27,7 @@ PARTS = ("q_proj", "k_proj", "v_proj")
 
 
 def processor():
-    """To pixel values as all of the models read them."""
+    """Image processor whose pixel values all of the models read."""
     return ViTImageProcessor(
         size={"height": 28, "width": 28}, do_resize=False, image_mean=[0.1307], image_std=[0.3081]
     )
@@ -56,7 +56,7 @@ def cls_prenorm(folder: Path) -> ViTForImageClassification:
             **SHAPE,
         )
     )
-    own.vit.layernorm = nn.Identity()  # its norms are inside the layers, and none is behind them
+    own.vit.layernorm = nn.Identity()  # its norms are inside the layers, and none follows them
     own.classifier = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 10))
     state = {
         "vit.embeddings.cls_token": old["cls_token"],
@@ -142,5 +142,5 @@ def _moved(old, block, name, moved):
 
 
 def _second(old, head):
-    """Place of the second linear layer in a head, behind dropout or not."""
+    """Index of the second linear layer in a head, after dropout or not."""
     return max(name.split(".")[1] for name in old if name.startswith(head))

@@ -1,4 +1,7 @@
-"""Random networks, easy and hard, each family one line. All are seeded by the generator given."""
+"""Random networks, easy and hard, each family one line, drawn by a seeded generator.
+
+Those of `attnflow bench`, of any size and on any device, are in attnflow.cli.bench.synthetic.
+"""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
 """A tiny random model of every family: one table, which the tests and `attnflow models` go through.
 
-An entry says what a family is called, its kind, and the settings that its config needs beside the
+An entry says what a family is called, its kind, and the settings that its config needs besides the
 kind's own. A family in two forms has two entries. No hub is needed.
 """
 
@@ -40,8 +40,8 @@ class Tiny:
     name      as users know the family
     kind      one of KINDS
     prefix    of the family's classes in transformers
-    settings  of its config, beside the kind's
-    head      of the model's class, behind the prefix, where it is not the kind's
+    settings  of its config, besides the kind's
+    head      of the model's class, after the prefix, where it is not the kind's
     config    prefix of the config's class, where it is not the same
     """
 

@@ -42,12 +42,12 @@ def solve_bytes(t: int, layers: int, *, one_live_row: bool, threads: int) -> int
 def _measure(t: int, layers: int, one_live_row: bool, threads: int) -> int:
     import torch
 
-    from attnflow.cli.bench.synthetic import random_capacities
+    from attnflow.cli.bench.synthetic import attention_capacities
     from attnflow.solver import maximum_flow
 
-    maximum_flow(random_capacities((1, layers, 8, 8)))
+    maximum_flow(attention_capacities((1, layers, 8, 8)))
     torch.set_num_threads(threads)
-    capacities = random_capacities((1, layers, t, t), one_live_row=one_live_row)
+    capacities = attention_capacities((1, layers, t, t), one_live_row=one_live_row)
     before = peak(forget=True)
     maximum_flow(capacities)
     return peak() - before

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from attnflow.cli.bench import comparisons, markdown, scaling
 from attnflow.cli.bench.capacities import Models
 from attnflow.cli.bench.section import Case, Section, Settings, Skipped
-from attnflow.cli.bench.synthetic import random_capacities
+from attnflow.cli.bench.synthetic import attention_capacities
 from attnflow.cli.bench.timing import PATIENCE
 from attnflow.solver import maximum_flow
 
@@ -55,7 +55,7 @@ def _warm_up(threads: int | None) -> None:
 
     In this order: OpenMP is shared, and numba sets torch's threads when it starts its own.
     """
-    maximum_flow(random_capacities((2, 3, 8, 8)))
+    maximum_flow(attention_capacities((2, 3, 8, 8)))
     if threads is not None:
         torch.set_num_threads(threads)
 

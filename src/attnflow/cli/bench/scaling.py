@@ -12,7 +12,7 @@ from attnflow.cli.bench.comparisons import status_of
 from attnflow.cli.bench.markdown import at_least, at_most, number
 from attnflow.cli.bench.memory import solve_bytes
 from attnflow.cli.bench.section import Case, Section, Settings, Skipped
-from attnflow.cli.bench.synthetic import random_capacities
+from attnflow.cli.bench.synthetic import attention_capacities
 from attnflow.cli.bench.timing import exponent, timed
 from attnflow.solver import Flow, maximum_flow
 
@@ -61,7 +61,7 @@ def growth(settings: Settings, _: Models) -> Section:
 
 
 def _growth(settings: Settings, measured: dict[int, float], t: int) -> Sequence[object]:
-    capacities = random_capacities((1, LAYERS, t, t))
+    capacities = attention_capacities((1, LAYERS, t, t))
     flow, measured[t] = timed(lambda: maximum_flow(capacities), settings.repeat)
     return (measured[t], flow.iterations.item(), status_of(flow))
 
@@ -131,7 +131,7 @@ def _gpu(settings: Settings, size: Sequence[int], causal: bool) -> Sequence[obje
     layers, t, texts = size
     try:
         torch.cuda.empty_cache()
-        capacities = random_capacities((texts, layers, t, t), causal=causal, device="cuda")
+        capacities = attention_capacities((texts, layers, t, t), causal=causal, device="cuda")
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         flow, seconds = timed(lambda: _finished(capacities), settings.repeat)

@@ -1,10 +1,13 @@
-"""Random capacities like those of attention, of any size; needs no model."""
+"""Random capacities like those of attention, of any size; needs no model.
+
+Networks that are hard to solve, for tests, are drawn by `tests/support/random_networks.py`.
+"""
 
 import torch
 from torch import Tensor
 
 
-def random_capacities(
+def attention_capacities(
     shape: tuple[int, int, int, int],
     *,
     one_live_row: bool = True,
