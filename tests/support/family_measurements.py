@@ -205,7 +205,7 @@ def answers(name, task):
     return a.task == task and a.certificate.is_certified
 
 
-# What is captured of models that do not decide about a whole text, or read two.
+# What is asked of models that do not decide about a whole text, or read two.
 _DECISIONS = {
     "fill-mask": {"position": 2},
     "token-classification": {"position": 2},
