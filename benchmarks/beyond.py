@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 from attnflow.evaluation import (
     Protocol,
-    Run,
-    chosen,
+    RunSettings,
     evaluate,
-    judgements,
+    metric_scores,
     read_examples,
     read_rows,
+    sample_instances,
     table,
 )
 from attnflow.files import write_whole
@@ -178,8 +178,10 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> tuple[Path, list
     position = "random" if name == "stories" else "end"
     limit = args.count or data.counts[phase]
     protocol = Protocol(operators=data.operators)
-    run = Run(name, source, protocol, limit, data.min_tokens, data.max_tokens, position=position)
-    instances = chosen(
+    run = RunSettings(
+        name, source, protocol, limit, data.min_tokens, data.max_tokens, position=position
+    )
+    instances = sample_instances(
         read_examples(source), adapter, limit=limit,
         min_tokens=data.min_tokens, max_tokens=data.max_tokens, position=position,
     )  # fmt: skip
@@ -205,7 +207,7 @@ def fixed_shares(instances: list[tuple[object, Instance]], names: tuple[str, ...
 
 def report(name: str, phase: str, folder: Path, instances: list) -> str:
     """The tables of a data set."""
-    found = judgements(read_rows(folder), methods(phase))
+    found = metric_scores(read_rows(folder), methods(phase))
     parts = [f"## {DATA[name].title}", table(found, reference=CHOSEN)]
     if name == "digits":
         own = [row for row in read_rows(folder) if row["method"] == CHOSEN]

@@ -25,14 +25,14 @@ from tqdm import tqdm
 
 from attnflow.evaluation import (
     EXTRAS,
-    Judgements,
+    MetricScores,
     Protocol,
-    Run,
-    chosen,
+    RunSettings,
     differences,
     evaluate,
-    judgements,
+    metric_scores,
     read_examples,
+    sample_instances,
     table,
 )
 from attnflow.files import write_whole
@@ -132,7 +132,7 @@ def model_of(name: str, folder: Path, phase: str = "test") -> str:
 
 def drawn(model: str, file: str, **options) -> list:
     """The instances of a file's texts that a classifier is asked; options of `chosen`."""
-    return chosen(read_examples(file), Classifier(*loading.load(model)), **options)
+    return sample_instances(read_examples(file), Classifier(*loading.load(model)), **options)
 
 
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
@@ -140,7 +140,7 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
     folder, model = args.models / phase / name, model_of(name, args.models, phase)
     file, limit, max_tokens = drawing(name, phase)
     file, limit = str(args.data / file), args.texts or limit
-    run = Run(model, file, protocol(name, phase), limit, max_tokens=max_tokens)
+    run = RunSettings(model, file, protocol(name, phase), limit, max_tokens=max_tokens)
     instances = drawn(model, file, limit=limit, max_tokens=max_tokens)
     for wanted, texts in tiers(name, phase):
         methods, asked = [METHODS[method] for method in wanted], instances[:texts]
@@ -193,17 +193,17 @@ def report(name: str, phase: str, folder: Path, args: argparse.Namespace) -> Non
 
     rows = read_rows(folder)
     (plain, _), *slower = tiers(name, phase)
-    found = judgements(rows, plain)
+    found = metric_scores(rows, plain)
     parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
     for methods, _ in slower:
         parts += ["\nMethods of more passes, beside others on the same texts:\n"]
-        parts += [table(judgements(rows, [CHOSEN, *REFERENCES, *methods]), reference=CHOSEN)]
+        parts += [table(metric_scores(rows, [CHOSEN, *REFERENCES, *methods]), reference=CHOSEN)]
     args.out.mkdir(parents=True, exist_ok=True)
     write_whole(args.out / f"{phase}-{name}.md", "\n".join(parts), overwrite=True)
     print(summary(name, found), flush=True)
 
 
-def summary(name: str, found: Judgements) -> str:
+def summary(name: str, found: MetricScores) -> str:
     """Against which of the methods shown the chosen one is not clearly better."""
     said = []
     for metric, operator in (("aopc", "mask"), ("aopc", "delete"), ("log_odds", "mask"),

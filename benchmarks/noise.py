@@ -16,7 +16,7 @@ import torch
 from faithfulness import CHOSEN, DATA, drawn, model_of
 from tqdm import tqdm
 
-from attnflow.evaluation import Protocol, Run, differences, evaluate, judgements, means
+from attnflow.evaluation import Protocol, RunSettings, differences, evaluate, means, metric_scores
 from attnflow.evaluation.noise import NOISE, noisy
 from attnflow.files import write_whole
 from attnflow.methods import METHODS
@@ -32,7 +32,7 @@ def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]
     file = str(args.data / DATA[name].test)
     change = None if kind is None else partial(noisy, kind=kind)
     instances = drawn(model, file, limit=args.texts, change=change)
-    run = Run(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
+    run = RunSettings(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
     folder = args.models / "noise" / f"{name}-{kind or 'as-they-are'}"
     methods = [METHODS[method] for method in SHOWN]
     with tqdm(total=len(instances) * len(methods), unit="row", desc=folder.name) as bar:
@@ -41,7 +41,7 @@ def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]
 
 def table(name: str, rows: dict[str | None, list[dict]]) -> str:
     """AOPC by kind of noise, and in brackets what the chosen method is better by."""
-    found = {kind: judgements(own, SHOWN) for kind, own in rows.items()}
+    found = {kind: metric_scores(own, SHOWN) for kind, own in rows.items()}
     titles = [kind or "as they are" for kind in KINDS]
     lines = [
         f"## {name}",
@@ -62,8 +62,10 @@ def table(name: str, rows: dict[str | None, list[dict]]) -> str:
 def _cell(mean, better) -> str:
     if better is None:
         return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-    estimate, _ = better
-    return f"{mean.mean:.3f} ({estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}])"
+    difference, _ = better
+    return (
+        f"{mean.mean:.3f} ({difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}])"
+    )
 
 
 def _right(rows: list[dict]) -> float:

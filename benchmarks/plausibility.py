@@ -17,9 +17,9 @@ from faithfulness import CHOSEN, EMBEDDED, tiers
 from journal import Journal
 from tqdm import tqdm
 
-from attnflow.evaluation import estimate
+from attnflow.evaluation import bootstrap_estimate
 from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
-from attnflow.evaluation.protocol import answer
+from attnflow.evaluation.protocol import run_method
 from attnflow.files import write_whole
 from attnflow.methods import METHODS, Classifier
 from attnflow.models import loading
@@ -37,7 +37,9 @@ def measure(args: argparse.Namespace) -> list[dict]:
     for at in tqdm(drawn, desc="plausibility"):
         if str(at) not in journal.records:
             instance = replace(passages[at].instance)  # what methods leave with it goes with it
-            scores = {name: answer(METHODS[name], instance, timed=False).scores for name in wanted}
+            scores = {
+                name: run_method(METHODS[name], instance, timed=False).scores for name in wanted
+            }
             journal.add({
                 "name": str(at),
                 "review": passages[at].review,
@@ -73,8 +75,8 @@ def table(records: list[dict]) -> str:
         for kind in ("auprc", "f1")
     }  # fmt: skip
     for name in sorted(values["auprc"], key=lambda n: -values["auprc"][n].mean()):
-        own, f1 = estimate(values["auprc"][name]), estimate(values["f1"][name])
-        better = estimate(values["auprc"][CHOSEN] - values["auprc"][name])
+        own, f1 = bootstrap_estimate(values["auprc"][name]), bootstrap_estimate(values["f1"][name])
+        better = bootstrap_estimate(values["auprc"][CHOSEN] - values["auprc"][name])
         lines.append(f"| {name} | {shown(own)} | {shown(f1)} | {shown(better)} |")
     return "\n".join(lines) + "\n"
 

@@ -15,8 +15,8 @@ from faithfulness import DATA, drawn, model_of
 from journal import Journal
 from tqdm import tqdm
 
-from attnflow.evaluation import estimate
-from attnflow.evaluation.edge_knockout import ROUTES, SHARES, surviving
+from attnflow.evaluation import bootstrap_estimate
+from attnflow.evaluation.edge_knockout import ROUTES, SHARES, knockout_curve
 from attnflow.files import write_whole
 
 TEXTS = {"ag_news": 60}
@@ -34,7 +34,7 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
         if str(example.index) not in journal.records:
             own = instance.with_empty_cache()  # else all instances' passes stay in memory
             found = {
-                route: surviving(own, edges(own), seed=example.index)
+                route: knockout_curve(own, edges(own), seed=example.index)
                 for route, edges in ROUTES.items()
             }
             journal.add({
@@ -81,7 +81,9 @@ def _table(title: str, values: dict[str, np.ndarray]) -> list[str]:
     head = f"| {title} | " + " | ".join(f"{100 * share:g} %" for share in SHARES) + " |"
     rows = [
         f"| {route} | "
-        + " | ".join(SHOWN.format(e.mean, e.low, e.high) for e in map(estimate, of_share.T))
+        + " | ".join(
+            SHOWN.format(e.mean, e.low, e.high) for e in map(bootstrap_estimate, of_share.T)
+        )
         + " |"
         for route, of_share in values.items()
     ]

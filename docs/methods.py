@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnflow.evaluation.protocol import answer
+from attnflow.evaluation.protocol import run_method
 from attnflow.methods import DEFAULT, METHODS, Classifier, Instance
 from attnflow.models import embedded
 
@@ -23,7 +23,7 @@ def main() -> None:
     instance = Instance(classifier, text, classifier.labels.index("positive"))
     names = [name for name in (*DEFAULT, *FLOWS) if name != "random"]
     ordinary = instance.ordinary
-    rows = [answer(METHODS[name], instance).scores[ordinary] for name in names]
+    rows = [run_method(METHODS[name], instance).scores[ordinary] for name in names]
     shown = np.array([row / np.abs(row).max() for row in rows])
     words = [token for token, own in zip(text.tokens, ordinary, strict=True) if own]
     matplotlib.rcParams["svg.hashsalt"] = "attnflow"

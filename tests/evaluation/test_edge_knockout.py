@@ -12,7 +12,7 @@ from attnflow.evaluation.edge_knockout import (
     ROUTES,
     best_path_through,
     information_flow_routes,
-    surviving,
+    knockout_curve,
 )
 from attnflow.methods import Instance
 from attnflow.methods.decomposition import edge_importance
@@ -139,7 +139,7 @@ def test_the_best_path_through_each_edge():
 
 def test_routes_of_the_first_edges_and_the_rest(bert):
     edges = ROUTES["random"](bert)
-    found = surviving(bert, edges, (0.1, 1.0))
+    found = knockout_curve(bert, edges, (0.1, 1.0))
     assert found.kept[1] == pytest.approx(found.whole, rel=1e-6)
     top = (edges >= edges.flatten().sort(descending=True).values[29])[None]  # 30 of 300
     assert found.kept[0] == pytest.approx(probability(bert, top), rel=1e-5)
@@ -151,5 +151,5 @@ def test_routes_of_the_first_edges_and_the_rest(bert):
 def test_ties_of_routes_are_broken_by_their_seed(bert):
     edges = torch.ones(3, bert.nodes, bert.nodes)
     asked = Instance(bert.adapter, bert.content, 1)
-    found = {round(surviving(asked, edges, (0.1,), seed=s).kept[0], 6) for s in range(5)}
+    found = {round(knockout_curve(asked, edges, (0.1,), seed=s).kept[0], 6) for s in range(5)}
     assert len(found) == 5

@@ -15,24 +15,24 @@ from attnflow.evaluation import (
     PRESETS,
     Example,
     Protocol,
-    Run,
-    chosen,
+    RunSettings,
+    bootstrap_estimate,
     differences,
-    estimate,
     evaluate,
     holm,
-    judgements,
     means,
+    metric_scores,
     read_examples,
     read_rows,
     read_scores,
+    sample_instances,
     table,
 )
 from attnflow.evaluation.harness import ROWS
 from attnflow.evaluation.metrics import LOWER_IS_BETTER
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.evaluation.protocol import Answer, judged
-from attnflow.evaluation.ranking import members, ranking
+from attnflow.evaluation.protocol import MethodOutput, measure_faithfulness
+from attnflow.evaluation.ranking import rank_units, unit_masks
 from attnflow.evaluation.statistics import trimmed_mean
 from attnflow.methods import METHODS, Method, TextVariant
 
@@ -52,8 +52,12 @@ def named(name):
 def rows_of(instances, **scorers):
     rows = []
     for index, instance in enumerate(instances):
-        answers = [Answer(named(name), scorer(instance), 0.0) for name, scorer in scorers.items()]
-        rows += [{"example": index, **row} for row in judged(instance, answers, PROTOCOL)]
+        answers = [
+            MethodOutput(named(name), scorer(instance), 0.0) for name, scorer in scorers.items()
+        ]
+        rows += [
+            {"example": index, **row} for row in measure_faithfulness(instance, answers, PROTOCOL)
+        ]
     return rows
 
 
@@ -70,7 +74,7 @@ def test_an_oracle_is_best_and_its_opposite_worst(instance, oracle):
         inverted=lambda q: -oracle(q),
         other=lambda q: rng.random(q.nodes),
     )
-    found = judgements(rows)
+    found = metric_scores(rows)
     for (metric, _), values in signed(found):
         best, worst, other = values.mean(1) * (-1 if metric in LOWER_IS_BETTER else 1)
         assert best > other > worst, metric
@@ -82,7 +86,7 @@ def test_no_order_beats_the_oracle(instance, oracle):
         str(order): lambda q, order=order: np.array([0.0, *order, 0.0])
         for order in itertools.permutations(range(4))
     }
-    found = judgements(rows_of([asked], oracle=oracle, **orders))
+    found = metric_scores(rows_of([asked], oracle=oracle, **orders))
     for (metric, _), values in signed(found):
         sign = -1 if metric in LOWER_IS_BETTER else 1
         assert (sign * values[0] >= sign * values - 1e-6).all(), metric
@@ -93,11 +97,14 @@ def test_constants_are_as_good_as_chance(instance):
     rows = []
     for seed, asked in enumerate(instances):
         answers = [
-            Answer(named("constant"), np.ones(asked.nodes), 0.0),
-            Answer(named("random"), np.random.default_rng(seed).random(asked.nodes), 0.0),
+            MethodOutput(named("constant"), np.ones(asked.nodes), 0.0),
+            MethodOutput(named("random"), np.random.default_rng(seed).random(asked.nodes), 0.0),
         ]
-        rows += [{"example": seed, **r} for r in judged(asked, answers, Protocol(seed=seed))]
-    found = judgements(rows)
+        rows += [
+            {"example": seed, **r}
+            for r in measure_faithfulness(asked, answers, Protocol(seed=seed))
+        ]
+    found = metric_scores(rows)
     for metric, operator in found.values:
         difference, _ = differences(found, "constant", metric, operator)["random"]
         assert difference.low <= 0 <= difference.high
@@ -116,7 +123,9 @@ def test_two_words_by_hand(instance):
     """ "good bad": log-odds 1; without good -2, without bad 3."""
     asked = instance("good bad")
     scores = np.array([0.0, 1.0, 0.5, 0.0])
-    (row,) = judged(asked, [Answer(named("m"), scores, 0.0)], Protocol((0.5, 1.0), ("mask",)))
+    (row,) = measure_faithfulness(
+        asked, [MethodOutput(named("m"), scores, 0.0)], Protocol((0.5, 1.0), ("mask",))
+    )
 
     def log_p(odds):
         return -math.log1p(math.exp(-odds))
@@ -160,15 +169,15 @@ def test_what_the_operators_remove(instance):
 
 def test_special_tokens_are_never_removed_and_words_go_whole(instance):
     asked = instance("the good film")
-    units = members(asked, "token")
+    units = unit_masks(asked, "token")
     assert units.shape == (3, 5) and not units[:, [0, -1]].any()
     scores = np.array([9.0, 1.0, 3.0, 2.0, 9.0])
-    order = ranking(scores, units, np.random.default_rng(0))
+    order = rank_units(scores, units, np.random.default_rng(0))
     assert order.order.tolist() == [1, 2, 0]
     assert order.first(1).tolist() == [False, False, True, False, False]
     assert order.rest(1).tolist() == [False, True, False, True, False]
     with pytest.raises(InputError, match="granularity"):
-        members(asked, "letter")
+        unit_masks(asked, "letter")
 
 
 def removed_by_attcat(scores, special, share):
@@ -188,11 +197,11 @@ def test_the_protocol_of_attcat(classifier, of_special):
     """Special tokens on top, or one among the others and one last."""
     protocol = PRESETS["attcat"]
     examples = [Example(i, text, label=1 - i % 2) for i, text in enumerate(TEXTS)]
-    found = {e.index: q for e, q in chosen(examples, classifier, target=protocol.target)}
+    found = {e.index: q for e, q in sample_instances(examples, classifier, target=protocol.target)}
     assert {index: q.target for index, q in found.items()} == {0: 1, 1: 0, 2: 1, 3: 0}
     asked = found[0]
     scores = np.array([of_special, 3.0, 8.0, 1.0, 7.0, 5.0, 4.0, 2.0, 6.0, of_special - 5])
-    (row,) = judged(asked, [Answer(named("m"), scores, 0.0)], protocol)
+    (row,) = measure_faithfulness(asked, [MethodOutput(named("m"), scores, 0.0)], protocol)
     assert set(row["removed"]) == {"delete", "pad-attended"}
     variants = []
     for share in protocol.shares:
@@ -208,20 +217,20 @@ def test_the_protocol_of_attcat(classifier, of_special):
 def test_labels_are_explained_where_the_protocol_says_so(classifier, tmp_path):
     for label in (None, 2):
         with pytest.raises(InputError, match="labels are to be explained"):
-            chosen([Example(0, TEXTS[0], label)], classifier, target="label")
+            sample_instances([Example(0, TEXTS[0], label)], classifier, target="label")
     with pytest.raises(InputError, match="target must be one of predicted, label"):
-        chosen([Example(0, TEXTS[0], 0)], classifier, target="labels")
-    wrong = chosen([Example(0, "good good fine film", 0)], classifier, min_tokens=3)
-    run = Run("model", "data.tsv", PRESETS["attcat"])
+        sample_instances([Example(0, TEXTS[0], 0)], classifier, target="labels")
+    wrong = sample_instances([Example(0, "good good fine film", 0)], classifier, min_tokens=3)
+    run = RunSettings("model", "data.tsv", PRESETS["attcat"])
     with pytest.raises(InputError, match="choose the instances with target='label'"):
         evaluate(run, wrong, [RANDOM], tmp_path)
 
 
 def test_without_the_kept_there_is_no_sufficiency(asked, oracle, tmp_path):
     methods = [Method("oracle", oracle, ""), RANDOM]
-    full = judgements(evaluate(RUN, asked, methods, tmp_path / "full"))
-    run = Run("model", "data.tsv", replace(PROTOCOL, kept=False))
-    half = judgements(evaluate(run, asked, methods, tmp_path / "half"))
+    full = metric_scores(evaluate(RUN, asked, methods, tmp_path / "full"))
+    run = RunSettings("model", "data.tsv", replace(PROTOCOL, kept=False))
+    half = metric_scores(evaluate(run, asked, methods, tmp_path / "half"))
     assert set(full.values) - set(half.values) == {
         (metric, operator)
         for metric in ("sufficiency", "insertion_auc")
@@ -235,7 +244,9 @@ def test_without_the_kept_there_is_no_sufficiency(asked, oracle, tmp_path):
 def test_judging_in_bfloat16_changes_little_and_methods_nothing(bert):
     scores = np.arange(float(bert.nodes))
     rows = [
-        judged(bert, [Answer(named("m"), scores, 0.0)], Protocol(precision=precision))[0]
+        measure_faithfulness(
+            bert, [MethodOutput(named("m"), scores, 0.0)], Protocol(precision=precision)
+        )[0]
         for precision in ("float32", "bfloat16")
     ]
     exact, rounded = (np.array(row["removed"]["mask"]) for row in rows)
@@ -245,13 +256,14 @@ def test_judging_in_bfloat16_changes_little_and_methods_nothing(bert):
 
 def test_ties_are_broken_at_random_and_counted(instance):
     asked = instance("the good film")
-    units = members(asked, "token")
+    units = unit_masks(asked, "token")
     scores = np.array([0.0, 1.0, 1.0, 0.0, 0.0])
     orders = {
-        tuple(ranking(scores, units, np.random.default_rng(seed)).order[:2]) for seed in range(20)
+        tuple(rank_units(scores, units, np.random.default_rng(seed)).order[:2])
+        for seed in range(20)
     }
     assert orders == {(0, 1), (1, 0)}
-    assert ranking(scores, units, np.random.default_rng(0)).ties == pytest.approx(2 / 3)
+    assert rank_units(scores, units, np.random.default_rng(0)).ties == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -281,9 +293,9 @@ def test_a_method_that_fails_is_a_row_with_the_reason(asked, oracle, tmp_path):
     methods = [Method("broken", broken, ""), Method("oracle", oracle, "")]
     rows = evaluate(RUN, asked, methods, tmp_path)
     assert sum("failed" in row for row in rows) == 4
-    assert judgements(rows).methods == ("oracle",)
+    assert metric_scores(rows).methods == ("oracle",)
     with pytest.raises(InputError, match="no rows of broken. this model has no such layer"):
-        judgements(rows, ["broken"])
+        metric_scores(rows, ["broken"])
     assert len(evaluate(RUN, asked, methods, tmp_path)) == len(rows)
 
 
@@ -324,7 +336,7 @@ def asked(instance):
     ]
 
 
-RUN = Run("model", "data.tsv", PROTOCOL)
+RUN = RunSettings("model", "data.tsv", PROTOCOL)
 RANDOM, OCCLUSION = METHODS["random"], METHODS["occlusion"]
 
 
@@ -368,27 +380,27 @@ def test_methods_can_be_added_and_bring_no_row_twice(asked, tmp_path):
 def test_a_folder_of_another_run_is_refused(asked, tmp_path):
     evaluate(RUN, asked[:1], [RANDOM], tmp_path)
     with pytest.raises(InputError, match="another protocol"):
-        evaluate(Run("model", "data.tsv", Protocol((0.5,))), asked, [RANDOM], tmp_path)
+        evaluate(RunSettings("model", "data.tsv", Protocol((0.5,))), asked, [RANDOM], tmp_path)
 
 
 def test_scores_from_elsewhere_are_judged_alike(asked, oracle, tmp_path):
-    brought = {example.index: oracle(q) for example, q in asked}
+    external_scores = {example.index: oracle(q) for example, q in asked}
     file = tmp_path / "mine.jsonl"
-    lines = [json.dumps({"example": i, "scores": s.tolist()}) for i, s in brought.items()]
+    lines = [json.dumps({"example": i, "scores": s.tolist()}) for i, s in external_scores.items()]
     file.write_text("\n".join(lines), encoding="utf-8")
     name, scores = read_scores(f"mine={file}")
     ours = Method("ours", oracle, "")
 
-    rows = evaluate(RUN, asked, [ours], tmp_path / "run", brought={name: scores})
+    rows = evaluate(RUN, asked, [ours], tmp_path / "run", external_scores={name: scores})
 
-    found = judgements(rows)
+    found = metric_scores(rows)
     for values in found.values.values():
         assert (values[found.methods.index("ours")] == values[found.methods.index("mine")]).all()
-    brought = {"mine": {0: np.ones(3)}}
+    external_scores = {"mine": {0: np.ones(3)}}
     with pytest.raises(InputError, match="must be 10 finite numbers"):
-        evaluate(RUN, asked, [ours], tmp_path / "other", brought=brought)
+        evaluate(RUN, asked, [ours], tmp_path / "other", external_scores=external_scores)
     with pytest.raises(InputError, match="name of a method"):
-        evaluate(RUN, asked, [ours], tmp_path / "other", brought={"attcat": scores})
+        evaluate(RUN, asked, [ours], tmp_path / "other", external_scores={"attcat": scores})
     for bad in ("mine", "mine=scores.txt"):
         with pytest.raises(InputError, match="scores must be"):
             read_scores(bad)
@@ -397,8 +409,8 @@ def test_scores_from_elsewhere_are_judged_alike(asked, oracle, tmp_path):
 def test_extras_are_columns_of_their_own(asked, oracle, tmp_path):
     protocol = Protocol(extras=("steps", "naopc", "soft", "infidelity", "sensitivity"))
     methods = [Method("oracle", oracle, ""), Method("inverted", lambda q: -oracle(q), "")]
-    rows = evaluate(Run("model", "data.tsv", protocol), asked, methods, tmp_path)
-    found = judgements(rows)
+    rows = evaluate(RunSettings("model", "data.tsv", protocol), asked, methods, tmp_path)
+    found = metric_scores(rows)
     best = found.values["naopc", "mask"]
     assert best[0] == pytest.approx(1, abs=1e-5) and best[1] == pytest.approx(0, abs=1e-5)
     soft = found.values["soft_sufficiency", ""].mean(1)
@@ -420,9 +432,9 @@ def test_all_steps_are_shares_of_one_unit_each(asked, oracle):
     example, instance = asked[0]
     units = int(instance.ordinary.sum())
     shares = tuple(k / units for k in range(1, units + 1))
-    answers = [Answer(named("m"), oracle(instance), 0.0)]
-    (row,) = judged(instance, answers, Protocol(shares, extras=("steps",)))
-    found = judgements([{"example": example.index, **row}])
+    answers = [MethodOutput(named("m"), oracle(instance), 0.0)]
+    (row,) = measure_faithfulness(instance, answers, Protocol(shares, extras=("steps",)))
+    found = metric_scores([{"example": example.index, **row}])
     for metric in ("aopc", "log_odds", "deletion_auc", "insertion_auc"):
         for operator in ("mask", "delete"):
             stepped = found.values[f"{metric}_steps", operator]
@@ -454,7 +466,7 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     rng = np.random.default_rng(1)
     covered = 0
     for seed in range(200):
-        found = estimate(rng.exponential(size=60), seed=seed)
+        found = bootstrap_estimate(rng.exponential(size=60), seed=seed)
         covered += found.low <= 1.0 <= found.high
     assert 0.88 <= covered / 200 <= 0.99
 
@@ -462,30 +474,37 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
 def test_a_missing_extra_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(MissingExtraError, match=r"need SciPy: .*'attnflow\[evaluation\]'"):
-        estimate(np.arange(4.0))
+        bootstrap_estimate(np.arange(4.0))
 
 
 def test_an_estimate_of_a_clear_and_of_no_difference():
     rng = np.random.default_rng(0)
-    clear, none = estimate(rng.normal(1, 1, 100)), estimate(rng.normal(0, 1, 100))
+    clear, none = (
+        bootstrap_estimate(rng.normal(1, 1, 100)),
+        bootstrap_estimate(rng.normal(0, 1, 100)),
+    )
     assert clear.low > 0 and clear.p < 1e-3 and clear.wins > 0.7
     assert none.low < 0 < none.high and none.p > 0.05
-    assert estimate(np.zeros(5)).p == estimate(np.ones(1)).p == 1.0
-    assert 0 < estimate(np.ones(5)).p < 1e-3 and np.isnan(estimate(np.ones(1)).low)
+    assert bootstrap_estimate(np.zeros(5)).p == bootstrap_estimate(np.ones(1)).p == 1.0
+    assert 0 < bootstrap_estimate(np.ones(5)).p < 1e-3 and np.isnan(
+        bootstrap_estimate(np.ones(1)).low
+    )
 
 
 def test_robust_log_odds_are_medians_and_trimmed_means(asked, oracle, tmp_path):
     rows = evaluate(RUN, asked, [Method("oracle", oracle, "")], tmp_path)
-    found = judgements(rows)
+    found = metric_scores(rows)
     own = found.values["log_odds", "mask"][0]
     assert means(found, "log_odds_median", "mask")[0].mean == np.median(own)
-    alike = judgements([{**row, "method": name} for row in rows for name in ("one", "other")])
+    alike = metric_scores([{**row, "method": name} for row in rows for name in ("one", "other")])
     (same, _), *_ = differences(alike, "one", "log_odds_median", "mask").values()
     assert same.mean == 0
     shown = table(found, metrics=("log_odds_median", "log_odds_trimmed")).splitlines()
     assert "| log_odds_median mask |" in shown[2] and f"{np.median(own):.3f} [" in shown[4]
     outlier = np.append(np.linspace(0, 1, 199), -1e6)
-    assert estimate(outlier, statistic=trimmed_mean).mean == pytest.approx(0.4975, abs=0.01)
+    assert bootstrap_estimate(outlier, statistic=trimmed_mean).mean == pytest.approx(
+        0.4975, abs=0.01
+    )
 
 
 def test_holm_by_hand():
@@ -496,7 +515,7 @@ def test_holm_by_hand():
 @pytest.mark.parametrize("form", ("text", "csv", "latex", "html"))
 def test_tables(asked, oracle, tmp_path, form):
     methods = [Method("<i>oracle&", oracle, ""), RANDOM]
-    found = judgements(evaluate(RUN, asked, methods, tmp_path))
+    found = metric_scores(evaluate(RUN, asked, methods, tmp_path))
     shown = table(found, reference="random", form=form)
     mean = means(found, "aopc", "mask")[0].mean
     assert f"{mean:.3f}" in shown

@@ -10,7 +10,7 @@ from attnflow import InputError
 from attnflow.evaluation.datasets import Example
 from attnflow.evaluation.noise import NOISE, misspelt, noisy
 from attnflow.evaluation.plausibility import auprc, read_rationales, token_f1
-from attnflow.evaluation.sampling import chosen
+from attnflow.evaluation.sampling import sample_instances
 
 REVIEW = {
     "tokens": "the film the good film a bad film the dull film".split(),
@@ -79,8 +79,8 @@ def test_one_letter_is_misspelt():
 def test_noise_does_not_change_which_texts_are_drawn(classifier):
     """Even where it makes them longer than the texts that are drawn may be."""
     texts = [Example(i, "the good film a bad fine dull film"[: 12 + i], None) for i in range(10)]
-    plain = chosen(texts, classifier, limit=5, min_tokens=4, max_tokens=9)
-    longer = chosen(
+    plain = sample_instances(texts, classifier, limit=5, min_tokens=4, max_tokens=9)
+    longer = sample_instances(
         texts, classifier, limit=5, min_tokens=4, max_tokens=9,
         change=lambda example: replace(example, content=example.content + " good" * 20),
     )  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 from attnflow.evaluation import naopc
 from attnflow.evaluation.naopc import aopc_limits, normalised
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.evaluation.ranking import members
-from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft
+from attnflow.evaluation.ranking import unit_masks
+from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft_scores
 from attnflow.methods import METHODS, Method
 
 TEXT = "the good film a bad fine dull film"
@@ -17,7 +17,7 @@ TEXT = "the good film a bad fine dull film"
 
 def aopc_of(asked, order, operator):
     """By its definition."""
-    units = members(asked, "token")
+    units = unit_masks(asked, "token")
     removed = [units[list(order[: k + 1])].any(0) for k in range(len(order))]
     variants = [OPERATORS[operator](asked, r) for r in [removed[0] & False, *removed]]
     p = np.exp(asked.adapter.log_probabilities(variants)[:, asked.target])
@@ -28,7 +28,7 @@ def aopc_of(asked, order, operator):
 def test_exact_limits_are_those_of_all_orders(instance, operator):
     asked = instance("good bad fine dull")
     every = [aopc_of(asked, o, operator) for o in itertools.permutations(range(4))]
-    found = aopc_limits(asked, members(asked, "token"), operator)
+    found = aopc_limits(asked, unit_masks(asked, "token"), operator)
     assert found == pytest.approx((min(every), max(every)), abs=1e-6)
     assert normalised(max(every), found) == pytest.approx(1, abs=1e-5)
     assert normalised(min(every), found) == pytest.approx(0, abs=1e-5)
@@ -37,7 +37,7 @@ def test_exact_limits_are_those_of_all_orders(instance, operator):
 
 def test_a_beam_finds_the_limits_of_a_sum(instance, monkeypatch):
     asked = instance(TEXT)
-    units = members(asked, "token")
+    units = unit_masks(asked, "token")
     exact = aopc_limits(asked, units, "mask")
     monkeypatch.setattr(naopc, "MOST_EXACT", 2)
     assert aopc_limits(asked, units, "mask") == pytest.approx(exact, abs=1e-6)
@@ -45,10 +45,10 @@ def test_a_beam_finds_the_limits_of_a_sum(instance, monkeypatch):
 
 def test_soft_metrics_have_the_right_direction(instance, oracle):
     asked = instance(TEXT)
-    best, worst = soft(asked, oracle(asked)), soft(asked, -oracle(asked))
+    best, worst = soft_scores(asked, oracle(asked)), soft_scores(asked, -oracle(asked))
     assert best.sufficiency > worst.sufficiency
     assert best.comprehensiveness > worst.comprehensiveness
-    assert soft(asked, np.exp(oracle(asked))) == best  # only the order counts
+    assert soft_scores(asked, np.exp(oracle(asked))) == best  # only the order counts
 
 
 def test_infidelity_is_smallest_for_what_predicts_the_change(instance, oracle):

@@ -7,11 +7,18 @@ import pytest
 import torch
 
 from attnflow import Explainer, InputError, ModelError
-from attnflow.evaluation import Example, Protocol, Run, chosen, evaluate, judgements
+from attnflow.evaluation import (
+    Example,
+    Protocol,
+    RunSettings,
+    evaluate,
+    metric_scores,
+    sample_instances,
+)
 from attnflow.evaluation.metrics import LOWER_IS_BETTER
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.evaluation.protocol import Answer, answer, judged
-from attnflow.evaluation.ranking import members
+from attnflow.evaluation.protocol import MethodOutput, measure_faithfulness, run_method
+from attnflow.evaluation.ranking import unit_masks
 from attnflow.methods import (
     METHODS,
     ImageClassifier,
@@ -60,9 +67,9 @@ def test_every_method_answers_and_again_the_same_or_says_why_not(asked, kind, na
     instance = asked(kind)
     if only_bert(name):
         with pytest.raises(ModelError, match=f"for BERT's layers .* {instance.adapter.kind}"):
-            answer(METHODS[name], instance)
+            run_method(METHODS[name], instance)
         return
-    first, again = answer(METHODS[name], instance), answer(METHODS[name], instance)
+    first, again = run_method(METHODS[name], instance), run_method(METHODS[name], instance)
     assert (first.scores == again.scores).all() and first.scores.shape == (instance.nodes,)
     assert np.ptp(first.scores[instance.ordinary]) > 0
 
@@ -71,14 +78,14 @@ def test_every_method_answers_and_again_the_same_or_says_why_not(asked, kind, na
 @pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
 def test_gradients_of_a_sum_are_its_terms(asked, kind, name):
     instance = additive(asked, kind)
-    found = answer(METHODS[name], instance).scores[instance.ordinary]
+    found = run_method(METHODS[name], instance).scores[instance.ordinary]
     np.testing.assert_allclose(found, terms(instance)[instance.ordinary], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_occlusion_has_the_sign_and_order_of_the_terms(asked, kind):
     instance = additive(asked, kind)
-    found = answer(METHODS["occlusion"], instance).scores[instance.ordinary]
+    found = run_method(METHODS["occlusion"], instance).scores[instance.ordinary]
     own = terms(instance)[instance.ordinary]
     assert (np.sign(found.round(9)) == np.sign(own)).all()
     for i, j in zip(*np.nonzero(own[:, None] > own + 0.6), strict=True):
@@ -91,7 +98,7 @@ def test_integrated_gradients_begin_where_everything_is_neutral(asked, kind):
     points = instance.point, instance.baseline
     with torch.no_grad():
         ends = [instance.value(instance.adapter.logits(point))[0] for point in points]
-    scores = answer(METHODS["integrated-gradients"], instance).scores
+    scores = run_method(METHODS["integrated-gradients"], instance).scores
     assert scores.sum() == pytest.approx(float(ends[0] - ends[1]), rel=2e-2, abs=2e-2)
     emptied = instance.mask(instance.ordinary)
     assert not emptied.removable.any() and instance.removable.tolist() == instance.ordinary.tolist()
@@ -100,13 +107,13 @@ def test_integrated_gradients_begin_where_everything_is_neutral(asked, kind):
 def test_a_next_token_is_read_in_its_own_row(llama):
     read = llama.nodes - 1
     assert llama.readout_node == llama.position == read and not llama.ordinary[read]
-    rollout = answer(METHODS["rollout"], llama).scores
+    rollout = run_method(METHODS["rollout"], llama).scores
     assert rollout.sum() == pytest.approx(1, abs=1e-5)
     for name in ("af", "af-res", "gf", "cf", "bcf"):
         edges = INFORMATION_TENSORS[name](llama).with_source(llama.position)
         assert not edges.capacities[-1, :read].any() and edges.capacities[-1, read].any()
         assert not edges.capacities.triu(1).any(), "no edge leads to a later token"
-    assert answer(METHODS["raw-attention"], llama).scores[read] == 0
+    assert run_method(METHODS["raw-attention"], llama).scores[read] == 0
 
 
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf", "bcf"))
@@ -119,7 +126,7 @@ def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
         (expected,) = explainer(input_ids=ids, target=llama.target, tensor=tensor)
         explained = "contrast" if tensor == "bcf" else "logit"
         instance = replace(llama, content=text, explained=explained)
-        scores = answer(METHODS[f"{tensor}:flow"], instance).scores
+        scores = run_method(METHODS[f"{tensor}:flow"], instance).scores
         np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
@@ -138,7 +145,7 @@ def test_patches_are_in_rows_from_the_top(vit, name):
     assert np.flatnonzero(vit.ordinary & ~grey.removable).tolist() == [1 + 4 + 2]
     one = np.arange(vit.nodes) == 1 + 4 + 2
     assert torch.equal(vit.mask(one).content.pixels, pixels)
-    assert answer(METHODS[name], vit).scores.shape == (13,)
+    assert run_method(METHODS[name], vit).scores.shape == (13,)
 
 
 # What is removed
@@ -154,8 +161,8 @@ def test_tokens_go_and_the_ends_stay(additive_language):
 
     assert instance.content.tokens == ("[CLS]", "the", "good", "film")
     assert instance.ordinary.tolist() == [False, True, True, False]
-    assert members(instance, "token").shape == (2, 4)
-    assert not members(instance, "word")[:, [0, 3]].any()
+    assert unit_masks(instance, "token").shape == (2, 4)
+    assert not unit_masks(instance, "word")[:, [0, 3]].any()
     assert tokens("delete", [1]) == ["[CLS]", "good", "film"]
     assert tokens("mask", [1, 2]) == ["[CLS]", "[MASK]", "[MASK]", "film"]
 
@@ -230,9 +237,11 @@ def test_an_oracle_is_best_and_its_opposite_worst(asked, kind):
             "inverted": -terms(instance),
             "other": np.random.default_rng(seed).random(instance.nodes),
         }
-        answers = [Answer(Method(n, lambda q: q, ""), s, 0.0) for n, s in scorers.items()]
-        rows += [{"example": seed, **row} for row in judged(instance, answers, protocol)]
-    found = judgements(rows)
+        answers = [MethodOutput(Method(n, lambda q: q, ""), s, 0.0) for n, s in scorers.items()]
+        rows += [
+            {"example": seed, **row} for row in measure_faithfulness(instance, answers, protocol)
+        ]
+    found = metric_scores(rows)
     assert {operator for _, operator in found.values} == set(OPERATORS_OF[kind])
     for (metric, operator), values in found.values.items():
         if metric != "absolute_aopc":
@@ -243,7 +252,7 @@ def test_an_oracle_is_best_and_its_opposite_worst(asked, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_goes_on_and_says_what_failed(asked, kind, tmp_path):
     instance = asked(kind)
-    run = Run("model", "data", Protocol(operators=OPERATORS_OF[kind]))
+    run = RunSettings("model", "data", Protocol(operators=OPERATORS_OF[kind]))
     instances = [(Example(0, "one", None), instance)]
     first = evaluate(run, instances, [METHODS["random"], METHODS["alti"]], tmp_path)
     assert [row["method"] for row in first if "failed" in row] == ["alti"]
@@ -257,15 +266,15 @@ def test_positions_are_drawn_within_bounds_and_again_the_same(additive_language)
     words = "the good film a bad fine dull film a good the film".split()
     examples = [Example(i, " ".join(words[: 6 + i % 7]), None) for i in range(30)]
     options = dict(min_tokens=4, max_tokens=9, position="random")
-    found = chosen(examples, adapter, **options)
+    found = sample_instances(examples, adapter, **options)
     lengths = [q.nodes for _, q in found]
     assert len(found) == 30 and min(lengths) == 4 and max(lengths) == 9
     for example, instance in found:
         whole = adapter.encode(example.content).inputs["input_ids"]
         assert instance.inputs["input_ids"][0].tolist() == whole[: instance.nodes]
-    again = chosen(examples, adapter, limit=7, **options)
+    again = sample_instances(examples, adapter, limit=7, **options)
     assert [(e.index, q.nodes) for e, q in again] == [(e.index, q.nodes) for e, q in found[:7]]
-    at_end = chosen(examples, adapter, min_tokens=4, max_tokens=9)
+    at_end = sample_instances(examples, adapter, min_tokens=4, max_tokens=9)
     assert all(q.nodes == len(adapter.encode(e.content).tokens) for e, q in at_end)
 
 
@@ -284,7 +293,7 @@ def test_what_makes_no_sense_for_a_kind_is_refused(classifier, additive_language
         (language, texts, {"change": lambda example: example}, "noise is for the texts of"),
     ):
         with pytest.raises(InputError, match=complaint):
-            chosen(examples, adapter, min_tokens=1, **options)
+            sample_instances(examples, adapter, min_tokens=1, **options)
     for adapter, options, complaint in (
         (images, {"operators": ("pad",)}, "'pad' is not for an image classifier"),
         (language, {"operators": ("darkest",)}, "'darkest' is not for a language model"),

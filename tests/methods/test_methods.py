@@ -10,7 +10,7 @@ import torch
 
 from attnflow import Explainer, InputError, ModelError
 from attnflow.capture import Objective, capture
-from attnflow.evaluation.protocol import answer
+from attnflow.evaluation.protocol import run_method
 from attnflow.methods import (
     DEFAULT,
     METHODS,
@@ -58,7 +58,7 @@ def hooks_of(model):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_answers_and_again_the_same(bert, name):
-    first, again = answer(METHODS[name], bert), answer(METHODS[name], bert)
+    first, again = run_method(METHODS[name], bert), run_method(METHODS[name], bert)
     assert (first.scores == again.scores).all()
     assert first.scores.shape == (bert.nodes,)
     if name != "attention-gradients":  # whose heads may all weigh against the class
@@ -72,7 +72,7 @@ def test_every_method_leaves_the_model_as_it_was(bert, name):
         bert.with_empty_cache()
     )  # transformers leaves hooks of its own when it returns attentions
     state, hooks = model.config._attn_implementation, hooks_of(model)
-    answer(METHODS[name], bert)
+    run_method(METHODS[name], bert)
     assert explained(bert) == before and model.config._attn_implementation == state
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert hooks_of(model) == hooks
@@ -112,13 +112,13 @@ def test_a_tensor_and_its_balanced_form_share_their_passes(bert, monkeypatch):
 @pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
 def test_gradients_of_a_sum_are_its_terms(instance, oracle, name):
     asked = instance(TEXT)
-    np.testing.assert_allclose(answer(METHODS[name], asked).scores, oracle(asked), atol=1e-5)
+    np.testing.assert_allclose(run_method(METHODS[name], asked).scores, oracle(asked), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ("occlusion", "lime", "kernel-shap", "partition-shap"))
 def test_perturbation_finds_the_order_of_a_sum(instance, oracle, name):
     asked = instance(TEXT)
-    scores, terms = answer(METHODS[name], asked).scores, oracle(asked)
+    scores, terms = run_method(METHODS[name], asked).scores, oracle(asked)
     for i, j in itertools.combinations(range(len(terms)), 2):
         if terms[i] > terms[j] + 0.6:
             assert scores[i] > scores[j], (asked.content.tokens[i], asked.content.tokens[j])
@@ -129,7 +129,7 @@ def test_perturbation_finds_the_order_of_a_sum(instance, oracle, name):
 def test_shapley_values_are_efficient(instance, name):
     asked = instance(TEXT)
     whole, nothing = asked.probability(np.array([asked.ordinary, ~asked.ordinary]))
-    assert answer(METHODS[name], asked).scores.sum() == pytest.approx(whole - nothing, abs=1e-3)
+    assert run_method(METHODS[name], asked).scores.sum() == pytest.approx(whole - nothing, abs=1e-3)
 
 
 # On a transformer
@@ -284,14 +284,14 @@ def test_transatt_is_a_distribution_of_edges_that_count(bert):
     edges = edge_relevance(bert)
     assert (edges >= 0).all() and edges.shape == (3, bert.nodes, bert.nodes)
     assert not edges[-1, 1:].any()  # the classifier reads the first token alone
-    scores = answer(METHODS["transatt"], bert).scores
+    scores = run_method(METHODS["transatt"], bert).scores
     assert scores.sum() == pytest.approx(1) and (scores >= 0).all()
 
 
 @pytest.mark.parametrize("number", ("logit", "contrast"))
 def test_decompx_adds_up_to_what_is_explained(bert, number):
     asked = replace(bert, explained=number)
-    scores = answer(METHODS["decompx"], asked).scores
+    scores = run_method(METHODS["decompx"], asked).scores
     assert scores.sum() == pytest.approx(explained(asked), rel=1e-4)
 
 
@@ -299,7 +299,7 @@ def test_deeplift_rescales_the_activations(bert):
     """Through one activation alone it is complete, which the gradient is not."""
     layer = bert.adapter.model.bert.encoder.layer[0].intermediate.intermediate_act_fn
     kind = type(layer)
-    deeplift = answer(METHODS["deeplift"], bert).scores
+    deeplift = run_method(METHODS["deeplift"], bert).scores
     from captum.attr._core import deep_lift
 
     assert kind not in deep_lift.SUPPORTED_NON_LINEAR
@@ -311,13 +311,13 @@ def test_deeplift_rescales_the_activations(bert):
 
 
 def test_integrated_gradients_are_complete(bert):
-    scores = answer(METHODS["integrated-gradients"], bert).scores
+    scores = run_method(METHODS["integrated-gradients"], bert).scores
     change = explained(bert) - explained(bert, bert.baseline)
     assert scores.sum() == pytest.approx(change, abs=1e-2)
 
 
 def test_rollouts_are_distributions(bert):
-    assert answer(METHODS["rollout"], bert).scores.sum() == pytest.approx(1, abs=1e-5)
+    assert run_method(METHODS["rollout"], bert).scores.sum() == pytest.approx(1, abs=1e-5)
     contributions = edge_contributions(bert)
     torch.testing.assert_close(contributions.sum(-1), torch.ones(contributions.shape[:2]))
     layers = residual_attention(forward(bert))
@@ -334,8 +334,8 @@ def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert, monkeypatch)
 
 
 def test_the_chefer_baseline_is_the_readout_of_its_tensor(bert):
-    own = answer(METHODS["chefer"], bert).scores
-    np.testing.assert_allclose(answer(METHODS["agf:chefer"], bert).scores, own, rtol=1e-4)
+    own = run_method(METHODS["chefer"], bert).scores
+    np.testing.assert_allclose(run_method(METHODS["agf:chefer"], bert).scores, own, rtol=1e-4)
 
 
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf"))
@@ -344,14 +344,14 @@ def test_flows_are_those_of_the_explainer(bert, tensor):
     for name, readout in (("flow", "input"), ("throughput", "throughput")):
         if readout == "input" or tensor == "cf":
             expected = explainer(TEXT, tensor=tensor, target=1, readout=readout).scores
-            scores = answer(METHODS[f"{tensor}:{name}"], paper(bert)).scores
+            scores = run_method(METHODS[f"{tensor}:{name}"], paper(bert)).scores
             np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_the_default_flow_is_that_of_the_explainer(bert):
     explainer = Explainer(bert.adapter.model, bert.adapter.tokenizer)
     expected = explainer(TEXT, target=1).scores
-    scores = answer(METHODS["bcf:flow"], bert).scores
+    scores = run_method(METHODS["bcf:flow"], bert).scores
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -441,4 +441,4 @@ def test_unknown_methods_and_models_without_the_parts_are_refused(instance):
     with pytest.raises(InputError, match="no method 'magic'.*attcat.*TENSOR:READOUT"):
         method("magic")
     with pytest.raises(Exception, match="BERT's layers"):
-        answer(METHODS["alti"], instance(TEXT))
+        run_method(METHODS["alti"], instance(TEXT))

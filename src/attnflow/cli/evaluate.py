@@ -110,7 +110,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> None:
-    from attnflow.evaluation import Run, chosen, evaluate, read_scores
+    from attnflow.evaluation import RunSettings, evaluate, read_scores, sample_instances
     from attnflow.evaluation.noise import noisy
     from attnflow.methods import DEFAULT, load_adapter, method
 
@@ -119,23 +119,25 @@ def _measure(args: argparse.Namespace) -> None:
     if args.reference is not None and args.reference not in shown:
         raise InputError(f"the reference {args.reference!r} is not among the methods measured.")
     protocol = _protocol(args)
-    brought = dict(read_scores(item) for item in args.scores)
+    external_scores = dict(read_scores(item) for item in args.scores)
     examples = _examples(args)
     noise = None if args.noise is None else partial(noisy, kind=args.noise, seed=args.seed)
-    run = Run(
+    run = RunSettings(
         args.model, args.data, protocol, args.limit, args.min_tokens, args.max_tokens, args.noise,
         args.position,
     )  # fmt: skip
     adapter = load_adapter(args.model, device=args.device)
     protocol.check(adapter)
-    instances = chosen(
+    instances = sample_instances(
         examples, adapter, limit=args.limit,
         min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
         target=protocol.target, position=args.position, change=noise,
     )  # fmt: skip
-    total = len(instances) * len(methods) + sum(len(scores) for scores in brought.values())
+    total = len(instances) * len(methods) + sum(len(scores) for scores in external_scores.values())
     with bar(total, unit="row", hidden=args.quiet) as advance:
-        evaluate(run, instances, methods, args.out, brought=brought, progress=advance)
+        evaluate(
+            run, instances, methods, args.out, external_scores=external_scores, progress=advance
+        )
 
 
 def _examples(args: argparse.Namespace) -> "list[Example]":
@@ -159,14 +161,14 @@ def _protocol(args: argparse.Namespace) -> Any:
 
 
 def _report(folder: Path, args: argparse.Namespace) -> None:
-    from attnflow.evaluation import judgements, read_rows, read_run, table
+    from attnflow.evaluation import metric_scores, read_rows, read_run, table
     from attnflow.evaluation.figures import draw
 
     names = (
         None if args.methods is None else [*args.methods, *(s.split("=")[0] for s in args.scores)]
     )
     rows = read_rows(folder)
-    found = judgements(rows, names)
+    found = metric_scores(rows, names)
     metrics = None if args.metrics is None else tuple(args.metrics)
     text = table(found, reference=args.reference, metrics=metrics, form=args.format)
     if args.output == STANDARD_STREAM:

@@ -6,31 +6,31 @@
 `attnflow.methods`.
 """
 
-from attnflow.evaluation.aggregation import Judgements, differences, judgements, means
+from attnflow.evaluation.aggregation import MetricScores, differences, means, metric_scores
 from attnflow.evaluation.datasets import Example, read_examples, read_scores
 from attnflow.evaluation.extra_metrics import EXTRAS
-from attnflow.evaluation.harness import Run, evaluate, read_rows, read_run
+from attnflow.evaluation.harness import RunSettings, evaluate, read_rows, read_run
 from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.protocol import PRESETS, Protocol
-from attnflow.evaluation.sampling import chosen
-from attnflow.evaluation.statistics import Estimate, estimate, holm
+from attnflow.evaluation.sampling import sample_instances
+from attnflow.evaluation.statistics import BootstrapEstimate, bootstrap_estimate, holm
 from attnflow.evaluation.table import table
 
 __all__ = [
     "EXTRAS",
     "METRICS",
     "PRESETS",
-    "Estimate",
+    "BootstrapEstimate",
     "Example",
-    "Judgements",
+    "MetricScores",
     "Protocol",
-    "Run",
-    "chosen",
+    "RunSettings",
+    "sample_instances",
     "differences",
-    "estimate",
+    "bootstrap_estimate",
     "evaluate",
     "holm",
-    "judgements",
+    "metric_scores",
     "means",
     "read_examples",
     "read_rows",

@@ -12,7 +12,13 @@ import numpy as np
 from attnflow.errors import InputError
 from attnflow.evaluation.harness import Row
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS, OF_KEPT, Values
-from attnflow.evaluation.statistics import Estimate, Statistic, estimate, holm, trimmed_mean
+from attnflow.evaluation.statistics import (
+    BootstrapEstimate,
+    Statistic,
+    bootstrap_estimate,
+    holm,
+    trimmed_mean,
+)
 
 # Log-odds have no floor: one text whose probability falls to 1e-7 moves a mean of 500 by .03.
 ROBUST: dict[str, tuple[str, Statistic]] = {
@@ -22,7 +28,7 @@ ROBUST: dict[str, tuple[str, Statistic]] = {
 
 
 @dataclass(frozen=True)
-class Judgements:
+class MetricScores:
     """Values of methods on the same examples.
 
     Attributes:
@@ -40,7 +46,7 @@ class Judgements:
     ties: Values
 
 
-def judgements(rows: Sequence[Row], methods: Sequence[str] | None = None) -> Judgements:
+def metric_scores(rows: Sequence[Row], methods: Sequence[str] | None = None) -> MetricScores:
     """Values of every metric and operator.
 
     Raises:
@@ -63,7 +69,7 @@ def judgements(rows: Sequence[Row], methods: Sequence[str] | None = None) -> Jud
     if not common:
         raise InputError("no example has rows of all these methods.")
     table = [[found[name][index] for index in common] for name in names]
-    return Judgements(
+    return MetricScores(
         methods=names,
         examples=tuple(common),
         values={
@@ -100,15 +106,15 @@ def _values(rows: Sequence[Row], metric: str, operator: str) -> Values:
     return METRICS[metric](whole, removed, kept)
 
 
-def means(found: Judgements, metric: str, operator: str) -> list[Estimate]:
+def means(found: MetricScores, metric: str, operator: str) -> list[BootstrapEstimate]:
     """Of each method; medians and trimmed means for the names of `ROBUST`."""
     own, statistic = ROBUST.get(metric, (metric, np.mean))
-    return [estimate(row, statistic=statistic) for row in found.values[own, operator]]
+    return [bootstrap_estimate(row, statistic=statistic) for row in found.values[own, operator]]
 
 
 def differences(
-    found: Judgements, reference: str, metric: str, operator: str
-) -> dict[str, tuple[Estimate, float]]:
+    found: MetricScores, reference: str, metric: str, operator: str
+) -> dict[str, tuple[BootstrapEstimate, float]]:
     """How much better the reference is than each other method, and Holm's p-value of that.
 
     Positive where the reference is better, whichever way the metric runs; of a metric of `ROBUST`
@@ -120,7 +126,7 @@ def differences(
     own = values[found.methods.index(reference)]
     others = [name for name in found.methods if name != reference]
     estimates = [
-        estimate(sign * (own - values[found.methods.index(other)]), statistic=statistic)
+        bootstrap_estimate(sign * (own - values[found.methods.index(other)]), statistic=statistic)
         for other in others
     ]
     corrected = holm([one.p for one in estimates])

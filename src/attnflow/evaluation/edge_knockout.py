@@ -27,7 +27,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Surviving:
+class KnockoutCurve:
     """Probabilities of the explained class, `(shares,)` each."""
 
     whole: float
@@ -129,9 +129,9 @@ ROUTES: dict[str, Callable[[Instance], Tensor]] = {
 }
 
 
-def surviving(
+def knockout_curve(
     instance: Instance, edges: Tensor, shares: Sequence[float] = SHARES, *, seed: int = 0
-) -> Surviving:
+) -> KnockoutCurve:
     """What is left of the prediction without the best edges, and with these alone.
 
     Args:
@@ -144,7 +144,7 @@ def surviving(
     kept = torch.cat([torch.ones_like(top[:1]), ~top, top])
     found = np.concatenate([_probabilities(instance, part) for part in torch.split(kept, AT_ONCE)])
     knocked_out, alone = found[1:].reshape(2, len(shares))
-    return Surviving(float(found[0]), knocked_out, alone)
+    return KnockoutCurve(float(found[0]), knocked_out, alone)
 
 
 def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:

@@ -12,13 +12,13 @@ import numpy as np
 from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.naopc import aopc_limits, normalised
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.evaluation.ranking import Ranking, members
-from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft
+from attnflow.evaluation.ranking import Ranking, unit_masks
+from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft_scores
 from attnflow.methods import Instance, Method, Scores
 
 
 @dataclass(frozen=True)
-class Asked:
+class MetricInput:
     """A method's scores for an instance, the ranking they make, and how that is judged."""
 
     instance: Instance
@@ -34,7 +34,7 @@ class Asked:
         """For each operator `(units + 1,)` log-probabilities with the first 0, 1, .. units removed,
         and with only these left.
         """
-        counts = range(len(self.ranking.members) + 1)
+        counts = range(len(self.ranking.unit_masks) + 1)
         removed = [self.ranking.first(n) for n in counts] + [self.ranking.rest(n) for n in counts]
         found = {}
         for operator in self.operators:
@@ -52,10 +52,10 @@ class AopcLimits:
     granularity: str
 
     def __call__(self, instance: Instance) -> tuple[float, float]:
-        return aopc_limits(instance, members(instance, self.granularity), self.operator)
+        return aopc_limits(instance, unit_masks(instance, self.granularity), self.operator)
 
 
-def _all_steps(asked: Asked) -> dict[str, float]:
+def _all_steps(asked: MetricInput) -> dict[str, float]:
     """AOPC, log-odds, deletion and insertion AUC, one unit after the other to the last."""
     found = {}
     for operator, (removed, kept) in asked.curves.items():
@@ -65,7 +65,7 @@ def _all_steps(asked: Asked) -> dict[str, float]:
     return found
 
 
-def _normalised_aopc(asked: Asked) -> dict[str, float]:
+def _normalised_aopc(asked: MetricInput) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
     found = {}
     for operator, (removed, _) in asked.curves.items():
@@ -75,8 +75,8 @@ def _normalised_aopc(asked: Asked) -> dict[str, float]:
     return found
 
 
-def _soft(asked: Asked) -> dict[str, float]:
-    found = soft(asked.instance, asked.scores)
+def _soft(asked: MetricInput) -> dict[str, float]:
+    found = soft_scores(asked.instance, asked.scores)
     return {
         "soft_sufficiency": found.sufficiency,
         "soft_comprehensiveness": found.comprehensiveness,
@@ -84,7 +84,7 @@ def _soft(asked: Asked) -> dict[str, float]:
 
 
 STEPPED = ("aopc", "log_odds", "deletion_auc", "insertion_auc")
-EXTRAS: dict[str, Callable[[Asked], dict[str, float]]] = {
+EXTRAS: dict[str, Callable[[MetricInput], dict[str, float]]] = {
     "steps": _all_steps,
     "naopc": _normalised_aopc,
     "soft": _soft,

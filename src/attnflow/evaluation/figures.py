@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from attnflow.errors import needs
-from attnflow.evaluation.aggregation import Judgements
+from attnflow.evaluation.aggregation import MetricScores
 from attnflow.evaluation.harness import Row
-from attnflow.evaluation.statistics import estimate
+from attnflow.evaluation.statistics import bootstrap_estimate
 from attnflow.files import check_writable
 
 SHOWN = 8  # curves in one figure
@@ -17,7 +17,7 @@ SHOWN = 8  # curves in one figure
 
 def draw(
     rows: Sequence[Row],
-    found: Judgements,
+    found: MetricScores,
     folder: Path,
     *,
     shares: Sequence[float],
@@ -49,7 +49,7 @@ def draw(
     return paths
 
 
-def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> Any:
+def _curves(rows: Sequence[Row], found: MetricScores, shares: Sequence[float]) -> Any:
     from matplotlib.figure import Figure
 
     operators = [operator for metric, operator in found.values if metric == "aopc"]
@@ -62,7 +62,7 @@ def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> 
             own = [r for r in rows if r["method"] == name and r["example"] in examples]
             whole = np.exp([r["log_p"] for r in own])
             removed = np.exp([r["removed"][operator] for r in own])
-            points = [estimate(column) for column in np.column_stack([whole, removed]).T]
+            points = [bootstrap_estimate(column) for column in np.column_stack([whole, removed]).T]
             x = [0.0, *shares]
             axes.plot(x, [p.mean for p in points], label=name)
             axes.fill_between(x, [p.low for p in points], [p.high for p in points], alpha=0.15)
@@ -72,13 +72,13 @@ def _curves(rows: Sequence[Row], found: Judgements, shares: Sequence[float]) -> 
     return figure
 
 
-def _best(found: Judgements, operator: str) -> list[str]:
+def _best(found: MetricScores, operator: str) -> list[str]:
     order = np.argsort(-found.values["aopc", operator].mean(1))
     best = [found.methods[k] for k in order[:SHOWN]]
     return [*best, "random"] if "random" in found.methods and "random" not in best else best
 
 
-def _runtime(found: Judgements) -> Any:
+def _runtime(found: MetricScores) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")

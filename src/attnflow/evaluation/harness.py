@@ -21,7 +21,13 @@ import numpy as np
 
 from attnflow.errors import InputError, ModelError, StorageError, UnsolvedError
 from attnflow.evaluation.datasets import Example
-from attnflow.evaluation.protocol import BROUGHT, Answer, Protocol, answer, judged
+from attnflow.evaluation.protocol import (
+    EXTERNAL,
+    MethodOutput,
+    Protocol,
+    measure_faithfulness,
+    run_method,
+)
 from attnflow.files import write_whole
 from attnflow.methods import METHODS, Instance, Method, Scores
 
@@ -34,7 +40,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSettings:
     """What a run measures, beside its methods: all that must not change when it goes on.
 
     Attributes:
@@ -67,12 +73,12 @@ def _tail(name: str) -> str:
 
 
 def evaluate(
-    run: Run,
+    run: RunSettings,
     instances: Sequence[tuple[Example, Instance]],
     methods: Sequence[Method],
     folder: Path,
     *,
-    brought: Mapping[str, Mapping[int, Scores]] | None = None,
+    external_scores: Mapping[str, Mapping[int, Scores]] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[Row]:
     """Measure what is still missing in a folder, and return all its rows.
@@ -82,7 +88,7 @@ def evaluate(
         instances: Of `examples.chosen`.
         methods: Each is asked every instance that it has no row for.
         folder: Made if there is none.
-        brought: Scores made elsewhere, `(t,)` by example index, by name.
+        external_scores: Scores made elsewhere, `(t,)` by example index, by name.
         progress: Called with the number of rows finished, at first those that were there.
 
     Raises:
@@ -93,8 +99,8 @@ def evaluate(
     for adapter in {id(q.adapter): q.adapter for _, q in instances}.values():
         run.protocol.check(adapter)
     _check_targets(run.protocol, instances)
-    own = dict(brought or {})
-    _check_brought(own, instances, methods)
+    own = dict(external_scores or {})
+    _check_external_scores(own, instances, methods)
     wanted = list({m.name: m for m in (*methods, *map(partial(_given, own), own))}.values())
     rows = _opened(run, folder, instances)
     done = {(row["method"], row["example"]) for row in rows}
@@ -105,7 +111,7 @@ def evaluate(
         for at, (example, kept) in enumerate(instances):
             instance = kept.with_empty_cache()  # else all instances' passes stay in memory
             asked = [m for m in wanted if (m.name, example.index) not in done]
-            asked = [m for m in asked if m.passes != BROUGHT or example.index in own[m.name]]
+            asked = [m for m in asked if m.passes != EXTERNAL or example.index in own[m.name]]
             answers, failed = _answers(example, instance, asked, timed=at < TIMED)
             for row in failed + list(_rows(example, instance, answers, run.protocol)):
                 rows.append(row)
@@ -128,16 +134,18 @@ def _check_targets(protocol: Protocol, instances: Sequence[tuple[Example, Instan
                 )
 
 
-def _check_brought(
-    brought: Mapping[str, Mapping[int, Scores]],
+def _check_external_scores(
+    external_scores: Mapping[str, Mapping[int, Scores]],
     instances: Sequence[tuple[Example, Instance]],
     methods: Sequence[Method],
 ) -> None:
     """Scores made elsewhere have a name of their own, and a finite number for every token."""
-    taken = [name for name in brought if name in {m.name for m in methods} or name in METHODS]
+    taken = [
+        name for name in external_scores if name in {m.name for m in methods} or name in METHODS
+    ]
     if taken:
         raise InputError(f"{taken[0]!r} is the name of a method: give your scores another.")
-    for name, scores in brought.items():
+    for name, scores in external_scores.items():
         for example, instance in instances:
             own = scores.get(example.index)
             if own is not None and not (own.shape == (instance.nodes,) and np.isfinite(own).all()):
@@ -147,19 +155,19 @@ def _check_brought(
                 )
 
 
-def _given(brought: Mapping[str, Mapping[int, Scores]], name: str) -> Method:
+def _given(external_scores: Mapping[str, Mapping[int, Scores]], name: str) -> Method:
     """Scores made elsewhere as a method; an instance's seed is its example's index."""
-    return Method(name, lambda instance: brought[name][instance.seed], BROUGHT)
+    return Method(name, lambda instance: external_scores[name][instance.seed], EXTERNAL)
 
 
 def _answers(
     example: Example, instance: Instance, asked: Sequence[Method], *, timed: bool
-) -> tuple[list[Answer], list[Row]]:
+) -> tuple[list[MethodOutput], list[Row]]:
     """What the methods say, and a row for each that cannot, with the reason."""
     answers, failed = [], []
     for method in asked:
         try:
-            one = answer(method, instance, timed=timed and method.passes != BROUGHT)
+            one = run_method(method, instance, timed=timed and method.passes != EXTERNAL)
             answers.append(one)
         except (ModelError, UnsolvedError) as error:
             failed.append({"example": example.index, "method": method.name, "failed": str(error)})
@@ -167,16 +175,18 @@ def _answers(
 
 
 def _rows(
-    example: Example, instance: Instance, answers: Sequence[Answer], protocol: Protocol
+    example: Example, instance: Instance, answers: Sequence[MethodOutput], protocol: Protocol
 ) -> Iterator[Row]:
     if not answers:
         return
-    for row in judged(instance, answers, protocol):
+    for row in measure_faithfulness(instance, answers, protocol):
         head = {"example": example.index, "label": example.label, "target": instance.target}
         yield {**head, "tokens": instance.nodes, **row}
 
 
-def _opened(run: Run, folder: Path, instances: Sequence[tuple[Example, Instance]]) -> list[Row]:
+def _opened(
+    run: RunSettings, folder: Path, instances: Sequence[tuple[Example, Instance]]
+) -> list[Row]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -206,7 +216,7 @@ def _current_names(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of an older run under the names of today, so that it can be resumed."""
     names = {"least": "min_tokens", "most": "max_tokens"}
     renamed = {names.get(key, key): value for key, value in settings.items()}
-    position = renamed.get("position", Run.position)
+    position = renamed.get("position", RunSettings.position)
     return {**renamed, "position": "random" if position == "drawn" else position}
 
 

@@ -26,7 +26,7 @@ def aopc_limits(
 
     Args:
         instance: Of one text.
-        members: `(units, t)` bool, the tokens of each unit.
+        unit_masks: `(units, t)` bool, the tokens of each unit.
         operator: A name of `OPERATORS`.
         beam: Sets kept at each step where the text has more than `MOST_EXACT` units.
     """

@@ -20,7 +20,7 @@ from attnflow.methods import Classifier, Instance, Scores
 
 
 @dataclass(frozen=True)
-class Marked:
+class RationaleExample:
     """A passage of a review, with its instance, and `(t,)` bool, the tokens that people marked."""
 
     example: Example
@@ -29,7 +29,9 @@ class Marked:
     rationale: NDArray[np.bool_]
 
 
-def read_rationales(path: Path, classifier: Classifier, *, max_tokens: int = 256) -> list[Marked]:
+def read_rationales(
+    path: Path, classifier: Classifier, *, max_tokens: int = 256
+) -> list[RationaleExample]:
     """Passages of at most `max_tokens` tokens of a file of ERASER reviews.
 
     Args:
@@ -82,7 +84,7 @@ def _marked(
     marks: Sequence[int],
     label: int,
     classifier: Classifier,
-) -> Marked:
+) -> RationaleExample:
     text = classifier.encode(" ".join(words))
     characters = np.zeros(len(text.text), bool)
     start = 0
@@ -93,10 +95,10 @@ def _marked(
     target = int(classifier.log_probabilities([classifier.whole_variant(text)])[0].argmax())
     instance = Instance(classifier, text, target, seed=at)
     own = rationale & instance.ordinary
-    return Marked(Example(at, text.text, label), review, instance, own)
+    return RationaleExample(Example(at, text.text, label), review, instance, own)
 
 
-def auprc(scores: Scores, marked: Marked) -> float:
+def auprc(scores: Scores, marked: RationaleExample) -> float:
     """Area under the precision-recall curve of the scores, as average precision, 0 to 1.
 
     ERASER joins the curve's points by straight lines, which gives constant scores (1 + p) / 2 for a
@@ -108,7 +110,7 @@ def auprc(scores: Scores, marked: Marked) -> float:
     return float(average_precision_score(marked.rationale[ordinary], scores[ordinary]))
 
 
-def token_f1(scores: Scores, marked: Marked) -> float:
+def token_f1(scores: Scores, marked: RationaleExample) -> float:
     """F1 of as many top tokens as people marked, which equals precision and recall; ties shared."""
     ordinary = marked.instance.ordinary
     own, truth = scores[ordinary], marked.rationale[ordinary]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from attnflow.capture import whole_units
 from attnflow.errors import InputError, ModelError
-from attnflow.evaluation.extra_metrics import EXTRAS, EXTRAS_OF_ANY, Asked
+from attnflow.evaluation.extra_metrics import EXTRAS, EXTRAS_OF_ANY, MetricInput
 from attnflow.evaluation.operators import OPERATORS
-from attnflow.evaluation.ranking import GRANULARITIES, Ranking, members, ranking
+from attnflow.evaluation.ranking import GRANULARITIES, Ranking, rank_units, unit_masks
 from attnflow.evaluation.sampling import TARGETS
 from attnflow.methods import Instance, Method, ModelAdapter, Scores
 
-BROUGHT = "made elsewhere"  # passes of a method whose scores came with a file
+EXTERNAL = "made elsewhere"  # passes of a method whose scores came with a file
 COUNTED = ("units", "positions")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -118,7 +118,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class MethodOutput:
     """A method's scores for an instance, and the seconds that they took, None if not measured."""
 
     method: Method
@@ -126,7 +126,7 @@ class Answer:
     seconds: float | None
 
 
-def answer(method: Method, instance: Instance, *, timed: bool = True) -> Answer:
+def run_method(method: Method, instance: Instance, *, timed: bool = True) -> MethodOutput:
     """Ask a method.
 
     Args:
@@ -147,18 +147,18 @@ def answer(method: Method, instance: Instance, *, timed: bool = True) -> Answer:
             f"{method.name} gave scores of shape {scores.shape} for {instance.nodes} nodes, or "
             f"not all finite, for {instance.name}."
         )
-    return Answer(method, scores, seconds if timed else None)
+    return MethodOutput(method, scores, seconds if timed else None)
 
 
-def judged(
-    instance: Instance, answers: Sequence[Answer], protocol: Protocol
+def measure_faithfulness(
+    instance: Instance, answers: Sequence[MethodOutput], protocol: Protocol
 ) -> list[dict[str, Any]]:
     """One row for each answer: log-probabilities of the explained class at every share.
 
     A row's "removed" and "kept" have a list for each operator, in the order of the shares; what is
     not judged has none.
     """
-    units = members(instance, protocol.granularity)
+    units = unit_masks(instance, protocol.granularity)
     rankings = [_ranked(one, instance, units, protocol) for one in answers]
     counts = protocol.counts(len(units), instance.nodes)
     removed = [one.first(count) for one in rankings for count in counts]
@@ -185,14 +185,16 @@ def judged(
 
 
 def _ranked(
-    one: Answer, instance: Instance, units: NDArray[np.bool_], protocol: Protocol
+    one: MethodOutput, instance: Instance, units: NDArray[np.bool_], protocol: Protocol
 ) -> Ranking:
     rng = np.random.default_rng([protocol.seed, instance.seed])
-    return ranking(one.scores, units, rng)
+    return rank_units(one.scores, units, rng)
 
 
-def _extras(instance: Instance, one: Answer, rank: Ranking, protocol: Protocol) -> dict[str, float]:
-    asked = Asked(
+def _extras(
+    instance: Instance, one: MethodOutput, rank: Ranking, protocol: Protocol
+) -> dict[str, float]:
+    asked = MetricInput(
         instance,
         one.method,
         one.scores,
@@ -203,7 +205,7 @@ def _extras(instance: Instance, one: Answer, rank: Ranking, protocol: Protocol) 
     )
     found: dict[str, float] = {}
     for name in protocol.extras:
-        if name != "sensitivity" or one.method.passes != BROUGHT:  # those cannot be asked again
+        if name != "sensitivity" or one.method.passes != EXTERNAL:  # those cannot be asked again
             found |= EXTRAS[name](asked)
     return {name: round(value, 7) for name, value in found.items()}
 

@@ -21,27 +21,27 @@ class Ranking:
     """Units of a text, tokens or words, from the most important one down.
 
     Attributes:
-        members: `(units, t)` bool, what goes with each unit, in the order of the text.
+        unit_masks: `(units, t)` bool, what goes with each unit, in the order of the text.
         order: `(units,)` indices of units, the first to be removed first.
         ties: Share of units whose score another unit has too.
     """
 
-    members: NDArray[np.bool_]
+    unit_masks: NDArray[np.bool_]
     order: NDArray[np.int64]
     ties: float
 
     def first(self, count: int) -> NDArray[np.bool_]:
         """`(t,)` bool, the tokens of so many units from the top."""
-        found: NDArray[np.bool_] = np.asarray(self.members[self.order[:count]].any(0))
+        found: NDArray[np.bool_] = np.asarray(self.unit_masks[self.order[:count]].any(0))
         return found
 
     def rest(self, count: int) -> NDArray[np.bool_]:
         """`(t,)` bool, the tokens of all other units."""
-        found: NDArray[np.bool_] = np.asarray(self.members[self.order[count:]].any(0))
+        found: NDArray[np.bool_] = np.asarray(self.unit_masks[self.order[count:]].any(0))
         return found
 
 
-def members(instance: Instance, granularity: str) -> NDArray[np.bool_]:
+def unit_masks(instance: Instance, granularity: str) -> NDArray[np.bool_]:
     """`(units, t)` bool, the tokens of each unit.
 
     Args:
@@ -62,12 +62,12 @@ def members(instance: Instance, granularity: str) -> NDArray[np.bool_]:
     return found
 
 
-def ranking(scores: Scores, units: NDArray[np.bool_], rng: np.random.Generator) -> Ranking:
+def rank_units(scores: Scores, units: NDArray[np.bool_], rng: np.random.Generator) -> Ranking:
     """Units by the sum of their tokens' scores.
 
     Args:
         scores: `(t,)`, finite.
-        units: `(units, t)` bool, of `members`.
+        units: `(units, t)` bool, of `unit_masks`.
         rng: Draws the order of ties.
     """
     own = units @ scores

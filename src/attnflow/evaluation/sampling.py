@@ -23,7 +23,7 @@ Change = Callable[[Example], Example]
 
 
 @dataclass(frozen=True)
-class Bounds:
+class LengthBounds:
     """Of a text's tokens, special ones included; and whether it may be cut to fit."""
 
     min_tokens: int
@@ -31,7 +31,7 @@ class Bounds:
     cut: bool
 
 
-def chosen(
+def sample_instances(
     examples: Sequence[Example],
     adapter: ModelAdapter,
     *,
@@ -49,7 +49,7 @@ def chosen(
 
     Args:
         examples: To draw from.
-        adapter: Asked.
+        adapter: The model that reads the examples.
         limit: Of the examples.
         min_tokens, max_tokens: Tokens of a text, special ones included.
         seed: Of the draw.
@@ -63,7 +63,7 @@ def chosen(
             label that is missing or none of the model's classes.
     """
     _check(examples, adapter, target, position, change)
-    bounds = Bounds(min_tokens, max_tokens, position == "random")
+    bounds = LengthBounds(min_tokens, max_tokens, position == "random")
     order = np.random.default_rng(seed).permutation(len(examples))
     found: list[tuple[Example, Instance]] = []
     for index in order.tolist():
@@ -103,7 +103,7 @@ def _check(
         raise InputError(f"noise is for the texts of classifiers, not for {adapter.kind}.")
 
 
-def _content(example: Example, adapter: Any, bounds: Bounds, seed: int) -> Any:
+def _content(example: Example, adapter: Any, bounds: LengthBounds, seed: int) -> Any:
     """The example as the adapter reads it, None where its length does not fit."""
     if isinstance(adapter, ImageClassifier):
         return adapter.encode(example.content)

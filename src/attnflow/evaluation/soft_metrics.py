@@ -27,14 +27,14 @@ RADIUS, SHAKES = 0.02, 5  # of max-sensitivity; the radius in units of the embed
 
 
 @dataclass(frozen=True)
-class Soft:
+class SoftScores:
     """Normalised, both clipped to [0, 1] and better when higher."""
 
     sufficiency: float
     comprehensiveness: float
 
 
-def soft(instance: Instance, scores: Scores) -> Soft:
+def soft_scores(instance: Instance, scores: Scores) -> SoftScores:
     """Soft normalised sufficiency and comprehensiveness of `(t,)` scores."""
     ordinary = instance.ordinary
     importance = np.ones(len(scores))
@@ -43,13 +43,13 @@ def soft(instance: Instance, scores: Scores) -> Soft:
     nothing = _probability(instance, np.where(ordinary, 0.0, 1.0)[None])[0]
     least = 1 - max(0.0, whole - nothing)  # what an empty text is worth
     if 1 - least < 1e-9:
-        return Soft(0.0, 0.0)
+        return SoftScores(0.0, 0.0)
     kept = _probability(instance, np.repeat(importance[None], DRAWS, 0))
     against = np.where(ordinary, 1 - importance, 1.0)
     left = _probability(instance, np.repeat(against[None], DRAWS, 0))
     sufficient = 1 - np.maximum(0, whole - kept)
     comprehensive = np.maximum(0, whole - left)
-    return Soft(
+    return SoftScores(
         float(((sufficient - least) / (1 - least)).clip(0, 1).mean()),
         float((comprehensive / (1 - least)).clip(0, 1).mean()),
     )
@@ -109,14 +109,14 @@ def max_sensitivity(instance: Instance, method: Method) -> float:
     size = max(float(np.linalg.norm(own)), 1e-300)
     worst = 0.0
     for draw in range(SHAKES):
-        with _shaken(instance, RADIUS * spread, instance.seed + draw):
+        with perturbed_embeddings(instance, RADIUS * spread, instance.seed + draw):
             moved = method.scores(instance.with_empty_cache())
         worst = max(worst, float(np.linalg.norm(moved - own)) / size)
     return worst
 
 
 @contextmanager
-def _shaken(instance: Instance, radius: float, seed: int) -> Iterator[None]:
+def perturbed_embeddings(instance: Instance, radius: float, seed: int) -> Iterator[None]:
     """Move every word embedding by uniform noise within the radius, the same for the same token."""
     table = instance.adapter.model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)

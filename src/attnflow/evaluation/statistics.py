@@ -20,7 +20,7 @@ Statistic = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BootstrapEstimate:
     """A mean, or another statistic, with its 95 % interval.
 
     Attributes:
@@ -46,7 +46,9 @@ def trimmed_mean(values: Values, axis: int = -1) -> Any:
     return inner.mean(axis=axis)
 
 
-def estimate(values: Values, *, statistic: Statistic = np.mean, seed: int = 0) -> Estimate:
+def bootstrap_estimate(
+    values: Values, *, statistic: Statistic = np.mean, seed: int = 0
+) -> BootstrapEstimate:
     """Mean of `(n,)` values, or of differences between two methods, with a bootstrap interval.
 
     Args:
@@ -63,9 +65,9 @@ def estimate(values: Values, *, statistic: Statistic = np.mean, seed: int = 0) -
     n, mean = len(values), float(statistic(values, axis=-1))
     wins = float((values > 0).mean() + 0.5 * (values == 0).mean())
     if n < 2:
-        return Estimate(mean, float("nan"), float("nan"), 1.0, wins, n)
+        return BootstrapEstimate(mean, float("nan"), float("nan"), 1.0, wins, n)
     if np.ptp(values) == 0:
-        return Estimate(mean, mean, mean, 2 / RESAMPLES if mean else 1.0, wins, n)
+        return BootstrapEstimate(mean, mean, mean, 2 / RESAMPLES if mean else 1.0, wins, n)
     found = bootstrap(
         (values,), statistic, n_resamples=RESAMPLES, batch=500,
         method="BCa" if statistic is np.mean else "percentile", rng=np.random.default_rng(seed),
@@ -74,7 +76,7 @@ def estimate(values: Values, *, statistic: Statistic = np.mean, seed: int = 0) -
     above = float((found.bootstrap_distribution >= 0).mean())
     p = min(1.0, 2 * max(min(below, above), 1 / RESAMPLES))
     low, high = found.confidence_interval
-    return Estimate(mean, float(low), float(high), p, wins, n)
+    return BootstrapEstimate(mean, float(low), float(high), p, wins, n)
 
 
 def holm(p: Sequence[float]) -> list[float]:

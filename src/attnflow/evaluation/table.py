@@ -1,9 +1,9 @@
-"""Tables of judgements as text, CSV, LaTeX or HTML, by pandas."""
+"""Tables of metric scores as text, CSV, LaTeX or HTML, by pandas."""
 
 from typing import Any
 
 from attnflow.errors import InputError, needs
-from attnflow.evaluation.aggregation import ROBUST, Judgements, differences, means
+from attnflow.evaluation.aggregation import ROBUST, MetricScores, differences, means
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
 
 HEADLINE = ("aopc", "log_odds", "sufficiency")
@@ -12,7 +12,7 @@ FORMATS = ("text", "csv", "latex", "html")
 
 
 def table(
-    found: Judgements,
+    found: MetricScores,
     *,
     reference: str | None = None,
     metrics: tuple[str, ...] | None = None,
@@ -52,7 +52,7 @@ def table(
 
 
 def _columns(
-    found: Judgements, reference: str | None, metrics: tuple[str, ...]
+    found: MetricScores, reference: str | None, metrics: tuple[str, ...]
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"method": list(found.methods)}
     shown = [
@@ -81,7 +81,7 @@ def _difference(estimate: Any, p: float) -> str:
     return f"{estimate.mean:+.3f} {interval} p {p:.1g}, won {estimate.wins:.0%}"
 
 
-def _written(data: Any, found: Judgements, form: str) -> str:
+def _written(data: Any, found: MetricScores, form: str) -> str:
     if form == "csv":
         return str(data.to_csv(index=False))
     if form == "latex":
