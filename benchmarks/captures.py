@@ -27,7 +27,7 @@ from support.tiny_models import TINY, build
 from attnflow.capture import TENSORS, Objective, capture, staged_capture
 from attnflow.capture.objectives import contrast
 from attnflow.cli.bench.memory import peak
-from attnflow.models.tested_families import TestedFamily, tested_families
+from attnflow.models.tested_families import SupportedFamily, supported_families
 
 TURNS = 7
 COSTS = ("agf", "cf", "bcf")  # af and gf cost what agf does
@@ -160,7 +160,7 @@ def main() -> None:
         return
     print(f"{platform.machine()}, torch {torch.__version__}, one thread")
     kind = None
-    for row in tested_families():
+    for row in supported_families():
         if args.families and row.model_type not in args.families:
             continue
         if row.kind != kind:
@@ -170,7 +170,7 @@ def main() -> None:
         print(_line(row), flush=True)
 
 
-def _line(row: TestedFamily) -> str:
+def _line(row: SupportedFamily) -> str:
     found = apart(row.model_type)
     every = row.tensors == (*TENSORS, "bcf")
     cells = [

@@ -23,10 +23,10 @@ from transformers.utils import is_flash_attn_2_available
 from attnflow.capture import FAMILIES, TENSORS, Objective, capture
 from attnflow.capture.objectives import logits_at
 from attnflow.errors import InputError, ModelError
-from attnflow.models.tested_families import tested_families
+from attnflow.models.tested_families import supported_families
 
 TEXTS = [*ENCODERS, *DECODERS, *TWO_STACKS]
-KNOWN = {row.model_type: row for row in tested_families()}
+KNOWN = {row.model_type: row for row in supported_families()}
 PLACED = [name for name in TEXTS if FAMILIES[model_type(name)].positions == "placed"]
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

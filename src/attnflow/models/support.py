@@ -17,7 +17,7 @@ from attnflow.capture.families import FAMILIES
 from attnflow.models import loading
 from attnflow.models.literals import PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
-from attnflow.models.tested_families import TestedFamily, tested_families
+from attnflow.models.tested_families import SupportedFamily, supported_families
 
 # Layers whose attention has weights, by the names that configs give them.
 _WITH_WEIGHTS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
@@ -60,7 +60,7 @@ def support_of(name: str | Path) -> Support:
     """
     config = loading.config(name)
     architecture = (getattr(config, "architectures", None) or [None])[0]
-    family = {row.model_type: row for row in tested_families()}.get(config.model_type)
+    family = {row.model_type: row for row in supported_families()}.get(config.model_type)
     task = _task(architecture)
     reason = _refusal(config, architecture, task, family)
     tensors: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def _task(architecture: str | None) -> str | None:
 
 
 def _refusal(
-    config: Any, architecture: str | None, task: str | None, family: TestedFamily | None
+    config: Any, architecture: str | None, task: str | None, family: SupportedFamily | None
 ) -> str | None:
     """The reason why the model cannot be explained at all; None where it can."""
     if getattr(config, "quantization_config", None):
@@ -112,7 +112,7 @@ def _refusal(
     return None
 
 
-def _tensors(config: Any, family: TestedFamily | None) -> tuple[tuple[str, ...], str]:
+def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ...], str]:
     """The tensors that work, and the reason."""
     if family is None:
         return get_args(PaperTensor), (

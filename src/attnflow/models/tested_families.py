@@ -16,7 +16,7 @@ FORMATS = ("text", "json", "markdown")
 
 
 @dataclass(frozen=True)
-class TestedFamily:
+class SupportedFamily:
     """One row of the table.
 
     Attributes:
@@ -59,18 +59,20 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def tested_families() -> tuple[TestedFamily, ...]:
+def supported_families() -> tuple[SupportedFamily, ...]:
     """Return the rows, by kind and name."""
     lists = ("tasks", "tensors", "back_ends", "padding")
     rows: list[dict[str, Any]] = _table()["families"]
-    return tuple(TestedFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows)
+    return tuple(
+        SupportedFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows
+    )
 
 
 def table(form: str) -> str:
     """Return the rows as text, Markdown or JSON (one of FORMATS)."""
     if form == "json":
         return json.dumps(_table(), indent=1)
-    rows = [[_cell(getattr(family, name)) for name in _COLUMNS] for family in tested_families()]
+    rows = [[_cell(getattr(family, name)) for name in _COLUMNS] for family in supported_families()]
     return _markdown(rows) if form == "markdown" else _text(rows)
 
 
