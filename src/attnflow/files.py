@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 import os
 import secrets
@@ -11,12 +11,12 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     """Refuse a path that cannot be written to, before any work is done for it.
 
     Raises:
-        StorageError: It exists and `overwrite` is false, is a folder or a device, or its folder is
-            missing or closed to us.
+        StorageError: The path exists and `overwrite` is false, is a folder or a device, or its
+            folder is missing or closed to this user.
     """
     try:
         exists = path.exists()
-    except OSError as error:  # a name that is too long, a folder that is closed to us
+    except OSError as error:  # a name that is too long, a folder that this user may not read
         raise StorageError(f"cannot write {path}: {error.strerror}.") from error
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder; name a file.")
@@ -34,7 +34,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 
 
 def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Path:
-    """Write to a temporary file beside `path`, then rename it. Text is UTF-8. Returns `path`.
+    """Write to a temporary file next to `path`, then rename it. Text is UTF-8. Returns `path`.
 
     Raises:
         StorageError: As `check_writable`, or the disk refuses.

@@ -265,7 +265,7 @@ def test_loaded_by_folder(saved, a):
 def test_a_tower_is_loaded_as_the_class_it_is(tmp_path):
     model = build("clip_vision_model")
     model.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="no image processor beside its weights"):
+    with pytest.raises(ModelError, match="no image processor next to its weights"):
         load_model(tmp_path)
     processor_of(model).save_pretrained(tmp_path)
     loaded, _ = load_model(tmp_path)

@@ -197,7 +197,7 @@ def _load(name: str | Path) -> tuple[Any, Any]:
         )
     if task.modality != "image" and len(processor) <= len(processor.all_special_ids):
         raise ModelError(
-            f"model {str(name)!r} has no tokenizer beside its weights: every word would be "
+            f"model {str(name)!r} has no tokenizer next to its weights: every word would be "
             "unknown. Save one into its folder with tokenizer.save_pretrained."
         )
     return model, processor
@@ -215,7 +215,7 @@ def _processor(task: Task, name: str | Path) -> Any:
         return transformers.AutoImageProcessor.from_pretrained(name, **_NO_CODE)
     except OSError as error:
         raise ModelError(
-            f"model {str(name)!r} has no image processor beside its weights. Save one into its "
+            f"model {str(name)!r} has no image processor next to its weights. Save one into its "
             "folder with image_processor.save_pretrained."
         ) from error
 

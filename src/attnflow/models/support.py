@@ -19,6 +19,8 @@ from attnflow.models.literals import PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
 from attnflow.models.tested_families import SupportedFamily, supported_families
 
+_PAPER_TENSORS: tuple[str, ...] = get_args(PaperTensor)
+
 # Layers whose attention has weights, by the names that configs give them.
 _WITH_WEIGHTS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 
@@ -115,15 +117,14 @@ def _refusal(
 def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ...], str]:
     """The tensors that work, and the reason."""
     if family is None:
-        return get_args(PaperTensor), (
+        return _PAPER_TENSORS, (
             "its family is not known, so that nothing can be told of its residual stream; "
             "these need its attention alone, which runs through transformers' interface."
         )
     mixer = FAMILIES[family.model_type].mixer
     if mixer is not None and getattr(config, mixer, 0) > 0:
-        return get_args(
-            PaperTensor
-        ), f"it mixes tokens besides attention ({mixer} = {getattr(config, mixer)})."
+        value = getattr(config, mixer)
+        return _PAPER_TENSORS, f"it mixes tokens besides attention ({mixer} = {value})."
     return family.tensors, f"{family.name} is a known family, which the tests run."
 
 

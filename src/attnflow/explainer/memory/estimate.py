@@ -246,7 +246,7 @@ class MemoryPlanner:
             advice += ["fewer images in a call, or images and models of fewer patches"]
         return InputError(
             f"a batch of {many} with up to {needed.tokens} tokens needs "
-            f"{'about' if needed.activations else 'at least'} {needed} beside the model, and "
+            f"{'about' if needed.activations else 'at least'} {needed} besides the model, and "
             f"{allowed.reason}; what would help: {', or '.join(advice)}."
         )
 

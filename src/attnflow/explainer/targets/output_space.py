@@ -241,7 +241,7 @@ def answer_tokens(text: EncodedText) -> list[int]:
     if not text.second or not tokens:
         raise InputError(
             "a question is answered from a second text: give both as texts (pair=, --pair), and "
-            "room for the second."
+            "tokens for the second."
         )
     return tokens
 
