@@ -1,13 +1,13 @@
-"""Print what a capture costs in every family, beside the model's own passes.
+"""Print the cost of a capture in every family, next to the model's own passes.
 
     .venv/bin/python benchmarks/captures.py [FAMILY ...]
 
 The tests' random models, made larger: 4 layers of width 256 (2 and 2 in an encoder-decoder), one
 example of 128 tokens (96 and 32; images have 121 patches), float32, one thread. The model's own
 passes go forward, and backward from one number of the output to the embeddings, with the attention
-it is loaded with. Seconds are the processor's, of the fastest of runs that take turns; memory is
-the peak beyond what was there before, each family in a process of its own. Columns before those are
-of `attnflow models`. The tables go to docs/families.md.
+that it was loaded with. Seconds are processor time, of the fastest run; the runs take turns. Memory
+is the peak less what was in use before, each family in a process of its own. The other columns are
+those of `attnflow models`. The tables go to docs/families.md.
 """
 
 import argparse
@@ -38,7 +38,7 @@ WIDTH, HIDDEN = 256, 1024
 _STACK = dict(hidden_size=WIDTH, num_hidden_layers=4, num_attention_heads=8)
 _STACK |= dict(intermediate_size=HIDDEN)
 _TEXTS = dict(vocab_size=1000, max_position_embeddings=256)
-_OWN = {  # sizes that go by names of their own
+_OWN = {  # sizes with names of their own, and windows
     "albert": dict(embedding_size=128),
     "electra": dict(embedding_size=128),
     "opt": dict(ffn_dim=HIDDEN, word_embed_proj_dim=WIDTH),
@@ -61,7 +61,7 @@ _BART |= dict(encoder_attention_heads=8, decoder_attention_heads=8, decoder_ffn_
 
 
 def larger(family: str) -> dict[str, object]:
-    """The sizes of a family's model."""
+    """Return the sizes of a family's model."""
     kind = TINY[family].kind
     if kind == "encoder-decoder":
         return _TEXTS | (_BART if family in ("bart", "marian") else _T5)
@@ -76,7 +76,7 @@ def larger(family: str) -> dict[str, object]:
 
 
 def measure(family: str) -> dict[str, float]:
-    """Processor's seconds and peak bytes of the model's own passes and of captures."""
+    """Return processor seconds and peak bytes of the model's own passes and of captures."""
     torch.set_num_threads(1)
     model, kind = build(family, **larger(family)), TINY[family].kind
     generator = torch.Generator().manual_seed(0)
@@ -86,39 +86,39 @@ def measure(family: str) -> dict[str, float]:
         inputs = {"pixel_values": next(iter(images(model)))}
     if kind == "encoder-decoder":
         inputs = {"input_ids": ids[:, :SOURCE], "decoder_input_ids": ids[:, SOURCE:]}
-    nothing = torch.zeros_like(inputs.get("pixel_values", ids))
+    baseline = torch.zeros_like(inputs.get("pixel_values", ids))
     calls: dict[str, Callable[[], object]] = {
         "own": lambda: own_passes(model, inputs),
         "agf": lambda: capture(model, inputs, Objective(read=last), tensor="agf"),
         "cf": lambda: capture(model, inputs, Objective(read=last), tensor="cf"),
         "bcf": lambda: staged_capture(
-            model, inputs, nothing, Objective(read=last, scalar=contrast)
+            model, inputs, baseline, Objective(scalar=contrast, read=last)
         ),
     }
-    found: dict[str, float] = {}
+    costs: dict[str, float] = {}
     for name, call in calls.items():
-        call()  # the first time pays for what is kept
+        call()  # a first call pays for caches that later ones use
         before = peak(forget=True)
         call()
-        found[f"{name} bytes"] = peak() - before
+        costs[f"{name} bytes"] = peak() - before
     for _ in range(TURNS):
         for name, call in calls.items():
             started = time.process_time()
             call()
             seconds = time.process_time() - started
-            found[name] = min(seconds, found.get(name, seconds))
-    return found
+            costs[name] = min(seconds, costs.get(name, seconds))
+    return costs
 
 
 def last(output: object) -> torch.Tensor:
-    """Logits `(batch, classes)`: where there is a row for each token, the last token's."""
+    """`(batch, classes)` logits; the last token's where there is a row for each token."""
     logits = getattr(output, "logits", None)
-    found: torch.Tensor = output.image_embeds if logits is None else logits  # type: ignore[attr-defined]
-    return found if found.ndim == 2 else found[:, -1]
+    logits = output.image_embeds if logits is None else logits  # type: ignore[attr-defined]
+    return logits if logits.ndim == 2 else logits[:, -1]
 
 
 def own_passes(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> None:
-    """Forward, and backward from the largest number to the embeddings alone."""
+    """Run forward, and backward from the largest number to the embeddings alone."""
     leaves: list[torch.Tensor] = []
 
     def leaf(module: object, args: object, output: torch.Tensor) -> torch.Tensor:
@@ -139,15 +139,14 @@ def own_passes(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> None:
         hook.remove()
 
 
-def apart(family: str) -> dict[str, float]:
-    """`measure` in a process of its own, whose freed arrays go back to the system at once."""
+def measure_apart(family: str) -> dict[str, float]:
+    """Run `measure` in a process of its own, whose freed arrays go back to the system at once."""
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--one", family]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -171,17 +170,17 @@ def main() -> None:
 
 
 def _line(row: SupportedFamily) -> str:
-    found = apart(row.model_type)
-    every = row.tensors == (*TENSORS, "bcf")
+    costs = measure_apart(row.model_type)
+    has_all = row.tensors == (*TENSORS, "bcf")
     cells = [
         row.name,
-        "all" if every else " ".join(row.tensors),
-        *(" ".join(each) or "none" for each in (row.back_ends, row.padding)),
+        "all" if has_all else " ".join(row.tensors),
+        *(" ".join(names) or "none" for names in (row.back_ends, row.padding)),
         f"{row.error:.0e}",
-        f"{1000 * found['own']:.0f} ms",
-        *(f"{found[name] / found['own']:.1f}" for name in COSTS),
-        f"{found['own bytes'] / 2**20:.0f} MiB",
-        *(f"{found[f'{name} bytes'] / found['own bytes']:.1f}" for name in COSTS),
+        f"{1000 * costs['own']:.0f} ms",
+        *(f"{costs[name] / costs['own']:.1f}" for name in COSTS),
+        f"{costs['own bytes'] / 2**20:.0f} MiB",
+        *(f"{costs[f'{name} bytes'] / costs['own bytes']:.1f}" for name in COSTS),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -1,4 +1,4 @@
-"""af, gf and agf are what eager attention weights and autograd say, in any batch."""
+"""af, gf and agf equal eager attention weights and autograd, in any batch."""
 
 import pytest
 import torch

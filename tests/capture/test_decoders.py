@@ -1,4 +1,4 @@
-"""Causal decoders: what the token after a position rests on, in every family."""
+"""Causal decoders: effects on the token after a position, in every family."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ TOKENS = torch.tensor([5, 17, 30])
 LAYER_NORM = ("gpt2", "gpt_bigcode", "gptj", "gpt_neox", "opt", "phi", "starcoder2")
 
 
-def asked(model, inputs, at=AT, target=TOKENS, scalar=logit, **options):
+def captured(model, inputs, at=AT, target=TOKENS, scalar=logit, **options):
     return capture(
         model, inputs, Objective(target, scalar=scalar, read=logits_at(at), position=at), **options
     )
@@ -29,7 +29,7 @@ def conservation_error(got, value):
 
 def test_conserved_at_every_node_without_biases(build, batch, decoder_family):
     model = build(decoder_family, biases=False, dtype=torch.float64)
-    got = asked(model, batch())
+    got = captured(model, batch())
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     # RMS norms of transformers compute in float32, also in a float64 model.
     tolerance = 1e-11 if decoder_family.split()[0] in LAYER_NORM else 1e-6
@@ -39,7 +39,7 @@ def test_conserved_at_every_node_without_biases(build, batch, decoder_family):
 @pytest.mark.parametrize("tensor", ["gf", "agf"])
 def test_equals_eager_weights_with_autograd(build, eager, batch, decoder_family, tensor):
     model, inputs = build(decoder_family), batch()
-    got = asked(model, inputs, tensor=tensor)
+    got = captured(model, inputs, tensor=tensor)
     output = eager(model)(**inputs, output_attentions=True)
     value = logit(logits_at(AT)(output), TOKENS).sum()
     gradients = torch.autograd.grad(value, output.attentions)
@@ -52,7 +52,7 @@ def test_equals_eager_weights_with_autograd(build, eager, batch, decoder_family,
 
 @pytest.mark.parametrize("tensor", ["gf", "agf", "cf"])
 def test_nothing_after_the_position(build, batch, decoder_family, tensor):
-    got = asked(build(decoder_family), batch(), tensor=tensor)
+    got = captured(build(decoder_family), batch(), tensor=tensor)
     later = torch.arange(9)[None] > AT[:, None]
     assert got.capacities.sum((1, 2))[later].abs().max() == 0
     assert got.capacities.sum((1, 3))[later].abs().max() == 0
@@ -63,8 +63,8 @@ def test_nothing_after_the_position(build, batch, decoder_family, tensor):
 def test_a_prefix_is_all_that_counts(build, batch, decoder_family):
     model, inputs = build(decoder_family), batch(lengths=(9,))
     at, token = torch.tensor([5]), torch.tensor([5])
-    whole = asked(model, inputs, at, token)
-    prefix = asked(model, {name: x[:, :6] for name, x in inputs.items()}, at, token)
+    whole = captured(model, inputs, at, token)
+    prefix = captured(model, {name: x[:, :6] for name, x in inputs.items()}, at, token)
     error = (whole.capacities[..., :6, :6] - prefix.capacities).abs().max()
     assert error < 2e-5 * prefix.capacities.max()
 
@@ -79,15 +79,15 @@ def test_several_numbers_of_one_forward_pass(build, batch):
     ]
     together = captures(model, inputs, wanted)
     assert len(passes) == 1
-    for one, got in zip(wanted, together, strict=True):
-        alone = capture(model, inputs, one)
+    for objective, got in zip(wanted, together, strict=True):
+        alone = capture(model, inputs, objective)
         assert torch.equal(got.capacities, alone.capacities)
 
 
 def test_why_this_token_and_not_that(build, batch):
     model, inputs = build("gpt2", biases=False, dtype=torch.float64), batch()
     others = torch.tensor([9, -1, 3])
-    got = asked(model, inputs, scalar=versus(others, contrast))
+    got = captured(model, inputs, scalar=versus(others, contrast))
     by_hand = logit(got.logits, TOKENS) - logit(got.logits, others.clamp(min=0))
     by_hand = by_hand.where(others >= 0, contrast(got.logits, TOKENS))
     assert conservation_error(got, by_hand) > 1e-12  # the logsumexp of row 1 is not linear
@@ -98,7 +98,7 @@ def test_why_this_token_and_not_that(build, batch):
 
 def test_the_predicted_token(build, batch):
     model, inputs = build("qwen3"), batch()
-    got = asked(model, inputs, target=torch.tensor([5, -1, -1]))
+    got = captured(model, inputs, target=torch.tensor([5, -1, -1]))
     best = got.logits.argmax(1)
     assert got.target.tolist() == [5, best[1], best[2]]
 
@@ -111,7 +111,7 @@ def test_positions_outside(build, batch):
                 model, inputs, Objective(TOKENS, read=logits_at(AT), position=torch.tensor(outside))
             )
     with pytest.raises(InputError, match="not at padding"):
-        asked(model, inputs, torch.tensor([8, 4, 4]))
+        captured(model, inputs, torch.tensor([8, 4, 4]))
 
 
 def test_logits_of_a_language_model_need_a_position(build, batch):

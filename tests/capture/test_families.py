@@ -1,4 +1,4 @@
-"""Every family: the same answer alone and in company, and the table that says so."""
+"""Every family: the same answer alone and in a batch, and the table that states it."""
 
 import pytest
 import torch

@@ -79,22 +79,22 @@ def test_what_is_conserved_at_tokens_is_conserved_at_segments(build, batch):
 def test_segments_of_one_token_are_no_segments(build, batch):
     model, inputs = build(dtype=torch.float64), batch(lengths=(9, 9))
     alone = Segments(torch.arange(9).repeat(2, 1), 9)
-    neutral = torch.full_like(inputs["input_ids"], 3)
-    fine = staged_capture(model, inputs, neutral)
-    got = staged_capture(model, inputs, neutral, segments=alone)
+    baseline = torch.full_like(inputs["input_ids"], 3)
+    fine = staged_capture(model, inputs, baseline)
+    got = staged_capture(model, inputs, baseline, segments=alone)
     torch.testing.assert_close(got.capacities, fine.capacities, rtol=0, atol=1e-12)
 
 
 def test_stages_remove_whole_segments(build, batch, monkeypatch):
     model, inputs = build(dtype=torch.float64), batch(lengths=(9,))
-    neutral, seen = torch.full_like(inputs["input_ids"], 2), []  # no text has it
+    baseline, seen = torch.full_like(inputs["input_ids"], 2), []  # no text has it
     model.register_forward_pre_hook(
-        lambda m, args, kwargs: seen.append(kwargs["input_ids"] == neutral), with_kwargs=True
+        lambda m, args, kwargs: seen.append(kwargs["input_ids"] == baseline), with_kwargs=True
     )
-    staged_capture(model, inputs, neutral, removed=(0.3, 0.6), segments=in_pairs(9, 1))
+    staged_capture(model, inputs, baseline, removed=(0.3, 0.6), segments=in_pairs(9, 1))
     assert 0 == seen[0].sum() < seen[1].sum() < seen[2].sum()
-    for gone in seen[1:]:
-        pairs = gone[0, 1:].view(4, 2)
+    for removed in seen[1:]:
+        pairs = removed[0, 1:].view(4, 2)
         assert (pairs[:, 0] == pairs[:, 1]).all()
 
 

@@ -1,4 +1,4 @@
-"""Image models: patches are tokens, behind a class token and what else a family puts first."""
+"""Image models: patches are tokens, after a class token and others that a family puts first."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from transformers import (
 
 from attnflow.capture import (
     Objective,
+    Patches,
     balanced,
     capture,
     leading_tokens,
@@ -68,8 +69,8 @@ def test_stages_grey_out_whole_patches(build, vision_family):
         model, inputs, grey, Objective(read=read_image, scalar=contrast), removed=(0.25,)
     )
     whole, later = seen
-    gone = (whole != later).any(1)
-    patches = gone.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).float().mean((2, 4))
+    removed = (whole != later).any(1)
+    patches = removed.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).float().mean((2, 4))
     assert set(patches.flatten().tolist()) == {0.0, 1.0}, "patches go as a whole"
     rows, columns = patches.shape[1:]
     assert patches.sum((1, 2)).tolist() == [rows * columns / 4] * 2
@@ -92,18 +93,18 @@ def test_stages_grey_out_the_pixels_of_a_patch_whatever_its_shape(build, side, s
     )
     values = torch.rand(1, 3, *shape, generator=torch.Generator().manual_seed(1))
     got = staged_capture(model, {"pixel_values": values}, torch.zeros_like(values), removed=(0.25,))
-    gone = (seen[0] != seen[1]).any(1)[0].int()
-    cells = gone[: rows * side[0] : side[0], : columns * side[1] : side[1]]
+    removed = (seen[0] != seen[1]).any(1)[0].int()
+    cells = removed[: rows * side[0] : side[0], : columns * side[1] : side[1]]
     assert cells.sum() == -(-rows * columns // 4)
-    whole = torch.zeros_like(gone)
+    whole = torch.zeros_like(removed)
     whole[: rows * side[0], : columns * side[1]] = torch.kron(cells, cells.new_ones(side))
-    assert torch.equal(gone, whole)
+    assert torch.equal(removed, whole)
     text = capture(model, {"pixel_values": values}, Objective(got.target, scalar=contrast))
     effects = (text.signed[0, 0].sum(0) + text.residual[0, 0]).view(rows, columns)
     assert effects[cells > 0].min() >= effects[cells == 0].max(), "those of largest effect go"
 
 
-def test_a_patch_that_is_neutral_already_stays(build):
+def test_a_patch_that_of_the_baseline_stays(build):
     model, seen = build("vit"), []
     inputs = pixels(model, 1)
     inputs["pixel_values"][:, :, :, :4] = 0  # the left half
@@ -111,7 +112,7 @@ def test_a_patch_that_is_neutral_already_stays(build):
         lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
     )
     staged_capture(model, inputs, torch.zeros_like(inputs["pixel_values"]), removed=(0.5,))
-    assert (seen[0] != seen[1]).any(1)[0].sum() == 3 * 4, "half of the six that are there"
+    assert (seen[0] != seen[1]).any(1)[0].sum() == 3 * 4, "half of the six that can be removed"
 
 
 def test_images_of_another_shape(build):
@@ -143,8 +144,8 @@ def test_tokens_before_the_patches_have_names(build):
     registers = Dinov2WithRegistersConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_register_tokens=2
     )
-    found = leading_tokens(Dinov2WithRegistersModel(registers))
-    assert found == ("[CLS]", "[REG0]", "[REG1]")
+    names = leading_tokens(Dinov2WithRegistersModel(registers))
+    assert names == ("[CLS]", "[REG0]", "[REG1]")
 
 
 def test_a_model_without_patches():
@@ -158,3 +159,12 @@ def test_models_that_merge_patches_are_refused():
     for tensor in ("agf", "cf"):
         with pytest.raises(ModelError, match="Swin"):
             capture(model, {"pixel_values": torch.zeros(1, 3, 32, 32)}, tensor=tensor)
+
+
+def test_area_of_patches_by_hand():
+    """Patches of 2 by 3 pixels in an image of 5 by 7: its last row and column belong to none."""
+    grid = torch.tensor([[True, False, False, True], [False, False, False, False]])
+    area = Patches(size=(2, 3), stride=(2, 3)).area(grid, 5, 7)
+    expected = torch.zeros(2, 5, 7, dtype=torch.bool)
+    expected[0, :2, :3] = expected[0, 2:4, 3:6] = True
+    assert torch.equal(area, expected)

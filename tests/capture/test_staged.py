@@ -1,4 +1,4 @@
-"""The balanced conservative tensor: what it averages, what it scales, what it explains."""
+"""The balanced conservative tensor: means over stages, balance of layers, log-odds."""
 
 import pytest
 import torch
@@ -7,70 +7,70 @@ from attnflow import InputError
 from attnflow.capture import Objective, balanced, capture, largest, staged_capture
 from attnflow.capture.objectives import contrast, logit
 
-NEUTRAL = 39
+BASELINE = 39
 
 
-def neutral(inputs):
-    return torch.full_like(inputs["input_ids"], NEUTRAL)
+def baseline(inputs):
+    return torch.full_like(inputs["input_ids"], BASELINE)
 
 
 def test_no_stage_but_the_first_is_the_text_itself(build, batch, family):
     model, inputs = build(family, dtype=torch.float64), batch()
-    found = staged_capture(model, inputs, neutral(inputs), Objective(scalar=logit), removed=())
-    own = capture(model, inputs)
+    staged = staged_capture(model, inputs, baseline(inputs), Objective(scalar=logit), removed=())
+    whole = capture(model, inputs)
     for name in ("capacities", "signed", "residual", "logits", "target"):
-        torch.testing.assert_close(getattr(found, name), getattr(own, name))
+        torch.testing.assert_close(getattr(staged, name), getattr(whole, name))
 
 
-def test_effects_are_means_over_the_stages_in_which_a_token_is_there(build, batch):
+def test_effects_are_means_over_the_stages_in_which_a_token_is_present(build, batch):
     """One text by hand: six tokens, of which the two best go first, then the three best."""
     model, inputs = build(dtype=torch.float64), batch()
     ids = inputs["input_ids"][1:2, :6]
     start = torch.tensor([2])
 
-    def stage(gone):
+    def stage(removed):
         own = ids.clone()
-        own[0, gone] = NEUTRAL
+        own[0, removed] = BASELINE
         return capture(model, {"input_ids": own}, Objective(start, scalar=contrast))
 
     def of_tokens(stages):
-        """Means of what leaves each token of the first layer, over (capture, tokens gone)."""
+        """Means of what leaves each token of the first layer, over (capture, tokens removed)."""
         sums, counts = torch.zeros(6, dtype=torch.float64), torch.zeros(6)
-        for found, gone in stages:
-            there = torch.ones(6, dtype=torch.bool)
-            there[gone] = False
-            sums += (found.signed[0, 0].sum(0) + found.residual[0, 0]) * there
-            counts += there
+        for staged, removed in stages:
+            present = torch.ones(6, dtype=torch.bool)
+            present[removed] = False
+            sums += (staged.signed[0, 0].sum(0) + staged.residual[0, 0]) * present
+            counts += present
         return sums / counts
 
     seen = [(stage([]), [])]
     for count in (2, 3):
-        gone = of_tokens(seen).argsort(descending=True)[:count].tolist()
-        seen.append((stage(gone), gone))
-    found = staged_capture(
+        removed = of_tokens(seen).argsort(descending=True)[:count].tolist()
+        seen.append((stage(removed), removed))
+    staged = staged_capture(
         model,
         {"input_ids": ids},
-        torch.full_like(ids, NEUTRAL),
+        torch.full_like(ids, BASELINE),
         Objective(start, scalar=contrast),
         removed=(0.2, 0.5),
     )
 
     for token in range(6):
-        own = [c for c, gone in seen if token not in gone]
+        own = [c for c, removed in seen if token not in removed]
         signed = torch.stack([c.signed[..., token] for c in own]).mean(0)
         residual = torch.stack([c.residual[..., token] for c in own]).mean(0)
-        torch.testing.assert_close(found.signed[..., token], signed)
-        torch.testing.assert_close(found.residual[..., token], residual)
-    expected = found.signed.clamp(min=0) + torch.diag_embed(found.residual.clamp(min=0))
-    torch.testing.assert_close(found.capacities, expected)
-    torch.testing.assert_close(found.logits, seen[0][0].logits)
+        torch.testing.assert_close(staged.signed[..., token], signed)
+        torch.testing.assert_close(staged.residual[..., token], residual)
+    expected = staged.signed.clamp(min=0) + torch.diag_embed(staged.residual.clamp(min=0))
+    torch.testing.assert_close(staged.capacities, expected)
+    torch.testing.assert_close(staged.logits, seen[0][0].logits)
 
 
-def test_what_neutral_does_not_change_is_never_removed(build, batch):
+def test_what_the_baseline_does_not_change_is_never_removed(build, batch):
     model, inputs = build(dtype=torch.float64), batch()
     same = inputs["input_ids"]
-    found = staged_capture(model, inputs, same, Objective(scalar=logit), removed=(0.5, 0.9))
-    torch.testing.assert_close(found.signed, capture(model, inputs).signed)
+    staged = staged_capture(model, inputs, same, Objective(scalar=logit), removed=(0.5, 0.9))
+    torch.testing.assert_close(staged.signed, capture(model, inputs).signed)
 
 
 def test_all_stages_explain_the_class_that_the_text_has(build, batch):
@@ -88,17 +88,17 @@ def test_all_stages_explain_the_class_that_the_text_has(build, batch):
     asked = staged_capture(
         model, inputs, empty, Objective(predicted, scalar=contrast), removed=(0.9,)
     )
-    found = staged_capture(model, inputs, empty, removed=(0.9,))
-    assert found.target.tolist() == predicted.tolist()
-    torch.testing.assert_close(found.signed, asked.signed)
+    staged = staged_capture(model, inputs, empty, removed=(0.9,))
+    assert staged.target.tolist() == predicted.tolist()
+    torch.testing.assert_close(staged.signed, asked.signed)
 
 
 def test_shares_are_rounded_up_to_whole_tokens():
     everything = torch.ones(1, 100, dtype=torch.bool)
     for total, share, expected in ((100, 0.15, 15), (100, 0.3, 30), (50, 0.3, 15), (7, 0.3, 3)):
         removable = everything & (torch.arange(100) < total)
-        gone = largest(torch.arange(100.0)[None], removable, share)
-        assert gone.nonzero()[:, 1].tolist() == list(range(total - expected, total))
+        removed = largest(torch.arange(100.0)[None], removable, share)
+        assert removed.nonzero()[:, 1].tolist() == list(range(total - expected, total))
 
 
 def test_each_stage_is_conserved_and_their_mean_is_not(build, batch):
@@ -109,32 +109,32 @@ def test_each_stage_is_conserved_and_their_mean_is_not(build, batch):
             if name.endswith("bias"):
                 parameter.zero_()
 
-    def totals(found):
-        return found.signed.sum((2, 3)) + found.residual.sum(2)
+    def totals(staged):
+        return staged.signed.sum((2, 3)) + staged.residual.sum(2)
 
     one = totals(capture(model, inputs))
     torch.testing.assert_close(one, one[:, :1].expand_as(one))
-    mean = totals(staged_capture(model, inputs, neutral(inputs)))
+    mean = totals(staged_capture(model, inputs, baseline(inputs)))
     assert (mean - mean[:, :1]).abs().max() > 1e-3
 
 
 def test_padding_changes_nothing(build, batch):
     model, inputs = build(dtype=torch.float64), batch()
-    found = staged_capture(model, inputs, neutral(inputs))
+    staged = staged_capture(model, inputs, baseline(inputs))
     t = 6
     alone = {name: value[1:2, :t] for name, value in inputs.items()}
-    own = staged_capture(model, alone, neutral(alone))
-    torch.testing.assert_close(found.capacities[1, :, :t, :t], own.capacities[0])
-    assert (found.capacities[1, :, t:] == 0).all() and (found.capacities[1, :, :, t:] == 0).all()
+    own = staged_capture(model, alone, baseline(alone))
+    torch.testing.assert_close(staged.capacities[1, :, :t, :t], own.capacities[0])
+    assert (staged.capacities[1, :, t:] == 0).all() and (staged.capacities[1, :, :, t:] == 0).all()
 
 
 def test_balanced_layers_have_a_total_of_one_each(build, batch):
     capacities = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     capacities[1, 2] = 0
-    found = balanced(capacities)
-    total = found.sum((2, 3))
+    staged = balanced(capacities)
+    total = staged.sum((2, 3))
     assert total.flatten().tolist() == pytest.approx([1, 1, 1, 1, 1, 0])
-    ratio = found[0] / capacities[0]
+    ratio = staged[0] / capacities[0]
     torch.testing.assert_close(ratio.amax((1, 2)), ratio.amin((1, 2)))
 
 
@@ -149,11 +149,11 @@ def test_log_odds_by_hand():
 
 def test_what_cannot_take_the_place_of_tokens(build, batch):
     model, inputs = build(), batch()
-    for bad in (neutral(inputs)[:, :-1], [[1]]):
+    for bad in (baseline(inputs)[:, :-1], [[1]]):
         with pytest.raises(InputError, match="baseline must be a tensor of shape"):
             staged_capture(model, inputs, bad)
     with pytest.raises(InputError, match="must have input_ids"):
-        staged_capture(model, {"inputs_embeds": torch.zeros(1, 2, 16)}, neutral(inputs))
+        staged_capture(model, {"inputs_embeds": torch.zeros(1, 2, 16)}, baseline(inputs))
     for share in (0, 1, -0.1, float("nan")):
         with pytest.raises(InputError, match="removed must be shares"):
-            staged_capture(model, inputs, neutral(inputs), removed=(0.1, share))
+            staged_capture(model, inputs, baseline(inputs), removed=(0.1, share))

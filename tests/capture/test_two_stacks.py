@@ -29,7 +29,7 @@ def inputs_of(lengths=((7, 4), (5, 3)), seed=3):
             "decoder_attention_mask": prefix_mask}  # fmt: skip
 
 
-def asked(model, inputs, at=AT, target=TOKENS, scalar=logit, **options):
+def captured(model, inputs, at=AT, target=TOKENS, scalar=logit, **options):
     source = inputs["input_ids"].shape[1]
     return capture(
         model,
@@ -45,7 +45,7 @@ def rounding(family):
 
 def test_conserved_at_every_node_without_biases(build, two_stack_family):
     model = build(two_stack_family, biases=False, dtype=torch.float64)
-    got = asked(model, inputs_of())
+    got = captured(model, inputs_of())
     assert got.signed.shape == (2, 2 + 2 * 3, SOURCE + PREFIX, SOURCE + PREFIX)
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     scale, small = got.signed.abs().max(), rounding(two_stack_family)
@@ -59,7 +59,7 @@ def test_conserved_at_every_node_without_biases(build, two_stack_family):
 @pytest.mark.parametrize("tensor", ["gf", "agf"])
 def test_equals_eager_weights_with_autograd(build, eager, two_stack_family, tensor):
     model, inputs = build(two_stack_family, dtype=torch.float64), inputs_of()
-    got = asked(model, inputs, tensor=tensor)
+    got = captured(model, inputs, tensor=tensor)
     output = eager(model)(**inputs, output_attentions=True)
     decoder = zip(output.decoder_attentions, output.cross_attentions, strict=True)
     calls = [*output.encoder_attentions, *(a for pair in decoder for a in pair)]
@@ -77,7 +77,7 @@ def test_equals_eager_weights_with_autograd(build, eager, two_stack_family, tens
 
 
 def test_passthrough_does_not_bind(build):
-    got = asked(build("t5"), inputs_of())
+    got = captured(build("t5"), inputs_of())
     network = layered_network(got.capacities, got.sources, got.mask)
     flow = maximum_flow(network, gap=1e-5)
     wider = got.capacities.clone()
