@@ -51,9 +51,9 @@ OURS = {
     "cf-staged": ("sums", "signed-first"),
     "bcf": ("flow", "throughput", "net", "walk", "sums", "first"),
 }
-READINGS = ("flow", "throughput", "net", "walk", "sums", "first", "signed-first")
+READOUTS = ("flow", "throughput", "net", "walk", "sums", "first", "signed-first")
 SCREENED = {
-    **dict.fromkeys(("cf", "cf-staged", "bcf"), READINGS),
+    **dict.fromkeys(("cf", "cf-staged", "bcf"), READOUTS),
     "cf-balanced": ("flow", "net"),
     "cf4-balanced": ("flow",),
     "bcf-logit": ("flow",),

@@ -5,7 +5,7 @@
     .venv/bin/python benchmarks/faithfulness.py slow --data DATA --models runs
     .venv/bin/python benchmarks/faithfulness.py extras --data DATA --models runs --only sst2
 
-`screen` crosses tensors with readings on texts of the training files: what is chosen is chosen
+`screen` crosses tensors with readouts on texts of the training files: what is chosen is chosen
 there. `test` judges the published methods and what was chosen on texts that chose nothing; `slow`,
 on some of these texts, methods of thousands of passes; `extras`, on short ones, by metrics that
 cost more. DATA has a folder for each data set; `runs` has the classifiers of
@@ -41,7 +41,7 @@ from attnflow.models import loading
 
 EMBEDDED = "attnflow/minilm-l6-sst2"
 CHOSEN = "bcf:flow"
-READINGS = ("flow", "throughput", "net", "walk", "first", "sums", "signed-first", "signed-sums")
+READOUTS = ("flow", "throughput", "net", "walk", "first", "sums", "signed-first", "signed-sums")
 SCREENED = {
     "af": ("flow", "throughput", "walk", "sums"),
     "agf": ("flow", "throughput", "walk", "sums", "chefer"),
@@ -51,18 +51,18 @@ SCREENED = {
     "norm": ("flow", "sums"),
     "alti": ("flow", "walk"),
     "cf-alti": ("flow", "walk", "sums"),
-    "cf": READINGS,
+    "cf": READOUTS,
     "cf-balanced": ("flow", "net"),
     "cf4": ("flow", "signed-first"),
     "cf4-balanced": ("flow", "net"),
     "cf8-balanced": ("flow",),
-    "cf-staged": READINGS,
+    "cf-staged": READOUTS,
     "bcf-logit": ("flow",),
     "bcf2": ("flow",),
     "bcf3": ("flow",),
     "bcf4-later": ("flow",),
     "bcf6": ("flow",),
-    "bcf": READINGS,
+    "bcf": READOUTS,
 }
 REFERENCES = ("random", "attcat", "integrated-gradients", "decompx")
 ABLATIONS = {
@@ -121,7 +121,7 @@ SHORT, SHORT_TEXTS = 12, 40  # tokens of a text, whose AOPC has exact limits; an
 
 def crossed(tensors: dict[str, tuple[str, ...]]) -> list[str]:
     """Names of methods."""
-    return [f"{tensor}:{reading}" for tensor, readings in tensors.items() for reading in readings]
+    return [f"{tensor}:{readout}" for tensor, readouts in tensors.items() for readout in readouts]
 
 
 def model_of(name: str, folder: Path, phase: str = "test") -> str:

@@ -18,7 +18,8 @@ from support.text_models import (
 )
 from support.tiny_models import build
 
-from attnflow import Explainer, ModelError
+from attnflow import Explainer, InputError, ModelError
+from attnflow.evaluation import Example, Protocol, RunSettings, evaluate, sample_instances
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.methods import DEFAULT, METHODS, EncoderDecoder, Instance, adapter_for
 
@@ -178,3 +179,37 @@ def test_default_methods_score_an_encoder_decoder_or_say_why_not(writing, name):
         assert "two texts" in str(error) or "BERT's layers" in str(error)
         return
     assert scores.shape == (writing.nodes,) and np.isfinite(scores).all()
+
+
+def test_a_run_evaluates_an_encoder_decoder(writing, tmp_path):
+    adapter = writing.adapter
+    examples = [Example(i, text, None) for i, text in enumerate((SOURCE, "a very dull film"))]
+    instances = sample_instances(examples, adapter, min_tokens=3)
+    assert [instance.target for _, instance in instances if instance.nodes == writing.nodes]
+    wanted = [METHODS[name] for name in ("random", "bcf:flow", "occlusion", "rollout")]
+    protocol = Protocol(operators=("mask", "delete"), extras=("steps",))
+    rows = evaluate(RunSettings("model", "data", protocol), instances, wanted, tmp_path)
+    failed = [row["method"] for row in rows if "failed" in row]
+    assert failed == ["rollout"] * 2 and len(rows) == 8
+    for row in rows:
+        if "failed" not in row:
+            assert set(row["removed"]) == {"mask", "delete"}
+            assert np.isfinite(row["removed"]["mask"]).all()
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"target": "label"}, "it has no labels"),
+        ({"position": "middle"}, "position must be one of"),
+    ],
+)
+def test_what_an_encoder_decoder_has_not_is_refused(writing, options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        sample_instances([Example(0, SOURCE, 0)], writing.adapter, min_tokens=1, **options)
+
+
+def test_metrics_that_move_embeddings_are_not_for_two_stacks(writing):
+    for name in ("soft", "sensitivity"):
+        with pytest.raises(InputError, match=f"'{name}' is not for an encoder-decoder"):
+            Protocol(extras=(name,)).check(writing.adapter)

@@ -95,8 +95,8 @@ def _check(
     if images != isinstance(adapter, ImageClassifier):
         came, wanted = ("images", "texts") if images else ("texts", "a folder of images")
         raise InputError(f"the model is {adapter.kind}, but the data are {came}: give {wanted}.")
-    if target == "label" and isinstance(adapter, LanguageModel):
-        raise InputError("a language model explains the token that it predicts: it has no labels.")
+    if target == "label" and not adapter.labels:
+        raise InputError(f"{adapter.kind} explains the token that it predicts: it has no labels.")
     if position != "end" and not isinstance(adapter, LanguageModel):
         raise InputError(f"position {position!r} is for language models, not for {adapter.kind}.")
     if change is not None and not isinstance(adapter, Classifier):

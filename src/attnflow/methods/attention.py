@@ -39,22 +39,24 @@ def attention_flow(instance: Instance) -> Scores:
 
 def chefer(instance: Instance) -> Scores:
     """R <- R + E_l R over mean_h relu(A G), from R = I; the readout row without its own entry."""
-    found = internals(instance)
-    return in_readout_row(instance, accumulated((found.attention * found.gradient).relu().mean(1)))
+    passes = internals(instance)
+    return in_readout_row(
+        instance, accumulated((passes.attention * passes.gradient).relu().mean(1))
+    )
 
 
 def attention_gradients(instance: Instance) -> Scores:
     """AttGrads: the last layer's heads weighted by their mean gradients, in the readout row."""
-    found = internals(instance)
-    weights = found.gradient[-1].mean((1, 2))
-    weighted = (weights[:, None, None] * found.attention[-1]).mean(0).relu()
+    passes = internals(instance)
+    weights = passes.gradient[-1].mean((1, 2))
+    weighted = (weights[:, None, None] * passes.attention[-1]).mean(0).relu()
     return _without_readout_node(instance, in_readout_row(instance, weighted))
 
 
 def grad_sam(instance: Instance) -> Scores:
     """Mean over layers, heads and keys of A relu(G), for the token as query."""
-    found = internals(instance)
-    return as_scores((found.attention * found.gradient.relu()).mean((0, 1, 3)))
+    passes = internals(instance)
+    return as_scores((passes.attention * passes.gradient.relu()).mean((0, 1, 3)))
 
 
 def cat(instance: Instance) -> Scores:
@@ -64,17 +66,17 @@ def cat(instance: Instance) -> Scores:
 
 def attcat(instance: Instance) -> Scores:
     """`cat` with each layer's term times the attention that the token gets, mean over heads."""
-    found = internals(instance)
-    return as_scores((_cat(found) * found.attention.mean((1, 2))).sum(0))
+    passes = internals(instance)
+    return as_scores((_cat(passes) * passes.attention.mean((1, 2))).sum(0))
 
 
-def _cat(found: Internals) -> Tensor:
-    return (found.hidden * found.hidden_gradient)[:-1].sum(-1)
+def _cat(passes: Internals) -> Tensor:
+    return (passes.hidden * passes.hidden_gradient)[:-1].sum(-1)
 
 
-def residual_attention(found: Forward) -> Tensor:
+def residual_attention(passes: Forward) -> Tensor:
     """`(layers, t, t)` 0.5 A + 0.5 I, A being the mean over heads."""
-    attention = found.mean_attention
+    attention = passes.mean_attention
     return 0.5 * attention + 0.5 * torch.eye(attention.shape[-1])
 
 

@@ -38,15 +38,15 @@ class BertLayer:
         heads = len(self.attention)
         values = (vectors @ value.weight.T).unflatten(-1, (heads, -1))
         mixed = torch.einsum("hij,jshd->ishd", self.attention, values).flatten(2)
-        found: Tensor = mixed @ dense.weight.T
-        return found
+        output: Tensor = mixed @ dense.weight.T
+        return output
 
     @property
     def attention_bias(self) -> Tensor:
         """`(d,)` sum that the biases of values and output add to every token."""
         value, dense = self.block.attention.self.value, self.block.attention.output.dense
-        found: Tensor = dense.weight @ value.bias + dense.bias
-        return found
+        bias: Tensor = dense.weight @ value.bias + dense.bias
+        return bias
 
     def attended(self, head: int | None = None) -> Tensor:
         """`(t, t, d)` vector from each key to each query, the values' bias included.
@@ -59,8 +59,8 @@ class BertLayer:
         values = attend.value(self.input).unflatten(-1, (len(self.attention), -1))[:, heads]
         mixed = torch.einsum("hij,jhd->ijhd", self.attention[heads], values).flatten(2)
         weight = dense.weight.unflatten(-1, (len(self.attention), -1))[:, heads].flatten(1)
-        found: Tensor = mixed @ weight.T
-        return found
+        vectors: Tensor = mixed @ weight.T
+        return vectors
 
     def edges(self) -> tuple[Tensor, Tensor]:
         """`(t, t, d)` part of each key in each query's sum before the first norm; and that sum.
@@ -195,23 +195,23 @@ def bert_layers(instance: Instance) -> list[BertLayer]:
             f"this method is written for BERT's layers and a classifier's head, got {kind!r}, "
             f"{instance.adapter.kind}."
         )
-    found, device = forward(instance), instance.adapter.device
-    attention, hidden = found.attention.to(device), found.hidden[:-1].to(device)
+    passes, device = forward(instance), instance.adapter.device
+    attention, hidden = passes.attention.to(device), passes.hidden[:-1].to(device)
     computed = zip(model.bert.encoder.layer, attention, hidden, strict=True)
     return [BertLayer(*layer) for layer in computed]
 
 
 def _feed_forward(block: Any, x: Tensor) -> Tensor:
-    found: Tensor = block.output.dense(block.intermediate(x))
-    return found
+    output: Tensor = block.output.dense(block.intermediate(x))
+    return output
 
 
 def _normalised(norm: Any, parts: Tensor, total: Tensor) -> Tensor:
     """Parts `(t, sources, d)` after a layer norm whose scale is that of the totals `(t, d)`."""
     variance = total.var(-1, unbiased=False)
     centred = parts - parts.mean(-1, keepdim=True)
-    found: Tensor = centred * norm.weight * (variance + norm.eps).rsqrt()[:, None, None]
-    return found
+    normalised: Tensor = centred * norm.weight * (variance + norm.eps).rsqrt()[:, None, None]
+    return normalised
 
 
 def _after_norm(norm: Any, parts: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ AT_ONCE = 10  # points of a path in one pass
 
 def gradient(instance: Instance) -> Scores:
     """Euclidean length of the gradient."""
-    found = _captum().Saliency(_value(instance)).attribute(_point(instance), abs=False)
-    return as_scores(instance.per_node(found).norm(dim=-1))
+    attributions = _captum().Saliency(_value(instance)).attribute(_point(instance), abs=False)
+    return as_scores(instance.per_node(attributions).norm(dim=-1))
 
 
 def gradient_x_input(instance: Instance) -> Scores:
@@ -47,14 +47,14 @@ def smoothgrad(instance: Instance) -> Scores:
     """Euclidean length of the mean gradient of 25 noisy inputs."""
     captum = _captum()
     torch.manual_seed(instance.seed)
-    found = captum.NoiseTunnel(captum.Saliency(_value(instance))).attribute(
+    attributions = captum.NoiseTunnel(captum.Saliency(_value(instance))).attribute(
         _point(instance),
         nt_samples=DRAWS,
         nt_samples_batch_size=AT_ONCE // 2,
         stdevs=NOISE * float(instance.point.std()),
         abs=False,
     )
-    return as_scores(instance.per_node(found).norm(dim=-1))
+    return as_scores(instance.per_node(attributions).norm(dim=-1))
 
 
 def deeplift(instance: Instance) -> Scores:
@@ -69,8 +69,8 @@ def deeplift(instance: Instance) -> Scores:
 
 
 def _attributed(instance: Instance, method: Any, **options: Any) -> Scores:
-    found = method.attribute(_point(instance), **options)
-    return as_scores(instance.per_node(found).sum(-1))
+    attributions = method.attribute(_point(instance), **options)
+    return as_scores(instance.per_node(attributions).sum(-1))
 
 
 def _point(instance: Instance) -> Tensor:

@@ -191,14 +191,14 @@ def _passthrough(row: Capture) -> Tensor | None:
 
 def heads_summed(instance: Instance) -> SignedEffects:
     """sum_h A G: heads may cancel."""
-    found = internals(instance)
-    return SignedEffects((found.attention * found.gradient).sum(1).double())
+    passes = internals(instance)
+    return SignedEffects((passes.attention * passes.gradient).sum(1).double())
 
 
 def heads_absolute(instance: Instance) -> SignedEffects:
     """mean_h |A G|."""
-    found = internals(instance)
-    return SignedEffects((found.attention * found.gradient).abs().mean(1).double())
+    passes = internals(instance)
+    return SignedEffects((passes.attention * passes.gradient).abs().mean(1).double())
 
 
 def attention_and_residual(instance: Instance) -> SignedEffects:
@@ -244,8 +244,8 @@ def relevances(instance: Instance) -> SignedEffects:
 
 def head_weighted(instance: Instance) -> SignedEffects:
     """relu(A G) summed over heads, each weighed by its share of the layer's total."""
-    found = internals(instance)
-    heads = (found.attention * found.gradient).relu().double()
+    passes = internals(instance)
+    heads = (passes.attention * passes.gradient).relu().double()
     total = heads.sum((2, 3), keepdim=True)
     share = total / total.sum(1, keepdim=True).clamp(min=1e-300)
     return SignedEffects((heads * share).sum(1))

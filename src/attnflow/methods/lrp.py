@@ -51,11 +51,11 @@ def attention_relevance(instance: Instance) -> tuple[list[Tensor], Tensor]:
     relevance[READ] = _through_linear(
         _through_linear(start, pooled, model.classifier), last[READ], model.bert.pooler.dense
     )
-    found = []
+    weights = []
     for layer in reversed(layers):
         attention, relevance = _through_layer(relevance, layer)
-        found.append(attention.cpu())
-    return found[::-1], relevance.cpu()
+        weights.append(attention.cpu())
+    return weights[::-1], relevance.cpu()
 
 
 def _through_layer(relevance: Tensor, layer: BertLayer) -> tuple[Tensor, Tensor]:

@@ -59,8 +59,10 @@ def partition_shap(instance: Instance) -> Scores:
         lambda present: _probabilities(instance, present.astype(bool)), _Neighbours(n)
     )
     np.random.seed(instance.seed % 2**32)  # shap draws from numpy's own state
-    found = explainer(np.ones((1, n)), max_evals=_samples(instance), fixed_context=1, silent=True)
-    return _on_ordinary(instance, found.values[0])
+    attributions = explainer(
+        np.ones((1, n)), max_evals=_samples(instance), fixed_context=1, silent=True
+    )
+    return _on_ordinary(instance, attributions.values[0])
 
 
 class _Neighbours:
@@ -95,13 +97,13 @@ def _tree(n: int) -> NDArray[np.float64]:
 def _surrogate(instance: Instance, method: Any) -> Scores:
     torch.manual_seed(instance.seed)
     n = int(instance.ordinary.sum())
-    found = method.attribute(
+    attributions = method.attribute(
         torch.ones(1, n),
         baselines=torch.zeros(1, n),
         n_samples=_samples(instance),
         perturbations_per_eval=AT_ONCE,
     )
-    return _on_ordinary(instance, found[0].double().numpy())
+    return _on_ordinary(instance, attributions[0].double().numpy())
 
 
 def _samples(instance: Instance) -> int:
