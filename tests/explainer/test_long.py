@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from support.random_networks import random_capacities
 
 from attnflow import Explainer, InputError, layered_network, load, maximum_flow, save
 from attnflow.capture import capture, staged_capture
 from attnflow.cli import main
+from attnflow.cli.bench.synthetic import attention_capacities
 from attnflow.explainer.coarsening import merge
 from attnflow.explainer.memory.estimate import MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize
@@ -147,7 +147,7 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
 
 @pytest.mark.parametrize(("batch", "room"), [(1, math.inf), (4, math.inf), (1, 3.5e6)])
 def test_estimates_of_the_solver_hold(tiny, batch, room):
-    capacities = random_capacities((batch, 2, 96, 96)).float()
+    capacities = attention_capacities((batch, 2, 96, 96))
     sizes = [ExampleSize((96,), 96)] * batch
     estimate = MemoryPlanner(tiny(), "cf").estimate(sizes, limit=room, activations=False)
     with AllocationTracker() as counted:
