@@ -28,11 +28,11 @@ from attnflow.evaluation import (
     sample_instances,
     table,
 )
-from attnflow.evaluation.harness import ROWS
 from attnflow.evaluation.metrics import LOWER_IS_BETTER
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.protocol import MethodOutput, measure_faithfulness
 from attnflow.evaluation.ranking import rank_units, unit_masks
+from attnflow.evaluation.run_folder import ROWS
 from attnflow.evaluation.statistics import trimmed_mean
 from attnflow.methods import METHODS, Method, TextVariant
 

@@ -39,7 +39,7 @@ def test_a_beam_finds_the_limits_of_a_sum(instance, monkeypatch):
     asked = instance(TEXT)
     units = unit_masks(asked, "token")
     exact = aopc_limits(asked, units, "mask")
-    monkeypatch.setattr(naopc, "MOST_EXACT", 2)
+    monkeypatch.setattr(naopc, "MAX_EXACT_UNITS", 2)
     assert aopc_limits(asked, units, "mask") == pytest.approx(exact, abs=1e-6)
 
 

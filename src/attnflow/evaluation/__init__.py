@@ -1,17 +1,25 @@
-"""How faithful attributions are: metrics, a harness that goes on after a kill, statistics, reports.
+"""Measure how faithful attributions are: a harness that resumes, metrics, statistics, tables.
 
-`examples` reads texts and images, `choosing` asks instances of them; `ranking` orders their nodes,
-`removal` takes them away, `trial` asks the model about what is left, `harness` keeps the rows;
-`metrics` and `statistics` are pure functions of those, `report` shows them. The methods are in
-`attnflow.methods`.
+A run goes through these modules, in this order:
+
+1. `datasets` reads texts and images; `sampling` draws examples and turns them into instances.
+2. `harness` runs the methods and keeps their rows in a `run_folder`.
+3. `protocol` judges each example: `ranking` orders the units, `operators` remove them, and the
+   model's probabilities become a row. `extra_metrics` adds `naopc` and `soft_metrics`.
+4. `aggregation` computes `metrics` from the rows, with intervals by `statistics`.
+5. `table` and `figures` show them.
+
+`edge_knockout` judges routes through the attention instead of tokens, `plausibility` compares
+scores with what people marked, `noise` misspells texts. The methods are in `attnflow.methods`.
 """
 
 from attnflow.evaluation.aggregation import MetricScores, differences, means, metric_scores
 from attnflow.evaluation.datasets import Example, read_examples, read_scores
 from attnflow.evaluation.extra_metrics import EXTRAS
-from attnflow.evaluation.harness import RunSettings, evaluate, read_rows, read_run
+from attnflow.evaluation.harness import evaluate
 from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.protocol import PRESETS, Protocol
+from attnflow.evaluation.run_folder import RunSettings, read_rows, read_run
 from attnflow.evaluation.sampling import sample_instances
 from attnflow.evaluation.statistics import BootstrapEstimate, bootstrap_estimate, holm
 from attnflow.evaluation.table import table
@@ -25,16 +33,16 @@ __all__ = [
     "MetricScores",
     "Protocol",
     "RunSettings",
-    "sample_instances",
-    "differences",
     "bootstrap_estimate",
+    "differences",
     "evaluate",
     "holm",
-    "metric_scores",
     "means",
+    "metric_scores",
     "read_examples",
     "read_rows",
     "read_run",
     "read_scores",
+    "sample_instances",
     "table",
 ]

@@ -1,4 +1,4 @@
-"""Tables and figures of runs: every method's means, and what each differs from a reference by.
+"""Metrics of a run's rows: the mean of each method, and its difference from a reference.
 
 Only examples that every method of the table has been judged on count, so that all means are of the
 same texts.
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnflow.errors import InputError
-from attnflow.evaluation.harness import Row
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS, OF_KEPT, Values
+from attnflow.evaluation.run_folder import Row
 from attnflow.evaluation.statistics import (
     BootstrapEstimate,
     Statistic,
@@ -29,13 +29,13 @@ ROBUST: dict[str, tuple[str, Statistic]] = {
 
 @dataclass(frozen=True)
 class MetricScores:
-    """Values of methods on the same examples.
+    """Metrics of several methods on the same examples.
 
     Attributes:
         methods: Names.
         examples: Indices, in one order for all methods.
         values: `(methods, examples)` for each column (metric, operator); an operator "" means none.
-        seconds: `(methods,)` median seconds of an answer, NaN where they are not known.
+        seconds: `(methods,)` median seconds a method takes, NaN where they were not measured.
         ties: `(methods,)` mean share of tied units.
     """
 
@@ -47,56 +47,61 @@ class MetricScores:
 
 
 def metric_scores(rows: Sequence[Row], methods: Sequence[str] | None = None) -> MetricScores:
-    """Values of every metric and operator.
+    """Compute every metric for every operator from the rows of a run.
 
     Raises:
         InputError: There are no rows, none of a method, or no example that all methods have.
     """
-    found: dict[str, dict[int, Row]] = {}
-    failed: dict[str, str] = {}
+    by_method: dict[str, dict[int, Row]] = {}
+    failures: dict[str, str] = {}
     for row in rows:
         if "failed" in row:
-            failed.setdefault(row["method"], row["failed"])
+            failures.setdefault(row["method"], row["failed"])
         else:
-            found.setdefault(row["method"], {})[row["example"]] = row
-    names = tuple(methods if methods is not None else found)
-    missing = [name for name in names if name not in found]
+            by_method.setdefault(row["method"], {})[row["example"]] = row
+    names = tuple(methods if methods is not None else by_method)
+    missing = [name for name in names if name not in by_method]
     if missing or not names:
-        wanted = missing[0] if missing else "any method"
-        why = f" {failed[wanted]}" if wanted in failed else ""
-        raise InputError(f"the run has no rows of {wanted}.{why}")
-    common = sorted(set.intersection(*(set(found[name]) for name in names)))
+        name = missing[0] if missing else "any method"
+        reason = f" {failures[name]}" if name in failures else ""
+        raise InputError(f"the run has no rows of {name}.{reason}")
+    common = sorted(set.intersection(*(set(by_method[name]) for name in names)))
     if not common:
         raise InputError("no example has rows of all these methods.")
-    table = [[found[name][index] for index in common] for name in names]
+    return _metric_scores(names, [[by_method[name][index] for index in common] for name in names])
+
+
+def _metric_scores(methods: tuple[str, ...], table: Sequence[Sequence[Row]]) -> MetricScores:
+    """Compute the metrics of a table of rows, a line for each method."""
+    first = table[0][0]
+    cut = {
+        (metric, operator): np.stack([_values(rows, metric, operator) for rows in table])
+        for operator in first["removed"]
+        for metric in METRICS
+        if metric not in OF_KEPT or first["kept"]
+    }
     return MetricScores(
-        methods=names,
-        examples=tuple(common),
-        values={
-            (metric, operator): np.stack([_values(own, metric, operator) for own in table])
-            for operator in table[0][0]["removed"]
-            for metric in METRICS
-            if metric not in OF_KEPT or table[0][0]["kept"]
-        }
-        | _extras(table),
-        seconds=np.array([_median([row["seconds"] for row in own]) for own in table]),
-        ties=np.array([np.mean([row["ties"] for row in own]) for own in table]),
+        methods=methods,
+        examples=tuple(row["example"] for row in table[0]),
+        values=cut | _extras(table),
+        seconds=np.array([_median([row["seconds"] for row in rows]) for rows in table]),
+        ties=np.array([np.mean([row["ties"] for row in rows]) for rows in table]),
     )
 
 
 def _extras(table: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Values]:
-    """What the rows have of metrics asked for by name, and all of them have."""
-    shared = set.intersection(*(set(row.get("extras", {})) for own in table for row in own))
+    """Extra metrics that all rows have."""
+    shared = set.intersection(*(set(row.get("extras", {})) for rows in table for row in rows))
     return {
-        (metric, operator): np.array([[row["extras"][name] for row in own] for own in table])
+        (metric, operator): np.array([[row["extras"][name] for row in rows] for rows in table])
         for name in sorted(shared)
         for metric, _, operator in [name.partition(" ")]
     }
 
 
 def _median(seconds: Sequence[float | None]) -> float:
-    known = [s for s in seconds if s is not None]
-    return float(np.median(known)) if known else float("nan")
+    measured = [s for s in seconds if s is not None]
+    return float(np.median(measured)) if measured else float("nan")
 
 
 def _values(rows: Sequence[Row], metric: str, operator: str) -> Values:
@@ -106,28 +111,30 @@ def _values(rows: Sequence[Row], metric: str, operator: str) -> Values:
     return METRICS[metric](whole, removed, kept)
 
 
-def means(found: MetricScores, metric: str, operator: str) -> list[BootstrapEstimate]:
-    """Of each method; medians and trimmed means for the names of `ROBUST`."""
-    own, statistic = ROBUST.get(metric, (metric, np.mean))
-    return [bootstrap_estimate(row, statistic=statistic) for row in found.values[own, operator]]
+def means(scores: MetricScores, metric: str, operator: str) -> list[BootstrapEstimate]:
+    """Estimate each method's mean, or its median or trimmed mean for a name of `ROBUST`."""
+    name, statistic = ROBUST.get(metric, (metric, np.mean))
+    return [bootstrap_estimate(row, statistic=statistic) for row in scores.values[name, operator]]
 
 
 def differences(
-    found: MetricScores, reference: str, metric: str, operator: str
+    scores: MetricScores, reference: str, metric: str, operator: str
 ) -> dict[str, tuple[BootstrapEstimate, float]]:
-    """How much better the reference is than each other method, and Holm's p-value of that.
+    """Estimate how much better the reference is than each other method, with Holm's p-value.
 
-    Positive where the reference is better, whichever way the metric runs; of a metric of `ROBUST`
+    Positive where the reference is better, whichever way the metric runs; for a name of `ROBUST`
     the median or trimmed mean of the differences.
     """
     name, statistic = ROBUST.get(metric, (metric, np.mean))
-    values = found.values[name, operator]
+    values = scores.values[name, operator]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    own = values[found.methods.index(reference)]
-    others = [name for name in found.methods if name != reference]
+    of_reference = values[scores.methods.index(reference)]
+    others = [method for method in scores.methods if method != reference]
     estimates = [
-        bootstrap_estimate(sign * (own - values[found.methods.index(other)]), statistic=statistic)
+        bootstrap_estimate(
+            sign * (of_reference - values[scores.methods.index(other)]), statistic=statistic
+        )
         for other in others
     ]
-    corrected = holm([one.p for one in estimates])
+    corrected = holm([estimate.p for estimate in estimates])
     return dict(zip(others, zip(estimates, corrected, strict=True), strict=True))

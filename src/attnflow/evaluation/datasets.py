@@ -1,4 +1,4 @@
-"""Labelled texts and images, from files, folders or ids. Read next: `choosing`."""
+"""Read labelled texts and images from files, folders or ids. Read next: `sampling`."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from attnflow.methods import Scores
 TABLES = (".tsv", ".csv", ".jsonl")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 Row = Mapping[str, object]
-LABELS = tuple(f"labels{suffix}" for suffix in TABLES)  # beside images
+LABELS = tuple(f"labels{suffix}" for suffix in TABLES)  # in a folder of images
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Example:
     """A text or an image of a data set.
 
     Attributes:
-        index: Its number there.
+        index: Position in the data set.
         content: The text, or the image's file.
-        label: None where there is none.
+        label: Index of the class; None where the data have no labels.
     """
 
     index: int
@@ -33,14 +33,14 @@ class Example:
 
 
 def read_examples(source: str, *, split: str = "test") -> list[Example]:
-    """All texts of a file or a data set, or all images of a folder.
+    """Read all texts of a file or a data set, or all images of a folder.
 
     Args:
         source: A .tsv or .csv file with a column `text` (or `sentence`) and perhaps `label`; a
             .jsonl file of such objects; a .txt file with a text on each line; a folder of image
-            files, and perhaps of a table `labels.tsv`, `.csv` or `.jsonl` with columns `file` and
+            files, perhaps with a table `labels.tsv`, `.csv` or `.jsonl` with columns `file` and
             `label`; or an id of the `datasets` library.
-        split: Of a data set by id.
+        split: Part of a data set given by id.
 
     Raises:
         InputError: The file or folder cannot be read that way.
@@ -108,7 +108,7 @@ def _label(row: Row, where: str) -> int | None:
 
 
 def _images(folder: Path) -> list[Example]:
-    """The images of a folder and of those within it, in the order of their names."""
+    """Return the images of a folder and its subfolders, in the order of their names."""
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGES)
     if not files:
         raise InputError(f"{folder} has no image in it: expected files {', '.join(IMAGES)}.")
@@ -123,10 +123,10 @@ def _images(folder: Path) -> list[Example]:
 
 
 def read_scores(item: str) -> tuple[str, dict[int, Scores]]:
-    """Scores made elsewhere, from `NAME=FILE` with JSON lines of `example` and `scores`.
+    """Read scores computed elsewhere, from `NAME=FILE` with JSON lines of `example` and `scores`.
 
     Raises:
-        InputError: The file is not like that.
+        InputError: The item is no such pair, or the file has other lines.
     """
     name, _, file = item.partition("=")
     if not name or not file:

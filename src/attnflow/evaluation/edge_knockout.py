@@ -1,8 +1,8 @@
-"""Which attention edges carry a decision: knock out the best and watch it fall, or keep only those.
+"""Knock out the attention edges that a route ranks first, or keep only them.
 
-A route names a number for every attention edge `(layers, t, t)`. Residual connections stay whole.
-An edge of `cf` from a token to itself carries attention and residual together; what goes along it
-is shared between the two as their capacities are.
+A route gives every attention edge a number, `(layers, t, t)`. Residual connections stay whole.
+An edge of `cf` from a token to itself carries attention and residual together; its flow is divided
+between the two in proportion to their capacities.
 """
 
 import math
@@ -23,12 +23,18 @@ from attnflow.methods.readouts import walked
 from attnflow.solver import maximum_flow
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-AT_ONCE = 8
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
 class KnockoutCurve:
-    """Probabilities of the explained class, `(shares,)` each."""
+    """Probabilities of the explained class.
+
+    Attributes:
+        whole: With all edges.
+        knocked_out: `(shares,)` without the best edges at each share.
+        kept: `(shares,)` with these edges alone.
+    """
 
     whole: float
     knocked_out: Scores
@@ -38,32 +44,32 @@ class KnockoutCurve:
 def _random(instance: Instance) -> Tensor:
     t = instance.nodes
     layers = instance.adapter.model.config.num_hidden_layers
-    drawn = np.random.default_rng(instance.seed).random((layers, t, t))
-    return torch.from_numpy(drawn)
+    numbers = np.random.default_rng(instance.seed).random((layers, t, t))
+    return torch.from_numpy(numbers)
 
 
 def _patching(instance: Instance) -> Tensor:
     """Attribution patching: gradient times weight, summed over heads, with its sign."""
-    found = internals(instance)
-    return (found.attention * found.gradient).sum(1).double()
+    layers = internals(instance)
+    return (layers.attention * layers.gradient).sum(1).double()
 
 
 def information_flow_routes(instance: Instance) -> Tensor:
-    """The largest threshold at which an edge is still in the graph grown from the token read down.
+    """`(layers, t, t)` largest threshold at which each edge is still in the graph.
 
-    An edge enters if it weighs more than the threshold and its upper node is in: its rank is that
-    of the weakest edge on the best way to it. Of a token's feed-forward and residual parts one has
-    at least half, so that these never cut it off. Source: Ferrando & Voita (2024).
+    The graph grows down from the readout position. An edge enters if it weighs more than the
+    threshold and its upper node is in, so its rank is that of the weakest edge on the best path to
+    it. One of a token's feed-forward and residual parts always has at least half of the weight, so
+    neither ever cuts a token off. Source: Ferrando & Voita (2024).
     """
     attention, residual = edge_importance(instance)
     reached = torch.zeros(attention.shape[-1])
     reached[readout_row(instance)] = 1.0
-    found = []
-    for edges, kept in zip(attention.flip(0), residual.flip(0), strict=True):
-        found.append(torch.minimum(edges, reached[:, None]))
-        ways = torch.minimum(edges + kept.diag(), reached[:, None])
-        reached = ways.amax(0)
-    return torch.stack(found[::-1]).double()
+    thresholds = []
+    for edges, passthrough in zip(attention.flip(0), residual.flip(0), strict=True):
+        thresholds.append(torch.minimum(edges, reached[:, None]))
+        reached = torch.minimum(edges + passthrough.diag(), reached[:, None]).amax(0)
+    return torch.stack(thresholds[::-1]).double()
 
 
 def _flow(capacities: Tensor) -> Tensor:
@@ -72,22 +78,23 @@ def _flow(capacities: Tensor) -> Tensor:
     return flow.edges[0]
 
 
-CARRIED: dict[str, Callable[[Tensor], Tensor]] = {
+EDGE_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "capacity": lambda capacities: capacities,
     "walk": lambda capacities: walked(capacities)[1],
     "flow": _flow,
 }
 
 
-def _route(tensor: str, carried: str, paths: bool = False) -> Callable[[Instance], Tensor]:
-    """What an edge's attention has of what it carries, or of the best whole path's weakest edge.
+def _route(tensor: str, weights: str, paths: bool = False) -> Callable[[Instance], Tensor]:
+    """Return a route: the attention's part of each edge's weight.
 
-    An edge's attention and its residual, where it has one, share as their capacities do.
+    With `paths` an edge weighs as much as the weakest edge of the best path through it. Attention
+    and residual on one edge have parts in proportion to their capacities.
     """
 
     def route(instance: Instance) -> Tensor:
         edges = INFORMATION_TENSORS[tensor](instance)
-        on_edges = CARRIED[carried](edges.capacities)
+        on_edges = EDGE_WEIGHTS[weights](edges.capacities)
         attention, whole = edges.attention.relu(), edges.capacities.clamp(min=1e-300)
         return (best_path_through(on_edges) if paths else on_edges) * attention / whole
 
@@ -95,7 +102,7 @@ def _route(tensor: str, carried: str, paths: bool = False) -> Callable[[Instance
 
 
 def best_path_through(edges: Tensor) -> Tensor:
-    """`(layers, t, t)` for each edge the largest bottleneck of a path from top to input over it."""
+    """`(layers, t, t)` largest bottleneck of a path from top to input through each edge."""
     above = [edges[-1].sum(-1)]
     for layer in edges.flip(0):
         above.append(torch.minimum(above[-1][:, None], layer).amax(0))
@@ -113,8 +120,8 @@ ROUTES: dict[str, Callable[[Instance], Tensor]] = {
     "patching": _patching,
     "information-flow-routes": information_flow_routes,
     **{
-        f"{tensor} {carried}": _route(tensor, carried)
-        for carried, tensors in {
+        f"{tensor} {weights}": _route(tensor, weights)
+        for weights, tensors in {
             "capacity": ("agf", "norm", "alti", "cf", "cf4", "bcf"),
             "walk": ("alti", "cf", "bcf"),
             "flow": ("af", "agf", "cf", "cf4", "bcf"),
@@ -122,9 +129,9 @@ ROUTES: dict[str, Callable[[Instance], Tensor]] = {
         for tensor in tensors
     },
     **{
-        f"{tensor} {carried} paths": _route(tensor, carried, paths=True)
+        f"{tensor} {weights} paths": _route(tensor, weights, paths=True)
         for tensor in ("cf", "bcf")
-        for carried in CARRIED
+        for weights in EDGE_WEIGHTS
     },
 }
 
@@ -132,23 +139,23 @@ ROUTES: dict[str, Callable[[Instance], Tensor]] = {
 def knockout_curve(
     instance: Instance, edges: Tensor, shares: Sequence[float] = SHARES, *, seed: int = 0
 ) -> KnockoutCurve:
-    """What is left of the prediction without the best edges, and with these alone.
+    """Measure the prediction without the best edges, and with these alone.
 
     Args:
-        instance: Of one text.
-        edges: `(layers, t, t)` a number for each attention edge, large for the first to go.
-        shares: Of all attention edges, rounded up to whole ones.
+        instance: A text and the class to explain.
+        edges: `(layers, t, t)` a number for each attention edge; the largest are removed first.
+        shares: Shares of all attention edges, inside (0, 1], rounded up to whole edges.
         seed: Of the order of ties.
     """
     top = _tops(edges, shares, seed)
     kept = torch.cat([torch.ones_like(top[:1]), ~top, top])
-    found = np.concatenate([_probabilities(instance, part) for part in torch.split(kept, AT_ONCE)])
-    knocked_out, alone = found[1:].reshape(2, len(shares))
-    return KnockoutCurve(float(found[0]), knocked_out, alone)
+    p = np.concatenate([_probabilities(instance, part) for part in torch.split(kept, BATCH_SIZE)])
+    knocked_out, alone = p[1:].reshape(2, len(shares))
+    return KnockoutCurve(float(p[0]), knocked_out, alone)
 
 
 def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
-    """`(shares, layers, t, t)` bool, the best edges at each share."""
+    """`(shares, layers, t, t)` bool, true at the best edges of each share."""
     flat = edges.flatten().numpy()
     shuffled = np.random.default_rng(seed).permutation(len(flat))
     order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
@@ -163,5 +170,4 @@ def _probabilities(instance: Instance, kept: Tensor) -> Scores:
     with torch.inference_mode(), only_edges(adapter.model, kept.to(adapter.device)):
         points = instance.point
         logits = adapter.logits(points.expand(len(kept), *points.shape[1:]))
-    found: Scores = logits.double().softmax(-1)[:, instance.target].cpu().numpy()
-    return found
+    return logits.double().softmax(-1)[:, instance.target].cpu().numpy()

@@ -1,6 +1,6 @@
-"""Metrics that cost more than a few removals, asked for by name: `Protocol.extras`.
+"""Metrics that cost more than a few removals, chosen by name in `Protocol.extras`.
 
-Each is a number, or one for each operator, of a method's answer to an instance.
+Each turns a method's scores for an instance into a number, or into one for each operator.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,13 @@ from attnflow.methods import Instance, Method, Scores
 
 @dataclass(frozen=True)
 class MetricInput:
-    """A method's scores for an instance, the ranking they make, and how that is judged."""
+    """A method's scores for an instance, their ranking, and how the protocol judges it.
+
+    Attributes:
+        instance, method, scores: The method's scores `(t,)` for the instance.
+        ranking: Units by these scores.
+        operators, bfloat16, granularity: As in `Protocol`.
+    """
 
     instance: Instance
     method: Method
@@ -31,17 +37,18 @@ class MetricInput:
 
     @cached_property
     def curves(self) -> dict[str, tuple[Scores, Scores]]:
-        """For each operator `(units + 1,)` log-probabilities with the first 0, 1, .. units removed,
-        and with only these left.
+        """Two `(units + 1,)` arrays of log-probabilities for each operator.
+
+        The first has the first 0, 1, .. units removed; the second has all others removed.
         """
         counts = range(len(self.ranking.unit_masks) + 1)
         removed = [self.ranking.first(n) for n in counts] + [self.ranking.rest(n) for n in counts]
-        found = {}
+        curves = {}
         for operator in self.operators:
-            variants = [OPERATORS[operator](self.instance, one) for one in removed]
+            variants = [OPERATORS[operator](self.instance, nodes) for nodes in removed]
             log_p = self.instance.log_probability(variants, bfloat16=self.bfloat16)
-            found[operator] = (log_p[: len(counts)], log_p[len(counts) :])
-        return found
+            curves[operator] = (log_p[: len(counts)], log_p[len(counts) :])
+        return curves
 
 
 @dataclass(frozen=True)
@@ -55,32 +62,40 @@ class AopcLimits:
         return aopc_limits(instance, unit_masks(instance, self.granularity), self.operator)
 
 
-def _all_steps(asked: MetricInput) -> dict[str, float]:
-    """AOPC, log-odds, deletion and insertion AUC, one unit after the other to the last."""
-    found = {}
-    for operator, (removed, kept) in asked.curves.items():
-        one = removed[:1], removed[None, 1:], kept[None, 1:]
+def _all_steps(metric_input: MetricInput) -> dict[str, float]:
+    """AOPC, log-odds, deletion and insertion AUC, removing one unit at a time to the last."""
+    values = {}
+    for operator, (removed, kept) in metric_input.curves.items():
+        curves = removed[:1], removed[None, 1:], kept[None, 1:]
         for name in STEPPED:
-            found[f"{name}_steps {operator}"] = float(METRICS[name](*one)[0])
-    return found
+            values[f"{name}_steps {operator}"] = float(METRICS[name](*curves)[0])
+    return values
 
 
-def _normalised_aopc(asked: MetricInput) -> dict[str, float]:
+def _normalised_aopc(metric_input: MetricInput) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
-    found = {}
-    for operator, (removed, _) in asked.curves.items():
-        limits = asked.instance.cached(AopcLimits(operator, asked.granularity))
+    values = {}
+    for operator, (removed, _) in metric_input.curves.items():
+        limits = metric_input.instance.cached(AopcLimits(operator, metric_input.granularity))
         p = np.exp(removed)
-        found[f"naopc {operator}"] = normalised(float(p[0] - p[1:].mean()), limits)
-    return found
+        values[f"naopc {operator}"] = normalised(float(p[0] - p[1:].mean()), limits)
+    return values
 
 
-def _soft(asked: MetricInput) -> dict[str, float]:
-    found = soft_scores(asked.instance, asked.scores)
+def _soft(metric_input: MetricInput) -> dict[str, float]:
+    scores = soft_scores(metric_input.instance, metric_input.scores)
     return {
-        "soft_sufficiency": found.sufficiency,
-        "soft_comprehensiveness": found.comprehensiveness,
+        "soft_sufficiency": scores.sufficiency,
+        "soft_comprehensiveness": scores.comprehensiveness,
     }
+
+
+def _infidelity(metric_input: MetricInput) -> dict[str, float]:
+    return {"infidelity": infidelity(metric_input.instance, metric_input.scores)}
+
+
+def _max_sensitivity(metric_input: MetricInput) -> dict[str, float]:
+    return {"max_sensitivity": max_sensitivity(metric_input.instance, metric_input.method)}
 
 
 STEPPED = ("aopc", "log_odds", "deletion_auc", "insertion_auc")
@@ -88,7 +103,7 @@ EXTRAS: dict[str, Callable[[MetricInput], dict[str, float]]] = {
     "steps": _all_steps,
     "naopc": _normalised_aopc,
     "soft": _soft,
-    "infidelity": lambda asked: {"infidelity": infidelity(asked.instance, asked.scores)},
-    "sensitivity": lambda asked: {"max_sensitivity": max_sensitivity(asked.instance, asked.method)},
+    "infidelity": _infidelity,
+    "sensitivity": _max_sensitivity,
 }
-EXTRAS_OF_ANY = ("steps", "naopc", "infidelity")  # the others move word embeddings
+EXTRAS_OF_ANY = ("steps", "naopc", "infidelity")  # the others change word embeddings

@@ -1,4 +1,4 @@
-"""Figures of a run: how the probability falls as tokens go, and faithfulness beside runtime."""
+"""Draw a run: the probability against the share removed, and faithfulness against runtime."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,16 +8,16 @@ import numpy as np
 
 from attnflow.errors import needs
 from attnflow.evaluation.aggregation import MetricScores
-from attnflow.evaluation.harness import Row
+from attnflow.evaluation.run_folder import Row
 from attnflow.evaluation.statistics import bootstrap_estimate
 from attnflow.files import check_writable
 
-SHOWN = 8  # curves in one figure
+MAX_CURVES = 8  # in one figure
 
 
 def draw(
     rows: Sequence[Row],
-    found: MetricScores,
+    scores: MetricScores,
     folder: Path,
     *,
     shares: Sequence[float],
@@ -26,9 +26,9 @@ def draw(
     """Write `curves.svg` and `runtime.svg` into a folder, made if there is none.
 
     Args:
-        rows: Of the run.
-        found: Methods and examples to show; at most the `SHOWN` best have a curve, and random.
-        folder: Where to.
+        rows: Rows of the run.
+        scores: Methods and examples to show; the `MAX_CURVES` best and random have a curve.
+        folder: Folder of the figures.
         shares: The run's shares of removed units.
         overwrite: Replace existing files.
 
@@ -44,25 +44,25 @@ def draw(
     paths = [folder / "curves.svg", folder / "runtime.svg"]
     for path in paths:
         check_writable(path, overwrite=overwrite)
-    _curves(rows, found, shares).savefig(paths[0], metadata={"Date": None})
-    _runtime(found).savefig(paths[1], metadata={"Date": None})
+    _curves(rows, scores, shares).savefig(paths[0], metadata={"Date": None})
+    _runtime(scores).savefig(paths[1], metadata={"Date": None})
     return paths
 
 
-def _curves(rows: Sequence[Row], found: MetricScores, shares: Sequence[float]) -> Any:
+def _curves(rows: Sequence[Row], scores: MetricScores, shares: Sequence[float]) -> Any:
     from matplotlib.figure import Figure
 
-    operators = [operator for metric, operator in found.values if metric == "aopc"]
+    operators = [operator for metric, operator in scores.values if metric == "aopc"]
     figure = Figure(figsize=(5 * len(operators) + 2, 4), layout="constrained")
-    examples = set(found.examples)
+    examples = set(scores.examples)
     for axes, operator in zip(
         figure.subplots(1, len(operators), squeeze=False)[0], operators, strict=True
     ):
-        for name in _best(found, operator):
-            own = [r for r in rows if r["method"] == name and r["example"] in examples]
-            whole = np.exp([r["log_p"] for r in own])
-            removed = np.exp([r["removed"][operator] for r in own])
-            points = [bootstrap_estimate(column) for column in np.column_stack([whole, removed]).T]
+        for name in _best(scores, operator):
+            of_method = [r for r in rows if r["method"] == name and r["example"] in examples]
+            whole = np.exp([r["log_p"] for r in of_method])
+            removed = np.exp([r["removed"][operator] for r in of_method])
+            points = [bootstrap_estimate(p) for p in np.column_stack([whole, removed]).T]
             x = [0.0, *shares]
             axes.plot(x, [p.mean for p in points], label=name)
             axes.fill_between(x, [p.low for p in points], [p.high for p in points], alpha=0.15)
@@ -72,22 +72,22 @@ def _curves(rows: Sequence[Row], found: MetricScores, shares: Sequence[float]) -
     return figure
 
 
-def _best(found: MetricScores, operator: str) -> list[str]:
-    order = np.argsort(-found.values["aopc", operator].mean(1))
-    best = [found.methods[k] for k in order[:SHOWN]]
-    return [*best, "random"] if "random" in found.methods and "random" not in best else best
+def _best(scores: MetricScores, operator: str) -> list[str]:
+    order = np.argsort(-scores.values["aopc", operator].mean(1))
+    best = [scores.methods[k] for k in order[:MAX_CURVES]]
+    return [*best, "random"] if "random" in scores.methods and "random" not in best else best
 
 
-def _runtime(found: MetricScores) -> Any:
+def _runtime(scores: MetricScores) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    operators = [operator for metric, operator in found.values if metric == "aopc"]
-    faithful = np.mean([found.values["aopc", o].mean(1) for o in operators], 0)
-    timed = np.isfinite(found.seconds)
-    axes.scatter(np.maximum(found.seconds[timed], 1e-4), faithful[timed], s=14)
-    for name, x, y in zip(found.methods, found.seconds, faithful, strict=True):
+    operators = [operator for metric, operator in scores.values if metric == "aopc"]
+    faithful = np.mean([scores.values["aopc", o].mean(1) for o in operators], 0)
+    timed = np.isfinite(scores.seconds)
+    axes.scatter(np.maximum(scores.seconds[timed], 1e-4), faithful[timed], s=14)
+    for name, x, y in zip(scores.methods, scores.seconds, faithful, strict=True):
         if np.isfinite(x):
             axes.annotate(
                 name, (max(x, 1e-4), y), fontsize=7, xytext=(3, 3), textcoords="offset points"

@@ -1,4 +1,4 @@
-"""Texts as people type them: misspelt, or in the short forms of chats."""
+"""Make texts look as people type them: misspelt, or in the short forms of chats."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Change = Callable[[str, np.random.Generator], str]
 
 
 def misspelt(word: str, rng: np.random.Generator) -> str:
-    """One letter lost, doubled, swapped with the next, or hit beside its key; not the first."""
+    """Drop, double or swap one letter, or hit the key next to it; never the first letter."""
     if len(word) < 3:
         return word
     at = int(rng.integers(1, len(word) - 1))
@@ -44,7 +44,7 @@ def misspelt(word: str, rng: np.random.Generator) -> str:
 
 
 def chatty(word: str, rng: np.random.Generator) -> str:
-    """The short form if there is one; else a drawn-out vowel or a dropped final g."""
+    """Return the short form if there is one; else stretch a vowel or drop a final g."""
     short = SHORT.get(word.lower())
     if short is not None:
         return short
@@ -61,10 +61,10 @@ NOISE: dict[str, Change] = {"typos": misspelt, "slang": chatty}
 
 
 def noisy(example: Example, kind: str, *, share: float = SHARE, seed: int = 0) -> Example:
-    """The example with a share of its words changed; the same for the same seed.
+    """Change a share of an example's words, the same ones for the same seed.
 
     Args:
-        example: Whose index seeds the draw too.
+        example: Its index seeds the draw too.
         kind: A name of `NOISE`.
         share: Chance of each word to be changed, 0 to 1.
         seed: Of the draw.

@@ -1,7 +1,10 @@
-"""One example under all methods: what the model says of what each ranking removes and keeps.
+"""Judge all methods on one example: the model's probabilities without what each ranks first.
 
-All methods' variants of a text go to the model together, and those that several methods ask for
-only once: short texts share most of them.
+1. `run_method` scores the nodes, and `rank_units` orders the units: tokens, words or patches.
+2. An operator removes the first units at each share, or all others.
+3. The variants of all methods go to the model together, and those that several methods share only
+   once: short texts share most of them.
+4. Each method gets a row of log-probabilities, which `metrics` turns into numbers.
 """
 
 import time
@@ -20,7 +23,7 @@ from attnflow.evaluation.ranking import GRANULARITIES, Ranking, rank_units, unit
 from attnflow.evaluation.sampling import TARGETS
 from attnflow.methods import Instance, Method, ModelAdapter, Scores
 
-EXTERNAL = "made elsewhere"  # passes of a method whose scores came with a file
+EXTERNAL = "made elsewhere"  # `Method.passes` of scores that come with a file
 COUNTED = ("units", "positions")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -30,18 +33,18 @@ class Protocol:
     """How rankings are judged.
 
     Attributes:
-        shares: Of the units, to be removed or kept, inside (0, 1].
-        counted: What shares are of: "units", rounded up to whole ones; or "positions", all tokens
-            with the special ones among them, to the nearest number, of which there may be fewer.
+        shares: Shares of the units to remove or keep, inside (0, 1].
+        counted: The whole that shares refer to: "units", rounded up; or "positions", all tokens
+            and special ones too, rounded to the nearest number and at most all units.
         operators: Names of `OPERATORS`.
-        granularity: What is removed as a whole, a name of `ranking.GRANULARITIES`.
+        granularity: The unit that is removed as a whole, a name of `ranking.GRANULARITIES`.
         target: The class explained, "predicted" by the model or the "label" of the text.
-        precision: Of the passes that judge, "float32" or "bfloat16", which is several times as fast
-            where the processor has it and changes a probability by some thousandths; methods
-            always run as the model is.
-        kept: Whether what is left when only the top is kept is judged too: sufficiency and
-            insertion, for as many passes again.
-        seed: Of the order of ties, with the text's own.
+        precision: Precision of the passes that judge, "float32" or "bfloat16". The latter is
+            several times as fast where the processor has it, and changes a probability by some
+            thousandths. Methods always run as the model is.
+        kept: True to judge also what is left when only the top is kept, for sufficiency and
+            insertion and as many passes again.
+        seed: Of the order of ties, together with the text's own.
         extras: Names of `EXTRAS`, metrics that cost more.
     """
 
@@ -58,7 +61,7 @@ class Protocol:
     def __post_init__(self) -> None:
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise InputError(f"shares must lie inside (0, 1], got {self.shares!r}.")
-        for what, names, known in (
+        for option, names, known in (
             ("operators", self.operators, tuple(OPERATORS)),
             ("granularity", (self.granularity,), GRANULARITIES),
             ("counted", (self.counted,), COUNTED),
@@ -67,17 +70,17 @@ class Protocol:
             ("extras", self.extras, tuple(EXTRAS)),
         ):
             unknown = [name for name in names if name not in known]
-            if unknown or (what == "operators" and not names):
-                raise InputError(f"{what} must be of {', '.join(known)}, got {names!r}.")
+            if unknown or (option == "operators" and not names):
+                raise InputError(f"{option} must be of {', '.join(known)}, got {names!r}.")
 
     def check(self, adapter: ModelAdapter) -> None:
-        """Nothing is asked of an adapter that its kind cannot do.
+        """Raise unless the adapter's kind of model can do all that the protocol needs.
 
         Raises:
-            InputError: Something is.
+            InputError: It cannot.
         """
         known = tuple(EXTRAS) if adapter.has_embeddings else EXTRAS_OF_ANY
-        for what, names, possible in (
+        for option, names, possible in (
             ("operators", self.operators, tuple(adapter.operators)),
             ("granularity", (self.granularity,), adapter.granularities),
             ("extras", self.extras, known),
@@ -85,17 +88,17 @@ class Protocol:
             impossible = [name for name in names if name not in possible]
             if impossible:
                 raise InputError(
-                    f"{what}: {impossible[0]!r} is not for {adapter.kind}: expected "
+                    f"{option}: {impossible[0]!r} is not for {adapter.kind}: expected "
                     f"{', '.join(possible)}."
                 )
 
     @property
     def bfloat16(self) -> bool:
-        """Whether the passes that judge multiply in bfloat16."""
+        """True where the passes that judge multiply in bfloat16."""
         return self.precision == "bfloat16"
 
     def counts(self, units: int, positions: int) -> list[int]:
-        """Units at each share, of a text that has so many, and so many tokens."""
+        """Number of units to remove at each share, for a text of `units` units and `positions`."""
         if self.counted == "units":
             return [whole_units(share, units) for share in self.shares]
         return [min(units, round(share * positions)) for share in self.shares]
@@ -127,20 +130,20 @@ class MethodOutput:
 
 
 def run_method(method: Method, instance: Instance, *, timed: bool = True) -> MethodOutput:
-    """Ask a method.
+    """Score an instance by a method.
 
     Args:
-        method: Which.
-        instance: What.
-        timed: Ask with nothing left over from another method, and measure the time; else methods
-            that need the same passes of the model share them.
+        method: A way to score nodes.
+        instance: The content and class to explain.
+        timed: Start with an empty cache and measure the time; otherwise methods that need the same
+            passes of the model share them.
 
     Raises:
         ModelError: A score is not a finite number.
     """
-    asked = instance.with_empty_cache() if timed else instance
+    scored = instance.with_empty_cache() if timed else instance
     started = time.perf_counter()
-    scores = np.asarray(method.scores(asked), dtype=np.float64)
+    scores = np.asarray(method.scores(scored), dtype=np.float64)
     seconds = time.perf_counter() - started
     if scores.shape != (instance.nodes,) or not np.isfinite(scores).all():
         raise ModelError(
@@ -151,64 +154,66 @@ def run_method(method: Method, instance: Instance, *, timed: bool = True) -> Met
 
 
 def measure_faithfulness(
-    instance: Instance, answers: Sequence[MethodOutput], protocol: Protocol
+    instance: Instance, outputs: Sequence[MethodOutput], protocol: Protocol
 ) -> list[dict[str, Any]]:
-    """One row for each answer: log-probabilities of the explained class at every share.
+    """Return one row for each output: log-probabilities of the explained class at every share.
 
     A row's "removed" and "kept" have a list for each operator, in the order of the shares; what is
     not judged has none.
     """
     units = unit_masks(instance, protocol.granularity)
-    rankings = [_ranked(one, instance, units, protocol) for one in answers]
+    rankings = [_rank(output, instance, units, protocol) for output in outputs]
     counts = protocol.counts(len(units), instance.nodes)
-    removed = [one.first(count) for one in rankings for count in counts]
-    kept = [one.rest(count) for one in rankings for count in counts if protocol.kept]
+    removed = [ranking.first(count) for ranking in rankings for count in counts]
+    kept = [ranking.rest(count) for ranking in rankings for count in counts if protocol.kept]
     operators = [OPERATORS[name] for name in protocol.operators]
-    nothing = np.zeros(instance.nodes, bool)
-    variants = [operator(instance, gone) for operator in operators for gone in (*removed, *kept)]
-    whole = OPERATORS["delete"](instance, nothing)
-    found = instance.log_probability([whole, *variants], bfloat16=protocol.bfloat16)
-    shaped = found[1:].reshape(len(operators), -1, len(answers), len(counts))
+    variants = [operator(instance, nodes) for operator in operators for nodes in (*removed, *kept)]
+    whole = OPERATORS["delete"](instance, np.zeros(instance.nodes, bool))
+    log_p = instance.log_probability([whole, *variants], bfloat16=protocol.bfloat16)
+    # operators x (removed, kept) x outputs x shares, the order in which the variants were listed.
+    of_variants = log_p[1:].reshape(len(operators), -1, len(outputs), len(counts))
     return [
         {
-            "method": one.method.name,
+            "method": output.method.name,
             "units": len(units),
-            "ties": round(rank.ties, 4),
-            "seconds": None if one.seconds is None else round(one.seconds, 6),
-            "log_p": float(found[0]),
-            "removed": _named(protocol.operators, shaped[:, 0, at]),
-            "kept": _named(protocol.operators, shaped[:, 1, at]) if protocol.kept else {},
-            "extras": _extras(instance, one, rank, protocol),
+            "ties": round(ranking.ties, 4),
+            "seconds": None if output.seconds is None else round(output.seconds, 6),
+            "log_p": float(log_p[0]),
+            "removed": _by_operator(protocol.operators, of_variants[:, 0, i]),
+            "kept": _by_operator(protocol.operators, of_variants[:, 1, i]) if protocol.kept else {},
+            "extras": _extras(instance, output, ranking, protocol),
         }
-        for at, (one, rank) in enumerate(zip(answers, rankings, strict=True))
+        for i, (output, ranking) in enumerate(zip(outputs, rankings, strict=True))
     ]
 
 
-def _ranked(
-    one: MethodOutput, instance: Instance, units: NDArray[np.bool_], protocol: Protocol
+def _rank(
+    output: MethodOutput, instance: Instance, units: NDArray[np.bool_], protocol: Protocol
 ) -> Ranking:
+    # The same seed for all methods: equal scores give equal orders.
     rng = np.random.default_rng([protocol.seed, instance.seed])
-    return rank_units(one.scores, units, rng)
+    return rank_units(output.scores, units, rng)
 
 
 def _extras(
-    instance: Instance, one: MethodOutput, rank: Ranking, protocol: Protocol
+    instance: Instance, output: MethodOutput, ranking: Ranking, protocol: Protocol
 ) -> dict[str, float]:
-    asked = MetricInput(
-        instance,
-        one.method,
-        one.scores,
-        rank,
-        protocol.operators,
-        protocol.bfloat16,
-        protocol.granularity,
+    metric_input = MetricInput(
+        instance=instance,
+        method=output.method,
+        scores=output.scores,
+        ranking=ranking,
+        operators=protocol.operators,
+        bfloat16=protocol.bfloat16,
+        granularity=protocol.granularity,
     )
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name in protocol.extras:
-        if name != "sensitivity" or one.method.passes != EXTERNAL:  # those cannot be asked again
-            found |= EXTRAS[name](asked)
-    return {name: round(value, 7) for name, value in found.items()}
+        # Scores from a file cannot be computed again for moved embeddings.
+        if name != "sensitivity" or output.method.passes != EXTERNAL:
+            values |= EXTRAS[name](metric_input)
+    return {name: round(value, 7) for name, value in values.items()}
 
 
-def _named(names: Sequence[str], values: Scores) -> dict[str, list[float]]:
+def _by_operator(names: Sequence[str], values: Scores) -> dict[str, list[float]]:
     return {name: row.tolist() for name, row in zip(names, values, strict=True)}

@@ -1,8 +1,8 @@
-"""Which examples are asked about, and the instances that they become.
+"""Draw examples, and turn each into an instance: a content and the class to explain.
 
-The class explained is the one that the model predicts, whatever the label says, unless labels are
-asked for. A language model is asked for the token behind the whole text, or behind one that is
-drawn: the text is cut there, so that the last token is always the one that is read.
+The class is the one that the model predicts, whatever the label is, unless the labels themselves
+are explained. Of a language model the next token is explained, after the whole text or after a
+random token. There the text is cut, so that the readout position is always the last token.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,15 +16,20 @@ from attnflow.errors import InputError
 from attnflow.evaluation.datasets import Example
 from attnflow.methods import Classifier, ImageClassifier, Instance, LanguageModel, ModelAdapter
 
-TARGETS = ("predicted", "label")  # what may be explained
-POSITIONS = ("end", "random")  # where a language model may be asked
+TARGETS = ("predicted", "label")
+POSITIONS = ("end", "random")  # after which token the next one is explained
 
 Change = Callable[[Example], Example]
 
 
 @dataclass(frozen=True)
 class LengthBounds:
-    """Of a text's tokens, special ones included; and whether it may be cut to fit."""
+    """Bounds of a text's number of tokens, special ones included.
+
+    Attributes:
+        min_tokens, max_tokens: Both included.
+        cut: True where a text is cut at a random length between them.
+    """
 
     min_tokens: int
     max_tokens: int
@@ -43,58 +48,59 @@ def sample_instances(
     position: str = "end",
     change: Change | None = None,
 ) -> list[tuple[Example, Instance]]:
-    """At most `limit` examples drawn at random, with their instances; texts of a certain length.
+    """Draw at most `limit` examples at random, texts of a certain length, and their instances.
 
     The draw does not depend on the limit: the first n of a larger draw are the draw of n.
 
     Args:
         examples: To draw from.
-        adapter: The model that reads the examples.
-        limit: Of the examples.
+        adapter: The model to explain.
+        limit: Largest number of examples; all when None.
         min_tokens, max_tokens: Tokens of a text, special ones included.
         seed: Of the draw.
         target: The class explained: "predicted", or the example's "label".
-        position: Behind which token a language model is asked for the next one: that at the "end",
-            or one at "random", between `min_tokens` and `max_tokens`.
-        change: What is done to the texts drawn, `noise.noisy` say; they may grow longer by it.
+        position: The token after which a language model's next token is explained: that at the
+            "end", or one at "random" between `min_tokens` and `max_tokens`.
+        change: Applied to the texts drawn, such as `noise.noisy`; it may make them longer.
 
     Raises:
-        InputError: An option that makes no sense for the adapter, no text of that length, or a
-            label that is missing or none of the model's classes.
+        InputError: An option does not fit the adapter, no text has that length, or a label is
+            missing or no class of the model.
     """
-    _check(examples, adapter, target, position, change)
+    _check_options(examples, adapter, target, position, change)
     bounds = LengthBounds(min_tokens, max_tokens, position == "random")
     order = np.random.default_rng(seed).permutation(len(examples))
-    found: list[tuple[Example, Instance]] = []
+    drawn: list[tuple[Example, Instance]] = []
     for index in order.tolist():
-        if limit is not None and len(found) == limit:
+        if limit is not None and len(drawn) == limit:
             break
         content = _content(examples[index], adapter, bounds, seed)
         if content is not None:
             instance = Instance(adapter, content, target=0, seed=examples[index].index)
-            found.append((examples[index], instance))
-    if not found:
+            drawn.append((examples[index], instance))
+    if not drawn:
         raise InputError(f"no text has {min_tokens} to {max_tokens} tokens: choose other bounds.")
     if change is not None:
-        found = [_changed(change(example), instance) for example, instance in found]
-    return _with_labels(found) if target == "label" else _with_predictions(found, adapter)
+        # After the draw, so that clean and noisy runs have the same texts.
+        drawn = [_changed(change(example), instance) for example, instance in drawn]
+    return _with_labels(drawn) if target == "label" else _with_predictions(drawn, adapter)
 
 
-def _check(
+def _check_options(
     examples: Iterable[Example],
     adapter: ModelAdapter,
     target: str,
     position: str,
     change: Change | None,
 ) -> None:
-    """Examples and options that the kind of adapter has a use for."""
-    for what, given, known in (("target", target, TARGETS), ("position", position, POSITIONS)):
+    """Raise unless the examples and options fit the adapter's kind of model."""
+    for option, given, known in (("target", target, TARGETS), ("position", position, POSITIONS)):
         if given not in known:
-            raise InputError(f"{what} must be one of {', '.join(known)}, got {given!r}.")
+            raise InputError(f"{option} must be one of {', '.join(known)}, got {given!r}.")
     images = any(isinstance(example.content, Path) for example in examples)
     if images != isinstance(adapter, ImageClassifier):
-        came, wanted = ("images", "texts") if images else ("texts", "a folder of images")
-        raise InputError(f"the model is {adapter.kind}, but the data are {came}: give {wanted}.")
+        data, expected = ("images", "texts") if images else ("texts", "a folder of images")
+        raise InputError(f"the model is {adapter.kind}, but the data are {data}: give {expected}.")
     if target == "label" and not adapter.labels:
         raise InputError(f"{adapter.kind} explains the token that it predicts: it has no labels.")
     if position != "end" and not isinstance(adapter, LanguageModel):
@@ -104,7 +110,7 @@ def _check(
 
 
 def _content(example: Example, adapter: Any, bounds: LengthBounds, seed: int) -> Any:
-    """The example as the adapter reads it, None where its length does not fit."""
+    """Encode an example as the adapter reads it; None where its length does not fit."""
     if isinstance(adapter, ImageClassifier):
         return adapter.encode(example.content)
     if not str(example.content).strip():
@@ -125,19 +131,19 @@ def _changed(example: Example, instance: Instance) -> tuple[Example, Instance]:
 
 
 def _with_predictions(
-    found: list[tuple[Example, Instance]], adapter: ModelAdapter
+    drawn: list[tuple[Example, Instance]], adapter: ModelAdapter
 ) -> list[tuple[Example, Instance]]:
-    whole = [adapter.whole_variant(instance.content) for _, instance in found]
+    whole = [adapter.whole_variant(instance.content) for _, instance in drawn]
     predicted = adapter.predicted(whole)
     return [
         (example, replace(instance, target=target))
-        for (example, instance), target in zip(found, predicted, strict=True)
+        for (example, instance), target in zip(drawn, predicted, strict=True)
     ]
 
 
-def _with_labels(found: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:
+def _with_labels(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:
     labelled = []
-    for example, instance in found:
+    for example, instance in drawn:
         classes = len(instance.adapter.labels)
         if example.label is None or not 0 <= example.label < classes:
             raise InputError(

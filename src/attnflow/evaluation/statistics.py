@@ -1,7 +1,7 @@
-"""What a difference of means is worth: paired bootstrap intervals, and Holm's correction.
+"""Bootstrap intervals of paired differences, and Holm's correction for many comparisons.
 
-All methods are judged on the same examples, so differences are taken example by example, and
-examples are drawn again, never cells of an example. Sources: Efron (1987) for BCa; Holm (1979).
+All methods are judged on the same examples. Differences are therefore taken example by example,
+and examples are resampled, never cells of an example. Sources: Efron (1987) for BCa; Holm (1979).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ class BootstrapEstimate:
     """A mean, or another statistic, with its 95 % interval.
 
     Attributes:
-        mean: Of the examples.
+        mean: The statistic of the examples' values.
         low, high: Ends of the interval.
         p: Two-sided p-value of a mean of 0, by the bootstrap, not smaller than 2 / resamples.
         wins: Share of examples above 0, ties counting half.
-        n: Examples.
+        n: Number of examples.
     """
 
     mean: float
@@ -40,21 +40,20 @@ class BootstrapEstimate:
 
 
 def trimmed_mean(values: Values, axis: int = -1) -> Any:
-    """Mean without the `TRIMMED` smallest and largest."""
-    cut = int(TRIMMED * values.shape[axis])
-    inner = np.sort(values, axis=axis).take(range(cut, values.shape[axis] - cut), axis=axis)
-    return inner.mean(axis=axis)
+    """Mean without the `TRIMMED` smallest and largest share of the values."""
+    with needs("trimmed means need SciPy"):
+        from scipy.stats import trim_mean
+    return trim_mean(values, TRIMMED, axis=axis)
 
 
 def bootstrap_estimate(
     values: Values, *, statistic: Statistic = np.mean, seed: int = 0
 ) -> BootstrapEstimate:
-    """Mean of `(n,)` values, or of differences between two methods, with a bootstrap interval.
+    """Estimate the mean of `(n,)` values, or of differences between two methods.
 
     Args:
         values: One for each example.
-        statistic: Called with an axis; `np.mean` (its interval is BCa), or `np.median` or
-            `trimmed_mean` (percentiles: leaving one out tells nothing of a median).
+        statistic: Called with an axis: `np.mean`, `np.median` or `trimmed_mean`.
         seed: Of the resampling.
 
     Raises:
@@ -68,22 +67,24 @@ def bootstrap_estimate(
         return BootstrapEstimate(mean, float("nan"), float("nan"), 1.0, wins, n)
     if np.ptp(values) == 0:
         return BootstrapEstimate(mean, mean, mean, 2 / RESAMPLES if mean else 1.0, wins, n)
-    found = bootstrap(
-        (values,), statistic, n_resamples=RESAMPLES, batch=500,
-        method="BCa" if statistic is np.mean else "percentile", rng=np.random.default_rng(seed),
+    # BCa leaves out one value at a time, which says nothing about a median or a trimmed mean.
+    method = "BCa" if statistic is np.mean else "percentile"
+    result = bootstrap(
+        (values,), statistic, n_resamples=RESAMPLES, batch=500, method=method,
+        rng=np.random.default_rng(seed),
     )  # fmt: skip
-    below = float((found.bootstrap_distribution <= 0).mean())
-    above = float((found.bootstrap_distribution >= 0).mean())
+    below = float((result.bootstrap_distribution <= 0).mean())
+    above = float((result.bootstrap_distribution >= 0).mean())
     p = min(1.0, 2 * max(min(below, above), 1 / RESAMPLES))
-    low, high = found.confidence_interval
+    low, high = result.confidence_interval
     return BootstrapEstimate(mean, float(low), float(high), p, wins, n)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for the number of comparisons, in the order given."""
-    order = np.argsort(p)
-    corrected, worst = np.empty(len(p)), 0.0
-    for rank, index in enumerate(order):
-        worst = max(worst, min(1.0, (len(p) - rank) * p[index]))
-        corrected[index] = worst
+    """Correct p-values for the number of comparisons, in the order given."""
+    corrected, largest = np.empty(len(p)), 0.0
+    for rank, index in enumerate(np.argsort(p)):
+        # A larger p-value never gets a smaller correction.
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        corrected[index] = largest
     return [float(x) for x in corrected]

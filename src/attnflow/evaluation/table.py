@@ -1,5 +1,6 @@
 """Tables of metric scores as text, CSV, LaTeX or HTML, by pandas."""
 
+import math
 from typing import Any
 
 from attnflow.errors import InputError, needs
@@ -12,67 +13,67 @@ FORMATS = ("text", "csv", "latex", "html")
 
 
 def table(
-    found: MetricScores,
+    scores: MetricScores,
     *,
     reference: str | None = None,
     metrics: tuple[str, ...] | None = None,
     form: str = "text",
 ) -> str:
-    """A row for each method, best first, with 95 % intervals.
+    """Format a row for each method, best first, with 95 % intervals.
 
     Args:
-        found: What to show.
-        reference: A method that the others are compared with, in columns of their own: by how much
-            it is better, Holm's p-value, and the share of texts on which it is (ties count half).
-        metrics: Names of `METRICS`, of `report.ROBUST`, or of extras that were asked for; AOPC,
+        scores: Methods and metrics to show.
+        reference: A method to compare the others with, in separate columns: by how much it is
+            better, Holm's p-value, and the share of texts on which it is (ties count half).
+        metrics: Names of `METRICS`, of `aggregation.ROBUST`, or of extras that were measured; AOPC,
             log-odds, sufficiency and all extras when None.
         form: "text" (Markdown), "csv", "latex" or "html".
 
     Raises:
-        InputError: An unknown name.
+        InputError: A name is unknown.
         MissingExtraError: pandas is not installed.
     """
     with needs("tables need pandas"):
         import pandas
     if form not in FORMATS:
         raise InputError(f"form must be one of {', '.join(FORMATS)}, got {form!r}.")
-    known = [*dict.fromkeys(metric for metric, _ in found.values), *ROBUST]
+    known = [*dict.fromkeys(metric for metric, _ in scores.values), *ROBUST]
     if metrics is None:
         metrics = tuple(m for m in known if m in HEADLINE or m not in (*METRICS, *ROBUST))
     unknown = [name for name in metrics if name not in known]
     if unknown:
         raise InputError(f"metrics must be of {', '.join(known)}, got {unknown[0]!r}.")
-    if reference is not None and reference not in found.methods:
+    if reference is not None and reference not in scores.methods:
         raise InputError(f"the reference {reference!r} is not among the methods shown.")
-    data = pandas.DataFrame(_columns(found, reference, metrics))
+    data = pandas.DataFrame(_columns(scores, reference, metrics))
     first = data.columns[1]
     ascending = metrics[0] in LOWER_IS_BETTER
     key = (lambda column: column.str.split().str[0].astype(float)) if len(data) else None
-    return _written(data.sort_values(first, ascending=ascending, key=key), found, form)
+    return _formatted(data.sort_values(first, ascending=ascending, key=key), scores, form)
 
 
 def _columns(
-    found: MetricScores, reference: str | None, metrics: tuple[str, ...]
+    scores: MetricScores, reference: str | None, metrics: tuple[str, ...]
 ) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {"method": list(found.methods)}
+    columns: dict[str, list[Any]] = {"method": list(scores.methods)}
     shown = [
         (name, operator)
         for name in metrics
-        for metric, operator in found.values
+        for metric, operator in scores.values
         if metric == ROBUST.get(name, (name,))[0]
     ]
     for metric, operator in shown:
         columns[f"{metric} {operator}".strip()] = [
-            f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in means(found, metric, operator)
+            f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in means(scores, metric, operator)
         ]
     compared = [] if reference is None else [pair for pair in shown if pair[0] in COMPARED]
     for metric, operator in compared:
-        better = differences(found, str(reference), metric, operator)
+        better = differences(scores, str(reference), metric, operator)
         columns[f"{reference} better by, {metric} {operator}".strip()] = [
-            "" if name == reference else _difference(*better[name]) for name in found.methods
+            "" if name == reference else _difference(*better[name]) for name in scores.methods
         ]
-    columns["ties"] = [f"{ties:.2f}" for ties in found.ties]
-    columns["seconds"] = ["" if s != s else f"{s:.3g}" for s in found.seconds]
+    columns["ties"] = [f"{ties:.2f}" for ties in scores.ties]
+    columns["seconds"] = ["" if math.isnan(s) else f"{s:.3g}" for s in scores.seconds]
     return columns
 
 
@@ -81,7 +82,7 @@ def _difference(estimate: Any, p: float) -> str:
     return f"{estimate.mean:+.3f} {interval} p {p:.1g}, won {estimate.wins:.0%}"
 
 
-def _written(data: Any, found: MetricScores, form: str) -> str:
+def _formatted(data: Any, scores: MetricScores, form: str) -> str:
     if form == "csv":
         return str(data.to_csv(index=False))
     if form == "latex":
@@ -91,4 +92,4 @@ def _written(data: Any, found: MetricScores, form: str) -> str:
     rows = [list(data.columns), *data.values.tolist()]
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     rule = "|" + "---|" * len(data.columns)
-    return "\n".join([f"{len(found.examples)} examples", "", lines[0], rule, *lines[1:]]) + "\n"
+    return "\n".join([f"{len(scores.examples)} examples", "", lines[0], rule, *lines[1:]]) + "\n"

@@ -3,12 +3,12 @@
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from attnflow.cli.bench.section import Section
+from attnflow.evaluation.versions import installed_version
 from attnflow.solver.backend import can_compile
 
 LIBRARIES = (
@@ -62,9 +62,10 @@ def machine() -> str:
     """The machine, the versions, the threads and the kernels, as a list."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     kernels = "compiled" if can_compile(torch.device("cpu")) else "plain"
+    libraries = ", ".join(f"{name} {installed_version(name)}" for name in LIBRARIES)
     return (
         f"- machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}; CUDA device: "
-        f"{gpu}\n- Python {platform.python_version()}, {', '.join(map(_library, LIBRARIES))}\n"
+        f"{gpu}\n- Python {platform.python_version()}, {libraries}\n"
         f"- threads: {torch.get_num_threads()} for attnflow and the models; Clarabel and igraph as "
         f"they come\n- kernels: {kernels}"
     )
@@ -76,10 +77,3 @@ def _processor() -> str:
     lines = told.read_text().splitlines() if told.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _library(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"{name} not installed"

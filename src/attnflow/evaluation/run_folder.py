@@ -1,0 +1,143 @@
+"""The folder of a run: what is measured, with which versions, and the rows measured so far.
+
+`run.json` has the settings and the versions; `rows.jsonl` has a line for each method and example,
+in the order in which they were finished. Read next: `harness`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attnflow.errors import InputError, StorageError
+from attnflow.evaluation.datasets import Example
+from attnflow.evaluation.json_lines import Record, read_records, resume_records
+from attnflow.evaluation.protocol import Protocol
+from attnflow.evaluation.versions import installed_versions
+from attnflow.files import write_whole
+from attnflow.methods import Instance
+
+ROWS, RUN = "rows.jsonl", "run.json"
+FINGERPRINTED = 5  # texts by which a run recognises its data
+LIBRARIES = ("attnflow", "torch", "transformers", "numpy", "captum", "shap", "igraph")
+RENAMED = {"least": "min_tokens", "most": "max_tokens"}  # settings of older runs
+
+Row = Record
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run measures, besides its methods: all that must not change when it is resumed.
+
+    Attributes:
+        model: Name or folder of the model.
+        data: File, folder or id of the texts or images.
+        protocol: How rankings are judged.
+        limit: Largest number of examples; the only setting that may change.
+        min_tokens, max_tokens: Bounds of a text's tokens.
+        noise: What was done to the texts, a name of `NOISE`.
+        position: Where the next token of a language model is explained, one of
+            `sampling.POSITIONS`.
+    """
+
+    model: str
+    data: str
+    protocol: Protocol
+    limit: int | None = None
+    min_tokens: int = 10
+    max_tokens: int = 256
+    noise: str | None = None
+    position: str = "end"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings for JSON.
+
+        Paths keep their last two parts alone, so that a run does not depend on a machine.
+        """
+        settings = json.loads(json.dumps(asdict(self)))
+        return {**settings, "model": _last_parts(self.model), "data": _last_parts(self.data)}
+
+
+def _last_parts(path: str) -> str:
+    return "/".join(Path(path).parts[-2:])
+
+
+def open_run(
+    settings: RunSettings, folder: Path, instances: Sequence[tuple[Example, Instance]]
+) -> list[Row]:
+    """Make the folder of a run, or resume the run in it, and return the rows measured so far.
+
+    Raises:
+        InputError: The folder holds a run of something else.
+        StorageError: The folder or a file in it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
+    current = {**settings.to_dict(), "texts": _fingerprint(instances)}
+    versions = installed_versions(LIBRARIES)
+    record: dict[str, Any] = {"run": current, "versions": [versions]}
+    if (folder / RUN).exists():
+        record = read_run(folder)
+        _check_same_run(current, _current_names(record["run"]), folder)
+        if record["versions"][-1] != versions:
+            record["versions"].append(versions)
+        record["run"] = current
+    write_whole(folder / RUN, json.dumps(record, indent=2) + "\n", overwrite=True)
+    return resume_records(folder / ROWS)
+
+
+def _check_same_run(current: dict[str, Any], before: dict[str, Any], folder: Path) -> None:
+    """Raise unless nothing but the limit differs."""
+    for key, value in current.items():
+        if key != "limit" and before.get(key) != value:
+            raise InputError(
+                f"{folder} holds a run with another {key} ({before.get(key)!r}, not {value!r}): "
+                "name another folder."
+            )
+
+
+def _current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an older run under the names of today, so that it can be resumed."""
+    renamed = {RENAMED.get(key, key): value for key, value in settings.items()}
+    position = renamed.get("position", RunSettings.position)
+    return {**renamed, "position": "random" if position == "drawn" else position}
+
+
+def _fingerprint(instances: Sequence[tuple[Example, Instance]]) -> str:
+    """Return a number for the first inputs and the model's probabilities: it changes with them."""
+    digest = hashlib.sha256()
+    for _, instance in instances[:FINGERPRINTED]:
+        adapter = instance.adapter
+        log_p = adapter.log_probabilities([adapter.whole_variant(instance.content)])[0]
+        # Rounded, since another machine's last digits are not another model.
+        digest.update(adapter.identity(instance.content) + log_p.round(2).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Return all whole rows of a run's folder.
+
+    Raises:
+        InputError: There is no run, or a line of it is no JSON.
+    """
+    return read_records(_existing(folder, ROWS))
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return the settings and versions of a run's folder.
+
+    Raises:
+        InputError: There is no run.
+    """
+    record: dict[str, Any] = json.loads(_existing(folder, RUN).read_text(encoding="utf-8"))
+    return record
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).exists():
+        raise InputError(f"{folder} holds no run: there is no {name} in it.")
+    return folder / name
