@@ -21,7 +21,7 @@ from attnflow.attribution.data import (
     stored_fields,
 )
 from attnflow.attribution.storage import read_records, refusing_malformed, write_records
-from attnflow.attribution.views import continuation_section, image_overlay, page, terminal
+from attnflow.attribution.views import image_overlay, notebook, page, terminal
 from attnflow.errors import InputError
 
 __all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save"]
@@ -40,7 +40,7 @@ class Attribution(AttributionData):
         return terminal.render(self)
 
     def _repr_html_(self) -> str:
-        return page.fragment(self)
+        return notebook.render(self)
 
     def overlay(self, size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """`(h, w, 3)` uint8, the image in grey with its patches coloured by their shares.
@@ -106,10 +106,10 @@ class Attributions(list[Attribution], ContinuationData):
             raise InputError("these attributions are not those of one continuation of one text.")
 
     def __str__(self) -> str:
-        return terminal.render_all(self)
+        return terminal.render_continuation(self)
 
     def _repr_html_(self) -> str:
-        return continuation_section.fragment(self)
+        return notebook.render_continuation(self)
 
     def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page of this continuation, one file without network access; return its path.

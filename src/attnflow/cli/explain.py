@@ -230,11 +230,13 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
 
 
 def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
-    from attnflow.attribution.views.terminal import render, render_all
+    from attnflow.attribution.views.terminal import render, render_continuation
 
     show(
         "\n\n".join(
-            render_all(a) if isinstance(a, list) else render(a, granularity=args.granularity)
+            render_continuation(a)
+            if isinstance(a, list)
+            else render(a, granularity=args.granularity)
             for a in attributions
         )
     )

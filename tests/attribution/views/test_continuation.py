@@ -13,7 +13,7 @@ from attnflow.attribution.attribution import Attributions
 from attnflow.attribution.views.continuation_matrix import matrix
 from attnflow.attribution.views.page import render
 from attnflow.attribution.views.terminal import render as in_terminal
-from attnflow.attribution.views.terminal import render_all
+from attnflow.attribution.views.terminal import render_continuation
 from attnflow.errors import InputError, StorageError
 
 CHAT = "is the film good\nit was never dull"
@@ -105,7 +105,7 @@ def test_hostile_continuations_stay_text():
     for page in (render([found]), found._repr_html_()):
         reader = PageReader(page)
         assert reader.open == [] and reader.of("img") == []
-    assert "\x1b" not in render_all(found, color=False)
+    assert "\x1b" not in render_continuation(found, color=False)
 
 
 def test_the_notebook_names_each_token_with_its_sources():
@@ -119,16 +119,16 @@ def test_the_notebook_names_each_token_with_its_sources():
 
 def test_the_terminal_has_a_line_for_each_token():
     found = continuation_of()
-    shown = render_all(found, color=False, width=80)
+    shown = render_continuation(found, color=False, width=80)
     assert str(found[0].model) in shown and "4 flows, each at most" in shown
     lines = {line.split()[0]: line for line in shown.splitlines() if line.startswith("  ")}
     assert list(lines) == ["is", "very", "smart", "."]
     best, share = found[0].top(1)[0][0], found[0].shares.max()
     assert lines["is"].split("%")[1].strip().startswith(f"{best} {100 * share:.1f}")
     assert max(map(len, shown.splitlines()[1:])) <= 80
-    assert "\x1b[" in render_all(found, color=True)
+    assert "\x1b[" in render_continuation(found, color=True)
     with pytest.raises(InputError, match="at least 20"):
-        render_all(found, width=5)
+        render_continuation(found, width=5)
 
 
 def test_roles_begin_their_messages_in_every_view():

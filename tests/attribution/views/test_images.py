@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from support.example_attributions import image_of
 
+from attnflow.attribution.views import notebook
 from attnflow.attribution.views.image_overlay import heat, png
-from attnflow.attribution.views.page import fragment, render
+from attnflow.attribution.views.page import render
 from attnflow.attribution.views.terminal import render as in_terminal
 from attnflow.errors import InputError
 
@@ -108,7 +109,7 @@ def test_where_the_flow_is_layer_by_layer():
 def test_names_of_files_are_escaped_everywhere():
     evil = '<img src=x onerror=alert(1)>".png'
     a = replace(image_of((2, 2), with_edges=True), text=evil)
-    for page in (render([a, a]), fragment(a)):
+    for page in (render([a, a]), notebook.render(a)):
         assert "<img src=x" not in page
     data = re.search(r'id="data">(.*?)</script>', render([a])).group(1)
     assert json.loads(data)[0]["names"] == ["[CLS]", "r0c0", "r0c1", "r1c0", "r1c1"]
@@ -126,7 +127,7 @@ def test_nothing_speaks_for_the_class():
 
 def test_a_notebook_shows_the_picture_without_script_or_class():
     a = image_of((4, 4))
-    shown = fragment(a)
+    shown = notebook.render(a)
     assert shown == a._repr_html_() and "<script" not in shown and "class=" not in shown
     opacity = [float(value) for value in re.findall(r'fill-opacity="([\d.]+)"', shown)]
     np.testing.assert_allclose(opacity, 0.82 * heat(a).ravel(), atol=0.006)

@@ -2,15 +2,20 @@
 
 import dataclasses
 import re
+import subprocess
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from support.example_attributions import REVIEW, flow_edges
 from support.pages import HOSTILE, PageReader, data_of
 
-from attnflow.attribution.views import decision_section
-from attnflow.attribution.views.page import fragment, render, write
+from attnflow.attribution.views import notebook, templates
+from attnflow.attribution.views.page import render, write
 from attnflow.errors import InputError, StorageError
+
+ASSETS = files("attnflow.attribution.views") / "page_assets"
 
 
 def heat_text(page):
@@ -42,9 +47,11 @@ def test_page_is_balanced_and_names_everything(make):
 
 def test_every_ordinary_piece_is_ranked_once_and_no_special_one(make):
     attribution = make(REVIEW, seed=3)
+    page = render([attribution])
+    ranking = re.search(r'<section class="ranking".*?</section>', page, re.S).group(0)
     for granularity, expected in (("token", 196), ("word", len(attribution.words()))):
-        ranking = decision_section._ranking(attribution, 0).split('<div data-granularity="')
-        table = next(part for part in ranking if part.startswith(granularity))
+        parts = ranking.split('<div data-granularity="')
+        table = next(part for part in parts if part.startswith(granularity))
         places = [int(place) for place in re.findall(r'class="place">(\d+)<', table)]
         assert places == list(range(1, expected + 1))
         assert "[CLS]" not in table and table.count("100.0 %") >= 1
@@ -165,13 +172,13 @@ def test_truncation_is_said(short):
     assert "last 7 tokens" in render([dataclasses.replace(short, truncated=7)])
 
 
-def test_fragment_has_no_script_and_escapes(make):
-    html = fragment(make(HOSTILE, labels=("no", HOSTILE), model=HOSTILE))
+def test_the_notebook_form_has_no_script_and_escapes(make):
+    html = notebook.render(make(HOSTILE, labels=("no", HOSTILE), model=HOSTILE))
     reader = PageReader(html)
     assert reader.open == [] and reader.of("script") == [] and reader.of("img") == []
     assert not [a for _, attrs in reader.elements for a in attrs if a.startswith("on")]
     assert "class=" not in html and len(html) < 20_000
-    assert make()._repr_html_() == fragment(make())
+    assert make()._repr_html_() == notebook.render(make())
 
 
 def test_write_replaces_only_when_asked_and_leaves_no_scraps(make, tmp_path):
@@ -194,3 +201,41 @@ def test_unusable_folder_is_a_storage_error(make, tmp_path):
 def test_no_attributions_are_refused():
     with pytest.raises(InputError, match="at least one"):
         render([])
+
+
+def test_templates_escape_and_make_visible_by_themselves():
+    """As every template uses values: plainly, through filters, in attributes, and from macros."""
+    names = [f.name for f in ASSETS.iterdir() if f.name.endswith(".html")]
+    assert len(names) >= 8
+    for name in names:
+        assert "|safe" not in templates.asset(name).replace(" ", "")
+    html = templates.render("continuation.html", group=0, size="", title=f"{HOSTILE}\x00\ud800",
+        stretches=[], matrix=HOSTILE)  # fmt: skip
+    reader = PageReader(html)
+    assert reader.open == [] and reader.of("img") == [] and reader.of("script") == []
+    text = "".join(reader.text)
+    assert text.count(HOSTILE.replace("\x1b", "␛")) == 2 and "␀\ufffd" in text
+    assert str(templates.render("matrix.html", strongest=0.0, size="<i>", parts=[], columns=[],
+        rows=[])).count("<i>") == 0  # fmt: skip
+
+
+def test_a_value_that_a_template_lacks_is_an_error():
+    with pytest.raises(UndefinedError, match="'title' is undefined"):
+        templates.render("continuation.html", group=0, size="", stretches=[], matrix="")
+
+
+def test_line_breaks_that_lay_out_a_template_are_not_on_the_page(make):
+    page = render([make("one line")])
+    body = re.search(r'<p class="heat[^>]*>(.*?)</p>', page, re.S).group(1)
+    assert "\n" not in body and not re.search(r">\s{2,}<", page.split("<body>")[1])
+
+
+def test_the_wheel_has_the_templates():
+    """Build tools leave out what git ignores: no rule may match a file of the page."""
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *(f.name for f in ASSETS.iterdir())],
+        cwd=ASSETS, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if ignored.returncode == 128:
+        pytest.skip("no checkout of git")
+    assert ignored.returncode == 1 and not ignored.stdout, ignored.stdout + ignored.stderr

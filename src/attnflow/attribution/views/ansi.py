@@ -1,6 +1,6 @@
-"""Colours of a terminal: how warm a ground is, on as many colours as there are.
+"""Colours of a terminal: grounds in the colour of a heat, in as many colours as there are.
 
-Colours set both ground and letters, so they read on light and on dark terminals.
+A colour sets both ground and letters, so that it is readable on light and on dark terminals.
 """
 
 import os
@@ -19,12 +19,12 @@ _STEPS_256 = (223, 216, 215, 214, 208)
 
 @dataclass(frozen=True)
 class Style:
-    """How to colour: "none", "256" or "truecolor"."""
+    """Colour depth of a terminal: "none", "256" or "truecolor"."""
 
     depth: str
 
     def heat(self, text: str, heat: float) -> str:
-        """The text on a ground as warm as that, 0 to 1."""
+        """Return the text on a ground in the colour of a heat, 0 to 1."""
         if self.depth == "none" or heat < FAINTEST:
             return text
         if self.depth == "256":
@@ -36,12 +36,12 @@ class Style:
         return f"\x1b[{ground}m{text}{RESET}"
 
     def mark(self, text: str, code: str) -> str:
-        """The text in one of the codes above."""
+        """Return the text in one of the codes above."""
         return text if self.depth == "none" else f"{code}{text}{RESET}"
 
 
-def ink_of(color: bool | None) -> Style:
-    """In colour or not; for None where standard output is a terminal that wants it."""
+def style_of(color: bool | None) -> Style:
+    """Return the style; None colours where standard output is a terminal that allows it."""
     if color is None:
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         color = not plain and sys.stdout.isatty()

@@ -1,77 +1,105 @@
-"""Who rests on whom: a table with a row for each written token and a column for each source.
+"""The matrix of a continuation: a row for each explained token and a column for each source.
 
 A cell is the share of the row's token that rests on the column's, in whole percent. Its heat grows
 with the root of the share, so that small ones show. Special tokens have no share and no column.
-Where there is no room for numbers the cells are colours alone, and the page says in words what is
-pointed at.
+Where there is no space for numbers the cells are colours alone, and the page describes the cell
+that is pointed at.
 """
 
+from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
+from typing import TYPE_CHECKING
 
 from attnflow.attribution.data import ContinuationData
-from attnflow.attribution.views.layout import VISIBLE, pieces
+from attnflow.attribution.views.layout import VISIBLE, pieces_of
 from attnflow.attribution.views.sanitize import as_name
-from attnflow.attribution.views.text_heatmap import escape
-from attnflow.attribution.views.wording import percent
+from attnflow.attribution.views.templates import render
 
-ROOMY = 24  # columns that have room for numbers
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+ROOMY = 24  # columns that have space for numbers
 
 
-def matrix(found: ContinuationData, first: int) -> str:
-    """The table; `first` is the number of the first token's article on the page."""
-    shares = found.matrix
-    last = max(found.explained)
-    columns = [i for i in range(min(last, len(found[0]))) if not found[0].special[i]]
+@dataclass(frozen=True)
+class _Part:
+    """A run of columns under one heading."""
+
+    name: str
+    columns: list[int]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A token that others can rest on; `begins` at the first one under a heading."""
+
+    token: int
+    name: str
+    begins: bool
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A share in whole percent and its heat; "" and None where it is too small to show."""
+
+    percent: str
+    heat: str | None
+    begins: bool
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An explained token, the number of its article, and its cells."""
+
+    article: int
+    label: str
+    cells: list[_Cell]
+
+
+def matrix(continuation: ContinuationData, first: int) -> "Markup":
+    """Return the table; `first` is the number of the first token's article on the page."""
+    shares = continuation.matrix
+    source = continuation[0]
+    last = max(continuation.explained)
+    tokens = [i for i in range(min(last, len(source))) if not source.special[i]]
     strongest = float(shares.max())
-    names = [escape(as_name(piece.name)) for piece in pieces(found[0], "token")]
-    parts = _parts(found, columns)
-    begins = {run[0] for _, run in parts}
-    rows = "".join(
-        f'<tr data-row="{first + row}"><th scope="row"><a href="#text-{first + row}"><bdi>'
-        f"{escape(as_name(attribution.label))}</bdi></a></th>"
-        f"{''.join(_cell(float(shares[row, i]), strongest, i in begins) for i in columns)}</tr>"
-        for row, attribution in enumerate(found)
-    )
-    over = "".join(
-        f'<th scope="colgroup" colspan="{len(run)}" class="part"><span>{escape(name)}</span></th>'
-        for name, run in parts
-    )
-    heads = "".join(
-        f'<th scope="col" data-column="{i}"{" class=b" * (i in begins)}><span><bdi>{names[i]}</bdi>'
-        "</span></th>"
-        for i in columns
-    )
-    size = "roomy" if len(columns) <= ROOMY else "dense"
-    return (
-        '<section class="matrix"><h2>Which token rests on which</h2>'
-        '<div class="bar"><p class="quiet">A row for each explained token, a column for each that '
-        'it can rest on; in percent of the row.</p><p class="legend"><span>0</span>'
-        f'<i aria-hidden="true"></i><span>{percent(strongest / 4)}</span>'
-        f'<i aria-hidden="true"></i><span>{percent(strongest)}</span></p></div>'
-        '<p class="about script" data-cell></p>'
-        f'<div class="sheet {size}" role="region" tabindex="0" aria-label="Table of shares; it '
-        f'scrolls"><table><thead><tr><td class="corner"></td>{over}</tr>'
-        f'<tr><td class="corner"></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        "</section>"
+    names = [as_name(piece.name) for piece in pieces_of(source, "token")]
+    parts = _parts(continuation, tokens)
+    starts = {part.columns[0] for part in parts}
+    rows = [
+        _Row(
+            first + row,
+            attribution.label,
+            [_cell(float(shares[row, i]), strongest, i in starts) for i in tokens],
+        )
+        for row, attribution in enumerate(continuation)
+    ]
+    return render(
+        "matrix.html",
+        strongest=strongest,
+        size="roomy" if len(tokens) <= ROOMY else "dense",
+        parts=parts,
+        columns=[_Column(i, names[i], i in starts) for i in tokens],
+        rows=rows,
     )
 
 
-def _parts(found: ContinuationData, columns: list[int]) -> list[tuple[str, list[int]]]:
-    """Runs of columns under one heading: what was given and what was written, or whose words."""
-    attribution = found[0]
-    given = "source" if attribution.task == "text2text-generation" else "given"
+def _parts(continuation: ContinuationData, tokens: list[int]) -> list[_Part]:
+    """Return runs of columns under one heading: given or written, or the role of a message."""
+    source = continuation[0]
+    given = "source" if source.task == "text2text-generation" else "given"
 
-    def part(index: int) -> tuple[int, str]:
-        message = attribution.message_ids[index] if attribution.roles else None
+    def part(token: int) -> tuple[int, str]:
+        message = source.message_ids[token] if source.roles else None
         if message is not None:
-            return message, attribution.roles[message]
-        return (-1, given) if index < found.begins else (-2, "written")
+            return message, source.roles[message]
+        return (-1, given) if token < continuation.begins else (-2, "written")
 
-    return [(name, list(run)) for (_, name), run in groupby(columns, part)]
+    return [_Part(name, list(run)) for (_, name), run in groupby(tokens, part)]
 
 
-def _cell(share: float, strongest: float, begins: bool) -> str:
-    style = "" if share < VISIBLE else f' style="--h:{sqrt(share / strongest):.2f}"'
-    number = "" if share < VISIBLE else f"{100 * share:.0f}"
-    return f"<td{' class=b' * begins}{style}>{number}</td>"
+def _cell(share: float, strongest: float, begins: bool) -> _Cell:
+    if share < VISIBLE:
+        return _Cell("", None, begins)
+    return _Cell(f"{100 * share:.0f}", f"{sqrt(share / strongest):.2f}", begins)

@@ -1,9 +1,9 @@
 """The flow made small enough to draw: the largest links of each layer, as integers.
 
 A long text has millions of edges, most of them nearly empty. Each layer of a flow carries all of
-it, so the largest links are kept layer by layer until they hold `KEPT` of that layer's flow or the
-budget is spent, and besides them the strongest few into every node. How much flow passes each node
-is kept in full: paths can then be followed in true proportions, and what was pruned shows up as a
+it. The largest links are kept layer by layer until they hold `KEPT` of that layer's flow or the
+budget is spent, and besides them the strongest few into every node. The flow through each node is
+kept in full: paths can then be followed in true proportions, and what was pruned shows up as a
 share that is not drawn, not as a wrong number.
 """
 
@@ -21,14 +21,14 @@ UNITS = 1_000_000
 
 
 def has_flow(attribution: AttributionData) -> bool:
-    """Whether there is a flow to draw: edges were asked for, and something passes them."""
+    """Return whether there is a flow to draw: edges were asked for, and they carry some."""
     return attribution.edges is not None and float(attribution.edges[-1].sum()) > 0
 
 
 def links(edges: NDArray[np.float64], budget: int = BUDGET) -> dict[str, Any]:
-    """The links to draw of a flow above 0, ready for JSON, in `UNITS` to the whole flow.
+    """Return the links of a flow above 0 to draw, ready for JSON, in `UNITS` to the whole flow.
 
-    `through[row][token]` is what passes each node, row 0 at the tokens. `layers[l]` has the
+    `through[row][token]` is the flow through each node, row 0 at the tokens. `layers[l]` has the
     parallel lists `query`, `key` and `flow`, largest flow first, and `total`, the layer's flow.
     They hold `budget` links in all, or the few feeders of every node where these are more.
     """
@@ -37,19 +37,18 @@ def links(edges: NDArray[np.float64], budget: int = BUDGET) -> dict[str, Any]:
     limit = max(budget // len(edges), 1)
     return {
         "value": value,
-        "through": np.rint(scale * passing(edges)).astype(int).tolist(),
+        "through": np.rint(scale * node_flow(edges)).astype(int).tolist(),
         "layers": [_layer(layer * scale, limit) for layer in edges],
     }
 
 
-def passing(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(layers + 1, t)`, what passes each node of a flow, row 0 at the tokens."""
-    through: NDArray[np.float64] = np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
-    return through
+def node_flow(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(layers + 1, t)` flow through each node, row 0 at the tokens."""
+    return np.concatenate([edges[:1].sum(axis=1), edges.sum(axis=2)])
 
 
 def _layer(layer: NDArray[np.float64], limit: int) -> dict[str, Any]:
-    """The chosen links of one layer, largest first."""
+    """Return the chosen links of one layer, largest first."""
     flat = layer.ravel()
     chosen = np.union1d(_largest(flat, limit), _feeders(layer))
     chosen = chosen[np.rint(flat[chosen]) > 0]
@@ -64,15 +63,14 @@ def _layer(layer: NDArray[np.float64], limit: int) -> dict[str, Any]:
 
 
 def _largest(flat: NDArray[np.float64], limit: int) -> NDArray[np.intp]:
-    """The largest links until they hold `KEPT` of the layer, at most `limit` of them."""
+    """Return the largest links until they hold `KEPT` of the layer, at most `limit` of them."""
     order = np.argsort(-flat, kind="stable")[:limit]
     enough = int(np.searchsorted(np.cumsum(flat[order]), KEPT * flat.sum())) + 1
     return order[:enough]
 
 
 def _feeders(layer: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The few largest links into every node, so that each token has paths to follow."""
+    """Return the few largest links into every node, so that each token has paths to follow."""
     tokens = layer.shape[1]
     strongest = np.argsort(-layer, axis=0, kind="stable")[:FEEDERS]
-    feeders: NDArray[np.intp] = strongest * tokens + np.arange(tokens)
-    return feeders.ravel()
+    return (strongest * tokens + np.arange(tokens)).ravel()

@@ -1,158 +1,226 @@
-"""An image's part of page and notebook: its patches, as warm as their scores, over it as SVG.
+"""An image's part of page and notebook: its patches over it as SVG, each with its score's heat.
 
-The picture itself is grey, so that the one hue of the page carries the scores; the page can show it
+The photo itself is grey, so that the one hue of the page carries the scores; the page can show it
 in its colours, or the scores alone. The SVG has the image's own pixels as its units: patches lie
 where they are, whatever the size, also on an image of which the model read a part.
 """
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.attribution.data import AttributionData
-from attnflow.attribution.views.captions import named
-from attnflow.attribution.views.flow_links import passing
-from attnflow.attribution.views.image_overlay import STRONGEST, TINT, png, resized, shown, softened
-from attnflow.attribution.views.layout import Piece, intensities, pieces, rank
-from attnflow.attribution.views.text_heatmap import about, escape, notebook_box
-from attnflow.attribution.views.wording import percent
+from attnflow.attribution.views.captions import input_name
+from attnflow.attribution.views.flow_links import node_flow
+from attnflow.attribution.views.image_overlay import (
+    STRONGEST,
+    TINT,
+    image_and_box,
+    png,
+    resized,
+    softened,
+)
+from attnflow.attribution.views.layout import Piece, intensities, pieces_of, rank
+from attnflow.attribution.views.text_heatmap import describe
+from attnflow.attribution.views.wording import format_percent
 
 LONGEST = 1024  # pixels of the longer side of what a page holds; larger images are made smaller
 LONGEST_IN_NOTEBOOK = 512
 COARSE = 200  # images up to this are shown with their pixels as they are
 FINE = 32  # rows or columns of patches from which no lines are drawn between them
+_TINY = 1e-300  # keeps the division by an empty flow defined; its parts are 0 all the same
 
 
-def picture(attribution: AttributionData) -> str:
-    """The page's picture of an image: the patches, and beside it the tokens that are none."""
-    found = pieces(attribution, "token")
-    ranked = rank(found)
-    places = {r.piece.tokens: r.rank for r in ranked}
-    heat = intensities(found)
-    titles = [escape(about(piece, places.get(piece.tokens), len(ranked))) for piece in found]
-    first = int(attribution.special.sum())
-    cells = "".join(
-        f'<rect class="t" data-t="{i}" style="--h:{heat[i]:.2f}" {place}><title>{titles[i]}</title>'
-        "</rect>"
-        for i, place in enumerate(_cells(attribution), start=first)
+@dataclass(frozen=True)
+class Photo:
+    """The image as the data of a tag, its size in its own pixels."""
+
+    address: str
+    width: int
+    height: int
+    pixelated: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A patch: its token, heat and description, and its left and top edge in pixels."""
+
+    token: int
+    heat: str
+    title: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A token that is no patch, such as the class token."""
+
+    token: int
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class ImageMap:
+    """An image under its patches, as templates write it.
+
+    Attributes:
+        name: Name or size of the image.
+        view: The SVG's `viewBox`: image and grid.
+        spoken: The picture in words.
+        rows: Rows of patches.
+        columns: Columns of patches.
+        fine: True where there is no space for lines between patches.
+        photo: The image itself.
+        cell_width: Width of every patch, in pixels of the image.
+        cell_height: Height of every patch.
+        cells: A patch each, in rows from the top left.
+        chips: Tokens that are no patches.
+        besides: "; besides them [CLS]" where there are such tokens; else "".
+    """
+
+    name: str
+    view: str
+    spoken: str
+    rows: int
+    columns: int
+    fine: bool
+    photo: Photo
+    cell_width: str
+    cell_height: str
+    cells: list[Cell]
+    chips: list[Chip]
+    besides: str
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """Flow through the patches below or above one layer: a small image, and its sum, 0 to 1."""
+
+    where: str
+    address: str
+    share: float
+
+
+def image_map(attribution: AttributionData) -> ImageMap:
+    """Return the page's picture of an image: the patches, and the tokens that are none."""
+    pieces = pieces_of(attribution, "token")
+    ranked = rank(pieces)
+    places = {entry.piece.tokens: entry.rank for entry in ranked}
+    heat = [f"{value:.2f}" for value in intensities(pieces)]
+    titles = [describe(piece, places.get(piece.tokens), len(ranked)) for piece in pieces]
+    image, _ = image_and_box(attribution)
+    photo = _photo(resized_to(image, LONGEST), image)
+    return _image_map(attribution, pieces, photo, heat, titles)
+
+
+def notebook_image_map(attribution: AttributionData) -> ImageMap:
+    """Return the notebook's picture: the image in grey, and the opacity of the tint as heat."""
+    pieces = pieces_of(attribution, "token")
+    opacity = [f"{STRONGEST * value:.2f}" for value in intensities(pieces)]
+    image, _ = image_and_box(attribution)
+    small = resized_to(image, LONGEST_IN_NOTEBOOK)
+    grey = np.repeat(np.rint(softened(small))[:, :, None], 3, axis=2).astype(np.uint8)
+    titles = [_name_and_share(piece) for piece in pieces]
+    return _image_map(attribution, pieces, _photo(grey, image), opacity, titles)
+
+
+def _image_map(
+    attribution: AttributionData,
+    pieces: Sequence[Piece],
+    photo: Photo,
+    heat: Sequence[str],
+    titles: Sequence[str],
+) -> ImageMap:
+    """Put photo and patches together; pieces, heat and titles are those of every token."""
+    rows, columns = attribution.heatmap().shape
+    _, (left, top, right, bottom) = image_and_box(attribution)
+    width, height = (right - left) / columns, (bottom - top) / rows
+    first = int(attribution.special.sum())  # tokens that are no patches stand in front of them
+    besides = ", ".join(attribution.tokens[i] for i in attribution.special.nonzero()[0])
+    return ImageMap(
+        name=input_name(attribution),
+        view=_view(attribution),
+        spoken=_spoken(attribution, pieces),
+        rows=rows,
+        columns=columns,
+        fine=max(rows, columns) >= FINE,
+        photo=photo,
+        cell_width=f"{width:.6g}",
+        cell_height=f"{height:.6g}",
+        cells=[
+            Cell(
+                token=(token := first + row * columns + column),
+                heat=heat[token],
+                title=titles[token],
+                x=f"{left + column * width:.6g}",
+                y=f"{top + row * height:.6g}",
+            )
+            for row in range(rows)
+            for column in range(columns)
+        ],
+        chips=[Chip(i, pieces[i].name, titles[i]) for i in range(first)],
+        besides=f"; besides them {besides}" if besides else "",
     )
-    chips = "".join(
-        f'<bdi class="t special" data-t="{i}" title="{titles[i]}">{escape(found[i].name)}</bdi>'
-        for i in range(first)
-    )
-    image, _ = shown(attribution)
-    rows, columns = _grid(attribution)
-    fine = " fine" * (max(rows, columns) >= FINE)
-    beside = f'<p class="before"><span class="quiet">Beside the patches</span>{chips}</p>'
-    return (
-        f'<div class="heat image{fine}" data-columns="{columns}"><svg '
-        f'viewBox="{_view(attribution)}" role="img" aria-label="{escape(_spoken(attribution))}">'
-        f"{_photo(resized_to(image, LONGEST), image)}<g>{cells}</g></svg>"
-        f"{beside * bool(chips)}</div>"
-    )
 
 
-def strip(attribution: AttributionData) -> str:
-    """What passes the patches below and above every layer, a small picture each.
+def layers(attribution: AttributionData) -> list[LayerMap]:
+    """Return the flow through the patches below and above every layer, from the decision down.
 
     The tint is a patch's part of the flow over the largest part of any; empty without edges.
     """
     if attribution.edges is None:
-        return ""
-    through = passing(attribution.edges)
-    through = through / max(float(through[0].sum()), 1e-300)
+        return []
+    flow = node_flow(attribution.edges)
+    parts = flow / max(float(flow[0].sum()), _TINY)
     patches = ~attribution.special
-    highest = max(float(through[:, patches].max()), 1e-300)
-    layers = len(through) - 1
-    figures = []
-    for row in reversed(range(layers + 1)):
-        parts = through[row][patches].reshape(_grid(attribution))
+    highest = max(float(parts[:, patches].max()), _TINY)
+    maps = []
+    for row in reversed(range(len(parts))):
+        cells = parts[row][patches].reshape(attribution.heatmap().shape)
         where = "at the patches" if row == 0 else f"above layer {row}"
-        words = f"{where}: {percent(float(parts.sum()))} of the flow is in patches"
-        figures.append(
-            f'<figure><img src="{_uri(_tinted(parts / highest))}" alt="{escape(words)}" '
-            f'title="{escape(words)}"><figcaption>{where}<br>{percent(float(parts.sum()))}'
-            "</figcaption></figure>"
-        )
-    return f'<div class="strip">{"".join(figures)}</div>'
+        maps.append(LayerMap(where, _address(_tinted(cells / highest)), float(cells.sum())))
+    return maps
 
 
-def fragment(attribution: AttributionData) -> str:
-    """A small static picture for notebooks: no script, no class, nothing fetched."""
-    found = pieces(attribution, "token")
-    heat = intensities(found)
-    image, _ = shown(attribution)
-    small = resized_to(image, LONGEST_IN_NOTEBOOK)
-    grey = np.repeat(np.rint(softened(small))[:, :, None], 3, axis=2).astype(np.uint8)
-    color = f"rgb{TINT}"
-    cells = "".join(
-        f'<rect {place} fill="{color}" fill-opacity="{STRONGEST * heat[i]:.2f}"><title>'
-        f"{escape(_short(found[i]))}</title></rect>"
-        for i, place in enumerate(_cells(attribution), start=int(attribution.special.sum()))
-    )
-    style = "display:block;width:100%;max-width:22em;height:auto;max-height:26em;margin:.5em 0"
-    return notebook_box(
-        attribution,
-        f'<svg viewBox="{_view(attribution)}" style="{style}" role="img" '
-        f'aria-label="{escape(_spoken(attribution))}">{_photo(grey, image)}{cells}</svg>',
-    )
-
-
-def _short(piece: Piece) -> str:
-    return f"{piece.name}: {percent(piece.share)}"
+def _name_and_share(piece: Piece) -> str:
+    return f"{piece.name}: {format_percent(piece.share)}"
 
 
 def resized_to(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """The image with a longer side of `longest` pixels at most."""
+    """Return the image with a longer side of `longest` pixels at most."""
     height, width = image.shape[:2]
     scale = min(1.0, longest / max(height, width))
     return resized(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def _cells(attribution: AttributionData) -> list[str]:
-    """Place of each patch as attributes of SVG, in pixels of the image."""
-    _, (left, top, right, bottom) = shown(attribution)
-    rows, columns = _grid(attribution)
-    width, height = (right - left) / columns, (bottom - top) / rows
-    return [
-        f'x="{left + column * width:.6g}" y="{top + row * height:.6g}" width="{width:.6g}" '
-        f'height="{height:.6g}"'
-        for row in range(rows)
-        for column in range(columns)
-    ]
-
-
-def _grid(attribution: AttributionData) -> tuple[int, int]:
-    rows, columns = attribution.heatmap().shape
-    return rows, columns
-
-
 def _view(attribution: AttributionData) -> str:
-    """Image and grid, which may go beyond it where the image was padded."""
-    image, (left, top, right, bottom) = shown(attribution)
+    """Return the `viewBox` of image and grid, which may go beyond it where it was padded."""
+    image, (left, top, right, bottom) = image_and_box(attribution)
     height, width = image.shape[:2]
     x, y = min(left, 0), min(top, 0)
     return f"{x:.6g} {y:.6g} {max(right, width) - x:.6g} {max(bottom, height) - y:.6g}"
 
 
-def _photo(pixels: NDArray[np.uint8], image: NDArray[np.uint8]) -> str:
+def _photo(pixels: NDArray[np.uint8], image: NDArray[np.uint8]) -> Photo:
+    """Return `pixels` as a photo in the size of `image`."""
     height, width = image.shape[:2]
-    rendering = ";image-rendering:pixelated" * (max(height, width) <= COARSE)
-    return (
-        f'<image href="{_uri(pixels)}" width="{width}" height="{height}" '
-        f'preserveAspectRatio="none" style="pointer-events:none{rendering}"/>'
-    )
+    # Smoothed, a small image would be a blur in which its patches cannot be told apart.
+    return Photo(_address(pixels), width, height, pixelated=max(height, width) <= COARSE)
 
 
-def _spoken(attribution: AttributionData) -> str:
-    """The picture in words."""
-    rows, columns = _grid(attribution)
-    best = rank(pieces(attribution, "token"))[:3]
-    strongest = ", ".join(_short(entry.piece) for entry in best)
+def _spoken(attribution: AttributionData, pieces: Sequence[Piece]) -> str:
+    """Return the picture in words."""
+    rows, columns = attribution.heatmap().shape
+    best = rank(pieces)[:3]
+    strongest = ", ".join(_name_and_share(entry.piece) for entry in best)
     return (
-        f"{named(attribution)} in {rows} x {columns} patches, rows from the top and columns from "
-        f"the left, counted from 0. Strongest: {strongest}."
+        f"{input_name(attribution)} in {rows} x {columns} patches, rows from the top and columns "
+        f"from the left, counted from 0. Strongest: {strongest}."
     )
 
 
@@ -164,5 +232,6 @@ def _tinted(heat: NDArray[np.float64]) -> NDArray[np.uint8]:
     return pixels
 
 
-def _uri(pixels: NDArray[np.uint8]) -> str:
+def _address(pixels: NDArray[np.uint8]) -> str:
+    """Return the pixels as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png(pixels)).decode('ascii')}"

@@ -1,7 +1,7 @@
 """The image with its patches coloured by their shares, as pixels: for files, figures, and pages.
 
-The image itself is grey beneath, so that the one hue that there is carries the scores. Needs no
-library of images: PNG is zlib with a frame around it.
+The image beneath is grey, so that the only hue carries the scores. PNG files are written here,
+zlib with a frame around it: results of images can then be shown without the extra `images`.
 """
 
 import struct
@@ -27,19 +27,17 @@ def overlay(attribution: AttributionData, size: int | tuple[int, int] | None = N
     Raises:
         InputError: There is a text and no image, or the size is not positive.
     """
-    image, box = shown(attribution)
+    image, box = image_and_box(attribution)
     height, width = _sides(image, size)
     grey = softened(resized(image, height, width))
     opacity = STRONGEST * _painted(heat(attribution), image.shape, box, height, width)
     mixed = grey[:, :, None] * (1 - opacity[:, :, None]) + opacity[:, :, None] * np.array(TINT)
-    pixels: Pixels = np.rint(mixed).astype(np.uint8)
-    return pixels
+    return np.rint(mixed).astype(np.uint8)
 
 
 def softened(image: Pixels) -> NDArray[np.float64]:
     """`(h, w)`, the image in greys, none so dark or light that the tint would not show on it."""
-    grey: NDArray[np.float64] = 127.5 + CONTRAST * (image @ np.array(LUMA) - 127.5)
-    return grey
+    return 127.5 + CONTRAST * (image @ np.array(LUMA) - 127.5)
 
 
 def heat(attribution: AttributionData) -> NDArray[np.float64]:
@@ -49,8 +47,8 @@ def heat(attribution: AttributionData) -> NDArray[np.float64]:
     return scores / highest if highest > 0 else scores
 
 
-def shown(attribution: AttributionData) -> tuple[Pixels, tuple[float, float, float, float]]:
-    """The image and where the grid lies on it.
+def image_and_box(attribution: AttributionData) -> tuple[Pixels, tuple[float, float, float, float]]:
+    """Return the image, and the edges of the grid of patches on it.
 
     Raises:
         InputError: There is a text and no image.
@@ -70,12 +68,13 @@ def resized(image: Pixels, height: int, width: int) -> Pixels:
     if height < image.shape[0] or width < image.shape[1]:
         sides = (min(height, image.shape[0]), min(width, image.shape[1]))
         planes = torch.nn.functional.interpolate(planes, sides, mode="bilinear", antialias=True)
+    # Enlarged by repeating: smoothing would invent detail between pixels and between patches.
     planes = torch.nn.functional.interpolate(planes, (height, width), mode="nearest-exact")
     return planes[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
 
 def png(pixels: Pixels) -> bytes:
-    """A PNG file of `(h, w, 3)` colours, or of `(h, w, 4)` with opacity."""
+    """Return a PNG file of `(h, w, 3)` colours, or of `(h, w, 4)` with opacity."""
     height, width, channels = pixels.shape
     lines = np.zeros((height, 1 + width * channels), np.uint8)  # each begins with its filter, none
     lines[:, 1:] = pixels.reshape(height, -1)
@@ -90,7 +89,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _sides(image: Pixels, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width asked for; of a longer side the other by the image's proportions."""
+    """Return height and width; of a longer side the other by the image's proportions."""
     height, width = image.shape[:2]
     if size is None:
         return height, width
@@ -109,18 +108,17 @@ def _painted(
     height: int,
     width: int,
 ) -> NDArray[np.float64]:
-    """`(height, width)`, to each pixel the value of the cell that its middle lies in; 0 outside."""
+    """`(height, width)` value of the cell that each pixel's middle lies in; 0 outside."""
     left, top, right, bottom = box
     rows, inside_rows = _cells(top, bottom, cells.shape[0], shape[0], height)
     columns, inside_columns = _cells(left, right, cells.shape[1], shape[1], width)
-    values: NDArray[np.float64] = cells[np.ix_(rows, columns)]
-    return values * np.outer(inside_rows, inside_columns)
+    return cells[np.ix_(rows, columns)] * np.outer(inside_rows, inside_columns)
 
 
 def _cells(
     start: float, end: float, count: int, length: int, pixels: int
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Which of `count` cells each pixel's middle lies in, and whether it lies in one."""
+    """Return the index of the cell that each pixel's middle lies in, and whether there is one."""
     middles = (np.arange(pixels) + 0.5) * length / pixels
     place = np.floor((middles - start) / (end - start) * count).astype(np.intp)
     return place.clip(0, count - 1), (place >= 0) & (place < count)

@@ -1,10 +1,10 @@
-"""What a view shows of a text: its tokens or words, ranked, and where each stands in the text.
+"""The parts of a text that views show: its tokens or words, ranked, and where each stands.
 
 A `Piece` is a token or a word with its score. `lay_out` threads the pieces back into the original
 text, so that a heat map shows the text exactly as it was written, spaces and line breaks included.
-`tokens` has already repaired the offsets where it could; what is left are tokens without a place of
-their own (an unknown one, a byte of a character). They are shown detached, under their name, and no
-piece is ever lost.
+`inputs.offsets` has already repaired the offsets where it could. Tokens without a place of their
+own are left (an unknown one, a byte of a character): they are shown detached, under their name,
+and no piece is ever lost.
 """
 
 import re
@@ -17,6 +17,9 @@ from attnflow.errors import InputError
 
 GRANULARITIES = ("token", "word")
 VISIBLE = 0.005  # least share of a source that a continuation shows: half a percent
+
+# Marks of tokenizers for spaces and line breaks, and how a detached piece shows them.
+_SPELLED = {"Ġ": " ", "▁": " ", "Ċ": "⏎", "<0x0A>": "⏎"}
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,22 @@ class Segment:
     detached: bool = False
 
 
-def pieces(attribution: AttributionData, granularity: str) -> list[Piece]:
-    """The tokens or the words of a text in order; special tokens stay on their own."""
+def pieces_of(attribution: AttributionData, granularity: str) -> list[Piece]:
+    """Return the tokens or words of a text in order; special tokens stay on their own.
+
+    Raises:
+        InputError: `granularity` is neither "token" nor "word".
+    """
     if granularity not in GRANULARITIES:
         raise InputError(f"granularity must be 'token' or 'word', got {granularity!r}.")
     shares = [float(share) for share in attribution.shares]
     if granularity == "token":
         return [_token(attribution, i, shares) for i in range(len(attribution))]
     words = attribution.words()
-    grouped = {i for word in words for i in word.tokens}
-    alone = [i for i in range(len(attribution)) if i not in grouped]
-    found = [_word(attribution, word, shares) for word in words]
-    found += [_token(attribution, i, shares) for i in alone]
-    return sorted(found, key=lambda piece: piece.tokens)
+    in_words = {i for word in words for i in word.tokens}
+    pieces = [_word(attribution, word, shares) for word in words]
+    pieces += [_token(attribution, i, shares) for i in range(len(attribution)) if i not in in_words]
+    return sorted(pieces, key=lambda piece: piece.tokens)
 
 
 def _token(attribution: AttributionData, index: int, shares: Sequence[float]) -> Piece:
@@ -73,7 +79,7 @@ def _token(attribution: AttributionData, index: int, shares: Sequence[float]) ->
     special = bool(attribution.special[index])
     name = attribution.surface(index)
     if not special and end <= start:
-        name = _unmarked(name)
+        name = _without_mark(name)
     score = float(attribution.scores[index])
     return Piece(name, start, end, score, shares[index], special, (index,))
 
@@ -83,78 +89,79 @@ def _word(attribution: AttributionData, word: Word, shares: Sequence[float]) -> 
     special = all(attribution.special[i] for i in word.tokens)
     name = word.text
     if word.end <= word.start:
-        name = "".join(_unmarked(attribution.tokens[i]) for i in word.tokens)
+        name = "".join(_without_mark(attribution.tokens[i]) for i in word.tokens)
     return Piece(name, word.start, word.end, word.score, share, special, word.tokens)
 
 
-def _unmarked(token: str) -> str:
-    """A token without its tokenizer's mark for a space or a continued word."""
+def _without_mark(token: str) -> str:
+    """Return a token without its tokenizer's mark for a space or a continued word."""
     return token.removeprefix("##").lstrip("Ġ▁").removesuffix("</w>") or token
 
 
 def role_starts(attribution: AttributionData) -> dict[int, str]:
-    """Of a chat, the role that begins at each token where another message's words begin."""
-    found, before = {}, None
+    """Return, for a chat, the role that begins at each token where another message begins."""
+    roles, last_message = {}, None
     for token, message in enumerate(attribution.message_ids):
         if message is not None and not attribution.special[token]:
-            if message != before:
-                found[token] = attribution.roles[message]
-            before = message
-    return found
+            if message != last_message:
+                roles[token] = attribution.roles[message]
+            last_message = message
+    return roles
 
 
-def gathered(attribution: AttributionData, found: Sequence[Piece]) -> list[Piece]:
-    """The pieces, with each run of tokens that a chat's template wrote as a single one."""
+def join_template_tokens(attribution: AttributionData, pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces, with each run of tokens of a chat's template joined to a single one."""
     if not attribution.roles:
-        return list(found)
+        return list(pieces)
 
     def is_template(piece: Piece) -> bool:
         return attribution.message_ids[piece.tokens[0]] is None
 
-    pieces: list[Piece] = []
-    for template, run in groupby(found, is_template):
-        own = list(run)
-        pieces += [_joined(attribution, own)] if template else own
-    return pieces
+    joined: list[Piece] = []
+    for template, group in groupby(pieces, is_template):
+        run = list(group)
+        joined += [_joined(attribution, run)] if template else run
+    return joined
 
 
 def _joined(attribution: AttributionData, run: Sequence[Piece]) -> Piece:
     tokens = tuple(token for piece in run for token in piece.tokens)
-    # WordPiece marks what goes on with a word by ##, which a template may also write itself.
+    # WordPiece marks a continued word by ##, which a template may also write itself: only a ##
+    # right before a letter is a mark.
     name = "".join(re.sub(r"^##(?=\w)", "", attribution.tokens[token]) for token in tokens)
     for mark, meaning in _SPELLED.items():
         name = name.replace(mark, meaning)
     return Piece(name, 0, 0, sum(piece.score for piece in run), 0.0, True, tokens)
 
 
-_SPELLED = {"Ġ": " ", "▁": " ", "Ċ": "⏎", "<0x0A>": "⏎"}
-
-
-def rank(found: Sequence[Piece]) -> list[Ranked]:
-    """The ordinary pieces, best first; equal scores in the order of the text."""
-    ordinary = sorted((p for p in found if not p.special), key=lambda p: (-p.score, p.tokens))
+def rank(pieces: Sequence[Piece]) -> list[Ranked]:
+    """Return the ordinary pieces, best first; equal scores in the order of the text."""
+    ordinary = sorted((p for p in pieces if not p.special), key=lambda p: (-p.score, p.tokens))
     ranked: list[Ranked] = []
     cumulative = 0.0
     for place, piece in enumerate(ordinary, start=1):
         cumulative += piece.share
+        # Rounding of the sum must not show more than all of it.
         ranked.append(Ranked(piece, place, min(cumulative, 1.0)))
     return ranked
 
 
-def intensities(found: Sequence[Piece]) -> list[float]:
-    """Heat of each piece: its score over that of the best ordinary piece; 0 for special ones."""
-    best = max((p.score for p in found if not p.special), default=0.0)
-    return [0.0 if p.special or best <= 0 else p.score / best for p in found]
+def intensities(pieces: Sequence[Piece]) -> list[float]:
+    """Return each piece's heat: its score over the best ordinary piece's; 0 for special ones."""
+    best = max((p.score for p in pieces if not p.special), default=0.0)
+    return [0.0 if p.special or best <= 0 else p.score / best for p in pieces]
 
 
-def lay_out(text: str, found: Sequence[Piece]) -> Iterator[Segment]:
-    """The text from its first to its last character, with every piece in or beside its place."""
+def lay_out(text: str, pieces: Sequence[Piece]) -> Iterator[Segment]:
+    """Yield the text from its first to its last character, each piece in or next to its place."""
     cursor = 0
-    for piece in found:
+    for piece in pieces:
+        # Offsets may overlap or run past the end; characters already shown are not shown again.
         start, end = max(piece.start, cursor), min(piece.end, len(text))
         if end <= start or text[start:end].isspace():
             yield Segment(piece.name, piece, detached=True)
             continue
+        # Spaces that a tokenizer counts to its tokens stay outside the coloured ground.
         body = text[start:end].strip()
         start = text.index(body, start)
         if start > cursor:

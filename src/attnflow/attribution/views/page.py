@@ -1,8 +1,9 @@
 """The page: one HTML file that shows attributions in any browser and fetches nothing.
 
-Python writes all the words and numbers (`article`); the scripts in `page_assets` add the switches
-and draws the flow from a block of JSON. A content security policy lets exactly this script run and
-nothing be loaded, so that even a hole in the escaping would find a closed door.
+Templates write all the words and numbers (`decision_section`, `continuation_section`). The scripts
+in `page_assets` add the switches, and draw the flow from a block of JSON. A content security policy
+allows exactly these scripts and forbids loading anything, so that even markup that slipped through
+the escaping could neither run nor fetch.
 """
 
 import base64
@@ -10,76 +11,86 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnflow.attribution.data import AttributionData, ContinuationData
-from attnflow.attribution.views import image_heatmap, text_heatmap
-from attnflow.attribution.views.captions import beginning, certainty, named
+from attnflow.attribution.views import templates
+from attnflow.attribution.views.captions import beginning, certainty, input_name
 from attnflow.attribution.views.continuation_section import section
 from attnflow.attribution.views.decision_section import article
 from attnflow.attribution.views.flow_links import BUDGET, has_flow, links
-from attnflow.attribution.views.layout import pieces
+from attnflow.attribution.views.layout import pieces_of
 from attnflow.attribution.views.sanitize import as_name, for_page
-from attnflow.attribution.views.text_heatmap import escape
 from attnflow.errors import InputError
 from attnflow.files import check_writable, write_whole
 
-__all__ = ["fragment", "render", "write"]
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
+__all__ = ["render", "write"]
+
+SCRIPTS = ("flow.js", "picture.js", "written.js", "page.js")
 _JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
+Explained = AttributionData | ContinuationData
 
-def render(attributions: Sequence[AttributionData | ContinuationData]) -> str:
-    """The whole page; several texts, or continuations of texts, get a list to choose from.
+
+@dataclass(frozen=True)
+class _Group:
+    """A text, image or continuation, its number, and that of its first article."""
+
+    content: Explained
+    number: int
+    first: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the list of texts: a link to an article, with the decision and the text."""
+
+    article: int
+    name: str
+    certainty: str | None
+    text: str
+
+
+def render(attributions: Sequence[Explained]) -> str:
+    """Return the whole page; several texts, or continuations, get a list to choose from.
 
     Raises:
         InputError: `attributions` is empty.
     """
     if not attributions:
         raise InputError("A page needs at least one attribution, got none.")
-    scripts = [_asset(name) for name in ("flow.js", "picture.js", "written.js", "page.js")]
+    scripts = [templates.asset(name) for name in SCRIPTS]
     groups = _groups(attributions)
-    return Template(_asset("page.html")).substitute(
-        title=escape(_title(groups)),
-        hashes=" ".join(map(_hash, scripts)),
-        style=_asset("page.css"),
-        chooser=_chooser(groups),
-        articles="".join(map(_group, groups)),
-        data=_json([data for group in groups for data in _data_of(group)]),
-        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+    page = templates.render(
+        "page.html",
+        title=_title(groups),
+        hashes=templates.markup(" ".join(map(_hash, scripts))),
+        style=templates.markup(templates.asset("page.css")),
+        kinds=_kinds(groups),
+        entries=list(map(_entry, groups)),
+        sections=[part for group in groups for part in _sections(group)],
+        data=_json([data for group in groups for data in _script_data(group)]),
+        scripts=list(map(templates.markup, scripts)),
     )
+    return str(page)
 
 
-def fragment(attribution: AttributionData) -> str:
-    """A small static form for notebooks: no script, no class, nothing fetched."""
-    if attribution.grid is None:
-        return text_heatmap.fragment(attribution)
-    return image_heatmap.fragment(attribution)
-
-
-def write(
-    attributions: Sequence[AttributionData | ContinuationData],
-    path: Path,
-    *,
-    overwrite: bool = False,
-) -> Path:
+def write(attributions: Sequence[Explained], path: Path, *, overwrite: bool = False) -> Path:
     """Write the page to `path` and return it; a reader never sees half a file.
 
     Raises:
         InputError: `attributions` is empty.
-        StorageError: the file exists and `overwrite` is False, or the folder cannot be written.
+        StorageError: The file exists and `overwrite` is false, or the folder cannot be written.
     """
+    # Before rendering, which takes seconds for a long text.
     check_writable(path, overwrite=overwrite)
     return write_whole(path, render(attributions), overwrite=overwrite)
-
-
-def _asset(name: str) -> str:
-    return (files("attnflow.attribution.views") / "page_assets" / name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:
@@ -87,53 +98,51 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _json(data: Any) -> str:
-    """JSON that cannot end the element that it stands in; ASCII, so lone surrogates survive."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_JSON_ESCAPES)
+def _json(data: Any) -> "Markup":
+    """Return JSON that cannot end its element; in ASCII, so that lone surrogates survive."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return templates.markup(text.translate(_JSON_ESCAPES))
 
 
-@dataclass(frozen=True)
-class _Group:
-    """A text or a continuation, its number, and that of its first article."""
-
-    what: AttributionData | ContinuationData
-    number: int
-    first: int
-
-
-def _groups(attributions: Sequence[AttributionData | ContinuationData]) -> list[_Group]:
-    found, first = [], 0
-    for number, what in enumerate(attributions):
-        found.append(_Group(what, number, first))
-        first += 1 if isinstance(what, AttributionData) else len(what)
-    return found
+def _groups(attributions: Sequence[Explained]) -> list[_Group]:
+    groups, first = [], 0
+    for number, content in enumerate(attributions):
+        groups.append(_Group(content, number, first))
+        first += len(content) if isinstance(content, ContinuationData) else 1
+    return groups
 
 
-def _group(group: _Group) -> str:
-    if isinstance(group.what, AttributionData):
-        return article(group.what, group.first, group=group.number)
-    articles = "".join(
-        article(a, group.first + i, group=group.number, part=True) for i, a in enumerate(group.what)
-    )
-    return section(group.what, group.number, group.first) + articles
+def _sections(group: _Group) -> "list[Markup]":
+    """Return the article of a text; of a continuation its section and an article each."""
+    content = group.content
+    if not isinstance(content, ContinuationData):
+        return [article(content, group.first, group=group.number)]
+    articles = [
+        article(attribution, group.first + i, group=group.number, part=True)
+        for i, attribution in enumerate(content)
+    ]
+    return [section(content, group.number, group.first), *articles]
 
 
-def _data_of(group: _Group) -> list[dict[str, Any]]:
-    """What the script needs of each article of a group."""
-    if isinstance(group.what, AttributionData):
-        return [_data(group.what, BUDGET) | {"group": group.number}]
-    each = BUDGET // len(group.what)
+def _script_data(group: _Group) -> list[dict[str, Any]]:
+    """Return the data that the scripts need, for each article of a group."""
+    content = group.content
+    if not isinstance(content, ContinuationData):
+        return [_decision_data(content, BUDGET) | {"group": group.number}]
+    # A page of sixty decisions may be no larger than one of a single one.
+    budget = BUDGET // len(content)
     return [
-        _data(a, each) | {"group": group.number, "shares": np.rint(1e4 * a.shares).tolist()}
-        for a in group.what
+        _decision_data(a, budget)
+        | {"group": group.number, "shares": np.rint(1e4 * a.shares).tolist()}
+        for a in content
     ]
 
 
-def _data(attribution: AttributionData, budget: int) -> dict[str, Any]:
-    """What the script needs of one decision."""
+def _decision_data(attribution: AttributionData, budget: int) -> dict[str, Any]:
+    """Return names, special tokens and the links of the flow of one decision."""
     edges = attribution.edges if has_flow(attribution) else None
     return {
-        "names": [for_page(as_name(piece.name)) for piece in pieces(attribution, "token")],
+        "names": [for_page(as_name(piece.name)) for piece in pieces_of(attribution, "token")],
         "special": attribution.special.astype(int).tolist(),
         "flow": None if edges is None else links(edges, budget),
     }
@@ -142,34 +151,22 @@ def _data(attribution: AttributionData, budget: int) -> dict[str, Any]:
 def _title(groups: Sequence[_Group]) -> str:
     if len(groups) > 1:
         return f"{len(groups)} {_kinds(groups)} explained"
-    what = groups[0].what
-    if isinstance(what, AttributionData):
-        return f"{as_name(what.label)}: {beginning(named(what), 60)}"
-    return f"{beginning(what.written, 30)}: {beginning(what[0].text, 60)}"
-
-
-def _chooser(groups: Sequence[_Group]) -> str:
-    """A list of the texts or images, each a link to its first article; nothing for a single one."""
-    if len(groups) == 1:
-        return ""
-    entries = "".join(map(_entry, groups))
-    kinds = _kinds(groups).capitalize()
-    return f'<nav class="chooser" aria-label="{kinds}"><ol>{entries}</ol></nav>'
+    content = groups[0].content
+    if isinstance(content, ContinuationData):
+        return f"{beginning(content.written, 30)}: {beginning(content[0].text, 60)}"
+    return f"{as_name(content.label)}: {beginning(input_name(content), 60)}"
 
 
 def _kinds(groups: Sequence[_Group]) -> str:
-    """What there are several of."""
-    images = [isinstance(g.what, AttributionData) and g.what.grid is not None for g in groups]
+    """Return the plural noun for what the page explains."""
+    images = [isinstance(g.content, AttributionData) and g.content.grid is not None for g in groups]
     return "images" if all(images) else "examples" if any(images) else "texts"
 
 
-def _entry(group: _Group) -> str:
-    what = group.what
-    if isinstance(what, AttributionData):
-        name, text = f"<bdi>{escape(as_name(what.label))}</bdi> {certainty(what)}", named(what)
-    else:
-        name, text = f"<bdi>{escape(beginning(what.written, 30))}</bdi>", what[0].text
-    return (
-        f'<li><a href="#text-{group.first}"><span class="what">{name}</span> '
-        f"<bdi>{escape(beginning(text, 90))}</bdi></a></li>"
-    )
+def _entry(group: _Group) -> _Entry:
+    content = group.content
+    if isinstance(content, ContinuationData):
+        written, text = beginning(content.written, 30), beginning(content[0].text, 90)
+        return _Entry(group.first, written, None, text)
+    text = beginning(input_name(content), 90)
+    return _Entry(group.first, as_name(content.label), certainty(content), text)

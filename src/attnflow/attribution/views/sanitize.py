@@ -1,8 +1,8 @@
-"""Characters that must not reach a page or a terminal as they are, and how they are shown.
+"""Characters that must not reach a page or a terminal as they are, made visible.
 
 A text may hold anything: escape sequences that would drive a terminal, halves of surrogate pairs
 that cannot be encoded, marks that reverse the direction of what follows. They are made visible
-instead of dropped, so that the reader sees that they are there.
+instead of dropped, so that the reader sees them.
 """
 
 import unicodedata
@@ -15,30 +15,30 @@ _CONTROLS[0x7F] = "\N{SYMBOL FOR DELETE}"
 _CONTROLS.update({code: _REPLACEMENT for code in range(0x80, 0xA0)})
 _CONTROLS.update({code: _REPLACEMENT for code in range(0xD800, 0xE000)})
 
-_ON_PAGE = {code: shown for code, shown in _CONTROLS.items() if code not in (0x09, 0x0A)}
+_ON_PAGE = {code: symbol for code, symbol in _CONTROLS.items() if code not in (0x09, 0x0A)}
 _ON_TERMINAL = {**_CONTROLS, **{ord(mark): _REPLACEMENT for mark in _DIRECTION}}
 _WHITESPACE = str.maketrans({"\n": "⏎", "\t": "⇥", " ": "␣"})
 
 
 def for_page(text: str) -> str:
-    """The text with line breaks as \\n, and controls and lone surrogates made visible."""
+    """Return the text with line breaks as \\n, controls and lone surrogates made visible."""
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_ON_PAGE)
 
 
 def for_terminal(text: str) -> str:
-    """The text with nothing in it that a terminal would obey, line breaks and tabs included."""
+    """Return the text without anything a terminal would obey, line breaks and tabs included."""
     return text.translate(_ON_TERMINAL)
 
 
 def as_name(text: str) -> str:
-    """A token's name: whitespace that is all there is of it becomes visible."""
+    """Return a token's name; if it is nothing but white space, that becomes visible."""
     if not text:
         return "(empty)"
     return text.translate(_WHITESPACE) if text.isspace() else text.strip()
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the text takes: 2 for wide characters, 0 for marks."""
+    """Return the columns of a terminal that a text takes: 2 for wide characters, 0 for marks."""
     return sum(_column(character) for character in text)
 
 

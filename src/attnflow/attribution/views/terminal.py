@@ -10,23 +10,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from attnflow.attribution.data import AttributionData, ContinuationData
-from attnflow.attribution.views.ansi import BOLD, FAINT, ORANGE, Style, ink_of
-from attnflow.attribution.views.captions import beginning, certainty, contrast, subject, units
+from attnflow.attribution.views.ansi import BOLD, FAINT, ORANGE, Style, style_of
+from attnflow.attribution.views.captions import beginning, certainty, contrast, decision, units
 from attnflow.attribution.views.layout import (
     VISIBLE,
     Piece,
     Ranked,
     Segment,
-    gathered,
     intensities,
+    join_template_tokens,
     lay_out,
-    pieces,
+    pieces_of,
     rank,
     role_starts,
 )
 from attnflow.attribution.views.sanitize import as_name, columns, for_terminal
 from attnflow.attribution.views.terminal_image import blocks
-from attnflow.attribution.views.wording import SUPERSCRIPTS, bound, number, percent, summary
+from attnflow.attribution.views.wording import (
+    SUPERSCRIPTS,
+    format_bound,
+    format_number,
+    format_percent,
+    summary,
+)
 from attnflow.errors import InputError
 
 RANKED = 10
@@ -64,8 +70,8 @@ def render(
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
     width = _columns(width)
-    style = ink_of(color)
-    found = gathered(attribution, pieces(attribution, granularity))
+    style = style_of(color)
+    found = join_template_tokens(attribution, pieces_of(attribution, granularity))
     ranked = rank(found)
     unit = units(attribution)[granularity]
     parts = [_title(attribution, style), ""]
@@ -78,7 +84,7 @@ def render(
     return "\n".join(parts)
 
 
-def render_all(
+def render_continuation(
     found: ContinuationData, *, color: bool | None = None, width: int | None = None
 ) -> str:
     """A continuation for a terminal: its text, and for each token what it rests on most.
@@ -86,13 +92,16 @@ def render_all(
     Args are those of `render`.
     """
     width = _columns(width)
-    style = ink_of(color)
+    style = style_of(color)
     first = found[0]
-    plain = [replace(piece, score=0.0) for piece in gathered(first, pieces(first, "token"))]
+    plain = [
+        replace(piece, score=0.0)
+        for piece in join_template_tokens(first, pieces_of(first, "token"))
+    ]
     how = f"{first.tensor} flow, {first.readout} read-out, {first.model}"
     title = style.mark(for_terminal(beginning(found.written, 60)), BOLD)
     worst = max(a.certificate.gap for a in found)
-    proof = f"{len(found)} flows, each at most {bound(worst)} below the maximum"
+    proof = f"{len(found)} flows, each at most {format_bound(worst)} below the maximum"
     return "\n".join(
         [
             f"{title}  {style.mark(for_terminal(how), FAINT)}",
@@ -114,12 +123,12 @@ def _sources(found: ContinuationData, width: int, style: Style) -> Iterator[str]
         line = f"  {style.mark(name, BOLD)}{' ' * (wide - columns(name))} "
         line += f"{certainty(attribution):>8} "
         used = wide + 12
-        for entry in rank(pieces(attribution, "token")):
+        for entry in rank(pieces_of(attribution, "token")):
             source = _fit(for_terminal(as_name(entry.piece.name)), 20)
-            part = f"  {source} {percent(entry.piece.share)}"
+            part = f"  {source} {format_percent(entry.piece.share)}"
             if entry.piece.share < VISIBLE or used + columns(part) > width:
                 break
-            line += f"  {source} {style.mark(percent(entry.piece.share), FAINT)}"
+            line += f"  {source} {style.mark(format_percent(entry.piece.share), FAINT)}"
             used += columns(part)
         yield line
 
@@ -134,7 +143,7 @@ def _title(attribution: AttributionData, style: Style) -> str:
     label = style.mark(for_terminal(as_name(attribution.label)), BOLD)
     how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
     if attribution.position is not None:
-        how = f"{subject(attribution)}; {how}"
+        how = f"{decision(attribution)}; {how}"
     other = for_terminal(contrast(attribution))
     return f"{label} {certainty(attribution)}{other}  {style.mark(for_terminal(how), FAINT)}"
 
@@ -221,7 +230,8 @@ def _ranking(
         bar = _bar(piece.score / best if best > 0 else 0.0, min(max(width - wide - 38, 4), 24))
         yield (
             f"{entry.rank:>3}  {name}{' ' * (wide - columns(name))}  {style.mark(bar, ORANGE)} "
-            f"{number(piece.score):>9} {percent(piece.share):>8} {percent(entry.cumulative):>8}"
+            f"{format_number(piece.score):>9} {format_percent(piece.share):>8} "
+            f"{format_percent(entry.cumulative):>8}"
         )
     if count > len(ranked):
         more = count - len(ranked)

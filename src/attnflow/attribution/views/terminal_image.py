@@ -1,4 +1,4 @@
-"""An image's patches in a terminal: a block for each, as warm as its score.
+"""An image's patches in a terminal: a block for each, in the colour of its score.
 
 A block is two columns wide, so that it is about square, or one where two do not fit. Grids that are
 wider than the terminal have neighbouring patches summed to one block, and say so. Without colour
@@ -17,7 +17,7 @@ _SHADES = "·░▒▓█"
 
 
 def blocks(attribution: AttributionData, style: Style, width: int) -> Iterator[str]:
-    """Lines of at most `width` columns, one for each row of blocks."""
+    """Yield lines of at most `width` columns, one for each row of blocks, and their caption."""
     scores = attribution.heatmap()
     size = -(-scores.shape[1] // width)
     cells = _summed(scores, size)
@@ -25,11 +25,11 @@ def blocks(attribution: AttributionData, style: Style, width: int) -> Iterator[s
     wide = 2 if 2 * cells.shape[1] <= width else 1
     for row in heat:
         yield "".join(_block(float(value), wide, style) for value in row)
-    beside = [attribution.tokens[i] for i in attribution.special.nonzero()[0]]
+    others = [attribution.tokens[i] for i in attribution.special.nonzero()[0]]
     rows, columns = scores.shape
     words = f"{rows} x {columns} patches, rows from the top (r0) and columns from the left (c0)"
-    words += f"; a block sums {size} x {size} of them" * (size > 1)
-    words += f"; not shown: {', '.join(beside)}" if beside else ""
+    words += f"; a block sums {size} x {size} of them" if size > 1 else ""
+    words += f"; not shown: {', '.join(others)}" if others else ""
     yield style.mark(words, FAINT)
 
 
@@ -42,7 +42,6 @@ def _block(heat: float, wide: int, style: Style) -> str:
 
 
 def _summed(scores: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Sums of `size` by `size` neighbours; less at the right and lower edge where they end."""
+    """Return sums of `size` by `size` neighbours, of fewer at the right and lower edge."""
     rows = np.add.reduceat(scores, np.arange(0, scores.shape[0], size), axis=0)
-    summed: NDArray[np.float64] = np.add.reduceat(rows, np.arange(0, scores.shape[1], size), axis=1)
-    return summed
+    return np.add.reduceat(rows, np.arange(0, scores.shape[1], size), axis=1)

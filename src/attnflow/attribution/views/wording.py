@@ -1,6 +1,6 @@
-"""The numbers beside a picture: how they are written, and what each of them means.
+"""Numbers next to a picture: how they are written, and what each of them means.
 
-Terminal and page say the same things in the same words, so both take them from here.
+Terminal, notebook and page use the same words, so all take them from here.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def note(attribution: AttributionData) -> str:
-    """What the scores are, and what not."""
+    """Return the sentence that states what the scores are, and what they are not."""
     return NOTE if attribution.grid is None else NOTE_OF_IMAGES
 
 
@@ -48,81 +48,81 @@ class Diagnostic:
     meaning: str
 
 
-def number(value: float) -> str:
-    """Four significant digits, powers of ten written out: 0.2134, 3.1 × 10⁻¹⁶."""
+def format_number(value: float) -> str:
+    """Return four significant digits, powers of ten written out: 0.2134, 3.1 × 10⁻¹⁶."""
     if value != 0 and not 1e-4 <= abs(value) < 1e6:
         digits, _, power = f"{value:.1e}".partition("e")
         return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPTS)}" if power else digits
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
-def percent(fraction: float) -> str:
-    """A share with one decimal; what would round to nothing says so."""
+def format_percent(fraction: float) -> str:
+    """Return a share in percent with one decimal; "< 0.1 %" where it would round to nothing."""
     if 0 < fraction < 0.0005:
         return "< 0.1 %"
     return f"{100 * max(fraction, 0.0):.1f} %"
 
 
-def bound(fraction: float) -> str:
-    """A gap in percent with two significant digits, however small."""
+def format_bound(fraction: float) -> str:
+    """Return a gap in percent with two significant digits, however small."""
     return f"{100 * max(fraction, 0.0):.2g} %"
 
 
 def diagnostics(attribution: AttributionData) -> list[Diagnostic]:
-    """Why the flow can be believed, each quantity with its meaning."""
-    proof = attribution.certificate
+    """Return the quantities that certify the flow, each with its meaning."""
+    certificate = attribution.certificate
     return [
         Diagnostic(
             "Flow value",
-            number(proof.value),
+            format_number(certificate.value),
             "What flows from the decision down to the tokens, in units of the capacities.",
         ),
         Diagnostic(
             "Upper bound",
-            number(proof.upper_bound),
+            format_number(certificate.upper_bound),
             "A cut through the network proves that no flow is larger than this.",
         ),
         Diagnostic(
             "Gap",
-            bound(proof.gap),
+            format_bound(certificate.gap),
             "The flow is at most this far below the maximum, relative to the bound.",
         ),
         Diagnostic(
             "Barrier weight μ",
-            number(proof.mu),
+            format_number(certificate.mu),
             "The smaller, the nearer to the maximum; above zero it makes the flow unique.",
         ),
         Diagnostic(
             "Conservation",
-            number(proof.conservation),
+            format_number(certificate.conservation),
             "Largest difference between what enters a node and what leaves it; rounding is 10⁻¹⁵.",
         ),
         Diagnostic(
             "Centrality",
-            number(proof.centrality),
+            format_number(certificate.centrality),
             "Largest relative error in the conditions that single out this one flow.",
         ),
         Diagnostic(
             "Iterations",
-            str(proof.iterations),
+            str(certificate.iterations),
             "Factorisations that the solver needed.",
         ),
         Diagnostic(
             "Status",
-            proof.status,
+            certificate.status,
             "“solved”, or what stopped the solver.",
         ),
         Diagnostic(
             "Special tokens",
-            percent(attribution.special_share),
+            format_percent(attribution.special_share),
             "Part of all the scores that went to tokens such as [CLS], which are not ranked.",
         ),
-        *_of_paths(attribution),
+        *_path_diagnostics(attribution),
     ]
 
 
-def _of_paths(attribution: AttributionData) -> list[Diagnostic]:
-    """What a decoder's first token takes, and a source, beside what paths alone would give them."""
+def _path_diagnostics(attribution: AttributionData) -> list[Diagnostic]:
+    """Return what the decoder's first token and the source take, next to their null shares."""
     meanings = {
         "First token": "the first token that the decoder reads"
         + _POLICIES[attribution.attention_sink],
@@ -131,16 +131,19 @@ def _of_paths(attribution: AttributionData) -> list[Diagnostic]:
     return [
         Diagnostic(
             name,
-            percent(took),
+            format_percent(taken),
             f"Part of all the scores that went to {meanings[name]}. With uniform attention in as "
-            f"many layers it would get {percent(null)}.",
+            f"many layers it would get {format_percent(null)}.",
         )
-        for name, took, null in _beside_paths(attribution)
+        for name, taken, null in _taken_and_null(attribution)
     ]
 
 
-def _beside_paths(attribution: AttributionData) -> list[tuple[str, float, float]]:
-    """Parts of all the scores, 0 to 1, before the first token was excluded: taken, and of paths."""
+def _taken_and_null(attribution: AttributionData) -> list[tuple[str, float, float]]:
+    """Return name, taken share and null share of the first token and of the source, 0 to 1.
+
+    Both are parts of all the scores before the first token was excluded.
+    """
     null, first = attribution.null_shares, attribution.source_tokens
     if null is None:
         return []
@@ -163,7 +166,7 @@ _POLICIES = {
 
 
 def merged(attribution: AttributionData) -> str:
-    """What was merged before the flow; empty where nothing was."""
+    """Return what was merged before the flow; "" where nothing was."""
     if attribution.segments is None:
         return ""
     longest = max(end - start for start, end in attribution.segments)
@@ -174,36 +177,41 @@ def merged(attribution: AttributionData) -> str:
 
 
 def summary(attribution: AttributionData) -> list[str]:
-    """The certificate in a few short lines."""
-    proof = attribution.certificate
+    """Return the certificate in a few short lines."""
+    certificate = attribution.certificate
     lines = []
     if attribution.segments is not None:
         lines.append(f"coarsened: {merged(attribution)}; each is scored as a whole")
     if attribution.truncated:
         lines.append(f"the last {attribution.truncated} tokens were cut off")
-    if proof.status == "empty":
+    if certificate.status == "empty":
         lines.append(
             f"nothing in the tensor {attribution.tensor} speaks for this class: no path leads from "
             "the decision to a token, and every score is 0"
         )
     lines.append(
-        f"certificate: flow {number(proof.value)}, at most {bound(proof.gap)} below the maximum; "
-        f"{proof.status} in {proof.iterations} iterations"
+        f"certificate: flow {format_number(certificate.value)}, at most "
+        f"{format_bound(certificate.gap)} below the maximum; {certificate.status} in "
+        f"{certificate.iterations} iterations"
     )
     lines.append(
-        f"conservation {number(proof.conservation)}; centrality {number(proof.centrality)}; "
-        f"μ {number(proof.mu)}; special tokens took {percent(attribution.special_share)}"
+        f"conservation {format_number(certificate.conservation)}; centrality "
+        f"{format_number(certificate.centrality)}; μ {format_number(certificate.mu)}; special "
+        f"tokens took {format_percent(attribution.special_share)}"
     )
-    return [*lines, *_lines_of_paths(attribution)]
+    return [*lines, *_path_lines(attribution)]
 
 
-def _lines_of_paths(attribution: AttributionData) -> list[str]:
-    """The same of the first token and the source, each in a line."""
+def _path_lines(attribution: AttributionData) -> list[str]:
+    """Return the same about the first token and the source, a line each."""
     where = " of the decoder" if attribution.source_tokens else ""
     policy = _POLICIES[attribution.attention_sink]
-    named = {"First token": (f"first token{where}", policy), "Source": ("source", "")}
-    return [
-        f"the {named[name][0]} took {percent(took)}{named[name][1]}; uniform attention would give "
-        f"it {percent(null)}"
-        for name, took, null in _beside_paths(attribution)
-    ]
+    phrases = {"First token": (f"first token{where}", policy), "Source": ("source", "")}
+    lines = []
+    for name, taken, null in _taken_and_null(attribution):
+        noun, remark = phrases[name]
+        lines.append(
+            f"the {noun} took {format_percent(taken)}{remark}; uniform attention would give it "
+            f"{format_percent(null)}"
+        )
+    return lines

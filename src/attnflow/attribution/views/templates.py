@@ -1,0 +1,75 @@
+"""Jinja2 templates of page and notebook: Python computes plain values, templates write the tags.
+
+Every value passes through `for_page` and is then escaped, because the environment itself does both
+(`finalize` and `autoescape`): a template cannot forget either. Only what `render` returned, and
+what a caller wraps in `markup` by intent, is taken as HTML.
+
+A template may be indented like any HTML. A line break next to a tag or to Jinja's braces is not
+part of the page; any other line break is one space.
+"""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from attnflow.attribution.views.sanitize import as_name, for_page
+from attnflow.attribution.views.wording import format_number, format_percent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+_BREAK_AT_TAG = re.compile(r"(?<=[>}])\s*\n\s*|\s*\n\s*(?=[<{])")
+_BREAK = re.compile(r"\s*\n\s*")
+
+
+def render(template: str, **values: Any) -> "Markup":
+    """Return the HTML of a template of `page_assets`, safe to be a value of another template."""
+    return markup(_environment().get_template(template).render(values))
+
+
+def markup(html: str) -> "Markup":
+    """Mark text as HTML that is to be left as it is: nothing in it may come from outside."""
+    # Inside functions, so that a result is loaded and shown in a terminal without Jinja2.
+    from markupsafe import Markup
+
+    return Markup(html)
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of `page_assets`."""
+    return (files("attnflow.attribution.views") / "page_assets" / name).read_text(encoding="utf-8")
+
+
+def _source(template: str) -> str:
+    """Return a template without the line breaks that only lay out its source."""
+    # Not left to `trim_blocks`: heat maps keep white space, so that a line break would be seen.
+    return _BREAK.sub(" ", _BREAK_AT_TAG.sub("", asset(template).strip()))
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def visible(value: Any) -> Any:
+        # Printable text, nearly all of it, is told apart a hundred times faster than translated.
+        # Markup has been through here before, when its own template was rendered.
+        if isinstance(value, str) and not value.isprintable() and not isinstance(value, Markup):
+            return for_page(value)
+        return value
+
+    environment = Environment(
+        loader=FunctionLoader(_source),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        "as_name": as_name,
+        "number": format_number,
+        "percent": format_percent,
+    }
+    return environment
