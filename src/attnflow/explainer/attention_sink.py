@@ -66,6 +66,7 @@ def path_null(
         stacks: The order of the layers of an encoder and a decoder.
     """
     positions = np.atleast_1d(position)
+    # Sources are counted as often as they are read: a span reads each of its positions once.
     shares: NDArray[np.float64] = np.bincount(positions, minlength=t) / len(positions)
     for layer in reversed(range(layers)):
         shares = _passed_down(shares, layer, residual, stacks)

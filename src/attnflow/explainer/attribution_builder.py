@@ -47,6 +47,7 @@ class AttributionBuilder:
 
     def _build(self, row: int, request: Request, capture: Capture, flows: Flows) -> Attribution:
         example, options = self._displayed(request), self.options
+        # The capture knows the predicted class, which a decision without a target explains.
         wanted = [int(capture.target[row])]
         wanted += [] if request.decision.against is None else [request.decision.against]
         choices = request.space.top(as_array(capture.logits[row]), wanted)
@@ -104,6 +105,7 @@ class AttributionBuilder:
         if not self.task.is_generative or request.node is None:
             return None
         layers, t = capture.capacities.shape[1], int(capture.mask[row].sum())
+        # The flow of a span begins at every position that is read.
         sources = [request.node + i for i in range(max(len(request.decision.tokens), 1))]
         # The paper's tensors have no residual edges.
         residual = RESIDUAL if self.options.is_conservative else 0.0

@@ -78,10 +78,12 @@ def merge(text: EncodedText, coarsen: int | str, single: Collection[int] = ()) -
         single: Tokens that stay single besides the special ones.
     """
     t = len(text.tokens)
+    # A segment never holds tokens of both texts of a pair, or of two messages of a chat.
     is_second = [0 < text.second <= start for start, _ in text.offsets]  # of a pair
     messages = text.message_ids or [None] * t
     units = list(zip(_units(text, coarsen), is_second, messages, strict=True))
     alone = {i for i in range(t) if text.special[i]} | set(single)
+    # Single tokens begin a segment and end it; the first of the second stack begins one too.
     begins = {text.sides[0], *alone, *(i + 1 for i in alone)}
     starts: list[int] = []
     for i in range(t):
@@ -117,6 +119,7 @@ def batch_segments(examples: Sequence[Coarsened], inputs: Mapping[str, Tensor]) 
         for example in examples
     ]
     has_two = len(widths) > 1
+    # One segment more on each side, for padding.
     counts = [max(len(row[side]) for row in rows) + 1 for side in range(2 if has_two else 1)]
     source = counts[0] if has_two else 0
     of_node = torch.full((len(examples), sum(widths)), sum(counts) - 1)

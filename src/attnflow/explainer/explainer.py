@@ -279,6 +279,7 @@ class Explainer:
             neutral=neutral,
         )
         explained = TargetOptions(target, against, position, span)
+        # Before the texts are read: an error in the model concerns all of them.
         check_model(getattr(self.model, "_orig_mod", self.model))  # of torch.compile
         task = explained_task(self.model)
         options.check_task(task)
@@ -303,6 +304,7 @@ class Explainer:
         builder = AttributionBuilder(inputs.task, self.name, options)
         sizes = [ExampleSize.of(request.example) for request in requests.requests]
         batch_size = options.batch_size if shares_pass else 1
+        # Batches are ordered by length, results by request.
         attributions: dict[int, Attribution] = {}
         planner = MemoryPlanner(self.model, options.tensor)
         for batch in planner.plan(sizes, batch_size, options.max_memory):
@@ -319,6 +321,7 @@ class Explainer:
         """Return the reader of texts or of images: of whichever the model reads."""
         if task.modality == "image":
             return ImageInputs(self.model, self.image_processor, task)
+        # A function of the output may want both texts in one, as a cross-encoder reads them.
         compares_pairs = task.embeds_texts and compares_pairs
         return TextInputs(
             self.model, self.tokenizer, task, pooling=self.pooling, compares_pairs=compares_pairs

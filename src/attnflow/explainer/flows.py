@@ -51,6 +51,7 @@ def solve_flows(
     whole = solve(network)
     if options.attention_sink != "exclude":
         return Flows(whole, None)
+    # A second solve, not a rescaling: the flow that would have ended there has to find other ways.
     sinks = network.sinks.clone()
     for row, request in enumerate(requests):
         first = request.example.segment_of(first_token(task, request.example.example))

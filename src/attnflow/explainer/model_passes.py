@@ -59,6 +59,7 @@ def run_model(
     is_shared = len(examples) > 1 and all(example is examples[0] for example in examples)
     if is_shared and not options.is_staged:  # stages of two decisions remove different tokens
         return _run_shared(inputs, requests, options)
+    # Padding is on the right: positions stay those of the text alone, in every family.
     tensors = inputs.collate([example.example for example in examples])
     segments = batch_segments(examples, tensors)
     objective = _objective(inputs, requests, tensors, options)
@@ -69,6 +70,7 @@ def run_model(
         return _without_signs(capture)
     baseline = _baseline(inputs, requests, tensors, objective)
     capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
+    # Balanced last: the stages' means have to be taken of effects in the model's own units.
     capacities = balanced(capture.capacities, capture.passthrough)
     return _without_signs(replace(capture, capacities=capacities))
 
@@ -104,6 +106,7 @@ def _objective(
     options: CallOptions,
 ) -> Objective:
     """The number of the model's output that each request explains."""
+    # All requests of a call are of one kind, so that the first tells the kind of all.
     decisions = [request.decision for request in requests]
     if decisions[0].value is not None:
         return Objective(read=number(decisions[0].value))
@@ -141,6 +144,7 @@ def _span_objective(
     explained: Scalar,
 ) -> Objective:
     """One number for each span; a shorter span repeats its last position, which counts once."""
+    # A tensor needs rows of one length; -1 marks a token that does not count.
     longest = max(len(request.decision.tokens) for request in requests)
     nodes, tokens = [], []
     for request in requests:
@@ -163,12 +167,14 @@ def _reading(
     """The reading of a model that decides about whole examples."""
     examples = [request.example.example for request in requests]
     if inputs.task.output_kind == "answer":
+        # Answers lie in the second text; a run that begins in the question is none.
         allowed = torch.zeros(tensors["input_ids"].shape, dtype=torch.bool)
         for row, text in enumerate(examples):
             allowed[row, answer_tokens(text)] = True
         return answers(allowed)
     if not inputs.task.embeds_texts:
         return class_logits
+    # The other text is a constant: its embedding is computed once, and not differentiated.
     compared = inputs.collate([text.compared for text in examples])
     others = embeddings(inputs.model, inputs.pooling, compared)
     pool = pooled(inputs.pooling, tensors)
@@ -213,6 +219,7 @@ def check_capture(
         InputError: A decision is contrasted with itself, since the model predicts the contrast.
         ModelError: The model turned an image into other tokens than its patches.
     """
+    # The contrast is quoted as the user gave it, not as an index.
     contrasts = one_for_each(requests.against, len(requests), "against")
     for i, predicted in zip(indices, capture.target.tolist(), strict=True):
         request = requests.requests[i]

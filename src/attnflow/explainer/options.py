@@ -40,6 +40,8 @@ class CallOptions:
     keep_unsolved: bool = False
 
     def __post_init__(self) -> None:
+        # Only what needs neither model nor texts; the solver checks `gap` and `mu`, the planner
+        # `max_memory`.
         _check_name("tensor", self.tensor, get_args(InformationTensor))
         _check_name("readout", self.readout, get_args(Readout))
         if self.readout == "throughput" and not self.is_conservative:

@@ -125,6 +125,7 @@ def make_requests(
     Raises:
         InputError, ModelError, StorageError: As `ModelInputs.read`, `decide` and `decide_span`.
     """
+    # Everything is read before anything runs: an error in the last example costs no passes.
     read = inputs.read(given)
     if options.span is not None:
         if read.modality == "image":
@@ -132,6 +133,7 @@ def make_requests(
         return _span_requests(inputs, read, given, options)
     if given.continuation is not None:
         return _continuation_requests(inputs, read, given.continuation, options, spaces)
+    # An encoder-decoder decides on the first token of its own text where no other is given.
     prompts = [inputs.with_prompt(example) for example in read.examples]
     prompted = ReadExamples(prompts, read.is_single, read.modality)
     decisions = decide(inputs.task, spaces, prompted, inputs.tokenizer, options)

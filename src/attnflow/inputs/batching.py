@@ -22,6 +22,7 @@ class TokenLists(Protocol):
 
 def collate_texts(texts: Sequence[TokenLists], model: Any, tokenizer: Any) -> dict[str, Tensor]:
     """`(batch, t)` tensors on the model's device, padded on the right, with attention masks."""
+    # The model's own padding first: some families count positions by it. Masks hide it anyway.
     padding = (pad_token_id(model.config), getattr(tokenizer, "pad_token_id", None), 0)
     pad = next(token for token in padding if token is not None)
     fill = dict.fromkeys(MASK_OF_IDS, pad)

@@ -90,6 +90,7 @@ def encode_chat(
     typed = [i in added for i in ids]
     spans = token_offsets(encoding.get("offset_mapping"), rendered, tokens, typed)
     placements = _place(rendered, contents, spans)
+    # A special token inside a message (an end mark typed by hand) keeps its message.
     message_ids = tuple(placement.message for placement in placements)
     special = tuple(m is None or t for m, t in zip(message_ids, typed, strict=True))
     if all(special):
@@ -150,6 +151,7 @@ def _render(tokenizer: Any, messages: Messages, generates: bool) -> str:
             f"{type(tokenizer).__name__} has no chat template, so it does not say how messages "
             "become a text: set tokenizer.chat_template, or write the prompt as a text."
         )
+    # As in transformers' pipelines: an assistant's last message is a beginning to be continued.
     is_open = generates and messages[-1]["role"] == ASSISTANT
     try:
         return tokenizer.apply_chat_template(
@@ -164,6 +166,7 @@ def _render(tokenizer: Any, messages: Messages, generates: bool) -> str:
 
 def _contents(tokenizer: Any, messages: Messages, rendered: str, generates: bool) -> list[_Content]:
     """The contents of the messages in the rendered chat, in the template's order."""
+    # Private-use characters: no template looks for them, and no message may hold them.
     marked = _render(
         tokenizer,
         [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)],

@@ -44,6 +44,7 @@ def continuation_ids(
 def _ids_after(tokenizer: Any, continuation: str, prompt: EncodedText) -> list[int] | None:
     """The tokens after the prompt's in the whole text; None where the prompt's change."""
     prompt_ids = list(prompt.inputs["input_ids"])
+    # Tokens may merge across the border; then the prompt explained would not be the one given.
     whole = list(tokenizer(prompt.text + continuation, verbose=False)["input_ids"])
     start = len(prompt_ids)
     return whole[start:] if whole[:start] == prompt_ids else None
@@ -63,6 +64,7 @@ def with_decoder_prefix(
             f"{type(model).__name__} has no decoder_start_token_id in its config, with which what "
             "it writes begins: set it."
         )
+    # BART and Marian are made to begin with a token that the model would not choose.
     forced = getattr(model.generation_config, "forced_bos_token_id", None)
     prefix = [start, *([] if forced is None else [forced]), *ids]
     inputs = {**source.inputs, "decoder_input_ids": prefix}
@@ -125,6 +127,7 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
 def _generated(model: Any, text: EncodedText, most: int) -> list[int]:
     """Ids of the prompt, followed by those that the model generates."""
     inputs = collate_texts([text], model, None)
+    # Greedy, whatever the generation config says: an explanation must be repeatable.
     options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": most}
     padding = pad_token_id(model.config)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What texts and images have in common: an encoded example, and a reader of examples for one model.
+"""Examples, of texts and of images alike, and the protocol of their readers.
 
 Everything after the reading (requests, model passes, memory, results) knows these two types alone.
 `TextInputs` and `ImageInputs` are the two readers. Read next: text_inputs.py, image_inputs.py.

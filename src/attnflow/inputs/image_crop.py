@@ -29,6 +29,7 @@ def visible_box(process: Process, height: int, width: int) -> Box | None:
         height: Height of the image, at least 2.
         width: Width of the image, at least 2.
     """
+    # Three planes in one image: processors treat channels alike.
     planes = np.full((height, width, 3), 255, np.uint8)
     planes[:, :, 0], planes[:, :, 1] = _slope(width), _slope(height)[:, None]
     across, down, white = process(planes)

@@ -112,6 +112,7 @@ def _from_pillow(image: Any, label: str) -> NDArray[np.uint8]:
             f"{label} has pixels of mode {image.mode!r}, whose range says nothing of how light "
             "they are: expected 8 bits a channel, grey or colour."
         )
+    # Models were trained on upright photographs, and users see them upright.
     upright = ImageOps.exif_transpose(image)
     if upright.mode in GREY:
         return np.array(upright.convert("L"))[:, :, None]

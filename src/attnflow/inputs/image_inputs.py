@@ -48,6 +48,7 @@ class ImageInputs:
         self.model, self.processor, self.task = model, processor, task
         self.config = getattr(model.config, "vision_config", model.config)
         self.patches, self.leading = patches_of(model), leading_tokens(model)
+        # Measuring a processor costs a pass through it, hence once for each size of image.
         self._views: dict[tuple[int, int], Box | None] = {}
 
     def read(self, given: Given) -> ReadExamples[EncodedImage]:
@@ -234,6 +235,7 @@ class ImageInputs:
     @cached_property
     def _black_and_white(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """`(3, 1, 1)` pixel values of black, and of white."""
+        # The middle pixel: processors may pad at the edges.
         probes = [np.full((PROBE, PROBE, 3), level, np.uint8) for level in (0, 255)]
         black, white = (self._planes(probe) for probe in probes)
         row, column = (side // 2 for side in black.shape[1:])
@@ -268,6 +270,7 @@ class ImageInputs:
     def _displayed(self, values: Tensor) -> NDArray[np.uint8]:
         """`(h, w, 3)` uint8, pixel values as an image; unknown scales are stretched to 0..255."""
         pixels = values.double().cpu()
+        # Undoes the normalisation, so that the image looks as it was given.
         mean, std = (getattr(self.processor, f"image_{name}", None) for name in ("mean", "std"))
         if getattr(self.processor, "do_normalize", False) and mean is not None and std is not None:
             shift, scale = (torch.tensor(side).double().view(-1, 1, 1) for side in (mean, std))

@@ -84,6 +84,7 @@ def _visible(token: str) -> str:
 
 def _fold(text: str) -> str:
     """The text without accents and case: tokenizers may drop both."""
+    # NFKD also takes ligatures and full-width letters apart, as some normalizers do.
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()
 
@@ -94,6 +95,7 @@ def _search(text: str, tokens: Sequence[str], special: Sequence[bool]) -> list[S
     spans, position = [], 0
     for token, is_special in zip(tokens, special, strict=True):
         visible = "" if is_special else _visible(token)
+        # Only to the right of the last token found: tokens are in the order of the text.
         at = folded.find(visible, position) if visible else -1
         if at < 0:
             spans.append((0, 0))

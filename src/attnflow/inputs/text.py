@@ -83,6 +83,7 @@ def encode(
             f"a pair needs a fast tokenizer, which tells the two texts apart; "
             f"{type(tokenizer).__name__} is none."
         )
+    # Tokenized whole at first, since how much is cut is known only from the whole.
     whole = _tokenize(tokenizer, parts, None)
     excess = max(0, len(whole["input_ids"]) - limit) if limit else 0
     if excess and not truncate:
@@ -158,6 +159,7 @@ def _place_in_parts(
     """Offsets and word of every token, in the parts, each of which stands on its own line."""
     given = encoding.get("offset_mapping")
     part_of = [0] * len(tokens) if len(parts) == 1 else encoding.sequence_ids(0)
+    # Each part is placed by itself: a token of the second text is not searched in the first.
     offsets: list[Span] = [(0, 0)] * len(tokens)
     words: list[int | None] = [None] * len(tokens)
     start = words_before = 0

@@ -87,6 +87,7 @@ class TextInputs:
                 raise InputError(
                     "attention_mask goes with input_ids: of texts the tokenizer makes it."
                 )
+            # A chat is a list of dicts, and one example; a list of texts or chats is several.
             is_single = isinstance(given.texts, str) or is_chat(given.texts)
             return ReadExamples(self._read_texts(given), is_single, "text")
         if given.texts is not None:
@@ -124,6 +125,7 @@ class TextInputs:
         Raises:
             InputError: The continuation is empty, or longer than the model takes.
         """
+        # The prompt has the decoder's start token, after which an encoder-decoder generates.
         prompt = self.with_prompt(text)
         prompt_ids, limit = prompt.inputs["input_ids"], self.limit
         if self.task.has_two_stacks:  # the decoder's positions are counted by themselves
@@ -178,6 +180,7 @@ class TextInputs:
         texts = _listed(given.texts)
         pairs = one_for_each(given.pair, len(texts), "pair")
         labels = ExampleLabels([_beginning(text) for text in texts])
+        # Encoded one by one: an error can then name its text, and offsets need no padding.
         encoded = []
         for i, (text, pair) in enumerate(zip(texts, pairs, strict=True)):
             with labels.about(i):
@@ -191,6 +194,7 @@ class TextInputs:
         for name, part in (("text", example), ("the pair of text", example.compared)):
             if part is None:
                 continue
+            # A foreign tokenizer would index outside the embedding table, with a raw error.
             highest = max(part.inputs["input_ids"])
             if highest >= self._vocabulary:
                 raise ModelError(

@@ -237,6 +237,7 @@ def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
     """Task of the checkpoint, a classifier where it names none; and the class that loads it."""
     import transformers
 
+    # A checkpoint may list several classes; the first is the one it was saved from.
     architectures = getattr(config, "architectures", None) or []
     if not architectures:
         return CLASSIFICATION, transformers.AutoModelForSequenceClassification
@@ -289,6 +290,7 @@ def _quiet_loading() -> Iterator[None]:
 
 def token_limit(config: Any, tokenizer: Any) -> int | None:
     """Return the most tokens that a model takes, special ones included; None: nothing bounds it."""
+    # The tokenizer's bound is often a placeholder of 1e30; the smaller of the two counts.
     bounds = [] if tokenizer is None else [tokenizer.model_max_length]
     config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)

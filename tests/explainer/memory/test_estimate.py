@@ -42,7 +42,7 @@ def test_estimates_of_the_solver_hold(tiny, batch, room):
     sizes = [ExampleSize((96,), 96)] * batch
     estimate = MemoryPlanner(tiny(), "cf").estimate(sizes, limit=room, activations=False)
     with AllocationTracker() as counted:
-        flow = maximum_flow(capacities, max_memory=None if room == math.inf else estimate.room)
+        flow = maximum_flow(capacities, max_memory=None if room == math.inf else estimate.budget)
     assert {method.name.lower().replace("_", "-") for method in flow.method} == {estimate.method}
     # Compiled passes keep less of a group than plain ones, for which the estimate is.
     assert counted.peak <= estimate.solver <= (2 if batch == 1 else 2.8) * counted.peak

@@ -100,7 +100,7 @@ def test_images_that_a_call_keeps_count(seeing):
     )
     own = 3 * SIDE**2 * (4 + 4 + 1)  # pixel values, neutral ones, and what is shown
     assert (few.images, many.images) == (own, 40 * own)
-    assert few.room - many.room == 39 * own, "the solver has so much less"
+    assert few.budget - many.budget == 39 * own, "the solver has so much less"
     assert many.total - few.total == 39 * own and many.dominates == "images" in str(many)
     shown = seeing.estimate(images=photo(300, 200))
     assert shown.images == 300 * 200 * 3 + 3 * SIDE**2 * 8

@@ -46,6 +46,7 @@ class ActivationMemory:
         self.tensor = "cf" if tensor == "bcf" else tensor
         is_encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
         self._names = tuple(MASK_OF_IDS)[: 2 if is_encoder_decoder else 1]
+        # All parameters lie on one device, which `check_model` has checked.
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.element_size = parameter.element_size()
@@ -86,6 +87,7 @@ class ActivationMemory:
         family = family_of(self.model)
         holds_weights = family is not None and family.probabilities is not None
         lengths = SHORT if holds_weights else SHORT[1:]
+        # Any token does; 0 is often padding, which some models treat in another way.
         token = 1 if self.model.config.get_text_config().vocab_size > 1 else 0
         least = dict.fromkeys(self._names, lengths[0])
         polynomials: list[Polynomial] = []
@@ -116,6 +118,7 @@ class ActivationMemory:
 def _fit(lengths: Sequence[int], peaks: Sequence[float]) -> Polynomial:
     """Coefficients of the line or parabola through as many points, constant first."""
     powers = torch.tensor(lengths, dtype=torch.float64)[:, None] ** torch.arange(len(lengths))
+    # As many points as coefficients: the polynomial goes through all of them.
     coefficients = torch.linalg.solve(powers, torch.tensor(peaks, dtype=torch.float64))
     c, d, *e = coefficients.tolist()
     return c, d, e[0] if e else 0.0

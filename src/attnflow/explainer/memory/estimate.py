@@ -53,7 +53,7 @@ class Estimate:
         tensors: Information tensors during these passes.
         held: Information tensors after them, when they become capacities.
         solver: The flow: its capacities in float64, its result and the solver's own arrays.
-        room: Bytes that are left to the solver's own arrays.
+        budget: Bytes that are left to the solver's own arrays.
         method: The method by which the solver fits into these: "primal-dual", "dual", "neither".
         texts: Number of texts in the batch; for a model of images, of images.
         tokens: Tokens of the longest text; patches of an image and the tokens before them.
@@ -65,7 +65,7 @@ class Estimate:
     tensors: int
     held: int
     solver: int
-    room: float
+    budget: float
     method: str
     texts: int
     tokens: int
@@ -154,6 +154,7 @@ class MemoryPlanner:
             activations: Count those of the model, which a few passes measure.
             images: Bytes of all images that the call has read.
         """
+        # Examples are padded to the longest of their batch.
         batch, nodes = len(sizes), max(size.nodes for size in sizes)
         layers = self.activations.layers(sizes[0]) if self.layers is None else self.layers
         network, width = layers * nodes**2, self.activations.element_size
@@ -163,14 +164,14 @@ class MemoryPlanner:
         results = 16 * batch * network + tensor
         # The memory that is free excludes the images that have been read.
         free = free_bytes(self.activations.device) if limit is None else limit - images
-        room = free - results
-        arrays, method = _solver_arrays(batch, network, room)
+        budget = free - results
+        arrays, method = _solver_arrays(batch, network, budget)
         return Estimate(
             activations=self.activations.of_batch(sizes) if activations else 0,
             tensors=tensors,
             held=tensor * HELD.get(self.tensor, 1),
             solver=results + arrays,
-            room=room,
+            budget=budget,
             method=method,
             texts=batch,
             tokens=sum(map(max, zip(*(size.sides for size in sizes), strict=True))),
@@ -209,7 +210,7 @@ class MemoryPlanner:
             needed = self._needed(group_sizes, allowed)
             if needed.total > allowed.size:
                 raise self._refusal(needed, group_sizes, allowed)
-            batches.append(Batch(group, None if limit is None else needed.room))
+            batches.append(Batch(group, None if limit is None else needed.budget))
         return batches
 
     def _limit(self, limit: float | None, sizes: Sequence[ExampleSize]) -> _Limit:
@@ -223,6 +224,7 @@ class MemoryPlanner:
     def _needed(self, sizes: Sequence[ExampleSize], allowed: _Limit) -> Estimate:
         """The batch's estimate; activations are not measured where the rest alone is too much."""
         limit, images = allowed.size, allowed.images
+        # Measuring costs passes of the model, so the cheap part is refused first.
         without = self.estimate(sizes, limit=limit, images=images, activations=False)
         if allowed.is_measured and without.total <= limit:
             return self.estimate(sizes, limit=limit, images=images)
@@ -238,6 +240,7 @@ class MemoryPlanner:
         def fits(some: Sequence[ExampleSize]) -> bool:
             return self._needed(some, allowed).total <= allowed.size
 
+        # Smaller batches change no result; merging and truncating do, so they come after.
         batch = next((b for b in BATCHES if b < len(sizes) and fits(sizes[:b])), None)
         advice = [] if batch is None else [f"fewer {kind} at a time (batch_size={batch})"]
         if kind == "texts":
@@ -263,13 +266,14 @@ def _coarser(
     return []
 
 
-def _solver_arrays(batch: int, network: int, room: float) -> tuple[int, str]:
+def _solver_arrays(batch: int, network: int, budget: float) -> tuple[int, str]:
     """Bytes of the solver's own arrays, and the method that they belong to."""
-    together = int(min(batch * network, EDGES_AT_ONCE, max(most_edges(room), 0)))
+    # The solver takes several networks at once where that fits; one by one needs less.
+    together = int(min(batch * network, EDGES_AT_ONCE, max(most_edges(budget), 0)))
     primal_dual = primal_dual_bytes(network)
     if together >= 2 * network:
         primal_dual = max(primal_dual, ARRAYS_OF_A_GROUP * BYTES * together)
-    if primal_dual <= room:
+    if primal_dual <= budget:
         return primal_dual, "primal-dual"
     dual = DUAL_ARRAYS * BYTES * network
-    return dual, "dual" if dual <= room else "neither"
+    return dual, "dual" if dual <= budget else "neither"

@@ -62,6 +62,7 @@ class ExampleSize:
             raise InputError(
                 f"how many {coarsen}s tokens make is known of texts alone: give texts."
             )
+        # A length tells no special tokens: as many as usual are counted as single.
         nodes = tokens if coarsen is None else min(tokens, -(-tokens // coarsen) + SINGLE_TOKENS)
         return cls((tokens, 1) if has_two_stacks else (tokens,), nodes + has_two_stacks)
 
@@ -71,6 +72,7 @@ def group_by_length(sizes: Sequence[ExampleSize], most: int) -> list[list[int]]:
 
     Memory then runs out in the first batch or not at all.
     """
+    # Similar lengths in one batch waste little padding.
     order = sorted(range(len(sizes)), key=lambda i: (-sizes[i].tokens, sizes[i].pixel_shape))
     batches: list[list[int]] = []
     for _, alike in groupby(order, key=lambda i: sizes[i].pixel_shape):

@@ -1,1 +1,1 @@
-"""What is explained: the output space, a decision in it, a span of decisions."""
+"""Targets: the output space of a model, a decision in it, a span of decisions."""

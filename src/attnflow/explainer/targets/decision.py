@@ -27,7 +27,7 @@ SHOWN_TOKENS = 12  # that an error lists
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What a call asks to be explained, as `Explainer.__call__` takes it.
+    """The arguments of a call that select what is explained.
 
     Attributes:
         target: A class, token or answer, one for each example, or a function of the output.
@@ -94,6 +94,7 @@ def decide(
                 "position out."
             )
         return [Decision(value=options.target)] * len(examples)
+    # One value for all examples is repeated, so that each decision is made in the same way.
     targets, contrasts, positions = (
         one_for_each(getattr(options, name), len(examples), name)
         for name in ("target", "against", "position")

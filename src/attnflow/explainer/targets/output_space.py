@@ -64,6 +64,7 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
     if target is None:
         return None
     if isinstance(target, str):
+        # An exact label wins over one that differs in case, and a label over an index.
         alike = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
         if target in labels:
             return labels.index(target)
@@ -133,6 +134,7 @@ class Vocabulary:
                 f"target {text!r} is a text, and there is no tokenizer: give the token's id."
             )
         vocabulary = self.tokenizer.get_vocab()
+        # A token's own name ("Ġdog") is unambiguous; other texts are tokenized.
         if text in vocabulary:
             return int(vocabulary[text])
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -180,6 +182,7 @@ class Answers:
             return None
         if not isinstance(target, str) or not target.strip():
             raise InputError(f"a target must be an answer, as text, got {target!r:.80}.")
+        # The first occurrence that is whole tokens and not too long, as a reader would find it.
         matches = re.finditer(re.escape(target.strip()), self.text.text[self.text.second :])
         for match in matches:
             tokens = self._tokens(*(self.text.second + end for end in match.span()))
@@ -216,6 +219,7 @@ def _likeliest(
     logits: Logits, wanted: Sequence[int], name: Callable[[int], str], kind: str
 ) -> TopChoices:
     """The likeliest of many choices and the wanted ones, and all others of that kind together."""
+    # Stable, so that equal logits keep the order of the vocabulary.
     best = np.argsort(-logits, kind="stable")[:LIKELIEST].tolist()
     best = [i for i in best if logits[i] > NEVER]
     shown = list(dict.fromkeys([*best, *wanted]))

@@ -47,6 +47,7 @@ def decide_span(
     Raises:
         InputError: There is no such span, or nothing before it.
     """
+    # The first token of a stack has no position before it at which it could be decided on.
     ids = [*text.inputs["input_ids"], *text.inputs.get("decoder_input_ids", ())]
     first = len(text.inputs["input_ids"]) + 1 if task.has_two_stacks else 1
     if span is True:
@@ -96,6 +97,7 @@ def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> Logits
         token_logits = logits[rows, places].flatten(0, 1)
         ids, is_token = targets.clamp(min=0).flatten(), targets >= 0
         numbers = explained(token_logits, ids).view(targets.shape).where(is_token, 0.0)
+        # The log-probability is shown, not explained, hence detached.
         log_probabilities = token_logits.detach().log_softmax(1).gather(1, ids[:, None])
         log_probability = log_probabilities.view(targets.shape).where(is_token, 0.0).sum(1)
         return torch.stack([numbers.sum(1), log_probability], dim=1)
