@@ -22,7 +22,6 @@ def to_networkx(
 
     Raises:
         InputError: Another `algorithm`, or `index` outside the batch.
-        MissingExtraError: networkx is not installed.
 
     Source: Algorithms 1 and 2 of the paper.
     """
