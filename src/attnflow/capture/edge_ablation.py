@@ -47,6 +47,7 @@ def only_edges(model: nn.Module, kept: Tensor) -> Iterator[None]:
             "kept must be a (batch, layers, t, t) bool tensor, got one of shape "
             f"{tuple(kept.shape)} and {kept.dtype}."
         )
+    # Calls take their layer in turn: a module may run as several layers, as in ALBERT.
     remaining = list(kept.unbind(1))
     token = _KEPT.set(remaining)
     try:
@@ -83,6 +84,7 @@ def _attention(
         key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
     mask = explicit_mask(module, query, key, attention_mask, is_causal)
     weights = Scoring.of_call(query, mask, scaling, options).weights(query, key)
+    # Here weights of all heads exist at once: ablation runs on short texts, without gradients.
     output = (weights * kept) @ value
     return output.transpose(1, 2).contiguous(), None
 

@@ -130,6 +130,7 @@ class ForwardPass:
                 "Models that merge patches from layer to layer (Swin) cannot be captured: expected "
                 "one such as ViT, DeiT or DINOv2, which keeps its tokens."
             )
+        # Detached, so that the backward pass ends here and not in the table of embeddings.
         leaf = embeddings.detach().requires_grad_(torch.is_grad_enabled())
         self.leaves.append(leaf)
         return leaf

@@ -63,6 +63,7 @@ class Recorder:
         output = self.layers[layer]
         if output is None:
             output = self.layers[layer] = self._new_output(layer, total)
+        # Contributions of heads add up in `cf`; the paper's tensors are means.
         part = total if self.frozen else total.div_(heads)
         if self.merging is None:
             output[:, rows] = part

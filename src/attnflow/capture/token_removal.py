@@ -97,6 +97,7 @@ class _PatchRemoval:
     @property
     def removable(self) -> Tensor:
         """`(batch, patches)` bool, in rows from the top, without the tokens before the patches."""
+        # A patch is removable where any of its pixels would change: the maximum over the patch.
         differ = (self.inputs["pixel_values"] != self.baseline).any(1, keepdim=True)
         return max_pool2d(differ.float(), self.patches.size).flatten(1) > 0
 
