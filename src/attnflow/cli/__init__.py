@@ -1,9 +1,8 @@
 """The command: `attnflow explain`, `evaluate`, `models` and `bench`, a module each.
 
-Everything that can be checked without the model is checked before it is loaded: options, texts,
-and the files to write. Results go to standard output, all else to standard error. Exit codes: 0
-done, 1 an answer without certificate, 2 bad input or a model that cannot be explained, 130
-interrupted.
+Options, texts and the files to write are checked before the model is loaded. Results go to standard
+output, all else to standard error. Exit codes: 0 done, 1 a flow without certificate, 2 bad input or
+a model that cannot be explained, 130 interrupted.
 """
 
 import argparse
@@ -37,9 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="attnflow",
-        description="Which tokens a Transformer's decision rests on, by a certified maximum flow.",
+        description="Find the tokens that a Transformer's decision rests on, by a certified "
+        "maximum flow.",
     )
-    parser.add_argument("--version", action="version", version=f"attnflow {__version__}")
+    parser.add_argument("--version", action="version", version=f"attnflow {__version__}",
+        help="Show the version and exit.")  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for subcommand in (explain, evaluate, models, bench_command):
         subcommand.add(commands)

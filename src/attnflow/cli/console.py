@@ -1,4 +1,4 @@
-"""What the command says, and where: results on standard output, all else on standard error."""
+"""Write results to standard output, and all else (progress, warnings, errors) to standard error."""
 
 import logging
 import os
@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from attnflow.errors import StorageError
+
+WITHOUT_BAR = 16  # examples that are done before a bar is read: one batch
 
 
 def show(text: str) -> bool:
@@ -36,17 +40,18 @@ def abandon_standard_output(error: OSError) -> None:
 
 @contextmanager
 def bar(total: int, *, unit: str, hidden: bool) -> Iterator[Any]:
-    """A progress bar on standard error once there is more than a batch to wait for."""
-    from tqdm import tqdm
+    """Show a progress bar on standard error where there is something to wait for.
 
-    disabled = hidden or total <= 16
-    with tqdm(total=total, unit=unit, disable=disabled, leave=False) as shown:
-        yield shown.update
+    Yields a function that takes the number of examples or rows finished.
+    """
+    disabled = hidden or total <= WITHOUT_BAR
+    with tqdm(total=total, unit=unit, disable=disabled, leave=False) as progress:
+        yield progress.update
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without the loading bars and advice of transformers: our errors say what matters."""
+    """Silence the loading bars and advice of transformers; our errors state what matters."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -61,24 +66,24 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def say(message: object) -> None:
-    """A line on standard error that no text or file name can use to drive the terminal."""
+    """Print a line on standard error, without characters that could drive the terminal."""
     from attnflow.attribution.views.sanitize import for_terminal
 
     try:
         print(for_terminal(str(message)), file=sys.stderr, flush=True)
     except OSError:
-        # Nobody reads standard error any more; the files that are still to be written matter more.
+        # Nobody reads standard error any more, and the files still to be written matter more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def fail(error: object, code: int) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Report an error, and return the exit code."""
     say(f"attnflow: {error}")
     return code
 
 
 class _LineHandler(logging.Handler):
-    """Says what is logged as lines of ours."""
+    """Print log records as lines of the command."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(f"attnflow: {record.getMessage()}")
@@ -86,23 +91,23 @@ class _LineHandler(logging.Handler):
 
 @contextmanager
 def logged_lines(*, hidden: bool) -> Iterator[None]:
-    """What the library logs is said where somebody watches, as the bar is."""
+    """Print what the library logs, only on a terminal as the progress bar, unless `hidden`."""
     watched = sys.stderr is not None and sys.stderr.isatty()
     log = logging.getLogger("attnflow")
-    own = _LineHandler() if watched and not hidden else logging.NullHandler()
-    log.addHandler(own)
+    handler = _LineHandler() if watched and not hidden else logging.NullHandler()
+    log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(own)
+        log.removeHandler(handler)
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as a line of ours."""
+    """Print a warning as a line of the command."""
     say(f"attnflow: warning: {message}")
 
 
 def wrote(path: Path, *, quiet: bool) -> None:
-    """Say what has been written."""
+    """Report a written file."""
     if not quiet:
         say(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""`attnflow evaluate`: how faithful methods are, on a model and data of the reader's own."""
+"""`attnflow evaluate`: measure how faithful methods are, on any model and data."""
 
 import argparse
 from dataclasses import replace
@@ -21,13 +21,13 @@ EPILOG = """examples:
   attnflow evaluate my-images/ --model my-image-classifier --out runs/images
   attnflow evaluate --report runs/reviews --reference bcf:flow --format html --output reviews.html
 
-A killed run goes on where it was when the same command is given again. With other methods it adds
-theirs to the same folder. Scores made elsewhere: --scores NAME=FILE, with lines such as
-{"example": 0, "scores": [0.1, ...]}, a number for each token of the model's tokenizer (or its class
-token and patches).
+The same command resumes a run that was stopped. With other methods it adds their rows to the same
+folder. --scores NAME=FILE takes scores computed elsewhere, in lines such as
+{"example": 0, "scores": [0.1, ...]}, one number for each token of the model's tokenizer (or for the
+class token and the patches).
 
-A language model is asked for the token that comes next. Images are files in a folder, with a table
-labels.tsv of columns file and label in it where there are labels.
+Of a language model the next token is explained. Images are files in a folder; labels, if there are
+any, are in a table labels.tsv there, with columns file and label.
 """
 FORMATS = ("text", "csv", "latex", "html")
 
@@ -36,64 +36,87 @@ def add(commands: Any) -> None:
     """Add the subcommand."""
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure how faithful methods are",
-        description="Remove what each method calls important, and watch the prediction fall.",
+        help="Measure how faithful methods are.",
+        description="Remove what each method calls important, and measure how far the model's "
+        "probability falls.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("data", nargs="?", metavar="DATA",
-        help=".tsv, .csv or .jsonl file with a column text (or sentence) and perhaps label, the "
-        "index of a class; .txt file with a text on each line, "
-        "- for such lines on standard input, folder of images, or an id of datasets")  # fmt: skip
-    add = evaluate.add_argument_group("what to measure").add_argument
-    add("--out", metavar="DIR", type=Path, help="folder of the run, made or gone on with")
+        help="A .tsv, .csv or .jsonl file with a column text (or sentence) and optionally label, "
+        "the index of a class; a .txt file with one text per line; - for such lines on standard "
+        "input; a folder of images; or an id of the datasets library.")  # fmt: skip
+    _add_measurement(evaluate.add_argument_group("What to measure"))
+    _add_protocol(evaluate.add_argument_group("How to measure"))
+    _add_output(evaluate.add_argument_group("What to show"))
+
+
+def _add_measurement(group: Any) -> None:
+    add = group.add_argument
+    add("--out", metavar="DIR", type=Path,
+        help="Folder of the run: made, or resumed if it holds the same run.")  # fmt: skip
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
-        help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
-    add(
-        "--methods",
-        nargs="+",
-        metavar="M",
-        help="names (default: the published ones, cf:flow, bcf:flow)",
-    )
-    add("--scores", nargs="+", metavar="N=F", default=[], help="scores made elsewhere, by name")
-    add("--split", default="test", help="of a data set by id (%(default)s)")
-    add("--limit", type=count, metavar="N", help="most texts or images, drawn at random")
-    add("--min-tokens", type=count, default=10, metavar="T", help="fewest tokens (%(default)s)")
-    add("--max-tokens", type=count, default=256, metavar="T", help="most tokens (%(default)s)")
+        help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
+    add("--methods", nargs="+", metavar="M",
+        help="Names of methods (default: the published ones, cf:flow and bcf:flow).")  # fmt: skip
+    add("--scores", nargs="+", metavar="N=F", default=[],
+        help="Scores computed elsewhere: a name and a .jsonl file.")  # fmt: skip
+    add("--split", default="test", help="Split of a data set given by id (default: %(default)s).")
+    add("--limit", type=count, metavar="N",
+        help="Largest number of texts or images, drawn at random.")  # fmt: skip
+    add("--min-tokens", type=count, default=10, metavar="T",
+        help="Leave out texts with fewer tokens (default: %(default)s).")  # fmt: skip
+    add("--max-tokens", type=count, default=256, metavar="T",
+        help="Leave out texts with more tokens (default: %(default)s).")  # fmt: skip
     add("--position", choices=("end", "random"), default="end",
-        help="of language models: explain what follows the whole text, or a token drawn at "
-        "random (%(default)s)")  # fmt: skip
-    add("--noise", choices=("typos", "slang"), help="make a part of the words worse at first")
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
-    add = evaluate.add_argument_group("how").add_argument
+        help="Language models: explain the token after the whole text, or after a token drawn at "
+        "random (default: %(default)s).")  # fmt: skip
+    add("--noise", choices=("typos", "slang"),
+        help="Misspell part of the words first, or abbreviate them as in chats.")  # fmt: skip
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu).")
+
+
+def _add_protocol(group: Any) -> None:
+    add = group.add_argument
     add("--preset", choices=("paper", "attcat"), default="paper",
-        help="the protocol of the paper, or of AttCAT's code (%(default)s); for its numbers add "
-        "--metrics absolute_aopc log_odds")  # fmt: skip
+        help="Protocol of the paper, or of AttCAT's code (default: %(default)s). For AttCAT's "
+        "numbers add --metrics absolute_aopc log_odds.")  # fmt: skip
     add("--shares", nargs="+", type=float, metavar="S",
-        help="of the tokens or patches removed, inside (0, 1] (default: .1 to .5)")  # fmt: skip
+        help="Shares of the tokens or patches to remove, inside (0, 1] "
+        "(default: 0.1 0.2 0.3 0.4 0.5).")  # fmt: skip
     add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended", "darkest"),
-        help="how tokens, or patches, are removed (default: mask delete)")  # fmt: skip
-    add("--granularity", choices=("token", "word"), help="what is removed (default: token)")
-    add("--target", choices=("predicted", "label"), help="class explained (default: predicted)")
+        help="Ways to remove tokens or patches (default: mask delete).")  # fmt: skip
+    add("--granularity", choices=("token", "word"), help="Unit to remove (default: token).")
+    add("--target", choices=("predicted", "label"),
+        help="Class to explain (default: predicted).")  # fmt: skip
     add("--precision", choices=("float32", "bfloat16"),
-        help="of the passes that judge (default: float32)")  # fmt: skip
+        help="Precision of the passes without tokens or patches; methods run in the model's own "
+        "(default: float32).")  # fmt: skip
     add("--removed-only", dest="kept", action="store_const", const=False,
-        help="judge no sufficiency, for half of the passes")  # fmt: skip
+        help="Leave out sufficiency and insertion, which saves half of the passes.")  # fmt: skip
     add("--extras", nargs="+", choices=("steps", "naopc", "soft", "infidelity", "sensitivity"),
-        help="metrics that cost more: %(choices)s")  # fmt: skip
-    add("--seed", type=int, default=0, help="of the draw of texts, of noise and of ties")
-    add = evaluate.add_argument_group("what to show").add_argument
-    add("--report", metavar="DIR", type=Path, help="show this run, and measure nothing")
+        help="Metrics that take longer: %(choices)s.")  # fmt: skip
+    add("--seed", type=int, default=0,
+        help="Seed of the draw of texts, of noise and of ties (default: %(default)s).")  # fmt: skip
+
+
+def _add_output(group: Any) -> None:
+    add = group.add_argument
+    add("--report", metavar="DIR", type=Path,
+        help="Show the run in this folder, and measure nothing.")  # fmt: skip
     add("--metrics", nargs="+", metavar="K",
-        help="of the table (default: aopc log_odds sufficiency and the extras)")  # fmt: skip
-    add("--reference", metavar="M", help="compare every method with this one")
-    add("--format", choices=FORMATS, default="text", help="of the table (%(default)s)")
+        help="Metrics of the table (default: aopc log_odds sufficiency and the "
+        "extras).")  # fmt: skip
+    add("--reference", metavar="M", help="Compare every method with this one.")
+    add("--format", choices=FORMATS, default="text",
+        help="Format of the table (default: %(default)s).")  # fmt: skip
     add("--output", metavar="F", default=STANDARD_STREAM,
-        help="write the table to the file F (default: -, standard output)")  # fmt: skip
-    add("--figures", metavar="DIR", type=Path, help="draw curves and runtimes into this folder")
-    add("--overwrite", action="store_true", help="replace existing files")
-    add("--quiet", action="store_true", help="print nothing but errors and the table")
+        help="Write the table to the file F (default: -, standard output).")  # fmt: skip
+    add("--figures", metavar="DIR", type=Path,
+        help="Draw removal curves and runtimes into this folder.")  # fmt: skip
+    add("--overwrite", action="store_true", help="Replace existing files.")
+    add("--quiet", action="store_true", help="Print only errors and the table.")
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -115,16 +138,17 @@ def _measure(args: argparse.Namespace) -> None:
     from attnflow.methods import DEFAULT, load_adapter, method
 
     methods = [method(name) for name in args.methods or DEFAULT]
-    shown = {m.name for m in methods} | {item.partition("=")[0] for item in args.scores}
-    if args.reference is not None and args.reference not in shown:
+    names = {m.name for m in methods} | set(_external_names(args))
+    if args.reference is not None and args.reference not in names:
         raise InputError(f"the reference {args.reference!r} is not among the methods measured.")
     protocol = _protocol(args)
     external_scores = dict(read_scores(item) for item in args.scores)
     examples = _examples(args)
     noise = None if args.noise is None else partial(noisy, kind=args.noise, seed=args.seed)
-    run = RunSettings(
-        args.model, args.data, protocol, args.limit, args.min_tokens, args.max_tokens, args.noise,
-        args.position,
+    settings = RunSettings(
+        model=args.model, data=args.data, protocol=protocol, limit=args.limit,
+        min_tokens=args.min_tokens, max_tokens=args.max_tokens, noise=args.noise,
+        position=args.position,
     )  # fmt: skip
     adapter = load_adapter(args.model, device=args.device)
     protocol.check(adapter)
@@ -133,11 +157,17 @@ def _measure(args: argparse.Namespace) -> None:
         min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
         target=protocol.target, position=args.position, change=noise,
     )  # fmt: skip
-    total = len(instances) * len(methods) + sum(len(scores) for scores in external_scores.values())
-    with bar(total, unit="row", hidden=args.quiet) as advance:
+    rows = len(instances) * len(methods) + sum(map(len, external_scores.values()))
+    with bar(rows, unit="row", hidden=args.quiet) as advance:
         evaluate(
-            run, instances, methods, args.out, external_scores=external_scores, progress=advance
-        )
+            settings, instances, methods, args.out,
+            external_scores=external_scores, progress=advance,
+        )  # fmt: skip
+
+
+def _external_names(args: argparse.Namespace) -> list[str]:
+    """Names of the scores computed elsewhere, as in `NAME=FILE`."""
+    return [item.partition("=")[0] for item in args.scores]
 
 
 def _examples(args: argparse.Namespace) -> "list[Example]":
@@ -149,7 +179,7 @@ def _examples(args: argparse.Namespace) -> "list[Example]":
 
 
 def _protocol(args: argparse.Namespace) -> Any:
-    """The preset, with what is given beside it."""
+    """The preset, with the options given besides it."""
     from attnflow.evaluation import PRESETS
 
     given: dict[str, Any] = {"seed": args.seed}
@@ -164,18 +194,16 @@ def _report(folder: Path, args: argparse.Namespace) -> None:
     from attnflow.evaluation import metric_scores, read_rows, read_run, table
     from attnflow.evaluation.figures import draw
 
-    names = (
-        None if args.methods is None else [*args.methods, *(s.split("=")[0] for s in args.scores)]
-    )
+    names = None if args.methods is None else [*args.methods, *_external_names(args)]
     rows = read_rows(folder)
-    found = metric_scores(rows, names)
+    scores = metric_scores(rows, names)
     metrics = None if args.metrics is None else tuple(args.metrics)
-    text = table(found, reference=args.reference, metrics=metrics, form=args.format)
+    text = table(scores, reference=args.reference, metrics=metrics, form=args.format)
     if args.output == STANDARD_STREAM:
         show(text.rstrip("\n"))
     else:
         write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
     if args.figures is not None:
         shares = read_run(folder)["run"]["protocol"]["shares"]
-        for path in draw(rows, found, args.figures, shares=shares, overwrite=args.overwrite):
+        for path in draw(rows, scores, args.figures, shares=shares, overwrite=args.overwrite):
             wrote(path, quiet=args.quiet)

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
 from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, unit
@@ -16,12 +16,13 @@ from attnflow.cli.streams import (
     write_output,
 )
 from attnflow.errors import InputError
+from attnflow.models.literals import Granularity, Readout, SinkPolicy
 
 if TYPE_CHECKING:
     from attnflow.attribution.attribution import Attribution, Attributions
     from attnflow.inputs.image_file import SourceImage
 
-    Shown = Attribution | Attributions
+    Result = Attribution | Attributions
 
 EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
@@ -38,7 +39,7 @@ def add(commands: Any) -> None:
     """Add the subcommand."""
     explain = commands.add_parser(
         "explain",
-        help="score the tokens of texts, or the patches of images",
+        help="Score the tokens of texts, or the patches of images.",
         description="Score the tokens of texts, or the patches of images, for the class or next "
         "token that a model predicts.",
         epilog=EPILOG,
@@ -46,59 +47,79 @@ def add(commands: Any) -> None:
     )
     explain.set_defaults(run=_explain)
     explain.add_argument("texts", nargs="*", metavar="TEXT",
-        help="a text, or - for standard input (-- before texts that begin with -)")  # fmt: skip
-    add = explain.add_argument_group("what to explain").add_argument
-    add("--file", metavar="F", help="read texts from F, one a line (UTF-8); - for standard input")
-    add(
-        "--chat",
-        metavar="F",
-        help="read one chat from F, a JSON list of messages; - for standard input",
-    )
-    add("--image", metavar="F", nargs="+", help="image files, for a model of images (--model)")
+        help="A text, or - for standard input (-- before texts that begin with -).")  # fmt: skip
+    _add_inputs(explain.add_argument_group("What to explain"))
+    _add_computation(explain.add_argument_group("How to compute"))
+    _add_output(explain.add_argument_group("What to show and write"))
+
+
+def _add_inputs(group: Any) -> None:
+    add = group.add_argument
+    add("--file", metavar="F",
+        help="Read one text per line from this UTF-8 file; - for standard input.")  # fmt: skip
+    add("--chat", metavar="F",
+        help="Read a chat from this file, a JSON list of messages; - for standard "
+        "input.")  # fmt: skip
+    add("--image", metavar="F", nargs="+", help="Image files, for an image model (--model).")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
-        help="hub id or folder (default: the embedded %(default)s)")  # fmt: skip
+        help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
     add("--target", metavar="CLASS",
-        help="class or token, by label, text or index (default: the predicted one)")  # fmt: skip
-    add("--pair", metavar="TEXT", help="a second text, for models that read two")
+        help="Class or token to explain, by label, text or index (default: the predicted "
+        "one).")  # fmt: skip
+    add("--against", metavar="CLASS",
+        help="Contrast: explain why the target and not this class or token.")  # fmt: skip
+    add("--pair", metavar="TEXT", help="Second text, for models that read two.")
     add("--pooling", choices=("mean", "cls", "last"),
-        help="of a model of embeddings: how a text becomes one (default: as its files "
-        "say)")  # fmt: skip
-    add("--against", metavar="CLASS", help="contrast with this one: why the target and not it")
+        help="Embedding models: how a text's states become one vector (default: as the model's "
+        "files state).")  # fmt: skip
     add("--position", metavar="P", type=int,
-        help="of models that decide at every token: index of the one that is read")  # fmt: skip
-    add("--continuation", metavar="TEXT", help="of a language model: explain each token of TEXT")
+        help="Models that decide at every token: index of the token to read.")  # fmt: skip
+    add("--continuation", metavar="TEXT", help="Language models: explain each token of TEXT.")
     add("--max-new-tokens", metavar="N", type=count,
-        help="of a language model: let it generate up to N tokens, and explain each")  # fmt: skip
+        help="Language models: generate up to N tokens and explain each.")  # fmt: skip
     add("--span", metavar="A:B", type=span,
-        help="of a language model: explain tokens A to B (B excluded) at once; all: the whole "
-        "continuation")  # fmt: skip
-    add("--attention-sink", choices=("keep", "exclude", "apart"), default="keep",
-        help="of a language model: keep its first token (default), let no flow end there, or do "
-        "not rank it")  # fmt: skip
-    add("--truncate", action="store_true", help="cut texts longer than the model takes")
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
-    add("--batch-size", metavar="N", type=count, default=16,
-        help="texts or images at a time (%(default)s)")  # fmt: skip
-    add("--max-memory", metavar="SIZE", help="refuse what needs more beside the model, as in 8GB")
-    add = explain.add_argument_group("how").add_argument
-    add("--coarsen", metavar="N|word|sentence", type=unit,
-        help="merge N tokens, or those of a word or sentence, into one (long texts)")  # fmt: skip
+        help="Language models: explain tokens A to B (B excluded) together; all for the whole "
+        "continuation.")  # fmt: skip
+    add("--truncate", action="store_true", help="Cut texts longer than the model takes.")
+
+
+def _add_computation(group: Any) -> None:
+    add = group.add_argument
     add("--tensor", choices=TENSORS, default="bcf",
-        help="information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "
-        "one of the paper's")  # fmt: skip
-    add("--readout", choices=("input", "throughput"), default="input",
-        help="outflow of the input row (default) or mean flow over all rows (bcf, cf)")  # fmt: skip
-    add = explain.add_mutually_exclusive_group().add_argument
-    add("--gap", metavar="G", type=inside_unit, default=1e-2,
-        help="relative accuracy of the flow, inside (0, 1) (default: %(default)s)")  # fmt: skip
-    add("--mu", metavar="M", type=positive, help="absolute barrier weight > 0, instead of --gap")
-    add = explain.add_argument_group("what to show and write").add_argument
-    add("--granularity", choices=("token", "word"), default="token", help="unit of the display")
-    add("--json", metavar="F", help="write scores and diagnostics as JSON; - for standard output")
-    add("--html", metavar="F", help="write one self-contained page; - for standard output")
-    add("--save", metavar="F", help="write everything for attnflow.load (safetensors)")
-    add("--overwrite", action="store_true", help="replace existing files")
-    add("--quiet", action="store_true", help="print nothing but errors")
+        help="Information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "
+        "one of the paper's.")  # fmt: skip
+    add("--readout", choices=get_args(Readout), default="input",
+        help="Scores are the flow into the input tokens (input, default) or the mean flow through "
+        "a token over all layers (throughput, for bcf and cf).")  # fmt: skip
+    add("--attention-sink", choices=get_args(SinkPolicy), default="keep",
+        help="Language models: treat the first token like any other (keep, default), let no flow "
+        "end there (exclude), or score it without ranking it (apart).")  # fmt: skip
+    add("--coarsen", metavar="N|word|sentence", type=unit,
+        help="Merge N tokens, or those of a word or sentence, into one (for long "
+        "texts).")  # fmt: skip
+    accuracy = group.add_mutually_exclusive_group().add_argument
+    accuracy("--gap", metavar="G", type=inside_unit, default=1e-2,
+        help="Relative accuracy of the flow, inside (0, 1) (default: %(default)s).")  # fmt: skip
+    accuracy("--mu", metavar="M", type=positive,
+        help="Absolute barrier weight > 0, instead of --gap.")  # fmt: skip
+    add("--batch-size", metavar="N", type=count, default=16,
+        help="Texts or images in one batch (default: %(default)s).")  # fmt: skip
+    add("--max-memory", metavar="SIZE",
+        help="Refuse calls that need more memory than this besides the model, such as "
+        "8GB.")  # fmt: skip
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu).")
+
+
+def _add_output(group: Any) -> None:
+    add = group.add_argument
+    add("--granularity", choices=get_args(Granularity), default="token",
+        help="Unit of the display (default: %(default)s).")  # fmt: skip
+    add("--json", metavar="F",
+        help="Write scores and diagnostics as JSON; - for standard output.")  # fmt: skip
+    add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
+    add("--save", metavar="F", help="Write everything for attnflow.load (safetensors).")
+    add("--overwrite", action="store_true", help="Replace existing files.")
+    add("--quiet", action="store_true", help="Print only errors.")
 
 
 def _explain(args: argparse.Namespace) -> int:
@@ -116,7 +137,10 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _outputs(args: argparse.Namespace) -> list[str]:
-    """Names of the files to write, all different from each other and from those that are read."""
+    """Check the names of the files to write, and return them.
+
+    All differ from each other and from the files that are read.
+    """
     outputs = [name for name in (args.json, args.html, args.save) if name is not None]
     if args.save == STANDARD_STREAM:
         raise InputError("--save writes a binary file: name it, - is for --json and --html.")
@@ -132,7 +156,7 @@ def _outputs(args: argparse.Namespace) -> list[str]:
 
 
 def _texts(args: argparse.Namespace) -> list[Any]:
-    """The texts of the arguments: as they are, `-` for standard input, lines of a file, a chat."""
+    """Return the texts: arguments (`-`: standard input), the lines of a file, or a chat."""
     if args.chat is not None:
         if args.texts or args.file is not None:
             raise InputError("give --chat alone, without texts or --file.")
@@ -157,14 +181,14 @@ def _chat(name: str) -> list[Any]:
     try:
         messages = json.loads(read_text(name, "--chat"))
     except json.JSONDecodeError as error:
-        raise InputError(f"--chat {name} is no JSON ({error}): expected {expected}.") from error
+        raise InputError(f"--chat {name} is not JSON ({error}): expected {expected}.") from error
     if not (isinstance(messages, list) and any(isinstance(m, dict) for m in messages)):
         raise InputError(f"--chat {name} is no chat: expected {expected}.")
     return messages
 
 
 def _images(args: argparse.Namespace) -> "list[SourceImage]":
-    """The images of the arguments, with nothing beside them that goes with texts alone."""
+    """Open the images, unless an option is given that only texts have."""
     from attnflow.inputs.image_file import open_image
 
     of_texts = (
@@ -176,7 +200,10 @@ def _images(args: argparse.Namespace) -> "list[SourceImage]":
         for name in of_texts
         if getattr(args, name) not in (None, False)
     ]
-    given += ["TEXT"] * bool(args.texts) + ["--granularity word"] * (args.granularity == "word")
+    if args.texts:
+        given.append("TEXT")
+    if args.granularity == "word":
+        given.append("--granularity word")
     if given:
         raise InputError(f"{given[0]} goes with texts: leave it out, or --image.")
     return [open_image(file) for file in args.image]
@@ -190,12 +217,13 @@ def _lines(name: str) -> list[str]:
     return texts
 
 
-def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]":
+def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result]":
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
         from attnflow.explainer.options import CallOptions
 
-        CallOptions(  # what can be refused before the model is loaded
+        # Refuse what can be refused before the model is loaded.
+        CallOptions(
             tensor=args.tensor,
             readout=args.readout,
             batch_size=args.batch_size,
@@ -205,7 +233,7 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
         continuation = args.max_new_tokens if args.continuation is None else args.continuation
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
-            found: list[Shown] = explainer(
+            attributions: list[Result] = explainer(
                 texts=examples if args.image is None else None,
                 images=None if args.image is None else examples,
                 continuation=continuation,
@@ -226,10 +254,10 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Shown]
                 max_memory=args.max_memory,
                 progress=advance,
             )
-            return found
+            return attributions
 
 
-def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
+def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:
     from attnflow.attribution.views.terminal import render, render_continuation
 
     show(
@@ -242,16 +270,16 @@ def _print(attributions: "list[Shown]", args: argparse.Namespace) -> None:
     )
 
 
-def _write(attributions: "list[Shown]", args: argparse.Namespace) -> int:
+def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
     from attnflow.attribution.attribution import save
     from attnflow.attribution.views.page import render
 
-    each = [a for one in attributions for a in (one if isinstance(one, list) else [one])]
+    flat = [a for item in attributions for a in (item if isinstance(item, list) else [item])]
     if args.json is not None:
-        data = json.dumps([a.to_dict() for a in each], indent=1) + "\n"
+        data = json.dumps([a.to_dict() for a in flat], indent=1) + "\n"
         write_output(args.json, data, overwrite=args.overwrite, quiet=args.quiet)
     if args.save is not None:
-        wrote(save(each, args.save, overwrite=args.overwrite), quiet=args.quiet)
+        wrote(save(flat, args.save, overwrite=args.overwrite), quiet=args.quiet)
     if args.html is not None:
         write_output(args.html, render(attributions), overwrite=args.overwrite, quiet=args.quiet)
     return 0

@@ -1,4 +1,4 @@
-"""`attnflow models`: which families can be explained, and whether a model can."""
+"""`attnflow models`: list the families that can be explained, or check a model."""
 
 import argparse
 import json
@@ -14,8 +14,8 @@ EPILOG = """examples:
   attnflow models --format markdown
   attnflow models --check path/or/hub-id
 
-What each column says: docs/families.md. --check loads the config alone, and exits with 2 where the
-model cannot be explained.
+docs/families.md explains the columns. --check loads only the config of the model, and exits with 2
+if the model cannot be explained.
 """
 
 
@@ -23,15 +23,15 @@ def add(commands: Any) -> None:
     """Add the subcommand."""
     models = commands.add_parser(
         "models",
-        help="list the families of models that can be explained, or check a model",
-        description="List the families of models that can be explained, as the tests measured "
-        "them; or tell by its config whether and how a model can be.",
+        help="List the families of models that can be explained, or check a model.",
+        description="List the families of models that can be explained, with what the tests "
+        "measured; or check by its config whether and how a model can be explained.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     models.set_defaults(run=_models, quiet=False)
-    models.add_argument("--check", metavar="ID", help="hub id or folder of a model")
-    models.add_argument("--format", choices=FORMATS, help="of the table (default: text)")
+    models.add_argument("--check", metavar="ID", help="Check this model: a hub id or folder.")
+    models.add_argument("--format", choices=FORMATS, help="Format of the output (default: text).")
 
 
 def _models(args: argparse.Namespace) -> int:
@@ -43,6 +43,6 @@ def _models(args: argparse.Namespace) -> int:
     with quiet_transformers():
         from attnflow.models.support import support_of
 
-        found = support_of(args.check)
-    show(json.dumps(asdict(found), indent=1) if args.format == "json" else str(found))
-    return 0 if found.tensors else 2
+        support = support_of(args.check)
+    show(json.dumps(asdict(support), indent=1) if args.format == "json" else str(support))
+    return 0 if support.tensors else 2

@@ -1,14 +1,20 @@
-"""How the command reads its options."""
+"""Parse the values of options. Nothing here imports torch, so that --help appears at once."""
 
 import argparse
 import math
-from typing import NoReturn
+from typing import Any, NoReturn, get_args
 
-TENSORS = ("af", "gf", "agf", "cf", "bcf")  # named here, so that --help need not wait for torch
+from attnflow.models.literals import InformationTensor
+
+TENSORS = get_args(InformationTensor)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints cannot drive the terminal with what was typed."""
+    """A parser whose errors cannot drive the terminal with what was typed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, add_help=False)
+        self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
 
     def error(self, message: str) -> NoReturn:
         from attnflow.attribution.views.sanitize import for_terminal
@@ -17,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(text: str) -> float:
-    """Any number."""
+    """Parse a number."""
     try:
         return float(text)
     except ValueError:
@@ -25,7 +31,7 @@ def number(text: str) -> float:
 
 
 def inside_unit(text: str) -> float:
-    """A number inside (0, 1)."""
+    """Parse a number inside (0, 1)."""
     value = number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a number inside (0, 1), got {text}")
@@ -33,7 +39,7 @@ def inside_unit(text: str) -> float:
 
 
 def positive(text: str) -> float:
-    """A finite number > 0, of a barrier's weight."""
+    """Parse a barrier's weight, a finite number > 0."""
     value = number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(
@@ -44,7 +50,7 @@ def positive(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """Finite seconds > 0."""
+    """Parse finite seconds > 0."""
     value = number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"expected seconds > 0, got {text}")
@@ -52,7 +58,7 @@ def seconds(text: str) -> float:
 
 
 def span(text: str) -> tuple[int, int] | bool:
-    """Two integers with a colon between them, or all."""
+    """Parse `A:B` as two token indices, and `all` as True."""
     if text == "all":
         return True
     start, colon, stop = text.partition(":")
@@ -62,7 +68,7 @@ def span(text: str) -> tuple[int, int] | bool:
 
 
 def unit(text: str) -> int | str:
-    """What tokens are merged to: "word", "sentence", or so many."""
+    """Parse the unit of coarsening: "word", "sentence" or a number of tokens."""
     if text in ("word", "sentence"):
         return text
     try:
@@ -74,7 +80,7 @@ def unit(text: str) -> int | str:
 
 
 def count(text: str) -> int:
-    """An integer of at least 1."""
+    """Parse an integer of at least 1."""
     value = number(text)
     if not (value.is_integer() and value >= 1):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")

@@ -11,29 +11,29 @@ from attnflow.cli.options import TENSORS, count, seconds
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
-    about = "measure on this machine what things cost"
+    about = "Measure what things cost on this machine."
     bench = commands.add_parser("bench", help=about, description=about)
     subjects = bench.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
     solver = subjects.add_parser(
         "solver",
-        help="the maximum flow, beside CVXPY with Clarabel, igraph, and the model itself",
+        help="Compare the maximum flow with CVXPY and Clarabel, with igraph and with the model.",
         description="Print Markdown tables of what the maximum flow costs on this machine. Without "
         "options it takes long; begin with --quick. Competitors: pip install 'attnflow[bench]'.",
     )
     solver.set_defaults(run=_bench_solver, quiet=False)
     add = solver.add_argument
     add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="S",
-        help="which of %(choices)s (default: all)")  # fmt: skip
+        help="Sections to run: %(choices)s (default: all).")  # fmt: skip
     add("--lengths", nargs="+", type=count, metavar="T",
-        help="tokens of a text, instead of each section's own")  # fmt: skip
-    add("--quick", action="store_true", help="small sizes only, in about a minute")
+        help="Lengths of the texts in tokens, instead of each section's.")  # fmt: skip
+    add("--quick", action="store_true", help="Run small sizes only, in about a minute.")
     add("--repeat", type=count, default=3, metavar="N",
-        help="most runs, of which the fastest counts (default: %(default)s)")  # fmt: skip
-    add("--threads", type=count, metavar="N", help="threads of attnflow (default: torch's)")
+        help="Most runs, of which the fastest counts (default: %(default)s).")  # fmt: skip
+    add("--threads", type=count, metavar="N", help="Threads of attnflow (default: torch's).")
     add("--tensor", choices=TENSORS[:-1], default="cf",
-        help="information tensor of the sections with a model (default: %(default)s)")  # fmt: skip
+        help="Information tensor of the sections with a model (default: %(default)s).")  # fmt: skip
     add("--time-limit", type=seconds, default=120.0, metavar="S",
-        help="seconds for a competitor and a network (default: %(default)g)")  # fmt: skip
+        help="Seconds for one competitor on one network (default: %(default)g).")  # fmt: skip
 
 
 def _bench_solver(args: argparse.Namespace) -> int:
