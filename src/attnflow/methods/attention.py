@@ -76,6 +76,7 @@ def _cat(passes: Internals) -> Tensor:
 
 def residual_attention(passes: Forward) -> Tensor:
     """`(layers, t, t)` 0.5 A + 0.5 I, A being the mean over heads."""
+    # Half for the residual connection, whatever the size of the two vectors: Abnar & Zuidema.
     attention = passes.mean_attention
     return 0.5 * attention + 0.5 * torch.eye(attention.shape[-1])
 

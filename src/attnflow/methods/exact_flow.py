@@ -54,6 +54,7 @@ def _maximum_flow(capacities: Capacities) -> Any:
     source, target = (layers + 1) * t, (layers + 1) * t + 1
     above = [(source, layers * t + i) for i in range(t)]
     below = [(j, target) for j in range(t)]
+    # More than can ever flow, so that no edge of source or target is in a minimum cut.
     free = float(capacities.sum()) + 1.0
     graph = _igraph().Graph(n=target + 1, edges=[*below, *above, *edges], directed=True)
     return graph.maxflow(source, target, [free] * (2 * t) + weights)

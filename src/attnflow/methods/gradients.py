@@ -46,7 +46,7 @@ def integrated_gradients(instance: Instance) -> Scores:
 def smoothgrad(instance: Instance) -> Scores:
     """Euclidean length of the mean gradient of 25 noisy inputs."""
     captum = _captum()
-    torch.manual_seed(instance.seed)
+    torch.manual_seed(instance.seed)  # captum draws from torch's global state
     attributions = captum.NoiseTunnel(captum.Saliency(_value(instance))).attribute(
         _point(instance),
         nt_samples=DRAWS,
@@ -62,6 +62,7 @@ def deeplift(instance: Instance) -> Scores:
 
     captum has no rule for products, softmax and layer norms, so it is not complete here.
     """
+    # captum runs content and baseline as one batch, through hooks on the modules of the model.
     method = _captum().DeepLift(_Value(instance))
     with warnings.catch_warnings(), _rescaled_activations(instance.adapter.model):
         warnings.filterwarnings("ignore", message="(?s).*hooks and attributes")  # which it removes

@@ -145,7 +145,9 @@ class ImageClassifier(ModelAdapter):
 
     def _logits_of(self, variants: Sequence[ImageVariant]) -> Tensor:
         logits = []
-        for _, group in groupby(variants, key=lambda v: v.size):  # they come in that order
+        # Dropped tokens leave no place for padding: a pass takes images of one size alone. They
+        # come sorted by size.
+        for _, group in groupby(variants, key=lambda v: v.size):
             batch = list(group)
             dropped = np.array([variant.dropped for variant in batch])
             with self._dropped_tokens(dropped):

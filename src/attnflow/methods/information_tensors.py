@@ -52,6 +52,7 @@ class SignedEffects:
     def capacities(self) -> Tensor:
         """`(layers, t, t)` capacities: the positive effects."""
         residual = None if self.residual is None else self.residual.relu()
+        # Clipped apart, as two edges are: a negative effect of one takes nothing from the other.
         positive = _joined(self.attention.relu(), residual)[None]
         return self._from_source(with_passthrough(positive, self.passthrough)[0])
 
@@ -74,6 +75,7 @@ class SignedEffects:
     def _from_source(self, edges: Tensor) -> Tensor:
         if self.source is None:
             return edges
+        # Last of all: what a layer passes through depends on the rows that are cut here.
         edges = edges.clone()
         edges[-1] *= (torch.arange(edges.shape[-1]) == self.source)[:, None]
         return edges
@@ -247,7 +249,7 @@ def head_weighted(instance: Instance) -> SignedEffects:
     passes = internals(instance)
     heads = (passes.attention * passes.gradient).relu().double()
     total = heads.sum((2, 3), keepdim=True)
-    share = total / total.sum(1, keepdim=True).clamp(min=1e-300)
+    share = total / total.sum(1, keepdim=True).clamp(min=1e-300)  # 0, not NaN, without effects
     return SignedEffects((heads * share).sum(1))
 
 

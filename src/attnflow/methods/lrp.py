@@ -45,17 +45,18 @@ def attention_relevance(instance: Instance) -> tuple[list[Tensor], Tensor]:
     model = instance.adapter.model
     last = internals(instance).hidden[-1].to(instance.adapter.device)
     pooled = model.bert.pooler.dense(last[READ]).tanh()
+    # All relevance starts at the logit of the class, whatever number gradients are taken of.
     start = torch.zeros(len(forward(instance).logits), device=last.device)
     start[instance.target] = 1.0
     relevance = torch.zeros_like(last)
     relevance[READ] = _through_linear(
         _through_linear(start, pooled, model.classifier), last[READ], model.bert.pooler.dense
     )
-    weights = []
+    of_attention = []
     for layer in reversed(layers):
         attention, relevance = _through_layer(relevance, layer)
-        weights.append(attention.cpu())
-    return weights[::-1], relevance.cpu()
+        of_attention.append(attention.cpu())
+    return of_attention[::-1], relevance.cpu()
 
 
 def _through_layer(relevance: Tensor, layer: BertLayer) -> tuple[Tensor, Tensor]:
@@ -98,6 +99,7 @@ def _through_linear(relevance: Tensor, x: Tensor, linear: nn.Linear) -> Tensor:
 
 def _through_sum(relevance: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Split by the terms, then scaled to the shares of the two totals' sizes."""
+    # Terms of opposite signs get relevance far beyond what is split: the authors scale it back.
     share = _ratio(relevance, a + b)
     of_a, of_b = a * share, b * share
     total = of_a.sum().abs() + of_b.sum().abs()

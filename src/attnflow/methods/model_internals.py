@@ -18,7 +18,7 @@ from attnflow.methods.instance import Instance
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass computes, detached and on the CPU.
+    """Attention, hidden states and logits of a forward pass, detached and on the CPU.
 
     Attributes:
         attention: `(layers, heads, t, t)`, as [l, h, query, key]; rows sum to 1.
@@ -109,6 +109,7 @@ def eager(model: Any) -> Iterator[None]:
     """Switch the model to eager attention for a while."""
     if not hasattr(model, "set_attn_implementation"):
         raise ModelError(f"{type(model).__name__} has no attention of transformers to look into.")
+    # No other implementation returns weights: fused kernels never have them in memory.
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

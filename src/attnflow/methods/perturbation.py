@@ -53,12 +53,13 @@ def partition_shap(instance: Instance) -> Scores:
     """Owen values of the probability on a binary tree of neighbouring tokens (shap)."""
     shap = _shap()
     n = int(instance.ordinary.sum())
-    if n == 1:
+    if n == 1:  # there is no tree over one leaf, and its Shapley value is the whole difference
         return occlusion(instance)
     explainer = shap.PartitionExplainer(
         lambda present: _probabilities(instance, present.astype(bool)), _Neighbours(n)
     )
-    np.random.seed(instance.seed % 2**32)  # shap draws from numpy's own state
+    # shap draws from numpy's global state.
+    np.random.seed(instance.seed % 2**32)
     attributions = explainer(
         np.ones((1, n)), max_evals=_samples(instance), fixed_context=1, silent=True
     )
@@ -95,7 +96,7 @@ def _tree(n: int) -> NDArray[np.float64]:
 
 
 def _surrogate(instance: Instance, method: Any) -> Scores:
-    torch.manual_seed(instance.seed)
+    torch.manual_seed(instance.seed)  # captum draws from torch's global state
     n = int(instance.ordinary.sum())
     attributions = method.attribute(
         torch.ones(1, n),

@@ -55,6 +55,7 @@ def walk_throughput(edges: SignedEffects) -> Scores:
 def shortest_path(edges: SignedEffects, row: int) -> Scores:
     """Best path to each token, by the product of its edges' shares of their node's capacity."""
     capacities = edges.capacities
+    # The clamp turns 0 / 0 of nodes without capacity into 0.
     share = capacities / capacities.sum(-1, keepdim=True).clamp(min=1e-300)
     best = share[-1, row]
     for layer in share[:-1].flip(0):
@@ -113,6 +114,7 @@ ROW_READOUTS: dict[str, Callable[[SignedEffects, int], Scores]] = {
 
 
 def _flow(capacities: Tensor) -> Flow[Tensor]:
+    # A flow without a certificate would be compared as if it were the method's answer.
     solved = maximum_flow(capacities[None])
     solved.raise_for_status()
     return solved

@@ -38,6 +38,7 @@ def random(instance: Instance) -> Scores:
 
 def _tensor_scores(tensor: str, readout: str, instance: Instance) -> Scores:
     edges = INFORMATION_TENSORS[tensor](instance)
+    # Tensors keep all rows, for readouts that need them; in an explanation flow begins here alone.
     if instance.position is not None:
         edges = edges.with_source(instance.position)
     if readout in ROW_READOUTS:

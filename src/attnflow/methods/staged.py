@@ -26,6 +26,7 @@ def in_stages(
     """
 
     def scores(instance: Instance) -> Scores:
+        # Nodes that look the same when masked can never be removed, nor count as a share.
         removable = torch.from_numpy(instance.removable)[None]
         total, stages = np.array(method(instance), dtype=np.float64), np.ones(instance.nodes)
         for share in removed:

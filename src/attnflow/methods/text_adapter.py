@@ -131,6 +131,7 @@ class TextAdapter(ModelAdapter):
 
     def unattended_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
         """Return the text with padding instead of the removed tokens, which no token attends to."""
+        # The tokens stay in place, so that all others keep their positions.
         padded = self._replaced_variant(content, removed, self.padding_id)
         return TextVariant(padded.inputs, ~removed)
 
