@@ -1,4 +1,4 @@
-"""Questions about next tokens and about images: the same methods, the same instrument."""
+"""Instances about next tokens and about images: the same methods, the same evaluation."""
 
 from dataclasses import replace
 
@@ -41,21 +41,25 @@ def only_bert(name):
 
 
 @pytest.fixture
-def asked(request):
-    """The instance of the fixture that the parameter names."""
+def instance_named(request):
+    """Return the instance of the fixture with that name."""
     return lambda name: request.getfixturevalue(name)
 
 
 def terms(instance):
-    """What each node adds to the explained number, of the additive models."""
+    """Part of each node in the explained number of an additive model."""
     with torch.no_grad():
         if isinstance(instance.adapter, LanguageModel):
             return instance.point[0, :, 0].numpy()
         return instance.adapter.model.embeddings(instance.point)[0, :, 0].numpy()
 
 
-def additive(asked, name):
-    return asked("additive_language")() if name == "llama" else asked("additive_image")
+def additive(instance_named, name):
+    return (
+        instance_named("additive_language")()
+        if name == "llama"
+        else instance_named("additive_image")
+    )
 
 
 # Methods
@@ -63,8 +67,8 @@ def additive(asked, name):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_answers_and_again_the_same_or_says_why_not(asked, kind, name):
-    instance = asked(kind)
+def test_every_method_scores_the_same_twice_or_refuses_in_words(instance_named, kind, name):
+    instance = instance_named(kind)
     if only_bert(name):
         with pytest.raises(ModelError, match=f"for BERT's layers .* {instance.adapter.kind}"):
             run_method(METHODS[name], instance)
@@ -76,25 +80,25 @@ def test_every_method_answers_and_again_the_same_or_says_why_not(asked, kind, na
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
-def test_gradients_of_a_sum_are_its_terms(asked, kind, name):
-    instance = additive(asked, kind)
-    found = run_method(METHODS[name], instance).scores[instance.ordinary]
-    np.testing.assert_allclose(found, terms(instance)[instance.ordinary], atol=1e-5)
+def test_gradients_of_a_sum_are_its_terms(instance_named, kind, name):
+    instance = additive(instance_named, kind)
+    scores = run_method(METHODS[name], instance).scores[instance.ordinary]
+    np.testing.assert_allclose(scores, terms(instance)[instance.ordinary], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_occlusion_has_the_sign_and_order_of_the_terms(asked, kind):
-    instance = additive(asked, kind)
-    found = run_method(METHODS["occlusion"], instance).scores[instance.ordinary]
-    own = terms(instance)[instance.ordinary]
-    assert (np.sign(found.round(9)) == np.sign(own)).all()
-    for i, j in zip(*np.nonzero(own[:, None] > own + 0.6), strict=True):
-        assert found[i] > found[j]
+def test_occlusion_has_the_sign_and_order_of_the_terms(instance_named, kind):
+    instance = additive(instance_named, kind)
+    scores = run_method(METHODS["occlusion"], instance).scores[instance.ordinary]
+    expected = terms(instance)[instance.ordinary]
+    assert (np.sign(scores.round(9)) == np.sign(expected)).all()
+    for i, j in zip(*np.nonzero(expected[:, None] > expected + 0.6), strict=True):
+        assert scores[i] > scores[j]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_integrated_gradients_begin_where_everything_is_neutral(asked, kind):
-    instance = asked(kind)
+def test_integrated_gradients_begin_where_everything_is_neutral(instance_named, kind):
+    instance = instance_named(kind)
     points = instance.point, instance.baseline
     with torch.no_grad():
         ends = [instance.value(instance.adapter.logits(point))[0] for point in points]
@@ -104,7 +108,7 @@ def test_integrated_gradients_begin_where_everything_is_neutral(asked, kind):
     assert not emptied.removable.any() and instance.removable.tolist() == instance.ordinary.tolist()
 
 
-def test_a_next_token_is_read_in_its_own_row(llama):
+def test_a_next_token_is_read_in_the_last_row(llama):
     read = llama.nodes - 1
     assert llama.readout_node == llama.position == read and not llama.ordinary[read]
     rollout = run_method(METHODS["rollout"], llama).scores
@@ -118,7 +122,7 @@ def test_a_next_token_is_read_in_its_own_row(llama):
 
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf", "bcf"))
 def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
-    """The default, and the others about the logit alone, as the explainer has them."""
+    """`bcf` explains the log-odds; the others explain the logit, as the explainer does."""
     explainer = Explainer(llama.adapter.model, llama.adapter.tokenizer)
     for count in range(3, llama.nodes + 1):  # in some of which a stage replaces the token read
         text = llama.adapter.cut(llama.content, count)
@@ -131,14 +135,14 @@ def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
 
 
 def test_a_stage_may_replace_the_token_that_is_read(llama):
-    """As in an explanation, of which `bcf:flow` is the score; other methods' stages leave it."""
+    """As in an explanation, whose scores `bcf:flow` has; stages of other methods keep it."""
     assert (llama.neutral != llama.inputs["input_ids"]).sum() == llama.ordinary.sum() + 1
     assert not llama.removable[-1] and torch.equal(llama.baseline[0, -1], llama.point[0, -1])
 
 
 @pytest.mark.parametrize("name", ("gradient", "cf:signed-first", "bcf:flow"))
 def test_patches_are_in_rows_from_the_top(vit, name):
-    """A change of the pixels of one patch that the model can see moves that patch's score most."""
+    """A patch that is grey already is the only one that cannot be removed."""
     pixels = vit.content.pixels.clone()
     pixels[:, 2:4, 4:6] = 0  # second row, third column
     grey = Instance(vit.adapter, vit.adapter.encode(pixel_values=pixels), vit.target)
@@ -151,12 +155,12 @@ def test_patches_are_in_rows_from_the_top(vit, name):
 # What is removed
 
 
-def test_tokens_go_and_the_ends_stay(additive_language):
+def test_tokens_are_removed_and_the_ends_stay(additive_language):
     instance = additive_language("the good film")
     tokenizer = instance.adapter.tokenizer
 
-    def tokens(name, gone):
-        removed = np.isin(np.arange(instance.nodes), gone)
+    def tokens(name, removed):
+        removed = np.isin(np.arange(instance.nodes), removed)
         return tokenizer.convert_ids_to_tokens(OPERATORS[name](instance, removed).ids.tolist())
 
     assert instance.content.tokens == ("[CLS]", "the", "good", "film")
@@ -167,38 +171,38 @@ def test_tokens_go_and_the_ends_stay(additive_language):
     assert tokens("mask", [1, 2]) == ["[CLS]", "[MASK]", "[MASK]", "film"]
 
 
-def test_what_a_patch_leaves_behind(vit):
+def test_the_model_reads_each_replacement_of_a_patch(vit):
     seen = []
     model = vit.adapter.model
     first = model.vit.layers[0].register_forward_pre_hook(lambda m, args: seen.append(args[0]))
     pixels = model.register_forward_pre_hook(
         lambda m, args, given: seen.append(given["pixel_values"]), with_kwargs=True
     )
-    gone = np.isin(np.arange(vit.nodes), [1, 6])
+    removed = np.isin(np.arange(vit.nodes), [1, 6])
     try:
         for name in ("mask", "darkest", "delete"):
-            vit.log_probability([OPERATORS[name](vit, gone)])
+            vit.log_probability([OPERATORS[name](vit, removed)])
         with torch.no_grad():
             whole, dropped = model.vit.embeddings(seen[4].clone()), seen[5]
     finally:
         first.remove(), pixels.remove()
     area = np.zeros((6, 8), bool)
     area[0:2, 0:2] = area[2:4, 2:4] = True
-    own = vit.content.pixels
-    for shown, filling in ((seen[0], torch.zeros(3)), (seen[2], own.amin((1, 2)))):
-        assert torch.equal(shown[0][:, ~area], own[:, ~area])
+    pixels = vit.content.pixels
+    for shown, filling in ((seen[0], torch.zeros(3)), (seen[2], pixels.amin((1, 2)))):
+        assert torch.equal(shown[0][:, ~area], pixels[:, ~area])
         assert torch.equal(shown[0][:, area], filling[:, None].expand(-1, area.sum()))
-    assert torch.equal(seen[4][0], own)
-    torch.testing.assert_close(dropped, whole[:, torch.from_numpy(~gone)])
+    assert torch.equal(seen[4][0], pixels)
+    torch.testing.assert_close(dropped, whole[:, torch.from_numpy(~removed)])
     assert not model.vit.embeddings._forward_hooks
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_do_not_depend_on_batch_mates(asked, kind):
-    instance = asked(kind)
-    gone = [np.arange(instance.nodes) < n for n in (1, 3, 5, 2)]
-    gone = [one & instance.ordinary for one in gone]
-    variants = [OPERATORS[name](instance, one) for name in OPERATORS_OF[kind] for one in gone]
+def test_answers_do_not_depend_on_batch_mates(instance_named, kind):
+    instance = instance_named(kind)
+    removed = [np.arange(instance.nodes) < n for n in (1, 3, 5, 2)]
+    removed = [one & instance.ordinary for one in removed]
+    variants = [OPERATORS[name](instance, one) for name in OPERATORS_OF[kind] for one in removed]
     together = instance.log_probability(variants)
     alone = [float(instance.log_probability([one])[0]) for one in variants]
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
@@ -208,8 +212,8 @@ def test_answers_do_not_depend_on_batch_mates(asked, kind):
     assert instance.adapter.predicted(variants) == every.argmax(1).tolist()
 
 
-def test_only_the_logits_read_are_asked_for(llama, monkeypatch):
-    """Where the model can leave the others out, and the same where it cannot."""
+def test_only_the_logits_that_are_read_are_computed(llama, monkeypatch):
+    """If the model can leave the others out; the probabilities are the same if it cannot."""
     whole = llama.adapter.whole_variant(llama.content)
     part = OPERATORS["delete"](llama, llama.ordinary)
     expected = llama.log_probability([whole, part])
@@ -228,8 +232,8 @@ def test_only_the_logits_read_are_asked_for(llama, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_oracle_is_best_and_its_opposite_worst(asked, kind):
-    instance = additive(asked, kind)
+def test_an_oracle_is_best_and_its_opposite_worst(instance_named, kind):
+    instance = additive(instance_named, kind)
     protocol, rows = Protocol(operators=OPERATORS_OF[kind]), []
     for seed in range(4):
         scorers = {
@@ -250,8 +254,8 @@ def test_an_oracle_is_best_and_its_opposite_worst(asked, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_goes_on_and_says_what_failed(asked, kind, tmp_path):
-    instance = asked(kind)
+def test_a_run_resumes_and_reports_what_failed(instance_named, kind, tmp_path):
+    instance = instance_named(kind)
     run = RunSettings("model", "data", Protocol(operators=OPERATORS_OF[kind]))
     instances = [(Example(0, "one", None), instance)]
     first = evaluate(run, instances, [METHODS["random"], METHODS["alti"]], tmp_path)
@@ -281,7 +285,9 @@ def test_positions_are_drawn_within_bounds_and_again_the_same(additive_language)
 # Refusals
 
 
-def test_what_makes_no_sense_for_a_kind_is_refused(classifier, additive_language, vit, tmp_path):
+def test_options_for_another_kind_of_model_are_refused(
+    classifier, additive_language, vit, tmp_path
+):
     language, images = additive_language().adapter, vit.adapter
     texts, files = [Example(0, "good film", 0)], [Example(0, tmp_path / "a.png", 0)]
     for adapter, examples, options, complaint in (

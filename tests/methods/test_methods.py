@@ -1,4 +1,4 @@
-"""Every method against what it must satisfy: on a model with a known answer, and a tiny BERT."""
+"""Properties that every method must have, on a model with a known answer and on a tiny BERT."""
 
 import copy
 import itertools
@@ -40,14 +40,14 @@ TEXT = "the good film a bad fine dull film"
 
 
 def explained(instance, point=None):
-    """The number whose gradients methods take, of the content or at another point."""
+    """Return the number whose gradients methods take, at the content or at another point."""
     with torch.no_grad():
         at = instance.point if point is None else point
         return instance.value(instance.adapter.logits(at))[0].item()
 
 
 def paper(instance):
-    """The instance about the logit alone, as the paper and the explainer have it."""
+    """Return the instance about the logit, which the paper and the explainer explain."""
     return replace(instance, explained="logit")
 
 
@@ -57,7 +57,7 @@ def hooks_of(model):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_answers_and_again_the_same(bert, name):
+def test_every_method_scores_the_same_twice(bert, name):
     first, again = run_method(METHODS[name], bert), run_method(METHODS[name], bert)
     assert (first.scores == again.scores).all()
     assert first.scores.shape == (bert.nodes,)
@@ -111,25 +111,25 @@ def test_a_tensor_and_its_balanced_form_share_their_passes(bert, monkeypatch):
 
 @pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
 def test_gradients_of_a_sum_are_its_terms(instance, oracle, name):
-    asked = instance(TEXT)
-    np.testing.assert_allclose(run_method(METHODS[name], asked).scores, oracle(asked), atol=1e-5)
+    case = instance(TEXT)
+    np.testing.assert_allclose(run_method(METHODS[name], case).scores, oracle(case), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ("occlusion", "lime", "kernel-shap", "partition-shap"))
 def test_perturbation_finds_the_order_of_a_sum(instance, oracle, name):
-    asked = instance(TEXT)
-    scores, terms = run_method(METHODS[name], asked).scores, oracle(asked)
+    case = instance(TEXT)
+    scores, terms = run_method(METHODS[name], case).scores, oracle(case)
     for i, j in itertools.combinations(range(len(terms)), 2):
         if terms[i] > terms[j] + 0.6:
-            assert scores[i] > scores[j], (asked.content.tokens[i], asked.content.tokens[j])
+            assert scores[i] > scores[j], (case.content.tokens[i], case.content.tokens[j])
     assert scores[0] == scores[-1] == 0
 
 
 @pytest.mark.parametrize("name", ("kernel-shap", "partition-shap"))
-def test_shapley_values_are_efficient(instance, name):
-    asked = instance(TEXT)
-    whole, nothing = asked.probability(np.array([asked.ordinary, ~asked.ordinary]))
-    assert run_method(METHODS[name], asked).scores.sum() == pytest.approx(whole - nothing, abs=1e-3)
+def test_shapley_values_add_up_to_the_difference(instance, name):
+    case = instance(TEXT)
+    whole, nothing = case.probability(np.array([case.ordinary, ~case.ordinary]))
+    assert run_method(METHODS[name], case).scores.sum() == pytest.approx(whole - nothing, abs=1e-3)
 
 
 # On a transformer
@@ -168,7 +168,7 @@ def test_the_layer_of_a_minimum_cut_by_hand():
 
 
 def test_stages_of_a_method_are_those_of_the_tensor(bert):
-    """The frozen gradient x input of the first layer, staged by either."""
+    """Checked on the frozen gradient x input of the first layer, which both can stage."""
     whole, one = conservative(), READOUTS["signed-first"]
     around = in_stages(lambda instance: one(whole(instance)))(bert)
     inside = one(INFORMATION_TENSORS["cf-staged"](bert))
@@ -251,10 +251,10 @@ def relevance_by_autograd(instance):
 
 def test_relevance_is_that_of_the_published_modules(bert):
     double = Classifier(copy.deepcopy(bert.adapter.model).double(), bert.adapter.tokenizer)
-    asked = replace(bert, adapter=double)
-    attention, left = attention_relevance(asked)
+    case = replace(bert, adapter=double)
+    attention, left = attention_relevance(case)
     with torch.no_grad():
-        expected, end = relevance_by_autograd(asked)
+        expected, end = relevance_by_autograd(case)
     for own, other in zip(attention, expected, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-12)
     torch.testing.assert_close(left, end, rtol=1e-7, atol=1e-12)
@@ -290,9 +290,9 @@ def test_transatt_is_a_distribution_of_edges_that_count(bert):
 
 @pytest.mark.parametrize("number", ("logit", "contrast"))
 def test_decompx_adds_up_to_what_is_explained(bert, number):
-    asked = replace(bert, explained=number)
-    scores = run_method(METHODS["decompx"], asked).scores
-    assert scores.sum() == pytest.approx(explained(asked), rel=1e-4)
+    case = replace(bert, explained=number)
+    scores = run_method(METHODS["decompx"], case).scores
+    assert scores.sum() == pytest.approx(explained(case), rel=1e-4)
 
 
 def test_deeplift_rescales_the_activations(bert):
@@ -356,7 +356,7 @@ def test_the_default_flow_is_that_of_the_explainer(bert):
 
 
 @pytest.mark.parametrize("tensor", ("cf", "cf4", "bcf", "agf-res"))
-def test_walks_and_flows_send_on_what_they_get(bert, tensor):
+def test_walks_and_flows_are_conserved(bert, tensor):
     edges = INFORMATION_TENSORS[tensor](bert)
     for readout in ("walk", "walk-throughput"):
         assert READOUTS[readout](edges).sum() == pytest.approx(1, abs=1e-9)
@@ -385,7 +385,7 @@ def test_balanced_layers_have_capacity_one(bert):
 
 
 def test_readouts_by_hand():
-    """Two tokens, one layer above another: the read token splits 3 to 1, then each goes on."""
+    """Two tokens and two layers: the readout node splits 3 to 1, then each token splits."""
     edges = SignedEffects(
         torch.tensor([[[2.0, -1.0], [1.0, 1.0]], [[3.0, 1.0], [0.0, 0.0]]]).double()
     )
@@ -417,7 +417,7 @@ def test_readouts_by_hand():
         "af:chefer",
     ),
 )
-def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, name):
+def test_methods_with_a_readout_row_need_a_classifier_that_reads_one(bert, tiny, name):
     assert bert.readout_node == 0
     other = tiny("ModernBert", classifier_pooling="mean", vocab_size=12)
     classifier = Classifier(other, bert.adapter.tokenizer)
@@ -428,11 +428,11 @@ def test_methods_with_a_row_to_read_need_a_classifier_that_reads_it(bert, tiny, 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", DEFAULT)
-def test_methods_say_the_same_on_a_gpu(bert, name):
-    there = Classifier(copy.deepcopy(bert.adapter.model).cuda(), bert.adapter.tokenizer)
+def test_scores_are_the_same_on_a_gpu(bert, name):
+    on_gpu = Classifier(copy.deepcopy(bert.adapter.model).cuda(), bert.adapter.tokenizer)
     expected = METHODS[name].scores(bert.with_empty_cache())
-    found = METHODS[name].scores(replace(bert, adapter=there))
-    assert found == pytest.approx(expected, rel=1e-2, abs=1e-3)
+    scores = METHODS[name].scores(replace(bert, adapter=on_gpu))
+    assert scores == pytest.approx(expected, rel=1e-2, abs=1e-3)
 
 
 def test_unknown_methods_and_models_without_the_parts_are_refused(instance):
