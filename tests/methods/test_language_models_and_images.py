@@ -159,8 +159,8 @@ def test_tokens_are_removed_and_the_ends_stay(additive_language):
     instance = additive_language("the good film")
     tokenizer = instance.adapter.tokenizer
 
-    def tokens(name, removed):
-        removed = np.isin(np.arange(instance.nodes), removed)
+    def tokens(name, indices):
+        removed = np.isin(np.arange(instance.nodes), indices)
         return tokenizer.convert_ids_to_tokens(OPERATORS[name](instance, removed).ids.tolist())
 
     assert instance.content.tokens == ("[CLS]", "the", "good", "film")
