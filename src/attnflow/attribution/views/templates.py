@@ -31,7 +31,7 @@ def render(template: str, **values: Any) -> "Markup":
 
 def markup(html: str) -> "Markup":
     """Mark text as HTML that is to be left as it is: nothing in it may come from outside."""
-    # Inside functions, so that a result is loaded and shown in a terminal without Jinja2.
+    # Imported here, so that a result is loaded and shown in a terminal without Jinja2.
     from markupsafe import Markup
 
     return Markup(html)
@@ -71,5 +71,6 @@ def _environment() -> "Environment":
         "as_name": as_name,
         "number": format_number,
         "percent": format_percent,
+        "tenths": "{:.1f}".format,
     }
     return environment

@@ -1,8 +1,8 @@
 """The heat map for a terminal: the text on coloured grounds, the ranking, and the certificate.
 
-An image's patches are a grid of blocks instead (`blocks`). Without colour the best pieces carry
-their rank as a raised number. Nothing in the text can drive the terminal: control characters are
-shown, not sent.
+An image's patches are a grid of blocks instead (`terminal_image`). Without colour the best pieces
+carry their rank as a raised number. Nothing in the text can drive the terminal: control characters
+are shown, not sent.
 """
 
 import shutil
@@ -60,23 +60,23 @@ def render(
     color: bool | None = None,
     width: int | None = None,
 ) -> str:
-    """Heat map, ranking and certificate as text for a terminal.
+    """Return heat map, ranking and certificate as text for a terminal.
 
     Args:
         attribution: What to show.
         granularity: "token" or "word".
-        color: Whether to colour; None colours when standard output is a terminal and the
+        color: True to colour; None colours when standard output is a terminal and the
             environment variable NO_COLOR is not set.
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
     width = _columns(width)
     style = style_of(color)
-    found = join_template_tokens(attribution, pieces_of(attribution, granularity))
-    ranked = rank(found)
+    pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
+    ranked = rank(pieces)
     unit = units(attribution)[granularity]
     parts = [_title(attribution, style), ""]
     if attribution.grid is None:
-        parts += _wrap(_chunks(attribution, found, ranked, style), width)
+        parts += _wrap(_chunks(attribution, pieces, ranked, style), width)
     else:
         parts += blocks(attribution, style, width)
     parts += ["", *_ranking(ranked[:RANKED], len(ranked), unit, width, style), ""]
@@ -85,41 +85,41 @@ def render(
 
 
 def render_continuation(
-    found: ContinuationData, *, color: bool | None = None, width: int | None = None
+    continuation: ContinuationData, *, color: bool | None = None, width: int | None = None
 ) -> str:
-    """A continuation for a terminal: its text, and for each token what it rests on most.
+    """Return a continuation as text: the whole of it, and for each token its main sources.
 
     Args are those of `render`.
     """
     width = _columns(width)
     style = style_of(color)
-    first = found[0]
+    first = continuation[0]
     plain = [
         replace(piece, score=0.0)
         for piece in join_template_tokens(first, pieces_of(first, "token"))
     ]
     how = f"{first.tensor} flow, {first.readout} read-out, {first.model}"
-    title = style.mark(for_terminal(beginning(found.written, 60)), BOLD)
-    worst = max(a.certificate.gap for a in found)
-    proof = f"{len(found)} flows, each at most {format_bound(worst)} below the maximum"
+    title = style.mark(for_terminal(beginning(continuation.written, 60)), BOLD)
+    worst = max(a.certificate.gap for a in continuation)
+    proof = f"{len(continuation)} flows, each at most {format_bound(worst)} below the maximum"
     return "\n".join(
         [
             f"{title}  {style.mark(for_terminal(how), FAINT)}",
             "",
             *_wrap(_chunks(first, plain, [], style), width),
             "",
-            *_sources(found, width, style),
+            *_sources(continuation, width, style),
             "",
             style.mark(proof, FAINT),
         ]
     )
 
 
-def _sources(found: ContinuationData, width: int, style: Style) -> Iterator[str]:
-    """A line for each token: its probability, and the tokens that it rests on most."""
-    names = [_fit(for_terminal(as_name(a.label)), max(width // 5, 8)) for a in found]
+def _sources(continuation: ContinuationData, width: int, style: Style) -> Iterator[str]:
+    """Yield a line for each token: its probability, and the tokens that it rests on most."""
+    names = [_fit(for_terminal(as_name(a.label)), max(width // 5, 8)) for a in continuation]
     wide = max(map(columns, names))
-    for attribution, name in zip(found, names, strict=True):
+    for attribution, name in zip(continuation, names, strict=True):
         line = f"  {style.mark(name, BOLD)}{' ' * (wide - columns(name))} "
         line += f"{certainty(attribution):>8} "
         used = wide + 12
@@ -149,14 +149,14 @@ def _title(attribution: AttributionData, style: Style) -> str:
 
 
 def _chunks(
-    attribution: AttributionData, found: Sequence[Piece], ranked: Sequence[Ranked], style: Style
+    attribution: AttributionData, pieces: Sequence[Piece], ranked: Sequence[Ranked], style: Style
 ) -> Iterator[_Chunk]:
-    """The heat map in pieces that are each words, blanks, or a line break."""
-    heat = {p.tokens: h for p, h in zip(found, intensities(found), strict=True)}
+    """Yield the heat map in chunks that are each words, blanks, or a line break."""
+    heat = {p.tokens: h for p, h in zip(pieces, intensities(pieces), strict=True)}
     places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
     roles = role_starts(attribution)
     first = True
-    for segment in lay_out(attribution.text, found):
+    for segment in lay_out(attribution.text, pieces):
         piece = segment.piece
         if piece is not None and piece.tokens[0] in roles:
             role = f"{for_terminal(roles[piece.tokens[0]])}:"
@@ -165,7 +165,8 @@ def _chunks(
             yield from _plain(segment.text)
         elif piece.special:
             name = for_terminal(as_name(piece.name))
-            yield from (_BLANK,) * (not first)
+            if not first:
+                yield _BLANK
             yield from (_Chunk(name, style.mark(name, FAINT)), _BLANK)
         else:
             yield _ordinary(segment, heat[piece.tokens], places.get(piece.tokens), style)
@@ -173,7 +174,7 @@ def _chunks(
 
 
 def _plain(text: str) -> Iterator[_Chunk]:
-    """Text between pieces, with line breaks and blanks on their own."""
+    """Yield text between pieces, with line breaks and blanks on their own."""
     run = ""
     for character in text.replace("\r\n", "\n").expandtabs(4):
         if character in "\n ":
@@ -188,16 +189,16 @@ def _plain(text: str) -> Iterator[_Chunk]:
 
 
 def _ordinary(segment: Segment, heat: float, place: int | None, style: Style) -> _Chunk:
-    shown = for_terminal(as_name(segment.text))
+    name = for_terminal(as_name(segment.text))
     if segment.detached:
-        shown = f"‹{shown}›"
+        name = f"‹{name}›"
     if style.depth == "none" and place is not None:
-        shown += str(place).translate(SUPERSCRIPTS)
-    return _Chunk(shown, style.heat(shown, heat))
+        name += str(place).translate(SUPERSCRIPTS)
+    return _Chunk(name, style.heat(name, heat))
 
 
 def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
-    """Lines of at most `width` columns, broken at blanks; pieces of a word stay together."""
+    """Return lines of at most `width` columns, broken at blanks and never within a word."""
     lines = [""]
     used = 0
     word: list[_Chunk] = []
@@ -221,7 +222,7 @@ def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
 def _ranking(
     ranked: Sequence[Ranked], count: int, unit: tuple[str, str], width: int, style: Style
 ) -> Iterator[str]:
-    """The best pieces with bar, score, share and cumulative share."""
+    """Yield a line for each of the best pieces: bar, score, share and cumulative share."""
     names = [_fit(for_terminal(as_name(r.piece.name)), max(width // 3, 8)) for r in ranked]
     wide = max(map(columns, names), default=0)
     best = ranked[0].piece.score if ranked else 0.0
@@ -239,19 +240,19 @@ def _ranking(
 
 
 def _bar(fraction: float, length: int) -> str:
-    """A bar in eighths of a column, padded to `length`."""
+    """Return a bar in eighths of a column, padded to `length`."""
     eighths = round(fraction * length * 8)
     full, rest = divmod(eighths, 8)
-    return ("█" * full + _BLOCKS[rest] * (rest > 0)).ljust(length)
+    return ("█" * full + (_BLOCKS[rest] if rest else "")).ljust(length)
 
 
 def _fit(name: str, width: int) -> str:
-    """The name, cut to at most `width` columns."""
+    """Return the name, cut to at most `width` columns."""
     if columns(name) <= width:
         return name
-    kept = ""
+    start = ""
     for character in name:
-        if columns(kept + character) > width - 1:
+        if columns(start + character) > width - 1:
             break
-        kept += character
-    return f"{kept}…"
+        start += character
+    return f"{start}…"
