@@ -68,3 +68,12 @@ def test_sensitivity_of_a_constant_and_of_a_gradient(instance):
     assert 0 < moved < 0.1
     table = asked.adapter.model.get_input_embeddings()
     assert not table._forward_hooks
+
+
+def test_tied_scores_share_their_rank(instance):
+    """Constant scores keep every coordinate with one probability, (t + 1) / 2t of t tokens."""
+    example = instance("good bad fine dull")
+    constant = soft_scores(example, np.zeros(example.nodes))
+    assert soft_scores(example, np.full(example.nodes, 7.0)) == constant
+    reversed_order = soft_scores(example, np.arange(float(example.nodes)))
+    assert reversed_order != constant
