@@ -72,9 +72,9 @@ def test_linearise(chain):
 def test_look_ahead(chain):
     point, step = random_point(chain), random_step(chain)
 
-    plain = edge_passes.look_ahead(point, step.affine, step.mu, chain)
+    plain = edge_passes.predict(point, step.affine, step.mu, chain)
 
-    assert_same(plain, compiled.look_ahead(point, step.affine, step.mu, chain))
+    assert_same(plain, compiled.predict(point, step.affine, step.mu, chain))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -110,8 +110,8 @@ def test_balance(chain, end):
     for row in range(1, len(chain.widths) - 2):
         plain, fused = potential.clone(), potential.clone()
 
-        edge_passes.balance(u, chain, plain, mu, [(row, end)], 30)
-        compiled.balance(u, chain, fused, mu, [(row, end)], 30)
+        edge_passes.balance_rows(u, chain, plain, mu, [(row, end)], 30)
+        compiled.balance_rows(u, chain, fused, mu, [(row, end)], 30)
 
         torch.testing.assert_close(plain, fused, rtol=1e-6, atol=1e-12)
         assert not torch.equal(plain, potential)
@@ -167,7 +167,7 @@ def test_the_number_of_threads_changes_no_bit():
             compiled.use_threads(threads)
             here = compiled.linearise(point, mu, chain)
             potential = point.potential.clone()
-            compiled.balance(point.flow, chain, potential, mu, [(2, 0)], 10)
+            compiled.balance_rows(point.flow, chain, potential, mu, [(2, 0)], 10)
             newton = compiled.factor(here.weight, here.inward, here.outward, chain)
             solution = newton.solve(torch.stack([here.balance, here.push], 2))
             found.append([*vars(here).values(), potential, solution])
@@ -181,13 +181,13 @@ def test_the_number_of_threads_changes_no_bit():
 def test_the_plain_passes_do_not_depend_on_how_edges_are_cut(monkeypatch):
     chain = CHAINS[0]
     point, step = random_point(chain), random_step(chain)
-    together = edge_passes.look_ahead(point, step.affine, step.mu, chain)
+    together = edge_passes.predict(point, step.affine, step.mu, chain)
 
     monkeypatch.setattr(state, "EDGES_IN_CACHE", 1)
 
-    assert [len(span) for span in chain.spans(1)] == [1] * len(chain.shapes)
-    assert chain.spans(10**9) == [range(len(chain.shapes))]
-    assert_same(together, edge_passes.look_ahead(point, step.affine, step.mu, chain))
+    assert [len(chunk) for chunk in chain.chunks(1)] == [1] * len(chain.shapes)
+    assert chain.chunks(10**9) == [range(len(chain.shapes))]
+    assert_same(together, edge_passes.predict(point, step.affine, step.mu, chain))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -195,9 +195,9 @@ def test_centre(chain):
     u, mu = random_point(chain).flow, 1e-3 * random(3, 4, 2)
     potential = random((3, chain.nodes), 3, 1)
 
-    plain = edge_passes.centre(u, potential, mu, chain)
+    plain = edge_passes.centred_point(u, potential, mu, chain)
 
-    assert_same(plain, compiled.centre(u, potential, mu, chain))
+    assert_same(plain, compiled.centred_point(u, potential, mu, chain))
     live = u > 0
     assert (((plain.flow * plain.lower / mu[:, None])[live] - 1).abs() < 1e-14).all()
     assert ((plain.flow + plain.slack - u).abs() <= 1e-15 * u).all()

@@ -227,7 +227,7 @@ def test_what_is_blocked_near_the_optimum_starts_anew(monkeypatch):
 
     assert_certified(anew, capacities)
     torch.testing.assert_close(anew.edges, usual.edges, rtol=1e-7, atol=1e-12)
-    monkeypatch.setattr(primal_dual, "NEAR", primal_dual.ROOMY)
+    monkeypatch.setattr(primal_dual, "NEAR", primal_dual.FAR)
     monkeypatch.setattr(primal_dual, "TRIAL", 0)
     assert (maximum_flow(capacities).iterations + 1 == anew.iterations).all()
 

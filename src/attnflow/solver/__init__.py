@@ -1,7 +1,19 @@
 """Maximum flow through layered networks: knows torch and networks, and nothing of language.
 
-Read `maximum_flow`, then the loop's parts in `interior_point`, `block_tridiagonal` and `start`;
-for why the answer can be believed, `certificate`.
+The solver works on flat arrays of edges, and most of its time goes into passes over them. The same
+algorithm stands here in three forms; `backend.kernels_for` chooses, by device and size:
+
+| form | files | runs |
+|---|---|---|
+| plain torch | `interior_point`, `edge_passes`, `block_tridiagonal` | on a GPU, or without numba |
+| compiled passes | `interior_point` with `compiled` | fewer large networks than threads |
+| compiled loop | `compiled.primal_dual` | all other networks on a processor, a thread for each |
+
+The plain form states the formulas, and the others are tested against it. What the two compiled
+forms gain is in docs/solver.md, "Three forms".
+
+Read `maximum_flow`, then the loop's parts in `interior_point`, `block_tridiagonal` and
+`starting_point`; for why the answer can be believed, `certificate`.
 """
 
 from attnflow.solver.flow import Flow as Flow

@@ -9,7 +9,7 @@ end rows of the chain are grounded. Eliminating from the bottom,
 takes three dense calls a layer, O(L t^3) in all. Each S_k is the Laplacian of a smaller network
 with a conductance e_k from every node to ground, so its diagonal is computed as a sum of what is
 not negative, never as a difference: e_{k+1} = W_k S_k^{-1} e_k. That keeps every node accurate
-relative to its own weight, however many decades the weights span.
+relative to its own weight, however many decades the weights chunk.
 
 Knows nothing of flows.
 """
@@ -26,7 +26,14 @@ from attnflow.solver.chain import Chain
 
 @dataclass(frozen=True)
 class Factor:
-    """`lower[k]` is the Cholesky factor of S_k, and `coupling[k]` its inverse times W_k'."""
+    """The factored Laplacian of a batch.
+
+    Attributes:
+        chain: The networks' sizes.
+        lower: Cholesky factor of each S_k; of the first, which is diagonal, the diagonal alone.
+        coupling: Inverse of `lower[k]` times W_k'.
+        failed: `(batch,)` bool, true where a block was not positive definite to float64.
+    """
 
     chain: Chain
     lower: list[Tensor]
@@ -51,23 +58,27 @@ def factor(weights: Iterable[Tensor], inward: Tensor, outward: Tensor, chain: Ch
     """Factor the grounded Laplacian of edge weights.
 
     Args:
-        weights: `(batch, tails, heads)` >= 0 of each block, from the bottom; looked at once.
+        weights: `(batch, tails, heads)` >= 0 of each block, from the bottom; read once, so that
+            they may be computed on the way.
         inward, outward: `(batch, nodes)` total weight of the edges that enter and leave a node.
         chain: The networks' sizes.
 
     Returns:
-        The factor; `failed` is true where a block was not positive definite to float64. Nodes
-        without edges get a unit diagonal, and so a zero solution for a zero right-hand side.
+        The factor. Nodes without edges get a unit diagonal, and so a zero solution for a zero
+        right-hand side.
     """
     entering = chain.rows(inward)
     ground = chain.rows(outward)[1][..., None]
+    # The row next to the target meets no row below: its S is diagonal, and costs nothing.
     lower = [_positive(ground[..., 0] + entering[1]).sqrt()]
     failed = ~torch.isfinite(lower[0]).all(1)
     coupling = []
+    # The first and the last block of edges end in grounded rows, and so only add to diagonals.
     for k, weight in enumerate(islice(weights, 1, len(chain.shapes) - 1), 1):
         coupling.append(_lower_solve(lower[-1], weight.mT))
         ground = coupling[-1].mT @ _lower_solve(lower[-1], ground)
         block = _schur(coupling[-1], ground[..., 0] + entering[k + 1])
+        # Without an exception: a failure concerns one problem of the batch, and is reported for it.
         cholesky, info = torch.linalg.cholesky_ex(block)
         lower.append(cholesky)
         failed |= (info > 0) | ~torch.isfinite(cholesky.diagonal(dim1=1, dim2=2)).all(1)
@@ -75,8 +86,10 @@ def factor(weights: Iterable[Tensor], inward: Tensor, outward: Tensor, chain: Ch
 
 
 def _schur(coupling: Tensor, outward: Tensor) -> Tensor:
-    """S_{k+1} from its off-diagonals and what each node sends outward, by sums alone."""
+    """`(batch, n, n)` S_{k+1}; `outward` `(batch, n)` is each node's conductance to other rows."""
+    # A sum of products of numbers >= 0, but for rounding in the triangular solves.
     inward = (coupling.mT @ coupling).clamp_(min=0)
+    # Left out, since D - W S^-1 W' would be a difference of nearly equal numbers here.
     inward.diagonal(dim1=1, dim2=2).zero_()
     diagonal = _positive(inward.sum(2) + outward)
     inward.neg_().diagonal(dim1=1, dim2=2).copy_(diagonal)
@@ -84,18 +97,17 @@ def _schur(coupling: Tensor, outward: Tensor) -> Tensor:
 
 
 def _positive(diagonal: Tensor) -> Tensor:
+    """The diagonal with 1 for nodes without edges."""
     return torch.where(diagonal == 0, 1.0, diagonal)
 
 
 def _lower_solve(lower: Tensor, right: Tensor) -> Tensor:
     if lower.ndim == 2:
         return right / lower[..., None]
-    solution: Tensor = torch.linalg.solve_triangular(lower, right, upper=False)
-    return solution
+    return torch.linalg.solve_triangular(lower, right, upper=False)
 
 
 def _upper_solve(lower: Tensor, right: Tensor) -> Tensor:
     if lower.ndim == 2:
         return right / lower[..., None]
-    solution: Tensor = torch.linalg.solve_triangular(lower.mT, right, upper=True)
-    return solution
+    return torch.linalg.solve_triangular(lower.mT, right, upper=True)

@@ -1,4 +1,4 @@
-"""Why a flow can be believed: residuals of the optimality conditions, and a cut from above.
+"""The certificate of a flow: residuals of the optimality conditions, and a cut from above.
 
 Conservation, stationarity and centrality together say that the flow is the barrier's optimum,
 which is unique. The bound says how far that is from the true maximum flow: for potentials p from
@@ -18,21 +18,21 @@ from torch import Tensor
 
 from attnflow.solver import edge_passes
 from attnflow.solver.chain import Chain
-from attnflow.solver.state import EDGES_IN_CACHE, UNBOUNDED, Linearised, Point, Problem
+from attnflow.solver.state import EDGES_IN_CACHE, UNBOUNDED, Linearisation, Point, Problem
 
 
-class Edges(Protocol):
-    """A point, however it keeps its edges."""
+class PointEdges(Protocol):
+    """A point, however it keeps its edges: stored, or computed for each chunk of blocks."""
 
     potential: Tensor
     carry: Tensor
 
-    def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]: ...
+    def chunks(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]: ...
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """How far a point is from the optimum, `(batch,)` each; `Flow` says what they mean."""
+    """Distances of a point from the optimum, `(batch,)` each, as defined in `Flow`."""
 
     conservation: Tensor
     stationarity: Tensor
@@ -40,32 +40,33 @@ class Residuals:
     interiority: Tensor
 
     def below(self, tolerance: float) -> Tensor:
-        """`(batch,)` bool, true where all but interiority are."""
+        """`(batch,)` bool, true where all but interiority are below the tolerance."""
         worst = torch.stack([self.conservation, self.stationarity, self.centrality])
         return worst.amax(0) <= tolerance
 
 
-def below(here: Linearised, point: Point, tolerance: float) -> Tensor:
-    """The same of what a pass found on its way, without measuring anew."""
-    conservation = here.balance[:, 1:-1].abs().amax(1) / point.flow[:, -1]
-    return torch.stack([conservation, here.stationarity, here.centrality]).amax(0) <= tolerance
+def below(linearisation: Linearisation, point: Point, tolerance: float) -> Tensor:
+    """`Residuals.below`, from sums that the last pass left, without another pass."""
+    conservation = linearisation.balance[:, 1:-1].abs().amax(1) / point.flow[:, -1]
+    worst = torch.stack([conservation, linearisation.stationarity, linearisation.centrality])
+    return worst.amax(0) <= tolerance
 
 
-def residuals(point: Edges, problem: Problem, chain: Chain) -> Residuals:
-    """How far a point is from the barrier's optimum."""
+def residuals(point: PointEdges, problem: Problem, chain: Chain) -> Residuals:
+    """Measure how far a point is from the barrier's optimum."""
     balance = chain.new_nodes(point.potential)
     worst = problem.mu.new_zeros(3, len(problem.mu))
     mu = problem.mu[:, None]
-    for span, (flow, slack, lower, upper) in point.spans(chain):
-        edge_passes.add(balance, flow, span, chain)
-        u = problem.u[:, chain.edges_of(span)]
-        drop = chain.drops_of(point.potential, span).add_(chain.drops_of(point.carry, span))
+    for chunk, (flow, slack, lower, upper) in point.chunks(chain):
+        edge_passes.add_net_inflow(balance, flow, chunk, chain)
+        u = problem.u[:, chain.edges_of(chunk)]
+        drop = chain.drops_of(point.potential, chunk).add_(chain.drops_of(point.carry, chunk))
         dual = drop.add_(lower).sub_(upper).abs_().div_(lower + upper)
         centre = torch.maximum((flow * lower - mu).abs_(), (slack * upper - mu).abs_())
-        # The slack is carried on its own, and is worth something only as far as it is u - f.
+        # The slack is iterated on its own, and its products count only as far as it is u - f.
         drift = (flow + slack).sub_(u).abs_().div_(slack).masked_fill_(u >= UNBOUNDED, 0)
-        for at, error in enumerate((dual, centre, drift)):
-            worst[at] = torch.maximum(worst[at], error.masked_fill_(u <= 0, 0).amax(1))
+        for k, error in enumerate((dual, centre, drift)):
+            worst[k] = torch.maximum(worst[k], error.masked_fill_(u <= 0, 0).amax(1))
     return Residuals(
         conservation=balance[:, 1:-1].abs().amax(1) / -balance[:, -1],
         stationarity=worst[0],
@@ -74,16 +75,19 @@ def residuals(point: Edges, problem: Problem, chain: Chain) -> Residuals:
     )
 
 
-def upper_bound(point: Edges, problem: Problem, chain: Chain) -> Tensor:
+def upper_bound(point: PointEdges, problem: Problem, chain: Chain) -> Tensor:
     """`(batch,)` bound on the maximum flow of the scaled problems, at most their row bound 1."""
     source = point.potential[:, -2:-1]
+    # Any potentials prove a bound if they fall from 1 to 0, so those of the optimum are scaled and
+    # clipped to that; the return edge is no part of a cut.
     height = (point.potential / source).clamp(0, 1)
     cut = torch.zeros_like(problem.mu)
     below_return = len(chain.shapes) - 1
-    for span in chain.spans(EDGES_IN_CACHE // len(cut)):
-        inner = range(span.start, min(span.stop, below_return))
+    for chunk in chain.chunks(EDGES_IN_CACHE // len(cut)):
+        inner = range(chunk.start, min(chunk.stop, below_return))
         if inner:
             u, drop = problem.u[:, chain.edges_of(inner)], chain.drops_of(height, inner)
             cut += torch.where((drop > 0) & (u > 0), drop * u, 0.0).sum(1)
+    # An uncapacitated edge across the cut proves nothing; the row bound, 1 here, always holds.
     proven = torch.isfinite(cut) & (source[:, 0] > 0)
     return torch.where(proven, cut.clamp(max=1), torch.ones_like(cut))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Chain:
-    """`widths[k]` is the number of nodes in row k, 1 in the first and the last two."""
+    """A chain of rows; `widths[k]` is the number of nodes in row k, 1 in the first and last two."""
 
     widths: tuple[int, ...]
 
@@ -41,10 +41,12 @@ class Chain:
 
     @property
     def edges(self) -> int:
+        """Number of edges."""
         return self.edge_starts[-1]
 
     @property
     def nodes(self) -> int:
+        """Number of nodes."""
         return self.node_starts[-1]
 
     def blocks(self, x: Tensor) -> list[Tensor]:
@@ -55,33 +57,33 @@ class Chain:
         """Views `(batch, width)` of flat nodes."""
         return list(torch.split(y, list(self.widths), dim=1))
 
-    def spans(self, most: int) -> list[range]:
-        """Runs of blocks with at most so many edges together, or of one block with more."""
-        found: list[range] = []
+    def chunks(self, max_edges: int) -> list[range]:
+        """Consecutive blocks with at most so many edges together, or one block with more."""
+        chunks: list[range] = []
         for k in range(len(self.shapes)):
-            first = found[-1].start if found else 0
-            if found and self.edge_starts[k + 1] - self.edge_starts[first] <= most:
-                found[-1] = range(first, k + 1)
+            first = chunks[-1].start if chunks else 0
+            if chunks and self.edge_starts[k + 1] - self.edge_starts[first] <= max_edges:
+                chunks[-1] = range(first, k + 1)
             else:
-                found.append(range(k, k + 1))
-        return found
+                chunks.append(range(k, k + 1))
+        return chunks
 
-    def edges_of(self, span: range) -> slice:
-        """Where the edges of a run of blocks lie."""
-        return slice(self.edge_starts[span.start], self.edge_starts[span.stop])
+    def edges_of(self, chunk: range) -> slice:
+        """Position of a chunk's edges among the flat edges."""
+        return slice(self.edge_starts[chunk.start], self.edge_starts[chunk.stop])
 
-    def blocks_of(self, x: Tensor, span: range) -> list[Tensor]:
-        """Views `(batch, tails, heads)` of the flat edges of a run of blocks."""
-        shapes = self.shapes[span.start : span.stop]
+    def blocks_of(self, x: Tensor, chunk: range) -> list[Tensor]:
+        """Views `(batch, tails, heads)` of the flat edges of a chunk."""
+        shapes = self.shapes[chunk.start : chunk.stop]
         parts = torch.split(x, [tails * heads for tails, heads in shapes], dim=1)
         return [p.view(-1, *shape) for p, shape in zip(parts, shapes, strict=True)]
 
-    def drops_of(self, y: Tensor, span: range) -> Tensor:
-        """Potential of the tail minus that of the head, flat, for a run of blocks."""
+    def drops_of(self, y: Tensor, chunk: range) -> Tensor:
+        """Potential of the tail minus that of the head, flat, for the edges of a chunk."""
         rows = self.rows(y)
-        drops = [rows[k + 1][:, :, None] - rows[k][:, None, :] for k in span]
+        drops = [rows[k + 1][:, :, None] - rows[k][:, None, :] for k in chunk]
         return torch.cat([drop.flatten(1) for drop in drops], 1)
 
     def new_nodes(self, like: Tensor) -> Tensor:
-        """Zeros, one for each node."""
+        """Zeros `(batch, nodes)` of the dtype and device of `like`."""
         return like.new_zeros(len(like), self.nodes)

@@ -1,76 +1,94 @@
-"""What a solve leaves behind: each network's flow and certificate, as its problem ended."""
-
-from dataclasses import fields
+"""Collects per-network results into a `Flow`."""
 
 import torch
 from torch import Tensor
 
-from attnflow.solver.certificate import Edges, residuals, upper_bound
-from attnflow.solver.chain import Chain
+from attnflow.solver.certificate import PointEdges, residuals, upper_bound
 from attnflow.solver.flow import Flow, Method, Status
 from attnflow.solver.network import LayeredNetwork
-from attnflow.solver.presolve import Presolved
+from attnflow.solver.presolve import Group
 from attnflow.solver.state import Problem
 
+# A solved network may have slacks that differ from u - f by at most this part of themselves. They
+# are iterated on their own and drift by rounding: harmless far above `tolerance`, but beyond a
+# thousandth the products s v no longer certify centrality of the flow that is returned.
 MOST_DRIFT = 1e-3
+# Statuses by the number that `record` keeps for a network; a network never recorded is empty.
+STATUSES = (Status.EMPTY, Status.SOLVED, Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT)
+SOLVED, NUMERICAL_LIMIT, ITERATION_LIMIT = 1, 2, 3
 
 
-class Ended:
-    """Points that leave the loop, and their certificates."""
+class FlowBuilder:
+    """Collects flows and certificates of a batch, in units of the capacities.
+
+    Args:
+        network: The batch.
+        gap: Relative gap, which gives the mu of networks without a path.
+        mu: `(batch,)` in units of the capacities, instead of `gap`.
+        tolerance: Largest residual of a solved network.
+    """
 
     def __init__(
-        self, point: Edges, problem: Problem, chain: Chain, tolerance: float, given_up: Tensor
+        self, network: LayeredNetwork, gap: float, mu: Tensor | None, tolerance: float
     ) -> None:
-        self.point, self.given_up = point, given_up
-        self.bound = upper_bound(point, problem, chain)
-        self.residuals = residuals(point, problem, chain)
-        certified = self.residuals.below(tolerance)
-        self.solved = certified & (self.residuals.interiority <= MOST_DRIFT)
-
-
-ENDINGS = (Status.EMPTY, Status.SOLVED, Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT)
-
-
-class Report:
-    """What the networks of a batch left behind, each as it ended, in units of the capacities."""
-
-    def __init__(self, network: LayeredNetwork, gap: float, mu: Tensor | None) -> None:
         u = network.capacities
         batch, _, t, _ = u.shape
+        self.tolerance = tolerance
         self.edges = torch.zeros_like(u)
         self.source, self.sink = u.new_zeros(batch, t), u.new_zeros(batch, t)
-        self.value, self.bound, self.residuals = *u.new_zeros(2, batch), u.new_zeros(4, batch)
+        self.value, self.upper_bound = u.new_zeros(2, batch)
+        self.conservation, self.stationarity = u.new_zeros(2, batch)
+        self.centrality, self.interiority = u.new_zeros(2, batch)
         self.mu = u.new_full((batch,), gap / 2) if mu is None else mu.clone()
         self.iterations = torch.zeros(batch, dtype=torch.int64, device=u.device)
-        self.ending = torch.zeros_like(self.iterations)
+        self.status = torch.zeros_like(self.iterations)
         self.method = [Method.NONE] * batch
 
     def record(
         self,
-        at: Tensor,
-        ready: Presolved,
+        group: Group,
         places: Tensor,
-        ended: Ended,
+        point: PointEdges,
+        problem: Problem,
+        *,
+        exhausted: Tensor,
         iterations: Tensor,
         method: Method,
     ) -> None:
-        """Keep the networks `at`, which are the problems `places` of their group."""
-        scale, nodes = ready.scale[places], [row[places] for row in ready.nodes]
-        for span, (flow, *_) in ended.point.spans(ready.chain):
-            flows = ready.chain.blocks_of(flow * scale[:, None], span)
-            for k, block in zip(span, flows, strict=True):
-                self._keep(at, k, block, nodes)
-        self.bound[at] = ended.bound * scale
-        self.mu[at] = ready.problem.mu[places] * scale
-        measured = ended.residuals
-        self.residuals[:, at] = torch.stack([getattr(measured, f.name) for f in fields(measured)])
+        """Record problems of a group that have ended, with their certificates.
+
+        Args:
+            group: The group.
+            places: `(n,)` int, which of its problems these are.
+            point: Their last points.
+            problem: The problems.
+            exhausted: `(n,)` bool, true where float64 could go no further; else the iteration
+                limit ended a problem that is not solved.
+            iterations: `(n,)` int, factorisations used.
+            method: How they were solved.
+        """
+        at, scale = group.members[places], group.scale[places]
+        nodes = [row[places] for row in group.nodes]
+        for chunk, (flow, *_) in point.chunks(group.chain):
+            flows = group.chain.blocks_of(flow * scale[:, None], chunk)
+            for k, block in zip(chunk, flows, strict=True):
+                self._record_block(at, k, block, nodes)
+        certificate = residuals(point, problem, group.chain)
+        self.conservation[at] = certificate.conservation
+        self.stationarity[at] = certificate.stationarity
+        self.centrality[at] = certificate.centrality
+        self.interiority[at] = certificate.interiority
+        self.upper_bound[at] = upper_bound(point, problem, group.chain) * scale
+        self.mu[at] = problem.mu * scale
         self.iterations[at] = iterations
-        self.ending[at] = torch.where(ended.solved, 1, torch.where(ended.given_up, 2, 3))
+        solved = certificate.below(self.tolerance) & (certificate.interiority <= MOST_DRIFT)
+        failure = torch.where(exhausted, NUMERICAL_LIMIT, ITERATION_LIMIT)
+        self.status[at] = torch.where(solved, SOLVED, failure)
         for network in at.tolist():
             self.method[network] = method
 
-    def _keep(self, at: Tensor, block: int, flow: Tensor, nodes: list[Tensor]) -> None:
-        """The flow of a block, at its tokens."""
+    def _record_block(self, at: Tensor, block: int, flow: Tensor, nodes: list[Tensor]) -> None:
+        """Record the flow of a block at the tokens `nodes` of its rows."""
         if block == 0:
             self.sink[at[:, None], nodes[0]] = flow[..., 0]
         elif block < len(nodes):
@@ -82,20 +100,19 @@ class Report:
             self.value[at] = flow[:, 0, 0]
 
     def flow(self) -> Flow[Tensor]:
-        """The result."""
-        conservation, stationarity, centrality, interiority = self.residuals
+        """The batch's flow, with zeros for networks never recorded."""
         return Flow(
             value=self.value,
-            upper_bound=self.bound,
+            upper_bound=self.upper_bound,
             edges=self.edges,
             source=self.source,
             sink=self.sink,
             mu=self.mu,
-            conservation=conservation,
-            stationarity=stationarity,
-            centrality=centrality,
-            interiority=interiority,
+            conservation=self.conservation,
+            stationarity=self.stationarity,
+            centrality=self.centrality,
+            interiority=self.interiority,
             iterations=self.iterations,
-            status=tuple(ENDINGS[i] for i in self.ending.tolist()),
+            status=tuple(STATUSES[i] for i in self.status.tolist()),
             method=tuple(self.method),
         )

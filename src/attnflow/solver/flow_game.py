@@ -1,11 +1,10 @@
-"""The flow game on small inputs: what every set of tokens could receive, and its Shapley values.
+"""The flow game on small inputs: the flow each set of tokens could receive, and Shapley values.
 
 v(S) is the maximum flow when only the tokens of S drain into the super-target. Attributions by
 maximum flow lie in the core of this game, read as one of costs (no set gets more than v(S), all
 together get v of all, up to the gap), and are the Shapley values of the additive game that the
-fixed flow induces (Ethayarajh & Jurafsky 2021).
-They are not in general the Shapley values of v, which this file computes so that one can see the
-difference. Neither is a Shapley value of the model.
+fixed flow induces (Ethayarajh & Jurafsky 2021). They are not in general the Shapley values of v,
+which this file computes to show the difference. Neither is a Shapley value of the model.
 """
 
 from dataclasses import replace
@@ -18,11 +17,11 @@ from attnflow.errors import InputError
 from attnflow.solver import maximum_flow
 from attnflow.solver.network import LayeredNetwork
 
-MOST_PLAYERS = 12
+MOST_PLAYERS = 12  # 4,096 networks in one batch
 
 
 def coalition_values(network: LayeredNetwork, *, gap: float = 1e-6) -> Tensor:
-    """`(2**t,)` float64: v of each set of inputs, bit j of the index saying whether token j is in.
+    """`(2**t,)` float64 v of each set of inputs; bit j of the index is set if token j is in it.
 
     Args:
         network: One network (batch of 1) with at most 12 tokens.

@@ -14,13 +14,21 @@ Newton's method on these, eliminated to one unknown per node, needs the weights 
 
     B'w B dy = B'(f + w r),    df = w (r + dd),    r = target/f - target/s + d.
 
-Each iteration factors once, looks ahead along the affine direction, chooses a target between the
-current complementarity and mu by Mehrotra's cube, and adds his second-order term weighted by
-whichever of a few weights allows the longest step (unweighted it can stall). The right-hand side is
-affine in the target, so two back-solves serve every target, and a third the second-order term.
+Each iteration
+
+1. factors the Laplacian B'w B once;
+2. predicts: the affine direction towards mu, and how far it could go;
+3. chooses a target between the current complementarity and mu by Mehrotra's cube;
+4. corrects: adds his second-order term, weighted by whichever of a few weights allows the longest
+   step (unweighted it can stall);
+5. moves flows and slacks by one length, potentials and multipliers by another.
+
+The right-hand side is affine in the target, so two back-solves serve every target, and a third the
+second-order term.
 
 Source: Mehrotra (1992); Nocedal & Wright, "Numerical Optimization", Algorithm 14.3; Colombo &
-Gondzio (2008) for weighted correctors. Read next: `passes`, `block_tridiagonal`, `start`.
+Gondzio (2008) for weighted correctors. Read next: `edge_passes`, `block_tridiagonal`,
+`starting_point`.
 """
 
 from dataclasses import fields, replace
@@ -35,14 +43,14 @@ from attnflow.solver.starting_point import starting_potentials
 from attnflow.solver.state import (
     CORRECTOR_WEIGHTS,
     TO_BOUNDARY,
-    Ahead,
-    Linearised,
+    Linearisation,
     Point,
+    Prediction,
     Problem,
     Step,
 )
 
-Part = TypeVar("Part", Problem, Point, Linearised)
+Part = TypeVar("Part", Problem, Point, Linearisation)
 
 
 def select(part: Part, keep: Tensor) -> Part:
@@ -54,55 +62,70 @@ def select(part: Part, keep: Tensor) -> Part:
 
 def starting_mu(problem: Problem, barrier: float) -> Tensor:
     """`(batch,)` the mu at which the first point is centred, such that 2 m mu is `barrier`."""
+    # 2 m mu is the gap of a centred point, so `barrier` says how far from the optimum to start.
     return torch.maximum(problem.mu, barrier / (2 * problem.m))
 
 
 def first_point(problem: Problem, chain: Chain, kernels: Kernels, barrier: float) -> Point:
-    """The centred start of `start`, at a larger mu than the final one."""
+    """The centred start of `starting_point`, at a larger mu than the final one."""
     mu = starting_mu(problem, barrier)
     potential = starting_potentials(problem.u, mu, chain, kernels)
-    return kernels.centre(problem.u, potential, mu, chain)
+    return kernels.centred_point(problem.u, potential, mu, chain)
 
 
 def step(
-    point: Point, here: Linearised, problem: Problem, chain: Chain, kernels: Kernels
-) -> tuple[Linearised, Tensor, Tensor]:
+    point: Point, linearisation: Linearisation, problem: Problem, chain: Chain, kernels: Kernels
+) -> tuple[Linearisation, Tensor, Tensor]:
     """Move the point, in place.
 
     Returns:
-        What `linearise` says there; `(batch,)` the length of the step, of flows or of multipliers,
-        whichever is shorter, at most 1; and which problems could not move at all.
+        The linearisation at the new point; `(batch,)` the length of the step, of flows or of
+        multipliers, whichever is shorter, at most 1; `(batch,)` bool, true where a problem could
+        not move at all.
     """
     mu = problem.mu
-    newton = kernels.factor(here.weight, here.inward, here.outward, chain)
-    pull, push = newton.solve(torch.stack([here.balance + here.pull, here.push], 2)).unbind(2)
+    newton = kernels.factor(
+        linearisation.weight, linearisation.inward, linearisation.outward, chain
+    )
+    # The direction towards any target is pull + target push: two back-solves, whatever the target.
+    right = torch.stack([linearisation.balance + linearisation.pull, linearisation.push], 2)
+    pull, push = newton.solve(right).unbind(2)
     affine = pull + mu[:, None] * push
-    ahead = kernels.look_ahead(point, affine, mu, chain)
-    target = _target(here, ahead, problem)
-    correction = newton.solve(ahead.correction[..., None])[..., 0]
+    prediction = kernels.predict(point, affine, mu, chain)
+    target = _target(linearisation, prediction, problem)
+    correction = newton.solve(prediction.correction[..., None])[..., 0]
     none = torch.zeros_like(mu)
-    plan = Step(mu, affine, pull + target[:, None] * push, target, none, none, none)
+    uncorrected = Step(mu, affine, pull + target[:, None] * push, target, none, none, none)
     weights = torch.tensor(CORRECTOR_WEIGHTS, dtype=mu.dtype, device=mu.device)
-    used = kernels.try_corrections(point, plan, correction, weights, chain)
-    primal, dual = (TO_BOUNDARY / rates.clamp(min=TO_BOUNDARY) for rates in used)
+    rates = kernels.try_corrections(point, uncorrected, correction, weights, chain)
+    # A full step where even that keeps TO_BOUNDARY from the bounds; else up to there.
+    primal, dual = (TO_BOUNDARY / rate.clamp(min=TO_BOUNDARY) for rate in rates)
+    # The shorter of the two lengths decides: what is left of the residuals shrinks by each alone.
     best = torch.minimum(primal, dual).argmax(1, keepdim=True)
     theta = weights[best[:, 0]]
-    direction = plan.direction + theta[:, None] * correction
-    plan = Step(mu, affine, direction, target, theta, _at(primal, best), _at(dual, best))
-    stuck = newton.failed | ~_is_sound(plan)
-    plan = _standing_still(plan, stuck)
-    length = torch.minimum(plan.primal, plan.dual)
-    return kernels.advance(point, plan, chain, here.weight), length, stuck
+    direction = uncorrected.direction + theta[:, None] * correction
+    step = Step(mu, affine, direction, target, theta, _at(primal, best), _at(dual, best))
+    # Near the end of float64 a factor or a step may not be finite. The point stays as it is then,
+    # so that the caller can still return it.
+    stuck = newton.failed | ~_is_finite(step)
+    step = _without_moving(step, stuck)
+    length = torch.minimum(step.primal_length, step.dual_length)
+    return kernels.advance(point, step, chain, linearisation.weight), length, stuck
 
 
-def _target(here: Linearised, ahead: Ahead, problem: Problem) -> Tensor:
-    """What every product shall become: mu at once where the affine step fits, else Mehrotra's."""
-    primal, dual = 1 / ahead.primal.clamp(min=1), 1 / ahead.dual.clamp(min=1)
-    reached = here.products + primal * ahead.primal_slope + dual * ahead.dual_slope
-    reached = (reached + primal * dual * ahead.bend).clamp(min=0)
-    mean = here.products / (2 * problem.m)
-    target = torch.maximum(problem.mu, (reached / here.products) ** 3 * mean)
-    fits = (ahead.primal <= 1) & (ahead.dual <= 1)
+def _target(linearisation: Linearisation, prediction: Prediction, problem: Problem) -> Tensor:
+    """`(batch,)` aim of every product: mu where the affine step fits, else Mehrotra's cube."""
+    primal = 1 / prediction.primal_rate.clamp(min=1)
+    dual = 1 / prediction.dual_rate.clamp(min=1)
+    products = linearisation.products
+    reached = products + primal * prediction.primal_slope + dual * prediction.dual_slope
+    # Rounding can leave a sum of products that has all but vanished below 0.
+    reached = (reached + primal * dual * prediction.bilinear).clamp(min=0)
+    mean = products / (2 * problem.m)
+    # Never below mu: the method follows the path to the barrier's optimum, not to the vertex.
+    target = torch.maximum(problem.mu, (reached / products) ** 3 * mean)
+    # The cube would leave a little centring even where none is needed, and cost an iteration.
+    fits = (prediction.primal_rate <= 1) & (prediction.dual_rate <= 1)
     return torch.where(fits, problem.mu, target)
 
 
@@ -110,17 +133,17 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index)[:, 0]
 
 
-def _is_sound(step: Step) -> Tensor:
+def _is_finite(step: Step) -> Tensor:
     """`(batch,)` bool, true where every number of the step is finite."""
     nodes = torch.stack([step.affine, step.direction], 2).flatten(1)
-    lengths = torch.stack([step.target, step.primal, step.dual], 1)
+    lengths = torch.stack([step.target, step.primal_length, step.dual_length], 1)
     return torch.isfinite(torch.cat([nodes, lengths], 1)).all(1)
 
 
-def _standing_still(step: Step, where: Tensor) -> Step:
-    """The step with zeros for the problems that cannot move."""
-    moved = {f.name: getattr(step, f.name) for f in fields(Step) if f.name != "mu"}
+def _without_moving(step: Step, stuck: Tensor) -> Step:
+    """The step with zeros for the problems that are stuck."""
+    moves = {f.name: getattr(step, f.name) for f in fields(Step) if f.name != "mu"}
     zeroed = {
-        name: torch.where(where.view(-1, *[1] * (x.ndim - 1)), 0.0, x) for name, x in moved.items()
+        name: torch.where(stuck.view(-1, *[1] * (x.ndim - 1)), 0.0, x) for name, x in moves.items()
     }
     return replace(step, **zeroed)

@@ -1,17 +1,17 @@
-"""maximum_flow: the unique barrier maximum flow through a batch of layered networks.
+"""The unique barrier maximum flow through a batch of layered networks.
 
 A maximum flow is seldom unique, and which one is returned defines an attribution. The log barrier
 picks one: the flow that maximises value + mu * sum of log distances to the bounds of every edge. As
 mu shrinks it tends to the analytic centre of all maximum flows.
 
-`presolve` prunes and scales, `groups` says which networks to solve together, `primal_dual` solves
-them, `certificate` measures. Networks that do not fit in memory that way are solved by `dual`, one
-after the other.
+1. `presolve` prunes and scales.
+2. `batching` groups networks of like size.
+3. `primal_dual` solves a group; a network that does not fit in memory that way is solved by `dual`.
+4. `flow_builder` collects the flows, with the residuals that `certificate` measures.
 
 Source: Azarkhalili & Libbrecht (2025), equation 12.
 """
 
-from dataclasses import fields
 from typing import Any, overload
 
 import numpy as np
@@ -20,14 +20,17 @@ from torch import Tensor
 
 from attnflow.errors import InputError
 from attnflow.solver import dual, primal_dual
-from attnflow.solver.backend import kernels_for
 from attnflow.solver.batching import groups
-from attnflow.solver.flow import Array, Flow, Method, as_numpy
-from attnflow.solver.flow_builder import Ended, Report
+from attnflow.solver.flow import Array, Flow, as_numpy
+from attnflow.solver.flow_builder import FlowBuilder
 from attnflow.solver.memory import free_bytes, most_edges, primal_dual_bytes
 from attnflow.solver.network import LayeredNetwork, layered_network
-from attnflow.solver.presolve import Presolved, live_nodes, presolve, without_negligible
-from attnflow.solver.primal_dual import Limits
+from attnflow.solver.presolve import live_nodes, presolve, without_negligible
+from attnflow.solver.state import StoppingCriteria
+
+# The loops stop at this part of the tolerance: their sums and the certificate's, which decides,
+# round differently.
+CLEARLY = 0.99
 
 
 @overload
@@ -65,7 +68,7 @@ def maximum_flow(
     max_iterations: int = 100,
     max_memory: float | None = None,
 ) -> Flow[Any]:
-    """The barrier maximum flow of each network, with its certificate.
+    """Compute the barrier maximum flow of each network, with its certificate.
 
     Args:
         capacities: `(batch, layers, t, t)` torch or numpy, finite and >= 0, 0 meaning no edge;
@@ -78,15 +81,16 @@ def maximum_flow(
         mu: Barrier weight in units of the capacities, > 0, instead of `gap`; a number, or one for
             each network.
         tolerance: Largest residual of a solved problem, inside (0, 1).
-        max_iterations: Most factorisations for a problem, >= 1.
-        max_memory: Bytes that the solve may take beside its input and its result; what is free on
-            the device when None. Networks too large for the primal-dual method in that are solved
-            by the dual one, which needs about half and takes longer: see `Flow.method`.
+        max_iterations: Most factorisations for a network, >= 1.
+        max_memory: Bytes that the solve may take besides its input and its result; what is free on
+            the device when None. A network too large for the primal-dual method in that is solved
+            by the dual one, which needs less (see `solver.memory`) and takes longer: see
+            `Flow.method`.
 
     Returns:
         `Flow`, on the device of the capacities, in float64. A network without any path has zero
-        flow and status EMPTY. A problem that could not be solved has a status that says so, its
-        last point, and no effect on the others: see `Flow.raise_for_status`.
+        flow and status EMPTY. A problem that could not be solved has a status that says why,
+        its last point, and no effect on the others: see `Flow.raise_for_status`.
 
     Raises:
         InputError: An argument is not as described.
@@ -101,35 +105,17 @@ def maximum_flow(
     weight = _barrier_weight(mu, network)
     network = without_negligible(network)
     live = live_nodes(network)
-    report = Report(network, gap, weight)
-    room = free_bytes(live.device) if max_memory is None else max_memory
-    limits = Limits(tolerance, max_iterations)
-    for at in groups(live, most_edges(room)):
-        part = None if weight is None else weight[at]
-        ready = presolve(_part(network, at), live[at], gap=gap, mu=part)
-        fits = len(at) > 1 or primal_dual_bytes(ready.chain.edges) <= room
-        solve = primal_dual.solve if fits else _solve_by_dual
-        solve(ready, at, report, limits)
-    flow = report.flow()
+    builder = FlowBuilder(network, gap, weight, tolerance)
+    stopping = StoppingCriteria(CLEARLY * tolerance, max_iterations)
+    budget = free_bytes(live.device) if max_memory is None else max_memory
+    for members in groups(live, most_edges(budget)):
+        group = presolve(network, live, members, gap=gap, mu=weight)
+        # A group of several was made to fit; of one network nobody has asked yet.
+        fits = len(members) > 1 or primal_dual_bytes(group.chain.edges) <= budget
+        solve = primal_dual.solve if fits else dual.solve
+        solve(group, stopping, builder)
+    flow = builder.flow()
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow
-
-
-def _part(network: LayeredNetwork, at: Tensor) -> LayeredNetwork:
-    if len(at) == len(network.capacities) and (at == torch.arange(len(at), device=at.device)).all():
-        return network
-    return LayeredNetwork(*(getattr(network, f.name)[at] for f in fields(network)))
-
-
-def _solve_by_dual(ready: Presolved, member: Tensor, report: Report, limits: Limits) -> None:
-    """Solve a group of one network by the dual method."""
-    kernels, _ = kernels_for(member.device, 1, ready.chain)
-    point, iterations, given_up = dual.solve(
-        ready.problem, ready.chain, kernels, limits.aim, limits.max_iterations
-    )
-    gave_up = torch.tensor([given_up], device=member.device)
-    ended = Ended(point, ready.problem, ready.chain, limits.tolerance, gave_up)
-    used = torch.tensor([iterations], device=member.device)
-    report.record(member, ready, torch.zeros_like(member), ended, used, Method.DUAL)
 
 
 def _check_options(

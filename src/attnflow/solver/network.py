@@ -3,8 +3,7 @@
 A network has rows 0..L of t nodes. Row 0 holds the input tokens. Edge (l+1, query) -> (l, key)
 has capacity `capacities[b, l, query, key]`; a super-source feeds nodes of row L, nodes of row 0
 drain into a super-target, and a return edge closes the circulation. Capacity 0 means "no edge",
-so padding needs no second mechanism, and no flat node index exists outside the export for
-inspection.
+so padding needs no second mechanism, and no flat node index exists outside `edge_list`.
 
 The super-edges and the return edge are uncapacitated by default. The paper gives them the finite
 capacities t and |u|_1, which "must never bind"; infinite ones cannot, and make the answer exactly
@@ -16,16 +15,13 @@ Read next: `attnflow.solver`.
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attnflow.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +45,12 @@ class LayeredNetwork:
 
     def scaled(self, factor: float | Tensor) -> "LayeredNetwork":
         """The same networks, every capacity times `factor` > 0, one number or `(batch,)`."""
-        each = torch.as_tensor(factor, dtype=torch.float64, device=self.capacities.device)
+        factors = torch.as_tensor(factor, dtype=torch.float64, device=self.capacities.device)
         return replace(
             self,
-            capacities=self.capacities * each.expand(len(self.capacities))[:, None, None, None],
-            super_capacity=self.super_capacity * each,
-            return_capacity=self.return_capacity * each,
+            capacities=self.capacities * factors.expand(len(self.capacities))[:, None, None, None],
+            super_capacity=self.super_capacity * factors,
+            return_capacity=self.return_capacity * factors,
         )
 
 
@@ -63,7 +59,7 @@ def layered_network(
     sources: Tensor | np.ndarray[Any, Any] | None = None,
     sinks: Tensor | np.ndarray[Any, Any] | None = None,
 ) -> LayeredNetwork:
-    """Check capacities from outside and make networks of them.
+    """Check capacities given by the user and build networks from them.
 
     Args:
         capacities: `(batch, layers, t, t)`, any real dtype, finite, >= 0.
@@ -76,6 +72,7 @@ def layered_network(
     """
     dense = _real_tensor(capacities)
     _check_shape(dense)
+    # A copy even of float64, so that the caller may change the tensor afterwards.
     dense = dense.to(torch.float64, copy=True)
     _check_values(dense)
     batch, _, t, _ = dense.shape
@@ -96,6 +93,7 @@ def paper_network(network: LayeredNetwork) -> LayeredNetwork:
     largest total capacity of a node that they meet. The return edge gets the 1-norm of all others.
     """
     u, t = network.capacities, network.capacities.shape[-1]
+    # No more than this passes a super-edge, so that t, or twice it, never binds.
     through = torch.maximum(u[:, -1].sum(-1).amax(1), u[:, 0].sum(-2).amax(1))
     super_capacity = torch.where(through <= t, torch.full_like(through, float(t)), 2 * through)
     super_edges = (network.sources.sum(-1) + network.sinks.sum(-1)) * super_capacity
@@ -139,6 +137,7 @@ def live_edges(network: LayeredNetwork) -> Tensor:
 def pruned(network: LayeredNetwork) -> LayeredNetwork:
     """The networks without the edges, sources and sinks that no path uses; no copy of full ones."""
     live = live_edges(network)
+    # A dense network, as attention gives, is not copied: it may fill most of the memory.
     full = live.sum() == network.capacities.count_nonzero()
     return replace(
         network,
@@ -175,7 +174,8 @@ def _real_tensor(capacities: Any) -> Tensor:
 def _check_shape(dense: Tensor) -> None:
     shape = tuple(dense.shape)
     if dense.ndim != 4:
-        hint = " For a single network, add the batch axis: capacities[None]." * (dense.ndim == 3)
+        add_axis = " For a single network, add the batch axis: capacities[None]."
+        hint = add_axis if dense.ndim == 3 else ""
         raise InputError(
             f"capacities must have 4 axes (batch, layers, t, t), got {dense.ndim}: {shape}.{hint}"
         )
@@ -205,7 +205,7 @@ def _check_values(dense: Tensor) -> None:
 def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Tensor:
     if mask is None:
         return torch.ones(batch, t, dtype=torch.bool, device=device)
-    row: Tensor = torch.as_tensor(mask, device=device)
+    row = torch.as_tensor(mask, device=device)
     if row.dtype != torch.bool:
         raise InputError(f"{name} must be a boolean mask, got {row.dtype}.")
     if row.shape not in ((t,), (batch, t)):

@@ -1,15 +1,16 @@
-"""Export of a network to networkx, for inspection, the way the paper writes it."""
+"""Export of a network to networkx, for inspection."""
 
 import networkx
 
 from attnflow.errors import InputError
+from attnflow.solver.edge_list import circulation
 from attnflow.solver.network import LayeredNetwork
 
 
 def to_networkx(
     network: LayeredNetwork, index: int = 0, *, algorithm: int = 1
 ) -> "networkx.DiGraph[int]":
-    """One network of the batch as a circulation for inspection, the way the paper writes it.
+    """Return one network of the batch as a circulation, the way the paper writes it.
 
     Nodes are numbered as in the paper: the super-target 0, then the tokens row by row from the
     input row, the super-source last; t * (L + 1) + 2 in all. Nodes carry `row` and `token` (None at
@@ -33,9 +34,13 @@ def to_networkx(
         )
     graph = networkx.DiGraph()
     _add_nodes(graph, network)
-    graph.add_weighted_edges_from(_edge_list(network, index), weight="capacity")
+    edges, nodes = circulation(network, index), graph.number_of_nodes()
+    # The paper counts from the target; the list's last node comes first here.
+    tails, heads = (edges.tails + 1) % nodes, (edges.heads + 1) % nodes
+    listed = zip(tails.tolist(), heads.tolist(), edges.capacities.tolist(), strict=True)
+    graph.add_weighted_edges_from(listed, weight="capacity")
     networkx.set_edge_attributes(graph, 0.0, "weight")
-    graph.edges[0, graph.number_of_nodes() - 1]["weight"] = -1.0
+    graph.edges[0, nodes - 1]["weight"] = -1.0
     return graph if algorithm == 1 else graph.reverse(copy=True)
 
 
@@ -48,20 +53,3 @@ def _add_nodes(graph: "networkx.DiGraph[int]", network: LayeredNetwork) -> None:
         for token in range(t)
     )
     graph.add_node(1 + rows * t, row=None, token=None)
-
-
-def _edge_list(network: LayeredNetwork, index: int) -> list[tuple[int, int, float]]:
-    """Algorithm 1's (tail, head, capacity): layers, source edges, sink edges, the return edge."""
-    u = network.capacities[index].cpu()
-    layers, t = u.shape[0], u.shape[-1]
-    source = 1 + (layers + 1) * t
-    at = u.nonzero()
-    tails, heads = 1 + (at[:, 0] + 1) * t + at[:, 1], 1 + at[:, 0] * t + at[:, 2]
-    edges = list(zip(tails.tolist(), heads.tolist(), u[tuple(at.T)].tolist(), strict=True))
-    limit = network.super_capacity[index].item()
-    for token in network.sources[index].nonzero()[:, 0].tolist():
-        edges.append((source, 1 + layers * t + token, limit))
-    for token in network.sinks[index].nonzero()[:, 0].tolist():
-        edges.append((1 + token, 0, limit))
-    edges.append((0, source, network.return_capacity[index].item()))
-    return edges

@@ -1,15 +1,13 @@
-"""From networks to scaled problems for the interior point, and the way back.
+"""From networks to scaled problems for the interior point.
 
 Each network is pruned to the edges on a path from source to target and divided by U, the smallest
 total capacity of a row of edges, so that flow values are at most 1. Nodes that no path uses are
 left out: the top row of a classifier has one node, whatever the length of the text. The barrier's
 weight is absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept edges,
 which keeps the flow's value within gap * U of the true maximum.
-
-Edges below `NEGLIGIBLE` of U count as absent: float64 could not square them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,16 +16,23 @@ from attnflow.solver.chain import Chain
 from attnflow.solver.network import LayeredNetwork, pruned, row_bound
 from attnflow.solver.state import UNBOUNDED, Problem
 
+# Edges below this part of U count as absent: float64 could not square them.
 NEGLIGIBLE = 1e-100
 
 
 @dataclass(frozen=True)
-class Presolved:
-    """Networks of like size. `problem` is scaled by `scale` U `(batch,)`.
+class Group:
+    """Networks of like size, presolved.
 
-    `nodes[k]` `(batch, n)` are the tokens that stand in the k-th row of tokens of `chain`.
+    Attributes:
+        members: `(n,)` int, the indices of these networks in their batch.
+        problem: Their problems, in units of `scale`.
+        chain: Rows as wide as the widest network's.
+        nodes: For each row of tokens of `chain`, `(n, width)` int, which tokens stand in it.
+        scale: `(n,)` U.
     """
 
+    members: Tensor
     problem: Problem
     chain: Chain
     nodes: list[Tensor]
@@ -41,6 +46,7 @@ def without_negligible(network: LayeredNetwork) -> LayeredNetwork:
     small = network.capacities < least
     if not (small & (network.capacities > 0)).any():
         return network
+    # Again, since an edge that was taken away may have been another's only continuation.
     return pruned(replace(network, capacities=network.capacities.masked_fill(small, 0)))
 
 
@@ -50,15 +56,19 @@ def live_nodes(network: LayeredNetwork) -> Tensor:
     return torch.cat([live.any(2), network.sources[:, None]], 1)
 
 
-def presolve(network: LayeredNetwork, live: Tensor, *, gap: float, mu: Tensor | None) -> Presolved:
-    """Gather the live nodes, scale and flatten.
+def presolve(
+    network: LayeredNetwork, live: Tensor, members: Tensor, *, gap: float, mu: Tensor | None
+) -> Group:
+    """Gather the live nodes of some networks, scale and flatten.
 
     Args:
-        network: Pruned networks, each with a path.
-        live: `(batch, L + 1, t)`, their `live_nodes`.
+        network: The batch, pruned.
+        live: `(batch, L + 1, t)`, its `live_nodes`.
+        members: `(n,)` int, which networks; each has a path.
         gap: Relative gap.
         mu: `(batch,)` in units of the capacities, instead of `gap`.
     """
+    network, live = _members(network, members), live[members]
     widths = live.sum(2).amax(0).tolist()
     nodes = [_live_first(row, width) for row, width in zip(live.unbind(1), widths, strict=True)]
     chain = Chain((1, *widths, 1, 1))
@@ -66,8 +76,16 @@ def presolve(network: LayeredNetwork, live: Tensor, *, gap: float, mu: Tensor | 
     u = _flat_capacities(network, live, nodes, chain)
     u.div_(scale[:, None]).clamp_(max=UNBOUNDED)
     m = (u > 0).sum(1).to(u.dtype)
-    weight = gap / (2 * m) if mu is None else mu / scale
-    return Presolved(Problem(u, weight, m), chain, nodes, scale)
+    weight = gap / (2 * m) if mu is None else mu[members] / scale
+    return Group(members, Problem(u, weight, m), chain, nodes, scale)
+
+
+def _members(network: LayeredNetwork, members: Tensor) -> LayeredNetwork:
+    """The given networks of a batch; no copy where those are all, in their order."""
+    everyone = torch.arange(len(network.capacities), device=members.device)
+    if torch.equal(members, everyone):
+        return network
+    return LayeredNetwork(*(getattr(network, f.name)[members] for f in fields(network)))
 
 
 def _live_first(live: Tensor, width: int) -> Tensor:
@@ -83,6 +101,7 @@ def _flat_capacities(
 ) -> Tensor:
     u = network.capacities.new_empty(len(live), chain.edges)
     sink, *layers, source, back = chain.blocks(u)
+    # Finite, since 0 times infinity is no number: a node that is not live has no edge, capacity 0.
     above = network.super_capacity.clamp(max=torch.finfo(u.dtype).max)[:, None]
     sink.copy_((live[:, 0].gather(1, nodes[0]) * above)[:, :, None])
     source.copy_((live[:, -1].gather(1, nodes[-1]) * above)[:, None, :])
@@ -93,7 +112,8 @@ def _flat_capacities(
 
 
 def _gathered(block: Tensor, tails: Tensor, heads: Tensor) -> Tensor:
+    """`(batch, tails, heads)` capacities between these nodes."""
     if tails.shape[1] == heads.shape[1] == block.shape[1]:
         return block
-    each = torch.arange(len(block), device=block.device)[:, None, None]
-    return block[each, tails[:, :, None], heads[:, None, :]]
+    network = torch.arange(len(block), device=block.device)[:, None, None]
+    return block[network, tails[:, :, None], heads[:, None, :]]

@@ -1,15 +1,15 @@
 """The primal-dual method for a group of networks: step until each has its certificate.
 
 Short texts, and batches with work for every thread, are given one thread a network, compiled from
-the first point to the last (`compiled.primal_dual`); others step together, a pass over all of them
-after the other.
+the first point to the last (`compiled.primal_dual`); others step together, one pass over all of
+them after another.
 
 All start close to the optimum. Where steps from there turn out to be blocked, which a few networks
-do whose capacities have little in common with a flow, the problem starts anew with more room.
-Read next: `interior_point`, for a step; `start`, for the first point.
+do whose capacities have little in common with a flow, the problem restarts farther away.
+Read next: `interior_point`, for a step; `starting_point`, for the first point.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,133 +17,140 @@ from torch import Tensor
 from attnflow.solver.backend import Kernels, Loop, kernels_for
 from attnflow.solver.certificate import below
 from attnflow.solver.flow import Method
-from attnflow.solver.flow_builder import Ended, Report
+from attnflow.solver.flow_builder import FlowBuilder
 from attnflow.solver.interior_point import first_point, select, step
-from attnflow.solver.presolve import Presolved
-from attnflow.solver.state import Outcome, Point, Problem
+from attnflow.solver.presolve import Group
+from attnflow.solver.state import Outcome, Point, Problem, StoppingCriteria
 
-CLEARLY = 0.99
-NEAR, ROOMY = 0.1, 10.0  # 2 m mu at the first point, in units of the scale
-BLOCKED = 0.05  # a step shorter than that
-TRIAL = 4  # so many first steps may be found blocked
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to stop: the largest residual of a solved problem, and the most factorisations."""
-
-    tolerance: float
-    max_iterations: int
-
-    @property
-    def aim(self) -> float:
-        """The tolerance with room for rounding between the loops' sums and the certificate's."""
-        return CLEARLY * self.tolerance
+# 2 m mu at the first point, in units of the scale: how far from the optimum to start. Of 0.01 to
+# 10, 0.1 needs the fewest factorisations on real tensors. From there random networks may find no
+# room to become feasible, and are faster from 10 (docs/solver-log.md, "Where to start").
+NEAR, FAR = 0.1, 10.0
+# A problem restarts at FAR when one of its first TRIAL steps is shorter than BLOCKED. What is
+# blocked shows that early, and a restart then wastes little.
+BLOCKED, TRIAL = 0.05, 4
 
 
 @dataclass
-class Running:
-    """The problems still in the batch: which of the group, factorisations used, where they are."""
+class RunningProblems:
+    """The problems of a group that have not ended.
+
+    Attributes:
+        places: `(n,)` int, their places in the group.
+        iterations: `(n,)` int, factorisations used so far.
+        problem: The problems.
+        point: Their iterates.
+    """
 
     places: Tensor
-    spent: Tensor
+    iterations: Tensor
     problem: Problem
     point: Point
 
-    def keep(self, which: Tensor) -> None:
-        """Drop the others."""
-        if not which.all():
-            self.places, self.spent = self.places[which], self.spent[which]
-            self.problem = select(self.problem, which)
-            self.point = select(self.point, which)
+    def keep(self, mask: Tensor) -> None:
+        """Drop the problems outside the mask."""
+        if not mask.all():
+            self.places, self.iterations = self.places[mask], self.iterations[mask]
+            self.problem = select(self.problem, mask)
+            self.point = select(self.point, mask)
 
 
-@dataclass(frozen=True)
-class Group:
-    """Networks of like size: the `members` of the report."""
-
-    ready: Presolved
-    members: Tensor
-    report: Report
-    limits: Limits
-
-    def record(self, running: Running, leaving: Tensor, given_up: Tensor) -> None:
-        """Keep those that leave, as they are."""
-        point, problem = select(running.point, leaving), select(running.problem, leaving)
-        ended = Ended(point, problem, self.ready.chain, self.limits.tolerance, given_up[leaving])
-        at, used = running.places[leaving], running.spent[leaving]
-        self.report.record(self.members[at], self.ready, at, ended, used, Method.PRIMAL_DUAL)
+def solve(group: Group, stopping: StoppingCriteria, builder: FlowBuilder) -> None:
+    """Solve a group, and record its networks in `builder`."""
+    places = torch.arange(len(group.members), device=group.members.device)
+    iterations = torch.zeros_like(places)
+    trial = replace(stopping, trial_steps=TRIAL, shortest_step=BLOCKED)
+    places, iterations = _solve_from(NEAR, places, iterations, group, trial, builder)
+    if len(places):
+        _solve_from(FAR, places, iterations, group, stopping, builder)
 
 
-def solve(ready: Presolved, members: Tensor, report: Report, limits: Limits) -> None:
-    """Solve a group, the networks `members` of the report."""
-    group = Group(ready, members, report, limits)
-    everyone = torch.arange(len(members), device=members.device)
-    blocked = _attempt(group, everyone, torch.zeros_like(everyone), NEAR, trial=TRIAL)
-    if len(blocked.places):
-        places, order = blocked.places.sort()
-        _attempt(group, places, blocked.spent[order], ROOMY, trial=0)
+def _solve_from(
+    barrier: float,
+    places: Tensor,
+    iterations: Tensor,
+    group: Group,
+    stopping: StoppingCriteria,
+    builder: FlowBuilder,
+) -> tuple[Tensor, Tensor]:
+    """Solve these problems of the group from first points at this barrier.
 
-
-@dataclass(frozen=True)
-class Blocked:
-    """Which problems of a group were blocked in the trial, and what factorisations they spent."""
-
-    places: Tensor
-    spent: Tensor
-
-
-def _attempt(group: Group, places: Tensor, spent: Tensor, barrier: float, trial: int) -> Blocked:
-    """Solve these problems of the group from first points at this barrier."""
-    ready = group.ready
-    chosen = torch.zeros_like(group.members, dtype=torch.bool).index_fill(0, places, True)
-    problem = select(ready.problem, chosen)
-    kernels, loop = kernels_for(places.device, len(places), ready.chain)
-    point = first_point(problem, ready.chain, kernels, barrier)
-    running = Running(places, spent, problem, point)
+    Returns:
+        Places, ascending, and iterations of the problems that were blocked in the trial.
+    """
+    problem = select(group.problem, _mask(places, len(group.members)))
+    kernels, loop = kernels_for(places.device, len(places), group.chain)
+    point = first_point(problem, group.chain, kernels, barrier)
+    running = RunningProblems(places, iterations, problem, point)
     if loop is None:
-        return _step_together(running, group, kernels, trial)
-    return _step_each(running, group, loop, trial)
+        return _step_together(running, group, stopping, builder, kernels)
+    return _step_each(running, group, stopping, builder, loop)
 
 
-def _step_each(running: Running, group: Group, loop: Loop, trial: int) -> Blocked:
-    limits = group.limits
-    outcome = loop(
-        running.point,
-        running.problem,
-        group.ready.chain,
-        running.spent,
-        aim=limits.aim,
-        most=limits.max_iterations,
-        blocked=BLOCKED,
-        trial=trial,
-    )
+def _mask(places: Tensor, size: int) -> Tensor:
+    return torch.zeros(size, dtype=torch.bool, device=places.device).index_fill(0, places, True)
+
+
+def _step_each(
+    running: RunningProblems,
+    group: Group,
+    stopping: StoppingCriteria,
+    builder: FlowBuilder,
+    loop: Loop,
+) -> tuple[Tensor, Tensor]:
+    outcome = loop(running.point, running.problem, group.chain, running.iterations, stopping)
     blocked = outcome == Outcome.BLOCKED
     if not blocked.all():
-        group.record(running, ~blocked, outcome != Outcome.LIMIT)
-    return Blocked(running.places[blocked], running.spent[blocked])
+        _record(running, ~blocked, outcome != Outcome.LIMIT, group, builder)
+    return running.places[blocked], running.iterations[blocked]
 
 
-def _step_together(running: Running, group: Group, kernels: Kernels, trial: int) -> Blocked:
-    """A problem leaves as soon as it is solved, so that its answer is its own."""
-    chain, limits = group.ready.chain, group.limits
-    here = kernels.linearise(running.point, running.problem.mu, chain)
+def _step_together(
+    running: RunningProblems,
+    group: Group,
+    stopping: StoppingCriteria,
+    builder: FlowBuilder,
+    kernels: Kernels,
+) -> tuple[Tensor, Tensor]:
+    chain = group.chain
+    linearisation = kernels.linearise(running.point, running.problem.mu, chain)
     stuck = torch.zeros_like(running.places, dtype=torch.bool)
-    places, spent = [running.places[:0]], [running.spent[:0]]
+    places, iterations = [running.places[:0]], [running.iterations[:0]]
     while True:
-        converged = below(here, running.point, limits.aim)
-        leaving = converged | stuck | (running.spent >= limits.max_iterations)
+        converged = below(linearisation, running.point, stopping.residual)
+        # A problem leaves as soon as it is solved: further steps would make its answer depend on
+        # how long its batch mates take.
+        leaving = converged | stuck | (running.iterations >= stopping.max_iterations)
         if leaving.any():
-            group.record(running, leaving, stuck | converged)
+            _record(running, leaving, stuck | converged, group, builder)
             running.keep(~leaving)
-            here = select(here, ~leaving)
+            linearisation = select(linearisation, ~leaving)
         if not len(running.places):
-            return Blocked(torch.cat(places), torch.cat(spent))
-        here, length, stuck = step(running.point, here, running.problem, chain, kernels)
-        running.spent = running.spent + 1
-        blocked = (length < BLOCKED) & (running.spent <= trial)
+            blocked_places, order = torch.cat(places).sort()
+            return blocked_places, torch.cat(iterations)[order]
+        linearisation, length, stuck = step(
+            running.point, linearisation, running.problem, chain, kernels
+        )
+        running.iterations = running.iterations + 1
+        early = running.iterations <= stopping.trial_steps
+        blocked = early & (length < stopping.shortest_step)
         if blocked.any():
             places.append(running.places[blocked])
-            spent.append(running.spent[blocked])
+            iterations.append(running.iterations[blocked])
             running.keep(~blocked)
-            here, stuck = select(here, ~blocked), stuck[~blocked]
+            linearisation, stuck = select(linearisation, ~blocked), stuck[~blocked]
+
+
+def _record(
+    running: RunningProblems, leaving: Tensor, exhausted: Tensor, group: Group, builder: FlowBuilder
+) -> None:
+    """Record the problems that leave, as they are."""
+    builder.record(
+        group,
+        running.places[leaving],
+        select(running.point, leaving),
+        select(running.problem, leaving),
+        exhausted=exhausted[leaving],
+        iterations=running.iterations[leaving],
+        method=Method.PRIMAL_DUAL,
+    )

@@ -1,6 +1,6 @@
-"""What the solver's iterations hand to each other: a problem, a point, a step, what passes find.
+"""The values that the solver's iterations hand to each other: problem, point, step, pass results.
 
-Read next: `passes`, which computes them.
+Read next: `edge_passes`, which computes them.
 """
 
 from collections.abc import Iterator
@@ -11,20 +11,50 @@ from torch import Tensor
 
 from attnflow.solver.chain import Chain
 
-EDGES_IN_CACHE = 2**16  # edges that plain passes look at together
-UNBOUNDED = 1e100  # stands for an infinite capacity, in units of the scale
-TO_BOUNDARY = 0.99  # of the way to the nearest bound, at most
+# Plain passes look at so many edges together: more for each call, and few enough for the cache.
+EDGES_IN_CACHE = 2**16
+# Stands for an infinite capacity, in units of the scale. Slack, multiplier and products of such an
+# edge follow the same formulas as everywhere; its square is still within float64.
+UNBOUNDED = 1e100
+# A step goes at most this part of the way to the nearest bound, so that the point stays strictly
+# inside it (Nocedal & Wright, section 14.2, take 0.9 to 1).
+TO_BOUNDARY = 0.99
+# Weights of the second-order term, of which the one with the longest step is taken. In full it can
+# point out of the feasible set on ill-centred edges and stall; 0 is the step without it.
 CORRECTOR_WEIGHTS = (1.0, 0.5, 0.25, 0.1, 0.0)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Scaled capacities `u` `(batch, edges)`, 0 where there is no edge; final `mu` `(batch,)`; and
-    the number of edges `m` `(batch,)`."""
+    """A batch of scaled flow problems over one chain.
+
+    Attributes:
+        u: `(batch, edges)` capacities in units of the scale, 0 where there is no edge.
+        mu: `(batch,)` final barrier weight.
+        m: `(batch,)` number of edges.
+    """
 
     u: Tensor
     mu: Tensor
     m: Tensor
+
+
+@dataclass(frozen=True)
+class StoppingCriteria:
+    """When an iteration ends.
+
+    Attributes:
+        residual: Largest residual of a solved problem.
+        max_iterations: Most factorisations for a problem.
+        trial_steps: A problem is blocked that takes a step shorter than `shortest_step` among
+            this many first ones.
+        shortest_step: Part of the direction, 0 to 1.
+    """
+
+    residual: float
+    max_iterations: int
+    trial_steps: int = 0
+    shortest_step: float = 0.0
 
 
 @dataclass
@@ -43,18 +73,20 @@ class Point:
     potential: Tensor
     carry: Tensor
 
-    def spans(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
-        """Views of flow, slack, lower and upper, flat, for one run of blocks after the other."""
+    def chunks(self, chain: Chain) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
+        """Yield views of flow, slack, lower and upper, flat, for one chunk of blocks at a time."""
         arrays = (self.flow, self.slack, self.lower, self.upper)
-        for span in chain.spans(EDGES_IN_CACHE // len(self.flow)):
-            yield span, tuple(array[:, chain.edges_of(span)] for array in arrays)
+        for chunk in chain.chunks(EDGES_IN_CACHE // len(self.flow)):
+            yield chunk, tuple(array[:, chain.edges_of(chunk)] for array in arrays)
 
 
 @dataclass
 class Step:
-    """Where to go from a point. `(batch, nodes)` steps of the potentials, `(batch,)` the rest.
+    """A step from a point: directions `(batch, nodes)` of the potentials, the rest `(batch,)`.
 
     `affine` aims at `mu`, `direction` at `target` less `theta` times the affine step's products.
+    The point moves `primal_length` along the direction's flows and `dual_length` along its
+    potentials and multipliers.
     """
 
     mu: Tensor
@@ -62,18 +94,21 @@ class Step:
     direction: Tensor
     target: Tensor
     theta: Tensor
-    primal: Tensor
-    dual: Tensor
+    primal_length: Tensor
+    dual_length: Tensor
 
 
 @dataclass
-class Linearised:
-    """What Newton's equations need at a point, and how far that is from the optimum.
+class Linearisation:
+    """Newton's equations at a point, and its distance from the optimum.
 
-    `weight` `(batch, edges)`. Of nodes, `(batch, nodes)`: what enters minus what leaves of the
-    flow (`balance`), of w d (`pull`) and of w (1/f - 1/s) (`push`); and the weight that enters and
-    leaves (`inward`, `outward`). Of problems, `(batch,)`: the sum of f z + s v, and the two largest
-    residuals.
+    Attributes:
+        weight: `(batch, edges)` w, conductances of the Laplacian.
+        balance, pull, push: `(batch, nodes)` sum over the edges that enter a node minus that over
+            those that leave it, of the flow, of w d, and of w (1/f - 1/s).
+        inward, outward: `(batch, nodes)` sum of w over the edges that enter, and that leave.
+        products: `(batch,)` sum of f z + s v over the edges.
+        centrality, stationarity: `(batch,)` the two largest residuals, as in `Flow`.
     """
 
     weight: Tensor
@@ -88,24 +123,25 @@ class Linearised:
 
 
 @dataclass
-class Ahead:
+class Prediction:
     """The full affine step seen from a point, `(batch,)` each; `correction` `(batch, nodes)`.
 
-    `primal` and `dual` are the largest parts of a distance to a bound that it would use up. After
-    steps a and b the sum of products is `products + b dual_slope + a primal_slope + a b bend`.
-    `correction` is the imbalance of the second-order terms.
+    `primal_rate` and `dual_rate` are the largest parts of a distance to a bound that it would use
+    up, of flows and slacks and of multipliers. After steps of lengths a and b the sum of products
+    is `products + a primal_slope + b dual_slope + a b bilinear`. `correction` is the imbalance of
+    the second-order terms.
     """
 
-    primal: Tensor
-    dual: Tensor
+    primal_rate: Tensor
+    dual_rate: Tensor
     primal_slope: Tensor
     dual_slope: Tensor
-    bend: Tensor
+    bilinear: Tensor
     correction: Tensor
 
 
 class Outcome(IntEnum):
-    """Why a problem's loop ended."""
+    """How the compiled loop of a problem ended."""
 
     CONVERGED = 0
     LIMIT = 1

@@ -1,7 +1,7 @@
-"""Says when the passes are being compiled: the first solve of a machine waits for it.
+"""A notice in the log while the passes are compiled, since the first solve waits for it.
 
-numba keeps what it made on disk, so that later ones need not. What it compiles for others is not
-ours to announce.
+numba keeps the machine code on disk, so that later solves need not wait. What numba compiles for
+other packages is not announced.
 """
 
 import logging
@@ -13,16 +13,16 @@ _LOG = logging.getLogger("attnflow")
 
 
 class Announcer(event.Listener):  # type: ignore[misc]  # numba has no types
-    """Logs a warning at the first function of ours that is compiled, and is silent after it."""
+    """Logs a warning at the first function of attnflow that is compiled, and is silent after it."""
 
     def __init__(self) -> None:
-        self.said = False
+        self.has_announced = False
 
     def on_start(self, started: Any) -> None:
         # Functions that were made by exec have no module.
         module = started.data["dispatcher"].py_func.__module__ or ""
-        if module.startswith("attnflow.") and not self.said:
-            self.said = True
+        if module.startswith("attnflow.") and not self.has_announced:
+            self.has_announced = True
             _LOG.warning(
                 "compiling the solver for this processor: about a minute, once; the next solves "
                 "need not wait."
@@ -33,5 +33,5 @@ class Announcer(event.Listener):  # type: ignore[misc]  # numba has no types
 
 
 def announce() -> None:
-    """From now on, say when something is compiled."""
+    """Log the first compilation from now on."""
     event.register("numba:compile", Announcer())

@@ -1,11 +1,11 @@
-"""What the compiled passes share: how they are compiled, and how edges are cut into pieces.
+"""Compiler options, buffers and the cut into pieces that the compiled passes share.
 
 A piece is a run of rows of a block, a row being the edges that leave one node. The threads share
 the pieces; the cut depends on the networks' sizes alone, so that an answer depends neither on the
 number of threads nor on its batch mates.
 
-numba keeps machine code beside the file of a function, and makes it anew when that file changes,
-not when another does: after a change to this folder or to `iterate`, remove its `__pycache__`.
+numba keeps machine code next to the file of a function, and compiles again when that file changes,
+not when another does: after a change to this folder or to `state`, remove its `__pycache__`.
 """
 
 from typing import Any
@@ -20,9 +20,10 @@ from torch import Tensor
 from attnflow.solver.chain import Chain
 from attnflow.solver.state import Point
 
+# Rows of a piece: enough edges to be worth a call, and few enough that threads end together.
 ROWS_AT_ONCE = 64
-# Sums over edges may be reordered, but nothing inside an edge: differences of potentials must be
-# taken as they stand.
+# Sums over edges may be reordered, but nothing inside an edge: (y - y') + (c - c') must not become
+# (y + c) - (y' + c'), which rounds the carried part of the potentials away.
 LOOSE = {"contract", "nsz"}
 per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
 serial = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
@@ -31,7 +32,7 @@ parallel = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True
 
 
 def use_threads(number: int) -> None:
-    """Share the pieces among so many threads, or as many as there are; torch keeps its own."""
+    """Share the pieces among so many threads, or as many as there are; torch keeps its number."""
     before = torch.get_num_threads()
     numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
     if torch.get_num_threads() != before:  # numba starts its own, and may share a pool with torch
@@ -40,7 +41,7 @@ def use_threads(number: int) -> None:
 
 @intrinsic
 def larger(_typing: Any, a: Any, b: Any) -> Any:
-    """The larger number, in the form that the compiler can do for several lanes at once."""
+    """The larger number, in a form that is vectorised; `max` compiles to branches."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         double = ir.DoubleType()
@@ -52,17 +53,13 @@ def larger(_typing: Any, a: Any, b: Any) -> Any:
 
 
 @per_edge
-def edge(first, j):
-    """Index of an edge, of a kind that the compiler knows not to be negative."""
+def edge_index(first, j):
+    """Index of an edge, unsigned: a signed one might be negative, which stops vectorisation."""
     return np.uint64(first) + np.uint64(j)
 
 
-class Work:
-    """Arrays of a point for the compiled loops, and room for what the pieces find.
-
-    A row of `pieces` is: the first edge, the number of rows and of heads, and the first node of the
-    tails and of the heads.
-    """
+class PassBuffers:
+    """Arrays of a point for the compiled passes, and buffers for the sums of the pieces."""
 
     def __init__(self, point: Point, chain: Chain) -> None:
         arrays = (point.flow, point.slack, point.lower, point.upper)
@@ -70,25 +67,30 @@ class Work:
         self.pieces, self.chain, self.batch = pieces_of(chain), chain, len(point.flow)
 
     def sums(self, kinds: int) -> Any:
+        """Zeros `(batch, pieces, kinds)`, for the numbers of each piece."""
         return np.zeros((self.batch, len(self.pieces), kinds))
 
     def heads(self, kinds: int) -> Any:
+        """Zeros for sums at the heads of each piece, which other pieces may have too."""
         return np.zeros((self.batch, len(self.pieces), kinds, max(self.chain.widths)))
 
     def tails(self, kinds: int) -> Any:
+        """Zeros `(batch, kinds, nodes)` for sums at tails, each of which lies in one piece."""
         return np.zeros((self.batch, kinds, self.chain.nodes))
 
     def gather(self, heads: Any) -> Tensor:
-        """What all pieces sent to each node, `(batch, k, nodes)`."""
+        """`(batch, kinds, nodes)` sums at heads over all pieces, in the order of the pieces."""
         out = self.tails(heads.shape[2])
         _gather(self.pieces, heads, out)
         return torch.from_numpy(out)
 
-    def largest(self, found: Any) -> Tensor:
-        return torch.from_numpy(found.max(1))
+    def largest(self, sums: Any) -> Tensor:
+        """Largest number of all pieces of each problem."""
+        return torch.from_numpy(sums.max(1))
 
-    def total(self, found: Any) -> Tensor:
-        return torch.from_numpy(found.sum(1))
+    def total(self, sums: Any) -> Tensor:
+        """Sum of the numbers of all pieces of each problem."""
+        return torch.from_numpy(sums.sum(1))
 
 
 def stacked(*arrays: Tensor) -> Any:
@@ -97,8 +99,8 @@ def stacked(*arrays: Tensor) -> Any:
 
 
 def pieces_of(chain: Chain) -> Any:
-    """`(pieces, 5)` int, as `Work` says."""
-    found = [
+    """`(pieces, 5)` int: first edge, tails, heads, first tail and first head of each piece."""
+    pieces = [
         (
             chain.edge_starts[k] + row * heads,
             min(ROWS_AT_ONCE, tails - row),
@@ -109,7 +111,7 @@ def pieces_of(chain: Chain) -> Any:
         for k, (tails, heads) in enumerate(chain.shapes)
         for row in range(0, tails, ROWS_AT_ONCE)
     ]
-    return np.array(found, dtype=np.int64)
+    return np.array(pieces, dtype=np.int64)
 
 
 @serial

@@ -13,7 +13,8 @@ piece.
 
 LAPACK's Cholesky factorisation of a few hundred columns runs at a tenth of the speed of its
 products of matrices. Threads that share one matrix are faster with it from `WIDEST` on, to which
-`factor` then leaves the chain; `factor_one`, of one network by one thread, is fit for any width.
+`factor` then leaves the chain. `factor_one`, for one network and one thread, keeps pace with it at
+any width.
 """
 
 from dataclasses import dataclass
@@ -28,15 +29,22 @@ from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
 from attnflow.solver.compiled.edges import parallel, serial
 from attnflow.solver.compiled.products import HEIGHT, PANEL, add_products
+from attnflow.solver.compiled.row_names import PADDED_WIDTH, WIDTH
 
-WIDEST = 320
-BLOCK = 128  # rows eliminated before the others hear of it; what the second-level cache holds
+WIDEST = 320  # columns; from there on several threads are faster with LAPACK
+BLOCK = 128  # rows eliminated before the others are updated; what the second-level cache holds
 TILE = PANEL * PANEL
 
 
 @dataclass(frozen=True)
 class FrontalFactor:
-    """As `block_tridiagonal.Factor`: the `fronts` of all rows, and of each node 1 / sqrt(d)."""
+    """A factored Laplacian, as `block_tridiagonal.Factor`.
+
+    Attributes:
+        rows: The `layout`.
+        fronts: `(batch, size)` fronts of all rows.
+        pivots: `(batch, nodes)` 1 / sqrt(d) of each node.
+    """
 
     rows: Any
     fronts: Any
@@ -57,7 +65,7 @@ class FrontalFactor:
 def factor(
     weight: Tensor, inward: Tensor, outward: Tensor, chain: Chain
 ) -> FrontalFactor | block_tridiagonal.Factor:
-    """As `block_tridiagonal.factor`."""
+    """Factor the Laplacian of flat weights, as `block_tridiagonal.factor`."""
     if max(chain.widths) > WIDEST:
         return block_tridiagonal.factor(chain.blocks(weight), inward, outward, chain)
     rows, size = layout(chain)
@@ -69,16 +77,17 @@ def factor(
 
 
 def layout(chain: Chain) -> tuple[Any, int]:
-    """Where each inner row lies, and the size of all fronts with room for two tiles.
+    """A table of the inner rows, and the size of all fronts with two spare tiles at the end.
 
-    Of each row: its nodes, their number filled up to whole panels, the panels of its front, the
-    start of the front, the first node, and the first edge of the block that enters the row.
+    Columns, named by `row_names`: the nodes of a row, their number filled up to whole panels, the
+    panels of its front, the start of the front, the first node, and the first edge of the block
+    that enters the row.
     """
     rows, start = [], 0
     for k, width in enumerate(chain.widths[1:-1], 1):
         height = -(-width // PANEL) * PANEL
         above = -(-chain.widths[k + 1] // PANEL) if k < len(chain.widths) - 2 else 0
-        panels = height // PANEL + above + 1
+        panels = height // PANEL + above + 1  # one more for the ground
         rows.append((width, height, panels, start, chain.node_starts[k], chain.edge_starts[k]))
         start += panels * height * PANEL
     return np.array(rows, dtype=np.int64), start + 2 * TILE
@@ -92,6 +101,7 @@ def _factor_all(rows, weight, inward, outward, fronts, pivots):
 
 @serial
 def factor_one(rows, weight, inward, outward, front, pivots):
+    """Factor one network's Laplacian, filling its `front` and `pivots`."""
     last = len(rows) - 1
     for k in range(len(rows)):
         width, height, panels, start, node, edge = rows[k]
@@ -103,7 +113,7 @@ def factor_one(rows, weight, inward, outward, front, pivots):
             if k == last:
                 front[ground + i * PANEL] += inward[node + i]
         if k < last:
-            above = rows[k + 1, 0]
+            above = rows[k + 1, WIDTH]
             for j in range(0, above, PANEL):
                 to = start + (height + j) * height
                 _transpose(weight[edge + j * width :], front[to:], width, min(PANEL, above - j))
@@ -114,6 +124,10 @@ def factor_one(rows, weight, inward, outward, front, pivots):
 
 @serial
 def _transpose(rows, panel, width, count):
+    """Copy `count` rows of edges into the columns of a panel.
+
+    The full panel has a loop of its own, whose length the compiler knows.
+    """
     if count == PANEL:
         for i in range(width):
             for c in range(PANEL):
@@ -126,50 +140,60 @@ def _transpose(rows, panel, width, count):
 
 @serial
 def _mesh(front, below, start, height, ground):
-    """What the elimination of the row below leaves among this row's nodes and the ground."""
+    """Add what the elimination of the row below leaves between this row's nodes and the ground."""
     _, lower_height, lower_panels, lower_start, _, _ = below
     left = lower_start + lower_height * lower_height
     from_ground = lower_start + (lower_panels - 1) * lower_height * PANEL
     for block in range(0, lower_height, BLOCK):
         count, skip = min(BLOCK, lower_height - block), block * PANEL
         for row in range(0, height, HEIGHT):
-            own = row // PANEL
-            here = left + own * lower_height * PANEL + skip + row % PANEL
-            for p in range(own, height // PANEL):
-                there = left + p * lower_height * PANEL + skip
-                add_products(front, here, there, start + (p * height + row) * PANEL, count)
-            add_products(front, here, from_ground + skip, ground + row * PANEL, count)
+            panel = row // PANEL
+            first = left + panel * lower_height * PANEL + skip + row % PANEL
+            for p in range(panel, height // PANEL):
+                second = left + p * lower_height * PANEL + skip
+                add_products(front, first, second, start + (p * height + row) * PANEL, count)
+            add_products(front, first, from_ground + skip, ground + row * PANEL, count)
 
 
 @serial
 def _eliminate(front, start, height, panels, pivots):
-    """Eliminate a row of nodes, `HEIGHT` at a time."""
+    """Eliminate a row of nodes, `HEIGHT` at a time.
+
+    Each strip first takes what the strips before it in its block leave; later blocks take what a
+    whole block leaves in one go, while that is in the cache.
+    """
     for block in range(0, height, BLOCK):
         stop = min(block + BLOCK, height)
         for row in range(block, height, HEIGHT):
             first = start + ((row // PANEL) * height + block) * PANEL + row % PANEL
             count = min(row, stop) - block
             for p in range(row // PANEL, panels):
-                there = start + (p * height + block) * PANEL
-                add_products(front, first, there, start + (p * height + row) * PANEL, count)
+                second = start + (p * height + block) * PANEL
+                add_products(front, first, second, start + (p * height + row) * PANEL, count)
             if row < stop:
                 _eliminate_strip(front, start, height, panels, row, pivots)
 
 
 @serial
 def _eliminate_strip(front, start, height, panels, row, pivots):
-    """Eliminate the nodes row .. row + HEIGHT, of which all before know already."""
-    own, inside = row // PANEL, row % PANEL
-    here = start + (own * height + row) * PANEL
+    """Eliminate the nodes row .. row + HEIGHT, after all nodes before them.
+
+    Within the strip it goes node by node. What that does to the strip's own columns is gathered in
+    `change`, a triangular tile, and applied to all later columns as one product.
+    """
+    panel, inside = row // PANEL, row % PANEL
+    strip = start + (panel * height + row) * PANEL
     spare = len(front) - TILE
     later = _sums_beyond(front, start, height, panels, row)
     change = front[spare - TILE : spare]
     change[:] = 0.0
     for r in range(HEIGHT):
-        at = here + r * PANEL + inside
+        at = strip + r * PANEL + inside
+        # The conductance to all nodes that are left, a sum of numbers >= 0.
         total = later[r]
         for c in range(r + 1, HEIGHT):
             total += front[at + c]
+        # A node without edges, or one that fills up a panel, has nothing to share.
         pivot = 1.0 if total == 0.0 else 1 / np.sqrt(total)
         if row + r < len(pivots):
             pivots[row + r] = pivot
@@ -186,9 +210,10 @@ def _eliminate_strip(front, start, height, panels, row, pivots):
             for k in range(r + 1):
                 change[k * PANEL + below] += share * change[k * PANEL + r]
             for c in range(below + 1, HEIGHT):
-                front[here + below * PANEL + inside + c] += share * front[at + c]
-    for p in range(own + (inside + HEIGHT == PANEL), panels):
-        first = inside + HEIGHT if p == own else 0
+                front[strip + below * PANEL + inside + c] += share * front[at + c]
+    # The strip's own panel has later columns too where a strip is half a panel high.
+    for p in range(panel + (inside + HEIGHT == PANEL), panels):
+        first = inside + HEIGHT if p == panel else 0
         to = start + (p * height + row) * PANEL
         for r in range(HEIGHT):
             for c in range(PANEL):
@@ -199,20 +224,20 @@ def _eliminate_strip(front, start, height, panels, row, pivots):
 
 @serial
 def _sums_beyond(front, start, height, panels, row):
-    """Of each node of a strip, what goes to the nodes after the strip and to the ground."""
-    own = row // PANEL
+    """`(HEIGHT,)` conductance of each node of a strip to the nodes after it and to the ground."""
+    panel = row // PANEL
     tile, sums = np.zeros((HEIGHT, PANEL)), np.zeros(HEIGHT)
-    for p in range(own + 1, panels):
+    for p in range(panel + 1, panels):
         at = start + (p * height + row) * PANEL
         for r in range(HEIGHT):
             for c in range(PANEL):
                 tile[r, c] += front[at + r * PANEL + c]
-    here = start + (own * height + row) * PANEL
+    strip = start + (panel * height + row) * PANEL
     for r in range(HEIGHT):
         for c in range(PANEL):
             sums[r] += tile[r, c]
         for c in range(row % PANEL + HEIGHT, PANEL):
-            sums[r] += front[here + r * PANEL + c]
+            sums[r] += front[strip + r * PANEL + c]
     return sums
 
 
@@ -226,36 +251,40 @@ def _solve_all(rows, fronts, pivots, right):
 
 @serial
 def solve_one(rows, front, pivots, x):
-    """Forwards through the rows, what a node has being shared among those after it; and back."""
+    """Solve for one right-hand side, in place.
+
+    Forwards through the rows each node shares what it has among the nodes after it; backwards each
+    collects from them.
+    """
     x[0] = x[-1] = 0.0
-    widest = rows[:, 1].max()
+    widest = rows[:, PADDED_WIDTH].max()
     sent = np.zeros((len(rows) + 1, widest))
     for k in range(len(rows)):
         width, height, panels, start, node, _ = rows[k]
-        here, above = sent[k], sent[k + 1]
-        here[:width] += x[node : node + width]
+        values, above = sent[k], sent[k + 1]
+        values[:width] += x[node : node + width]
         for p in range(panels - 1):
             first, at = p * PANEL, start + p * height * PANEL
             count = min(first, height)
-            to = here[first:] if first < height else above[first - height :]
-            _share(front[at : at + count * PANEL], here[:count], to)
+            to = values[first:] if first < height else above[first - height :]
+            _share(front[at : at + count * PANEL], values[:count], to)
             if first < height:
-                _forward(front[at + first * PANEL :], here[first:], pivots[node + first :])
+                _forward(front[at + first * PANEL :], values[first:], pivots[node + first :])
     for k in range(len(rows) - 1, -1, -1):
         width, height, panels, start, node, _ = rows[k]
-        here, above = sent[k], sent[k + 1]
+        values, above = sent[k], sent[k + 1]
         for p in range(panels - 2, -1, -1):
             first, at = p * PANEL, start + p * height * PANEL
             if first < height:
-                _backward(front[at + first * PANEL :], here[first:], pivots[node + first :])
-            source = here[first:] if first < height else above[first - height :]
-            _collect(front[at : at + min(first, height) * PANEL], source, here)
-        x[node : node + width] = here[:width]
+                _backward(front[at + first * PANEL :], values[first:], pivots[node + first :])
+            source = values[first:] if first < height else above[first - height :]
+            _collect(front[at : at + min(first, height) * PANEL], source, values)
+        x[node : node + width] = values[:width]
 
 
 @serial
 def _share(panel, values, to):
-    """to[c] += sum_i panel[i, c] values[i]."""
+    """to[c] += sum_i panel[i, c] values[i]; written out, since eight sums stay in registers so."""
     t0, t1, t2, t3, t4, t5, t6, t7 = to[0], to[1], to[2], to[3], to[4], to[5], to[6], to[7]
     for i in range(len(values)):
         x, at = values[i], i * PANEL
@@ -282,6 +311,7 @@ def _collect(panel, values, to):
 
 @serial
 def _forward(tile, values, pivots):
+    """Forward substitution within one panel."""
     for r in range(min(PANEL, len(pivots))):
         values[r] *= pivots[r]
         for c in range(r + 1, PANEL):
@@ -290,6 +320,7 @@ def _forward(tile, values, pivots):
 
 @serial
 def _backward(tile, values, pivots):
+    """Back substitution within one panel."""
     for r in range(min(PANEL, len(pivots)) - 1, -1, -1):
         for c in range(r + 1, PANEL):
             values[r] += tile[r * PANEL + c] * values[c]

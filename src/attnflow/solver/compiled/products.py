@@ -1,6 +1,6 @@
 """A product of two panels kept in registers: nearly all the arithmetic of `elimination`.
 
-A panel is an array of `PANEL` columns, row by row in one piece. No compiler keeps a tile of sums in
+A panel is a contiguous array of `PANEL` columns, row by row. No compiler keeps a tile of sums in
 registers by itself, so this one function is written out for LLVM, as vectors of `PANEL` numbers,
 which it cuts into the registers that there are.
 """
@@ -39,15 +39,15 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
     def at(start: Any, offset: Any) -> Any:
         return builder.gep(data, [builder.add(start, offset)])
 
-    goals = [at(to, INTEGER(r * PANEL)) for r in range(HEIGHT)]
-    before = [_load(builder, goal) for goal in goals]
+    targets = [at(to, INTEGER(r * PANEL)) for r in range(HEIGHT)]
+    before = [_load(builder, target) for target in targets]
     entry, body = builder.block, builder.append_basic_block("products")
     end = builder.append_basic_block("products.end")
     builder.cbranch(builder.icmp_signed(">", count, INTEGER(0)), body, end)
 
     builder.position_at_end(body)
     k = builder.phi(INTEGER)
-    sums = [builder.phi(VECTOR) for _ in goals]
+    sums = [builder.phi(VECTOR) for _ in targets]
     row = builder.mul(k, INTEGER(PANEL))
     factor = _load(builder, at(right, row))
     after = []
@@ -61,10 +61,11 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
     builder.cbranch(builder.icmp_signed("<", following, count), body, end)
 
     builder.position_at_end(end)
-    found = [builder.phi(VECTOR) for _ in goals]
-    _arrive(found, before, entry, after, body)
-    for total, goal in zip(found, goals, strict=True):
-        builder.store(total, builder.bitcast(goal, VECTOR.as_pointer())).align = 8
+    totals = [builder.phi(VECTOR) for _ in targets]
+    _arrive(totals, before, entry, after, body)
+    for total, target in zip(totals, targets, strict=True):
+        # Columns of a front begin at any multiple of 8 bytes, not of a whole vector.
+        builder.store(total, builder.bitcast(target, VECTOR.as_pointer())).align = 8
     return context.get_dummy_value()
 
 
@@ -75,13 +76,13 @@ def _load(builder: Any, pointer: Any) -> Any:
 
 
 def _spread(builder: Any, pointer: Any) -> Any:
-    """The number there in every lane."""
-    one = builder.insert_element(EMPTY, builder.load(pointer), LANE(0))
-    return builder.shuffle_vector(one, EMPTY, FIRST_EVERYWHERE)
+    """The number at the pointer in every lane."""
+    first_lane = builder.insert_element(EMPTY, builder.load(pointer), LANE(0))
+    return builder.shuffle_vector(first_lane, EMPTY, FIRST_EVERYWHERE)
 
 
 def _arrive(phis: Any, first: Any, entry: Any, then: Any, body: Any) -> None:
-    """What each has when coming from `entry`, and when coming from `body`."""
-    for phi, one, other in zip(phis, first, then, strict=True):
-        phi.add_incoming(one, entry)
-        phi.add_incoming(other, body)
+    """Set the value of each phi when coming from `entry`, and when coming from `body`."""
+    for phi, initial, next_value in zip(phis, first, then, strict=True):
+        phi.add_incoming(initial, entry)
+        phi.add_incoming(next_value, body)

@@ -1,4 +1,4 @@
-"""The passes of the start, compiled: see `passes` for what they compute."""
+"""The passes of the start, compiled; `edge_passes` states what they compute."""
 
 import numba
 import numpy as np
@@ -6,36 +6,36 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import Work, edge, parallel, per_edge, serial
+from attnflow.solver.compiled.edges import PassBuffers, edge_index, parallel, per_edge, serial
+from attnflow.solver.compiled.row_names import WIDTH
 from attnflow.solver.edge_passes import FINEST, REACH, Turns
 from attnflow.solver.state import Point
 
-NODES_AT_ONCE = 16
+NODES_AT_ONCE = 16  # two cache lines of edges from each tail
 
 
-def balance(
+def balance_rows(
     u: Tensor, chain: Chain, potential: Tensor, mu: Tensor, turns: Turns, halvings: int
 ) -> None:
-    """As `passes.balance`."""
+    """Balance rows of the potentials, in place, as `edge_passes.balance_rows`."""
     starts = [*chain.edge_starts[:-1], 0]
-    where = np.array(list(zip(chain.widths, chain.node_starts, starts, strict=False)))
-    each = len(u) >= numba.get_num_threads()
-    (_balance_each if each else _balance_shared)(
-        u.numpy(), where, np.array(turns), potential.numpy(), mu.numpy(), halvings
-    )
+    rows = np.array(list(zip(chain.widths, chain.node_starts, starts, strict=False)))
+    # Threads that share a network meet after every row; where each has its own, they meet once.
+    balance = _balance_each if len(u) >= numba.get_num_threads() else _balance_shared
+    balance(u.numpy(), rows, np.array(turns), potential.numpy(), mu.numpy(), halvings)
 
 
-def centre(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
-    """As `passes.centre`."""
+def centred_point(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
+    """The centred point of these potentials, as `edge_passes.centred_point`."""
     flow, slack, lower, upper = (torch.empty_like(u) for _ in range(4))
     point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
-    work = Work(point, chain)
-    _centre_pieces(work.pieces, u.numpy(), potential.numpy(), mu.numpy(), work.edges)
+    buffers = PassBuffers(point, chain)
+    _centre_pieces(buffers.pieces, u.numpy(), potential.numpy(), mu.numpy(), buffers.edges)
     return point
 
 
 def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
-    """As `passes.gather_bins`."""
+    """Histograms of the capacities, as `edge_passes.gather_bins`."""
     totals, counts = np.zeros((2, len(u), len(chain.shapes) - 1, bins))
     limits = 10 ** (-np.arange(1, bins) / 2)
     _gather_bins(np.array(chain.edge_starts), u.numpy(), limits, totals, counts)
@@ -43,8 +43,8 @@ def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
 
 
 @per_edge
-def _centred(u, drop, mu):
-    """As `passes.centred`: flow and slack."""
+def _centred_flow(u, drop, mu):
+    """Flow and slack of an edge, as `edge_passes.centred_flow`."""
     along = abs(drop * u)
     far = along + np.sqrt(along * along + 4 * mu * mu)
     larger, smaller = u * far / (far + 2 * mu), u * (2 * mu) / (far + 2 * mu)
@@ -52,31 +52,35 @@ def _centred(u, drop, mu):
 
 
 @parallel
-def _balance_each(u, where, turns, potential, mu, halvings):
-    """A network a thread."""
+def _balance_each(u, rows, turns, potential, mu, halvings):
+    """Balance each network by one thread; `rows` is as in `_balance_nodes`."""
     for b in numba.prange(len(u)):
         for turn in range(len(turns)):
-            for first in range(0, where[turns[turn, 0], 0], NODES_AT_ONCE):
-                _balance_nodes(u[b], where, turns[turn], first, potential[b], mu[b], halvings)
+            row, end = turns[turn]
+            for first in range(0, rows[row, WIDTH], NODES_AT_ONCE):
+                _balance_nodes(u[b], rows, row, end, first, potential[b], mu[b], halvings)
 
 
 @parallel
-def _balance_shared(u, where, turns, potential, mu, halvings):
-    """Threads share the rows of every network."""
+def _balance_shared(u, rows, turns, potential, mu, halvings):
+    """Balance by threads that share the rows of every network."""
     for turn in range(len(turns)):
-        pieces = (where[turns[turn, 0], 0] + NODES_AT_ONCE - 1) // NODES_AT_ONCE
+        row, end = turns[turn]
+        pieces = (rows[row, WIDTH] + NODES_AT_ONCE - 1) // NODES_AT_ONCE
         for at in numba.prange(len(u) * pieces):
             b, first = np.int64(at) // pieces, np.int64(at) % pieces * NODES_AT_ONCE
-            _balance_nodes(u[b], where, turns[turn], first, potential[b], mu[b], halvings)
+            _balance_nodes(u[b], rows, row, end, first, potential[b], mu[b], halvings)
 
 
 @serial
-def _balance_nodes(u, where, turn, first, y, mu, halvings):
-    """`where`: of every row the number of nodes, the first, and the first edge that enters it."""
-    row, end = turn
-    heads, head, out = where[row - 1]
-    n, node, into = where[row]
-    tails, tail, _ = where[row + 1]
+def _balance_nodes(u, rows, row, end, first, y, mu, halvings):
+    """Balance a few nodes of a row; `rows` has each row's width, first node and first inward edge.
+
+    Several nodes together read the edges that enter them in runs, not one number a row.
+    """
+    heads, head, out = rows[row - 1]
+    n, node, into = rows[row]
+    tails, tail, _ = rows[row + 1]
     last = min(first + NODES_AT_ONCE, n)
     _balance_piece(
         u[out + first * heads : out + last * heads], u[into + first : into + n * tails], n,
@@ -87,7 +91,10 @@ def _balance_nodes(u, where, turn, first, y, mu, halvings):
 
 @serial
 def _balance_piece(out, into, stride, below, here, above, mu, halvings, end):
-    """The edges that enter these nodes from one tail lie `stride` after those from another."""
+    """Halve the brackets of some nodes of a row of `stride` nodes, as `edge_passes` does.
+
+    The edges that enter them from one tail lie `stride` after those from the tail before.
+    """
     n, width = len(here), REACH
     middle, trial = np.zeros(n), np.empty(n)
     leaving, entering = np.empty(n), np.empty(n)
@@ -110,7 +117,7 @@ def _sum_leaving(u, tails, heads, mu, leaving):
     for i in range(len(tails)):
         tail, total = tails[i], 0.0
         for j in range(n):
-            total += _centred(u[edge(i * n, j)], tail - heads[j], mu)[0]
+            total += _centred_flow(u[edge_index(i * n, j)], tail - heads[j], mu)[0]
         leaving[i] = total
 
 
@@ -120,7 +127,7 @@ def _sum_entering(u, stride, tails, heads, mu, entering):
     for i in range(len(tails)):
         tail = tails[i]
         for j in range(len(heads)):
-            entering[j] += _centred(u[edge(i * stride, j)], tail - heads[j], mu)[0]
+            entering[j] += _centred_flow(u[edge_index(i * stride, j)], tail - heads[j], mu)[0]
 
 
 @parallel
@@ -143,9 +150,9 @@ def _centre_piece(u, tails, heads, mu, edges):
     for i in range(len(tails)):
         tail = tails[i]
         for j in range(n):
-            e = edge(i * n, j)
+            e = edge_index(i * n, j)
             capacity = u[e]
-            f, s = _centred(capacity, tail - heads[j], mu)
+            f, s = _centred_flow(capacity, tail - heads[j], mu)
             flow[e], slack[e] = f, s
             lower[e] = mu / f if capacity > 0 else 0.0
             upper[e] = mu / s if capacity > 0 else 0.0
