@@ -1,8 +1,8 @@
-"""What `attnflow bench` measures, each on the user's own machine.
+"""The measurements of `attnflow bench`, each on the user's own machine.
 
-`solver` is the table of the maximum flow; `section` says what a table is made of, and the other
-files each hold a few of its sections or what they measure with. Nothing here is imported before the
-command runs, and nothing here fails on time.
+`runner` prints the tables of the maximum flow, `section` defines what a table is made of, and the
+other files each hold a few of its sections or what they measure with. Nothing here is imported
+before the command runs, and nothing here fails on time.
 """
 
 SECTIONS = ("clarabel", "igraph", "model", "batch", "growth", "memory", "gpu")

@@ -1,4 +1,4 @@
-"""Capacities to measure on: those of one English text that two models read."""
+"""Capacities to measure on: those of one English text, as two models read it."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,7 +16,7 @@ TEXT = (
     "odd happens. The story slows down, a clumsy comedy becomes a tender portrait of two brothers "
     "who never learned to talk, and the last shot is not easily forgotten. "
 )
-STRIDE = 5  # tokens between the beginnings of two texts of a batch
+STRIDE = 5  # tokens between the starts of two texts of a batch, so that no two are alike
 
 
 class Models:

@@ -1,4 +1,4 @@
-"""`attnflow bench`: what things cost on this machine."""
+"""`attnflow bench`: the cost of the maximum flow on this machine."""
 
 import argparse
 from dataclasses import fields

@@ -1,7 +1,9 @@
-"""The sections that set the solver beside others: CVXPY with Clarabel, igraph, and the model."""
+"""The sections that compare the solver with CVXPY and Clarabel, igraph, and the model itself."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 
 from torch import Tensor
 
@@ -9,36 +11,35 @@ from attnflow.capture import capture
 from attnflow.cli.bench.capacities import Models
 from attnflow.cli.bench.competitors import (
     FINISHED,
-    circulation,
     clarabel_flow,
     igraph_network,
     igraph_value,
+    pruned_circulation,
 )
-from attnflow.cli.bench.markdown import at_least, at_most
-from attnflow.cli.bench.section import Case, Section, Settings, Skipped, require
+from attnflow.cli.bench.markdown import ratio
+from attnflow.cli.bench.section import Section, Settings, Skipped, require
 from attnflow.cli.bench.timing import timed
 from attnflow.solver import Flow, maximum_flow
 
 BATCH = 16
-GOALS = {12: (1, 20), 32: (1, None), 64: (1, 100), 128: (100, 300)}  # alone, in a batch
 
 
-class Limit:
-    """Skips every larger size once one took a competitor longer than its limit."""
+class TimeLimit:
+    """Skips every larger size once a size took a competitor longer than its limit."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._passed: str | None = None
+        self._reason: str | None = None
 
     def check(self) -> None:
         """Raise `Skipped` if a smaller size was over the limit."""
-        if self._passed is not None:
-            raise Skipped(self._passed)
+        if self._reason is not None:
+            raise Skipped(self._reason)
 
-    def note(self, t: int, seconds: float) -> None:
-        """Remember what a size took."""
+    def record(self, t: int, seconds: float) -> None:
+        """Record the time of a size."""
         if seconds > self.seconds:
-            self._passed = f"t = {t} took {seconds:.0f} s, the limit is {self.seconds:g} s"
+            self._reason = f"t = {t} took {seconds:.0f} s, the limit is {self.seconds:g} s"
 
 
 def status_of(flow: Flow[Tensor]) -> str:
@@ -52,12 +53,7 @@ def clarabel(settings: Settings, models: Models) -> Section:
     """CVXPY with Clarabel on the same barrier program, with the same mu."""
     require("scipy", "cvxpy", "clarabel")
     lengths = settings.choose((12, 32, 64, 128), (12, 32))
-    cases = []
-    for layers in (6,) if settings.quick else (6, 12):
-        limit = Limit(settings.time_limit)
-        for t in lengths:
-            measure = partial(_clarabel, settings, models, limit, t, layers)
-            cases.append(Case((t, layers), measure))
+    limits = defaultdict[int, TimeLimit](lambda: TimeLimit(settings.time_limit))
     return Section(
         title="CVXPY with Clarabel, the same barrier program and the same mu",
         note=(
@@ -69,29 +65,30 @@ def clarabel(settings: Settings, models: Models) -> Section:
         ),
         columns=("t", "L", "Clarabel s", "its status", "difference", "ours alone s",
             f"ours per text of {BATCH} s", "alone", "in a batch", "our status"),
-        cases=cases,
+        sizes=[(t, layers) for layers in ((6,) if settings.quick else (6, 12)) for t in lengths],
+        measure=lambda t, layers: _clarabel(settings, models, limits[layers], t, layers),
     )  # fmt: skip
 
 
 def _clarabel(
-    settings: Settings, models: Models, limit: Limit, t: int, layers: int
+    settings: Settings, models: Models, limit: TimeLimit, t: int, layers: int
 ) -> Sequence[object]:
     limit.check()
     capacities = models.capacities(layers, [t] * BATCH, settings.tensor)
     flow, alone = timed(lambda: maximum_flow(capacities[:1]), settings.repeat)
     together, batch = timed(lambda: maximum_flow(capacities), settings.repeat)
-    network, mu, value = circulation(capacities[0]), flow.mu.item(), flow.value.item()
-    (status, found), seconds = timed(
-        lambda: clarabel_flow(network, mu, value, limit.seconds), settings.repeat
+    edges, mu, value = pruned_circulation(capacities[0]), flow.mu.item(), flow.value.item()
+    (status, theirs), seconds = timed(
+        lambda: clarabel_flow(edges, mu, value, limit.seconds), settings.repeat
     )
-    limit.note(t, seconds)
-    difference = "-" if found is None else abs(found - flow.edges[0].numpy()).max().item() / value
-    per_text, bound = batch / BATCH, status not in FINISHED
-    goal_alone, goal_batch = GOALS.get(t, (1, None))
+    limit.record(t, seconds)
+    ours = flow.edges[0].numpy()
+    difference = "-" if theirs is None else abs(theirs - ours).max().item() / value
+    per_text, is_bound = batch / BATCH, status not in FINISHED
     return (
         *(seconds, status, difference, alone, per_text),
-        at_least(seconds / alone, goal_alone, bound=bound),
-        at_least(seconds / per_text, goal_batch, bound=bound),
+        ratio(seconds / alone, is_bound=is_bound),
+        ratio(seconds / per_text, is_bound=is_bound),
         status_of(together),
     )
 
@@ -99,7 +96,6 @@ def _clarabel(
 def igraph(settings: Settings, models: Models) -> Section:
     """igraph's exact value of the maximum flow, which names no flow."""
     require("igraph")
-    limit = Limit(settings.time_limit)
     return Section(
         title="igraph, the exact value of the maximum flow",
         note=(
@@ -109,25 +105,22 @@ def igraph(settings: Settings, models: Models) -> Section:
         ),
         columns=("t", "igraph flow only s", "igraph with building s", "ours per text s",
             "ours / flow only", "flow / exact", "our status"),
-        cases=[
-            Case((t,), partial(_igraph, settings, models, limit, t))
-            for t in settings.choose((64, 128, 256, 512), (64, 128))
-        ],
+        sizes=[(t,) for t in settings.choose((64, 128, 256, 512), (64, 128))],
+        measure=partial(_igraph, settings, models, TimeLimit(settings.time_limit)),
     )  # fmt: skip
 
 
-def _igraph(settings: Settings, models: Models, limit: Limit, t: int) -> Sequence[object]:
+def _igraph(settings: Settings, models: Models, limit: TimeLimit, t: int) -> Sequence[object]:
     limit.check()
     capacities = models.capacities(6, [t] * BATCH, settings.tensor)
     flow, batch = timed(lambda: maximum_flow(capacities), settings.repeat)
-    network = circulation(capacities[0])
-    (graph, listed), building = timed(lambda: igraph_network(network), settings.repeat)
-    exact, seconds = timed(lambda: igraph_value(network, graph, listed), settings.repeat)
-    limit.note(t, seconds)
+    edges = pruned_circulation(capacities[0])
+    (graph, finite), building = timed(lambda: igraph_network(edges), settings.repeat)
+    exact, seconds = timed(lambda: igraph_value(edges, graph, finite), settings.repeat)
+    limit.record(t, seconds)
     per_text = batch / BATCH
     return (
-        *(seconds, seconds + building, per_text),
-        at_most(per_text / seconds, 3 if t >= 64 else None),
+        *(seconds, seconds + building, per_text, ratio(per_text / seconds)),
         f"{flow.value[0].item() / exact:.5f}",
         status_of(flow),
     )
@@ -135,6 +128,7 @@ def _igraph(settings: Settings, models: Models, limit: Limit, t: int) -> Sequenc
 
 def model(settings: Settings, models: Models) -> Section:
     """The model's own forward and backward pass, which every gradient method pays."""
+    lengths = settings.choose((32, 128, 512), (32, 128))
     return Section(
         title="The model's own forward and backward pass",
         note=(
@@ -142,12 +136,8 @@ def model(settings: Settings, models: Models) -> Section:
             "seconds per text. L = 6: the embedded model; L = 12: a random one of BERT-base's size."
         ),
         columns=("L", "t", "batch", "model s", "flow s", "flow / model", "our status"),
-        cases=[
-            Case((layers, t, batch), partial(_model, settings, models, layers, t, batch))
-            for layers in ((6,) if settings.quick else (6, 12))
-            for t in settings.choose((32, 128, 512), (32, 128))
-            for batch in (1, BATCH)
-        ],
+        sizes=list(product((6,) if settings.quick else (6, 12), lengths, (1, BATCH))),
+        measure=partial(_model, settings, models),
     )
 
 
@@ -157,4 +147,4 @@ def _model(settings: Settings, models: Models, layers: int, t: int, batch: int) 
         lambda: capture(network, inputs, tensor=settings.tensor), settings.repeat
     )
     flow, ours = timed(lambda: maximum_flow(captured.capacities), settings.repeat)
-    return (seconds / batch, ours / batch, at_most(ours / seconds, 1), status_of(flow))
+    return (seconds / batch, ours / batch, ratio(ours / seconds), status_of(flow))

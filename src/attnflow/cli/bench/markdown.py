@@ -1,4 +1,4 @@
-"""Markdown: tables, numbers of three digits, ratios with their goals, and what was measured on."""
+"""Markdown of the tables, numbers of three digits, and the machine that was measured on."""
 
 import os
 import platform
@@ -23,9 +23,8 @@ def header(section: Section) -> str:
     return f"\n## {section.title}\n\n{section.note}\n\n{_line(section.columns)}\n|{rule}"
 
 
-def row(section: Section, size: Sequence[object], rest: Sequence[object]) -> str:
+def row(section: Section, cells: Sequence[object]) -> str:
     """A line of the table; cells that are missing at the end are left blank."""
-    cells = [*size, *rest]
     blank = [""] * (len(section.columns) - len(cells))
     return _line([*map(number, cells), *blank])
 
@@ -41,21 +40,9 @@ def number(cell: object) -> str:
     return f"{cell:.0f}" if 1000 <= abs(cell) < 1e6 else f"{cell:.3g}"
 
 
-def at_least(ratio: float, goal: float | None, *, bound: bool = False) -> str:
-    """How many times faster, and whether a goal is met; `bound`: at least so many times."""
-    shown = f"{'> ' if bound else ''}{number(ratio)}x"
-    if goal is None:
-        return shown
-    verdict = "met" if ratio >= goal else "open" if bound else "missed"
-    return f"{shown} (goal >= {goal:g}x: {verdict})"
-
-
-def at_most(value: float, goal: float | None, unit: str = "x") -> str:
-    """A value that should stay small, and whether it does."""
-    if goal is None:
-        return f"{number(value)}{unit}"
-    verdict = "met" if value <= goal else "missed"
-    return f"{number(value)}{unit} (goal <= {goal:g}{unit}: {verdict})"
+def ratio(value: float, *, is_bound: bool = False) -> str:
+    """How many times as much; with `is_bound` at least that."""
+    return f"{'> ' if is_bound else ''}{number(value)}x"
 
 
 def machine() -> str:
@@ -73,7 +60,7 @@ def machine() -> str:
 
 def _processor() -> str:
     """The processor's name where the system tells it, or else its architecture."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -1,17 +1,17 @@
-"""`attnflow bench solver`: tables of what a maximum flow costs here, and its alternatives.
+"""`attnflow bench solver`: tables of the cost of a maximum flow, and of its alternatives.
 
-All ratios are of one run, on the same tensors and the same machine. Read next: `against` and
-`alone`, the sections.
+All ratios are of one run, on the same tensors and the same machine. Read next: `comparisons` and
+`scaling`, the sections.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from tqdm import tqdm
 
 from attnflow.cli.bench import comparisons, markdown, scaling
 from attnflow.cli.bench.capacities import Models
-from attnflow.cli.bench.section import Case, Section, Settings, Skipped
+from attnflow.cli.bench.section import Section, Settings, Skipped
 from attnflow.cli.bench.synthetic import attention_capacities
 from attnflow.cli.bench.timing import PATIENCE
 from attnflow.solver import maximum_flow
@@ -40,7 +40,7 @@ def lines(settings: Settings) -> Iterator[str]:
     sections: dict[str, Section | Skipped] = {}
     for name in settings.sections:
         sections[name] = _built(name, settings, models)
-    total = sum(len(s.cases) for s in sections.values() if isinstance(s, Section))
+    total = sum(len(s.sizes) for s in sections.values() if isinstance(s, Section))
     with tqdm(total=total, unit="row") as bar:
         for name, section in sections.items():
             bar.set_description(name)
@@ -51,7 +51,7 @@ def lines(settings: Settings) -> Iterator[str]:
 
 
 def _warm_up(threads: int | None) -> None:
-    """Compile what is compiled, so that no row pays for it, and set torch's threads.
+    """Compile the passes, so that no row pays for it, and set torch's threads.
 
     In this order: OpenMP is shared, and numba sets torch's threads when it starts its own.
     """
@@ -72,16 +72,16 @@ def _table(name: str, section: Section | Skipped, bar: "tqdm[None]") -> Iterator
         yield f"\n## {name}\n\nskipped: {section}"
         return
     yield markdown.header(section)
-    for case in section.cases:
-        bar.set_postfix_str(" ".join(map(str, case.size)))
-        yield markdown.row(section, case.size, _measured(case))
+    for size in section.sizes:
+        bar.set_postfix_str(" ".join(map(str, size)))
+        yield markdown.row(section, [*size, *_measured(section, size)])
         bar.update()
     if closing := section.closing():
         yield f"\n{closing}"
 
 
-def _measured(case: Case) -> tuple[object, ...]:
+def _measured(section: Section, size: tuple[object, ...]) -> Sequence[object]:
     try:
-        return tuple(case.measure())
+        return section.measure(*size)
     except Skipped as reason:
         return (f"skipped: {reason}",)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -9,16 +10,16 @@ from torch import Tensor
 
 from attnflow.cli.bench.capacities import Models
 from attnflow.cli.bench.comparisons import status_of
-from attnflow.cli.bench.markdown import at_least, at_most, number
+from attnflow.cli.bench.markdown import number, ratio
 from attnflow.cli.bench.memory import solve_bytes
-from attnflow.cli.bench.section import Case, Section, Settings, Skipped
+from attnflow.cli.bench.section import Section, Settings, Skipped
 from attnflow.cli.bench.synthetic import attention_capacities
 from attnflow.cli.bench.timing import exponent, timed
 from attnflow.solver import Flow, maximum_flow
 
 LAYERS = 6
 TEXTS = 64
-TURN = 512  # tokens up to which growth has its first goal, and beyond which its second
+TURN = 512  # tokens up to which the first exponent of growth is fitted, and beyond which the second
 DOUBLE = 8  # bytes of a float64
 GIGABYTE = 1e9
 
@@ -32,19 +33,18 @@ def batch(settings: Settings, models: Models) -> Section:
             "a second."
         ),
         columns=("t up to", "one by one", "together", "gain", "our status"),
-        cases=[
-            Case((t,), partial(_batch, settings, models, t)) for t in settings.choose((64,), (64,))
-        ],
+        sizes=[(t,) for t in settings.choose((64,), (64,))],
+        measure=partial(_batch, settings, models),
     )
 
 
 def _batch(settings: Settings, models: Models, t: int) -> Sequence[object]:
     lengths = np.linspace(min(5, t), t, TEXTS).round().astype(int).tolist()
     capacities = models.capacities(LAYERS, lengths, settings.tensor)
-    own = [capacities[i : i + 1, :, :n, :n] for i, n in enumerate(lengths)]
-    _, alone = timed(lambda: [maximum_flow(text) for text in own], settings.repeat)
+    unpadded = [capacities[i : i + 1, :, :n, :n] for i, n in enumerate(lengths)]
+    _, alone = timed(lambda: [maximum_flow(text) for text in unpadded], settings.repeat)
     flow, together = timed(lambda: maximum_flow(capacities), settings.repeat)
-    return (TEXTS / alone, TEXTS / together, at_least(alone / together, 5), status_of(flow))
+    return (TEXTS / alone, TEXTS / together, ratio(alone / together), status_of(flow))
 
 
 def growth(settings: Settings, _: Models) -> Section:
@@ -55,7 +55,8 @@ def growth(settings: Settings, _: Models) -> Section:
         title="Growth with the length",
         note=f"Random attention-like capacities, one live row at the top, L = {LAYERS}, batch 1.",
         columns=("t", "seconds", "factorisations", "our status"),
-        cases=[Case((t,), partial(_growth, settings, measured, t)) for t in lengths],
+        sizes=[(t,) for t in lengths],
+        measure=partial(_growth, settings, measured),
         closing=lambda: exponents(measured),
     )
 
@@ -67,18 +68,18 @@ def _growth(settings: Settings, measured: dict[int, float], t: int) -> Sequence[
 
 
 def exponents(measured: dict[int, float]) -> str:
-    """The fitted exponents of seconds by length, up to `TURN` tokens and beyond, with goals."""
+    """The fitted exponents of seconds by length, up to `TURN` tokens and beyond."""
     ranges = (
-        (f"up to {TURN}", [t for t in measured if t <= TURN], 2.5),
-        (f"beyond {TURN}", [t for t in measured if t >= TURN], 3),
+        (f"up to {TURN}", [t for t in measured if t <= TURN]),
+        (f"beyond {TURN}", [t for t in measured if t >= TURN]),
     )
-    said = [
-        f"{name} {at_most(exponent(sizes, [measured[t] for t in sizes]), goal, '')}"
+    fits = [
+        f"{name} {number(exponent(sizes, [measured[t] for t in sizes]))}"
         if len(sizes) > 1
         else f"{name} not measured (needs two lengths)"
-        for name, sizes, goal in ranges
+        for name, sizes in ranges
     ]
-    return f"Fitted exponent of t: {'; '.join(said)}."
+    return f"Fitted exponent of t: {'; '.join(fits)}."
 
 
 def memory(settings: Settings, _: Models) -> Section:
@@ -90,18 +91,15 @@ def memory(settings: Settings, _: Models) -> Section:
             "given. An array: as many float64 as there are capacities."
         ),
         columns=("t", "L", "rows live at the top", "MB", "arrays"),
-        cases=[
-            Case((t, LAYERS, "one" if one else "all"), partial(_memory, t, one))
-            for t in settings.choose((256, 512), (256,))
-            for one in (True, False)
-        ],
+        sizes=list(product(settings.choose((256, 512), (256,)), (LAYERS,), ("one", "all"))),
+        measure=_memory,
     )
 
 
-def _memory(t: int, one_live_row: bool) -> Sequence[object]:
+def _memory(t: int, layers: int, live_rows: str) -> Sequence[object]:
     threads = torch.get_num_threads()
-    taken = solve_bytes(t, LAYERS, one_live_row=one_live_row, threads=threads)
-    return (taken / 1e6, at_most(taken / (DOUBLE * LAYERS * t * t), 12, ""))
+    peak = solve_bytes(t, layers, one_live_row=live_rows == "one", threads=threads)
+    return (peak / 1e6, peak / (DOUBLE * layers * t * t))
 
 
 def gpu(settings: Settings, _: Models) -> Section:
@@ -109,8 +107,8 @@ def gpu(settings: Settings, _: Models) -> Section:
     if not torch.cuda.is_available():
         raise Skipped("no CUDA device")
     # layers, t, batch, causal
-    sizes = [(12, 512, 16, False), (32, 2048, 1, False), (32, 4096, 1, True)]
-    chosen = settings.choose([t for _, t, *_ in sizes], [512])
+    sizes = [(12, 512, 16, "no"), (32, 2048, 1, "no"), (32, 4096, 1, "yes")]
+    lengths = settings.choose([t for _, t, *_ in sizes], [512])
     return Section(
         title="On a CUDA device",
         note=(
@@ -119,30 +117,27 @@ def gpu(settings: Settings, _: Models) -> Section:
             "there are capacities."
         ),
         columns=("L", "t", "batch", "causal", "seconds", "GB", "arrays", "our status"),
-        cases=[
-            Case((*size, "yes" if causal else "no"), partial(_gpu, settings, size, causal))
-            for *size, causal in sizes
-            if size[1] in chosen
-        ],
+        sizes=[size for size in sizes if size[1] in lengths],
+        measure=partial(_gpu, settings),
     )
 
 
-def _gpu(settings: Settings, size: Sequence[int], causal: bool) -> Sequence[object]:
-    layers, t, texts = size
+def _gpu(settings: Settings, layers: int, t: int, batch: int, causal: str) -> Sequence[object]:
     try:
         torch.cuda.empty_cache()
-        capacities = attention_capacities((texts, layers, t, t), causal=causal, device="cuda")
+        shape = (batch, layers, t, t)
+        capacities = attention_capacities(shape, causal=causal == "yes", device="cuda")
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        flow, seconds = timed(lambda: _finished(capacities), settings.repeat)
+        flow, seconds = timed(lambda: _synchronised_flow(capacities), settings.repeat)
     except torch.OutOfMemoryError:
-        there = torch.cuda.get_device_properties("cuda").total_memory / GIGABYTE
-        raise Skipped(f"more memory needed than the device's {number(there)} GB") from None
-    taken = torch.cuda.max_memory_allocated() - before
-    return (seconds, taken / GIGABYTE, taken / (DOUBLE * capacities.numel()), status_of(flow))
+        total = torch.cuda.get_device_properties("cuda").total_memory / GIGABYTE
+        raise Skipped(f"more memory needed than the device's {number(total)} GB") from None
+    peak = torch.cuda.max_memory_allocated() - before
+    return (seconds, peak / GIGABYTE, peak / (DOUBLE * capacities.numel()), status_of(flow))
 
 
-def _finished(capacities: Tensor) -> Flow[Tensor]:
+def _synchronised_flow(capacities: Tensor) -> Flow[Tensor]:
     flow = maximum_flow(capacities)
     torch.cuda.synchronize()
     return flow

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: settings, sections, and their cases, each a row of a table."""
+"""Settings of a benchmark, and its sections, each of which is printed as one table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The options of `attnflow bench solver`.
 
     Attributes:
         sections: Names from `SECTIONS`, in the order of the output.
@@ -41,29 +41,23 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A row: its first cells, and the call that measures the others or raises `Skipped`."""
-
-    size: tuple[object, ...]
-    measure: Callable[[], Sequence[object]]
-
-
-@dataclass(frozen=True)
 class Section:
     """A table.
 
     Attributes:
         title: One line.
         note: What is compared, and what is timed.
-        columns: Headers, those of a case's size first.
-        cases: The rows.
-        closing: What can be said once all cases are measured.
+        columns: Headers, those of a size first.
+        sizes: The first cells of each row, which are the arguments of `measure`.
+        measure: Measures the other cells of a row, or raises `Skipped`.
+        closing: Returns a line to print once all rows are measured, empty for none.
     """
 
     title: str
     note: str
     columns: tuple[str, ...]
-    cases: Sequence[Case]
+    sizes: Sequence[tuple[object, ...]]
+    measure: Callable[..., Sequence[object]]
     closing: Callable[[], str] = str
 
 
