@@ -97,8 +97,8 @@ def measure(family: str) -> dict[str, float]:
     }
     costs: dict[str, float] = {}
     for name, call in calls.items():
-        call()  # a first call pays for caches that later ones use
-        before = peak(forget=True)
+        call()  # the first time pays for what is kept
+        before = peak(reset=True)
         call()
         costs[f"{name} bytes"] = peak() - before
     for _ in range(TURNS):

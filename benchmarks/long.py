@@ -85,7 +85,7 @@ def measure(name: str, t: int, what: str) -> tuple[int, float]:
         own_backward(model, some) if what == "own" else captured(model, some, what)
 
     run(ids[:, :8])  # what is loaded once, whatever the text
-    before, started = peak(forget=True), time.perf_counter()
+    before, started = peak(reset=True), time.perf_counter()
     run(ids)
     return peak() - before, time.perf_counter() - started
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from attnflow.errors import needs
 from attnflow.methods.adapter import Scores
+from attnflow.solver.edge_list import layer_edges
 
 Capacities = NDArray[np.float64]
 
@@ -19,8 +20,9 @@ def values_from(capacities: Capacities, query: int) -> Scores:
         query: The node of the top row.
     """
     layers, t, _ = capacities.shape
-    edges, weights = _edges(capacities)
-    graph = _igraph().Graph(n=(layers + 1) * t, edges=edges, directed=True)
+    edges = layer_edges(capacities)
+    pairs, weights = np.stack([edges.tails, edges.heads], 1), edges.capacities.tolist()
+    graph = _igraph().Graph(n=edges.source, edges=pairs, directed=True)
     return np.array([graph.maxflow_value(layers * t + query, j, weights) for j in range(t)])
 
 
@@ -39,32 +41,25 @@ def minimum_cut(capacities: Capacities) -> Scores:
     Which of several minimum cuts that is depends on igraph; only capacities > 0 are in it.
     """
     layers, t, _ = capacities.shape
-    edges, weights = _edges(capacities)
-    by_layer = np.zeros(layers)
-    for index in _maximum_flow(capacities).cut:
-        edge = index - 2 * t  # after the edges of source and target, which are never cut
-        by_layer[edges[edge][1] // t] += weights[edge]
-    return by_layer
+    edges = layer_edges(capacities)
+    # The edges of source and target come first, and are never cut.
+    cut = np.array(_maximum_flow(capacities).cut, dtype=np.int64) - 2 * t
+    totals = np.zeros(layers)
+    np.add.at(totals, edges.heads[cut] // t, edges.capacities[cut])
+    return totals
 
 
 def _maximum_flow(capacities: Capacities) -> Any:
     """igraph's flow from the whole top row to the whole lowest; edges to the target come first."""
     layers, t, _ = capacities.shape
-    edges, weights = _edges(capacities)
-    source, target = (layers + 1) * t, (layers + 1) * t + 1
-    above = [(source, layers * t + i) for i in range(t)]
-    below = [(j, target) for j in range(t)]
-    # More than can ever flow, so that no edge of source or target is in a minimum cut.
-    free = float(capacities.sum()) + 1.0
-    graph = _igraph().Graph(n=target + 1, edges=[*below, *above, *edges], directed=True)
-    return graph.maxflow(source, target, [free] * (2 * t) + weights)
-
-
-def _edges(capacities: Capacities) -> tuple[list[tuple[int, int]], list[float]]:
-    t = capacities.shape[-1]
-    layer, query, key = capacities.nonzero()
-    pairs = zip(((layer + 1) * t + query).tolist(), (layer * t + key).tolist(), strict=True)
-    return list(pairs), capacities[layer, query, key].tolist()
+    edges, tokens = layer_edges(capacities), np.arange(t)
+    source, target = np.full(t, edges.source), np.full(t, edges.target)
+    tails = np.concatenate([tokens, source, edges.tails])
+    heads = np.concatenate([target, layers * t + tokens, edges.heads])
+    free = float(capacities.sum()) + 1.0  # more than any flow, so that it never binds
+    weights = [free] * (2 * t) + edges.capacities.tolist()
+    graph = _igraph().Graph(n=edges.target + 1, edges=np.stack([tails, heads], 1), directed=True)
+    return graph.maxflow(edges.source, edges.target, weights)
 
 
 def _igraph() -> Any:
