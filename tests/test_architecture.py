@@ -215,3 +215,16 @@ def test_every_folder_of_tests_has_the_name_of_a_package():
     folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - {"__pycache__", "support"}
     assert folders == set().union(*ORDER) - {"errors", "files", "__main__"}
     assert not list((TESTS / "support").glob("test_*.py"))
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun_phrase():
+    """Plain English: no docstring begins with a question word, as in "Whether it is so"."""
+    questions = re.compile("(What|Of|Whether|Where|How|Which|Why|Who)\\b")
+    wrong = [
+        f"{module}: {text.splitlines()[0]}"
+        for module, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+        and questions.match(text := ast.get_docstring(node) or "")
+    ]
+    assert not wrong

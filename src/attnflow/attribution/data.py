@@ -27,7 +27,7 @@ CertificateStatus = Literal["solved", "empty", "iteration_limit", "numerical_lim
 
 @dataclass(frozen=True)
 class Certificate:
-    """Why a flow can be believed. Flow values are in the units of the capacities.
+    """Proof that a flow is the optimum. Flow values are in the units of the capacities.
 
     Attributes:
         value: Total flow from the source to the tokens.

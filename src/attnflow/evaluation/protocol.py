@@ -30,7 +30,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rankings are judged.
+    """Rules by which rankings are judged.
 
     Attributes:
         shares: Shares of the units to remove or keep, inside (0, 1].

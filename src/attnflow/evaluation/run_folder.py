@@ -29,7 +29,7 @@ Row = Record
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run measures, besides its methods: all that must not change when it is resumed.
+    """Settings of a run, without its methods, that must not change when it is resumed.
 
     Attributes:
         model: Name or folder of the model.

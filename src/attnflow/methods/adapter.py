@@ -1,4 +1,4 @@
-"""What methods ask of a model, whatever it reads: probabilities, and inputs to differentiate.
+"""Adapters: what every method needs of a model, probabilities and inputs to differentiate.
 
 A `ModelAdapter` gives probabilities of contents with something removed, many at a time, and the
 inputs that gradients start from. It reads its contents with the same `TextInputs` or `ImageInputs`

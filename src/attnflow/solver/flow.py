@@ -13,7 +13,7 @@ Array = TypeVar("Array", Tensor, np.ndarray[Any, Any])
 
 
 class Status(Enum):
-    """How the solve of one network ended; the value is the message."""
+    """Outcome of the solve of one network; the value is the message."""
 
     SOLVED = "solved"
     EMPTY = (
@@ -32,7 +32,7 @@ class Status(Enum):
 
 
 class Method(Enum):
-    """How a network was solved."""
+    """Method by which a network was solved."""
 
     NONE = "not at all: it is empty"
     PRIMAL_DUAL = "primal-dual"

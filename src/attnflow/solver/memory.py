@@ -1,4 +1,7 @@
-"""How much memory a solve needs, and how much there is."""
+"""Memory of a solve: the bytes that it needs, and the bytes that are free.
+
+The counts of arrays are stated here alone; other pages refer to them.
+"""
 
 import math
 from pathlib import Path
@@ -7,10 +10,10 @@ import torch
 
 # Arrays of the size of a chain's edges that the primal-dual method keeps at its largest: the
 # capacities, four of its iterate, the weights, and two of the factor, three where there is one
-# layer. A group that goes on without those that are solved copies the first six; one that is solved
-# network by network has weights and factors of one for each thread only.
+# layer. A group that drops its solved networks copies the first six arrays. The compiled loop needs
+# fewer: weights and factors exist for one network of each thread alone.
 ARRAYS, ARRAYS_OF_A_GROUP = 9, 14
-# The same of the dual method at its largest, on networks of 2 to 24 layers.
+# The same for the dual method at its largest, measured on networks of 2 to 24 layers.
 DUAL_ARRAYS = 6
 BYTES = 8
 MEMORY = Path("/proc/meminfo")
@@ -18,18 +21,19 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def primal_dual_bytes(edges: int) -> int:
-    """What the primal-dual method needs for one network, beside its input and its result."""
+    """Bytes of the primal-dual method for one network, besides its input and its result."""
     return ARRAYS * BYTES * edges
 
 
-def most_edges(room: float) -> float:
-    """Edges of all networks of a group together that fit into so many bytes."""
-    return room / (ARRAYS_OF_A_GROUP * BYTES)
+def most_edges(budget: float) -> float:
+    """Edges, of all networks of a group together, that fit into a budget of bytes."""
+    return budget / (ARRAYS_OF_A_GROUP * BYTES)
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that is free on a device; infinite where the system does not say."""
+    """Bytes that are free on a device; infinite where the system does not tell."""
     if device.type == "cuda":
+        # torch keeps freed memory for itself, which a solve can use.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
     return min(_free_in_machine(), _free_in_container())
@@ -44,7 +48,7 @@ def _free_in_machine() -> float:
 
 
 def _free_in_container() -> float:
-    """What a control group (version 2) leaves; pages of files count as used there."""
+    """Bytes that a control group (version 2) leaves; pages of files count as used there."""
     most, used = CONTROL_GROUP / "memory.max", CONTROL_GROUP / "memory.current"
     if not most.exists() or most.read_text(encoding="ascii").strip() == "max":
         return math.inf

@@ -141,7 +141,7 @@ class Prediction:
 
 
 class Outcome(IntEnum):
-    """How the compiled loop of a problem ended."""
+    """Outcome of the compiled loop for one network."""
 
     CONVERGED = 0
     LIMIT = 1

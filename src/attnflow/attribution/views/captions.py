@@ -7,7 +7,7 @@ from attnflow.attribution.views.wording import format_number, format_percent
 _DECISIONS = {
     "text-generation": "next token after “{}”",
     "text2text-generation": "next token after “{}”",
-    "fill-mask": "token in the place of “{}”",
+    "fill-mask": "token for “{}”",
     "token-classification": "label of “{}”",
 }
 

@@ -43,7 +43,7 @@ class TimeLimit:
 
 
 def status_of(flow: Flow[Tensor]) -> str:
-    """How the solves of a batch ended: one word, or how many were certified."""
+    """Outcome of the solves of a batch: one word, or how many were certified."""
     names = {status.name.lower().replace("_", " ") for status in flow.status}
     certified = sum(status.is_certified for status in flow.status)
     return names.pop() if len(names) == 1 else f"{certified} of {len(flow.status)} certified"

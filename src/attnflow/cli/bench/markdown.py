@@ -41,7 +41,7 @@ def number(cell: object) -> str:
 
 
 def ratio(value: float, *, is_bound: bool = False) -> str:
-    """How many times as much; with `is_bound` at least that."""
+    """Text of a ratio, "3.1x"; with `is_bound` "> 3.1x"."""
     return f"{'> ' if is_bound else ''}{number(value)}x"
 
 
