@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from attnflow.errors import StorageError
 
 WITHOUT_BAR = 16  # examples that are done before a bar is read: one batch
@@ -44,6 +42,8 @@ def bar(total: int, *, unit: str, hidden: bool) -> Iterator[Any]:
 
     Yields a function that takes the number of examples or rows finished.
     """
+    from tqdm import tqdm  # as late as here, so that `--help` does not wait for it
+
     disabled = hidden or total <= WITHOUT_BAR
     with tqdm(total=total, unit=unit, disable=disabled, leave=False) as progress:
         yield progress.update
