@@ -1,9 +1,9 @@
-"""What the first token of a text takes in a trained decoder, and whether it has earned it.
+"""Measure the first token's share in a trained decoder, and how much of it the decision rests on.
 
     .venv/bin/python benchmarks/attention_sink.py FOLDER
 
 FOLDER has the checkpoint stories260K of llama2.c: stories260K.bin and tok512.bin. The model writes
-stories by itself, drawn with a seed, and at some positions of each its likeliest next token is
+stories, sampled with a seed, and at some positions of each its likeliest next token is
 explained. What a token is worth is how far the log-odds of that token fall when it alone becomes
 the neutral one. Printed are, as means over all cases: the first token's part of the scores, of what
 paths alone would give it, and of the worth (negative ones as 0); and the rank correlation
@@ -27,16 +27,15 @@ POSITIONS = (16, 48, 96)
 
 
 def texts(model: torch.nn.Module, count: int, seed: int) -> list[list[int]]:
-    """Stories as ids, <s> first."""
+    """Sample stories, as ids with <s> first."""
     torch.manual_seed(seed)
     start = torch.ones(count, 1, dtype=torch.int64)
     options = {"do_sample": True, "max_new_tokens": max(POSITIONS), "pad_token_id": 0}
-    found = model.generate(start, min_new_tokens=max(POSITIONS), **options)
-    return found.tolist()
+    return model.generate(start, min_new_tokens=max(POSITIONS), **options).tolist()
 
 
 def worth(model: torch.nn.Module, ids: list[int], target: int, neutral: int) -> np.ndarray:
-    """How far the log-odds fall without each token."""
+    """`(t,)` fall of the log-odds without each token."""
     rows = torch.tensor([ids] * (len(ids) + 1))
     rows[1:].fill_diagonal_(neutral)
     with torch.no_grad():
@@ -54,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, tokenizer = stories.model(args.folder), stories.tokenizer(args.folder)
     explainer, neutral = Explainer(model, tokenizer), neutral_token(tokenizer, model.config)
-    written = texts(model, args.texts, args.seed)
+    sampled = texts(model, args.texts, args.seed)
     print(f"stories260K, {args.texts} stories, seed {args.seed}, positions {POSITIONS}")
     print("                | the first token's part of | correlation with worth")
     print("                |                           | all tokens | all but the first")
@@ -62,7 +61,7 @@ def main() -> None:
     for first, begins in (("<s>", 0), ("a word", 1)):
         for tensor in ("af", "agf", "cf", "bcf"):
             rows = []
-            for ids in (story[begins : end + 1] for story in written for end in POSITIONS):
+            for ids in (story[begins : end + 1] for story in sampled for end in POSITIONS):
                 a = explainer(input_ids=ids, tensor=tensor, attention_sink="exclude")
                 target = int(explainer.model(torch.tensor([ids])).logits[0, -1].argmax())
                 fall = worth(model, ids, target, neutral)

@@ -1,14 +1,14 @@
-"""How faithful methods are beyond classifiers of texts: next tokens, and digits.
+"""Measure how faithful methods are on next tokens and digits, beyond text classifiers.
 
     .venv/bin/python benchmarks/beyond.py screen --data DATA --models runs
     .venv/bin/python benchmarks/beyond.py test --data DATA --models runs
 
 The models are stories260K, a language model of 260,000 weights (tests/support/stories.py), and
 a vision transformer of 16 patches that reads digits (tests/support/mnist.py), from the folder
-`checkpoints` of DATA. The language model writes its own texts: stories drawn from it, other ones
-for `screen` than for `test`.
+`checkpoints` of DATA. The texts are stories sampled from the language model, different ones for
+`screen` and for `test`.
 Images are MNIST's test images, the first half for `test`, the second for `screen`: what is chosen
-is chosen on `screen`. A killed run goes on. Tables are written to docs/results.
+is chosen on `screen`. A killed run resumes. Tables are written to docs/results.
 """
 
 import argparse
@@ -61,19 +61,19 @@ SCREENED = {
     "bcf6": ("flow",),
 }
 REFERENCES = ("random", "gradient-x-input", "integrated-gradients", "occlusion", "attcat")
-TEMPERATURE, LENGTH, AT_ONCE = 1.0, 256, 50  # of the stories that the model writes; in tokens
+TEMPERATURE, LENGTH, BATCH_SIZE = 1.0, 256, 50  # of sampled stories; the length in tokens
 SEEDS = {"test": 1, "screen": 2}
-WRITTEN = {"test": 350, "screen": 90}  # stories, of which some are too short
+SAMPLED = {"test": 350, "screen": 90}  # stories, of which some are too short
 
 
 @dataclass(frozen=True)
 class Data:
-    """What is asked, and how many of it in each phase.
+    """Inputs to explain, and how many in each phase.
 
     Attributes:
         title: Of the tables.
         operators: How nodes are removed.
-        min_tokens, max_tokens: Tokens of a text, of which the next is asked for.
+        min_tokens, max_tokens: Bounds of a text's tokens; the next token is explained.
         counts: By phase.
     """
 
@@ -113,13 +113,13 @@ def reader_of_digits(data: Path) -> ImageClassifier:
 SUBJECTS = {"stories": language_model, "digits": reader_of_digits}
 
 
-def written(adapter: LanguageModel, count: int, seed: int) -> list[str]:
-    """Stories that a model makes up, from its own probabilities; the same for the same seed."""
-    found: list[str] = []
+def sample_stories(adapter: LanguageModel, count: int, seed: int) -> list[str]:
+    """Sample stories from a model's probabilities, the same ones for the same seed."""
+    sampled: list[str] = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        while len(found) < count:
-            start = torch.full((AT_ONCE, 1), adapter.model.config.bos_token_id)
+        while len(sampled) < count:
+            start = torch.full((BATCH_SIZE, 1), adapter.model.config.bos_token_id)
             ids = adapter.model.generate(
                 start,
                 attention_mask=torch.ones_like(start),
@@ -130,17 +130,17 @@ def written(adapter: LanguageModel, count: int, seed: int) -> list[str]:
                 pad_token_id=adapter.model.config.eos_token_id,
             )
             texts = adapter.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            found += [" ".join(text.split()) for text in texts]
-    return found[:count]
+            sampled += [" ".join(text.split()) for text in texts]
+    return sampled[:count]
 
 
-def prepared(name: str, phase: str, adapter: ModelAdapter, args: argparse.Namespace) -> Path:
-    """The file of a phase's texts, or the folder of its images, written if it is not there."""
+def prepare_inputs(name: str, phase: str, adapter: ModelAdapter, args: argparse.Namespace) -> Path:
+    """Return the file of a phase's texts, or the folder of its images; write it if missing."""
     if name == "stories":
         file = args.models / "beyond" / f"stories-{phase}.txt"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            texts = written(adapter, WRITTEN[phase], SEEDS[phase])
+            texts = sample_stories(adapter, SAMPLED[phase], SEEDS[phase])
             write_whole(file, "\n".join(texts) + "\n")
         return file
     folder = args.models / "beyond" / f"digits-{phase}"
@@ -152,33 +152,33 @@ def prepared(name: str, phase: str, adapter: ModelAdapter, args: argparse.Namesp
 
 
 def write_images(folder: Path, pixels: np.ndarray, labels: np.ndarray) -> None:
-    """A folder of images as `attnflow evaluate` takes it."""
+    """Write a folder of images as `attnflow evaluate` takes it."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{index:04}.png" for index in range(len(pixels))]
-    for name, own in zip(names, pixels, strict=True):
-        Image.fromarray(own).save(folder / name)
+    for name, image in zip(names, pixels, strict=True):
+        Image.fromarray(image).save(folder / name)
     with open(folder / "labels.tsv", "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, delimiter="\t", lineterminator="\n")
         rows.writerows([("file", "label"), *zip(names, labels.tolist(), strict=True)])
 
 
 def methods(phase: str) -> list[str]:
-    """Names of the methods that a phase asks."""
+    """Names of the methods of a phase."""
     if phase == "test":
         return [*PUBLISHED, *crossed(OURS)]
     return [*REFERENCES, *crossed(SCREENED)]
 
 
 def measure(name: str, phase: str, args: argparse.Namespace) -> tuple[Path, list]:
-    """Ask all methods; the folder of the run, and the instances."""
+    """Run all methods; return the folder of the run, and the instances."""
     data, adapter = DATA[name], SUBJECTS[name](args.data)
-    source = str(prepared(name, phase, adapter, args))
+    source = str(prepare_inputs(name, phase, adapter, args))
     position = "random" if name == "stories" else "end"
     limit = args.count or data.counts[phase]
     protocol = Protocol(operators=data.operators)
-    run = RunSettings(
+    settings = RunSettings(
         name, source, protocol, limit, data.min_tokens, data.max_tokens, position=position
     )
     instances = sample_instances(
@@ -187,12 +187,12 @@ def measure(name: str, phase: str, args: argparse.Namespace) -> tuple[Path, list
     )  # fmt: skip
     folder, wanted = args.models / "beyond" / f"{name}-{phase}-rows", methods(phase)
     with tqdm(total=len(instances) * len(wanted), unit="row", desc=f"{phase} {name}") as bar:
-        evaluate(run, instances, [METHODS[m] for m in wanted], folder, progress=bar.update)
+        evaluate(settings, instances, [METHODS[m] for m in wanted], folder, progress=bar.update)
     return folder, instances
 
 
 def fixed_shares(instances: list[tuple[object, Instance]], names: tuple[str, ...]) -> str:
-    """What methods give to the nodes that are never removed: the first one, and the one read."""
+    """Format the shares of nodes that are never removed: the first, and the readout position."""
     lines = ["| method | first node | node read | all others |", "|---|---|---|---|"]
     for name in names:
         shares = []
@@ -206,12 +206,12 @@ def fixed_shares(instances: list[tuple[object, Instance]], names: tuple[str, ...
 
 
 def report(name: str, phase: str, folder: Path, instances: list) -> str:
-    """The tables of a data set."""
-    found = metric_scores(read_rows(folder), methods(phase))
-    parts = [f"## {DATA[name].title}", table(found, reference=CHOSEN)]
+    """Format the tables of a data set."""
+    scores = metric_scores(read_rows(folder), methods(phase))
+    parts = [f"## {DATA[name].title}", table(scores, reference=CHOSEN)]
     if name == "digits":
-        own = [row for row in read_rows(folder) if row["method"] == CHOSEN]
-        right = np.mean([row["target"] == row["label"] for row in own])
+        of_reference = [row for row in read_rows(folder) if row["method"] == CHOSEN]
+        right = np.mean([row["target"] == row["label"] for row in of_reference])
         parts += [f"The model is right on {right:.1%} of these images."]
     if name == "stories":
         lengths = [instance.nodes for _, instance in instances]
@@ -236,7 +236,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--count", type=int, help="of texts or images, instead of their own number")
+    parser.add_argument(
+        "--count", type=int, help="number of texts or images (default: that of the phase)"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)

@@ -1,4 +1,4 @@
-"""Which layer holds the minimum cut, tensor by tensor: the layer whose capacities the flow feels.
+"""Find the layer with the minimum cut for each tensor: its capacities limit the flow.
 
     .venv/bin/python benchmarks/cuts.py --data DATA --models runs
 
@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from faithfulness import DATA, drawn, model_of
+from faithfulness import DATA, instances_of, model_of
 from tqdm import tqdm
 
 from attnflow.files import write_whole
@@ -21,15 +21,15 @@ SHOWN = ("af", "af-res", "gf", "agf", "agf-res", "relevance", "norm", "alti", "c
 
 
 def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
-    """For each tensor `(texts, layers)` shares of the cut, and layers as multiples of it."""
+    """`(texts, layers)` shares of the cut for each tensor, and layers as multiples of the cut."""
     file = str(args.data / DATA[name].test)
-    instances = drawn(model_of(name, args.models), file, limit=args.texts)
+    instances = instances_of(model_of(name, args.models), file, limit=args.texts)
     cuts: dict[str, list] = {tensor: [] for tensor in SHOWN}
     widths: dict[str, list] = {tensor: [] for tensor in SHOWN}
     for _, instance in tqdm(instances, desc=f"cuts {name}"):
-        own = instance.with_empty_cache()  # else all instances' passes stay in memory
+        fresh = instance.with_empty_cache()  # else all instances' passes stay in memory
         for tensor in SHOWN:
-            capacities = INFORMATION_TENSORS[tensor](own).capacities.numpy()
+            capacities = INFORMATION_TENSORS[tensor](fresh).capacities.numpy()
             cut = minimum_cut(capacities)
             if cut.sum() == 0:
                 raise SystemExit(f"{tensor} has no flow for the text {instance.content.text!r:.60}")
@@ -39,7 +39,7 @@ def measure(name: str, args: argparse.Namespace) -> tuple[dict, dict]:
 
 
 def tables(name: str, cuts: dict, widths: dict) -> str:
-    """Mean shares of the cut by layer, and how much wider than the flow each layer is."""
+    """Format mean shares of the cut by layer, and each layer as a multiple of the flow."""
     count, layers = np.shape(cuts["af"])
     head = [f"layer {k + 1}" for k in range(layers)]
     lines = [
@@ -51,9 +51,9 @@ def tables(name: str, cuts: dict, widths: dict) -> str:
         "| tensor | " + " | ".join(head) + " | one layer alone |",
         "|" + "---|" * (layers + 2),
     ]
-    for tensor, found in cuts.items():
-        alone = np.mean(np.max(found, 1) > 1 - 1e-9)
-        lines.append(f"| {tensor} | {_cells(np.mean(found, 0))} | {alone:.0%} |")
+    for tensor, shares in cuts.items():
+        alone = np.mean(np.max(shares, 1) > 1 - 1e-9)
+        lines.append(f"| {tensor} | {_cells(np.mean(shares, 0))} | {alone:.0%} |")
     lines += [
         "",
         "Median over the texts of a layer's whole capacity, as multiples of the flow:",
@@ -61,8 +61,8 @@ def tables(name: str, cuts: dict, widths: dict) -> str:
         "| tensor | " + " | ".join(head) + " |",
         "|" + "---|" * (layers + 1),
     ]
-    for tensor, found in widths.items():
-        lines.append(f"| {tensor} | {_cells(np.median(found, 0))} |")
+    for tensor, multiples in widths.items():
+        lines.append(f"| {tensor} | {_cells(np.median(multiples, 0))} |")
     return "\n".join(lines) + "\n"
 
 

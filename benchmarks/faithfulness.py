@@ -1,4 +1,4 @@
-"""How faithful every method is, on five data sets: the tables of docs/results.
+"""Measure how faithful every method is, on five data sets: the tables of docs/results.
 
     .venv/bin/python benchmarks/faithfulness.py screen --data DATA --models runs
     .venv/bin/python benchmarks/faithfulness.py test --data DATA --models runs
@@ -10,7 +10,7 @@ there. `test` judges the published methods and what was chosen on texts that cho
 on some of these texts, methods of thousands of passes; `extras`, on short ones, by metrics that
 cost more. DATA has a folder for each data set; `runs` has the classifiers of
 training/classifiers.py (SST-2, and all reviews in `slow`, are judged on the one inside the
-package). A killed run goes on.
+package). A killed run resumes.
 Tables are written to docs/results when all rows of a data set are there; hours on two cores stand
 in docs/results/README.md.
 """
@@ -94,7 +94,7 @@ MANY_PASSES = {"lime", "kernel-shap", "partition-shap", "attention-flow"}
 
 @dataclass(frozen=True)
 class Data:
-    """Texts to judge: files within the data's folder, and how many texts of each."""
+    """Texts to judge: files in the data's folder, and the number of texts of each."""
 
     train: str
     test: str
@@ -120,7 +120,7 @@ SHORT, SHORT_TEXTS = 12, 40  # tokens of a text, whose AOPC has exact limits; an
 
 
 def crossed(tensors: dict[str, tuple[str, ...]]) -> list[str]:
-    """Names of methods."""
+    """Names of methods, each tensor with each of its readouts."""
     return [f"{tensor}:{readout}" for tensor, readouts in tensors.items() for readout in readouts]
 
 
@@ -130,27 +130,27 @@ def model_of(name: str, folder: Path, phase: str = "test") -> str:
     return EMBEDDED if embedded else str(folder / name)
 
 
-def drawn(model: str, file: str, **options) -> list:
-    """The instances of a file's texts that a classifier is asked; options of `chosen`."""
+def instances_of(model: str, file: str, **options) -> list:
+    """Sample instances of a file's texts, with options of `sample_instances`."""
     return sample_instances(read_examples(file), Classifier(*loading.load(model)), **options)
 
 
 def measure(name: str, phase: str, args: argparse.Namespace) -> Path:
-    """Ask all methods about a data set's texts; the folder of the run."""
+    """Run all methods on a data set's texts; return the folder of the run."""
     folder, model = args.models / phase / name, model_of(name, args.models, phase)
-    file, limit, max_tokens = drawing(name, phase)
+    file, limit, max_tokens = sampling_of(name, phase)
     file, limit = str(args.data / file), args.texts or limit
-    run = RunSettings(model, file, protocol(name, phase), limit, max_tokens=max_tokens)
-    instances = drawn(model, file, limit=limit, max_tokens=max_tokens)
+    settings = RunSettings(model, file, protocol(name, phase), limit, max_tokens=max_tokens)
+    instances = instances_of(model, file, limit=limit, max_tokens=max_tokens)
     for wanted, texts in tiers(name, phase):
-        methods, asked = [METHODS[method] for method in wanted], instances[:texts]
-        with tqdm(total=len(asked) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
-            evaluate(run, asked, methods, folder, progress=bar.update)
+        methods, judged = [METHODS[method] for method in wanted], instances[:texts]
+        with tqdm(total=len(judged) * len(methods), unit="row", desc=f"{phase} {name}") as bar:
+            evaluate(settings, judged, methods, folder, progress=bar.update)
     return folder
 
 
-def drawing(name: str, phase: str) -> tuple[str, int, int]:
-    """File, number of texts, and tokens of a text at most."""
+def sampling_of(name: str, phase: str) -> tuple[str, int, int]:
+    """File, number of texts, and largest number of tokens of a text."""
     data = DATA[name]
     return {
         "screen": (data.train, data.screened, 256),
@@ -161,7 +161,7 @@ def drawing(name: str, phase: str) -> tuple[str, int, int]:
 
 
 def protocol(name: str, phase: str) -> Protocol:
-    """How rankings are judged."""
+    """Protocol of a data set in a phase."""
     if phase == "extras":
         return Protocol(extras=tuple(EXTRAS))
     data = DATA[name]
@@ -170,7 +170,7 @@ def protocol(name: str, phase: str) -> Protocol:
 
 
 def tiers(name: str, phase: str) -> list[tuple[list[str], int | None]]:
-    """Methods, with the number of texts that they are asked of, None for all; the most first."""
+    """Methods with their number of texts, None for all; the largest number first."""
     data = DATA[name]
     fast = [method for method in DEFAULT if method not in MANY_PASSES]
     if phase == "screen":
@@ -181,10 +181,10 @@ def tiers(name: str, phase: str) -> list[tuple[list[str], int | None]]:
         return [([*fast, *crossed(PAPERS)], None)]
     wanted = list(dict.fromkeys([*fast, *crossed(FEWER if data.long else ABLATIONS)]))
     slow = () if data.some is None else SOME_PASSES
-    found: list[tuple[list[str], int | None]] = [([m for m in wanted if m not in slow], None)]
+    groups: list[tuple[list[str], int | None]] = [([m for m in wanted if m not in slow], None)]
     if data.some is not None:
-        found.append(([m for m in wanted if m in SOME_PASSES], data.some))
-    return found if data.long else [*found, (list(STAGED), STAGED_TEXTS)]
+        groups.append(([m for m in wanted if m in SOME_PASSES], data.some))
+    return groups if data.long else [*groups, (list(STAGED), STAGED_TEXTS)]
 
 
 def report(name: str, phase: str, folder: Path, args: argparse.Namespace) -> None:
@@ -193,25 +193,25 @@ def report(name: str, phase: str, folder: Path, args: argparse.Namespace) -> Non
 
     rows = read_rows(folder)
     (plain, _), *slower = tiers(name, phase)
-    found = metric_scores(rows, plain)
-    parts = [f"# {name}, {phase}\n", table(found, reference=CHOSEN)]
+    scores = metric_scores(rows, plain)
+    parts = [f"# {name}, {phase}\n", table(scores, reference=CHOSEN)]
     for methods, _ in slower:
-        parts += ["\nMethods of more passes, beside others on the same texts:\n"]
+        parts += ["\nMethods of more passes, next to others on the same texts:\n"]
         parts += [table(metric_scores(rows, [CHOSEN, *REFERENCES, *methods]), reference=CHOSEN)]
     args.out.mkdir(parents=True, exist_ok=True)
     write_whole(args.out / f"{phase}-{name}.md", "\n".join(parts), overwrite=True)
-    print(summary(name, found), flush=True)
+    print(summary(name, scores), flush=True)
 
 
-def summary(name: str, found: MetricScores) -> str:
-    """Against which of the methods shown the chosen one is not clearly better."""
-    said = []
+def summary(name: str, scores: MetricScores) -> str:
+    """List the methods than which the chosen one is not clearly better."""
+    lines = []
     for metric, operator in (("aopc", "mask"), ("aopc", "delete"), ("log_odds", "mask"),
                              ("log_odds", "delete")):  # fmt: skip
-        better = differences(found, CHOSEN, metric, operator)
+        better = differences(scores, CHOSEN, metric, operator)
         open_ones = [other for other, (e, p) in better.items() if e.mean <= 0 or p >= 0.05]
-        said.append(f"  {metric} {operator}: not clearly better than {', '.join(open_ones)}")
-    return "\n".join([f"{name}, {len(found.examples)} texts, {CHOSEN}:", *said])
+        lines.append(f"  {metric} {operator}: not clearly better than {', '.join(open_ones)}")
+    return "\n".join([f"{name}, {len(scores.examples)} texts, {CHOSEN}:", *lines])
 
 
 def main() -> None:
@@ -220,7 +220,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("runs"))
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--texts", type=int, help="of each data set, instead of its own number")
+    parser.add_argument(
+        "--texts", type=int, help="number of texts of each data set (default: that of the phase)"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()

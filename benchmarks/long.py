@@ -1,11 +1,11 @@
-"""How much memory and time capture takes as texts grow, beside the model's own backward pass.
+"""Measure memory and time of capture as texts grow, next to the model's own backward pass.
 
     .venv/bin/python benchmarks/long.py [--models bert-base llama-1b] [--lengths 512 1024]
 
 Random models of the size of BERT-base (12 layers of width 768, 12 heads) and of a Llama of a
 billion weights (16 layers of width 2,048, 32 heads, 8 of keys and values), with a small vocabulary;
-one text, one thread. Every number is measured in a process of its own: the peak of resident memory
-less what was resident with the model loaded. A killed run goes on. What the estimate says will not
+one text, one thread. Every number is measured in a separate process: the peak of resident memory
+less what was resident with the model loaded. A killed run resumes. What the estimate says will not
 fit in --max-memory is skipped, and the table says so. The tables go to docs/long.md.
 """
 
@@ -56,7 +56,7 @@ MODELS = {"bert-base": bert_base, "llama-1b": llama_1b}
 
 
 def own_backward(model: Any, ids: torch.Tensor) -> None:
-    """The model's own forward and backward pass to its embeddings, by SDPA, parameters left out."""
+    """Run the model forward and backward to its embeddings alone, by SDPA."""
     model.requires_grad_(False)
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
     logits = model(inputs_embeds=embeddings).logits
@@ -75,7 +75,7 @@ def captured(model: Any, ids: torch.Tensor, tensor: str) -> None:
 
 
 def measure(name: str, t: int, what: str) -> tuple[int, float]:
-    """Bytes at the peak, beside the loaded model, and seconds."""
+    """Measure bytes at the peak, besides the loaded model, and seconds."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = MODELS[name]().eval()
@@ -91,7 +91,7 @@ def measure(name: str, t: int, what: str) -> tuple[int, float]:
 
 
 def measured_apart(name: str, t: int, what: str) -> dict[str, Any]:
-    """The same in a process of its own."""
+    """Measure in a separate process, so that nothing is left over from another measurement."""
     # Freed arrays go back to the system at once, so that none is used again unseen (glibc only).
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     command = [sys.executable, __file__, "--measure", name, str(t), what]
@@ -103,7 +103,7 @@ def measured_apart(name: str, t: int, what: str) -> dict[str, Any]:
 
 
 def row(name: str, t: int, found: dict[str, dict[str, Any]], estimated: int, square: int) -> str:
-    """One line of the table; what failed or was skipped says so."""
+    """Format one line of the table, with the reason where a measurement is missing."""
     sizes = {what: record.get("bytes") for what, record in found.items()}
     cells = [format_bytes(sizes[w]) if sizes[w] else next(iter(found[w].values())) for w in WHAT]
     seconds = ", ".join(f"{r['seconds']:.0f}" for r in found.values() if "seconds" in r)
@@ -117,14 +117,15 @@ def row(name: str, t: int, found: dict[str, dict[str, Any]], estimated: int, squ
 
 
 def estimates(name: str, lengths: list[int]) -> list[tuple[int, int]]:
-    """For each length the estimated bytes of a capture of `cf`, and those of its squares."""
+    """Estimated bytes of a capture of `cf` for each length, and bytes of its (t, t) tensors."""
     planner = MemoryPlanner(MODELS[name]().eval(), "cf")
-    found = []
+    sizes = []
     for t in lengths:
-        one = planner.estimate([ExampleSize((t,), t)], limit=float("inf"))
-        # Activations are gone when the capacities stand beside the effects with their signs.
-        found.append((max(one.activations + one.tensors, one.held), one.held // 2))
-    return found
+        estimate = planner.estimate([ExampleSize((t,), t)], limit=float("inf"))
+        # Activations are freed before signed effects and capacities are held together.
+        peak_bytes = max(estimate.activations + estimate.tensors, estimate.held)
+        sizes.append((peak_bytes, estimate.held // 2))
+    return sizes
 
 
 def main() -> None:
@@ -132,7 +133,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
     parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT[:2]))
-    parser.add_argument("--max-memory", default="14GB", help="beside the model (%(default)s)")
+    parser.add_argument("--max-memory", default="14GB", help="besides the model (%(default)s)")
     parser.add_argument("--journal", type=Path, default=Path("runs/long.jsonl"))
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Does informal text break the flows? Texts as they are, misspelt, and in the short forms of chats.
+"""Compare methods on texts as they are, misspelt, and in the short forms of chats.
 
     .venv/bin/python benchmarks/noise.py --data DATA --models runs
 
-Texts of the same draw as in benchmarks/faithfulness.py. A killed run goes on. The tables go to
-docs/results/noise.md: AOPC of each method, and by how much the chosen one is better.
+Texts of the same draw as in benchmarks/faithfulness.py. A killed run resumes. The tables go to
+docs/results/noise.md: AOPC of each method, and by how much `bcf:flow` is better.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faithfulness import CHOSEN, DATA, drawn, model_of
+from faithfulness import CHOSEN, DATA, instances_of, model_of
 from tqdm import tqdm
 
 from attnflow.evaluation import Protocol, RunSettings, differences, evaluate, means, metric_scores
@@ -27,32 +27,32 @@ KINDS = (None, *NOISE)
 
 
 def measure(name: str, kind: str | None, args: argparse.Namespace) -> list[dict]:
-    """Rows of a data set, with a part of the words made worse."""
+    """Measure rows of a data set, with part of the words misspelt or abbreviated."""
     model = model_of(name, args.models)
     file = str(args.data / DATA[name].test)
     change = None if kind is None else partial(noisy, kind=kind)
-    instances = drawn(model, file, limit=args.texts, change=change)
-    run = RunSettings(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
+    instances = instances_of(model, file, limit=args.texts, change=change)
+    settings = RunSettings(model, file, Protocol(precision="bfloat16"), args.texts, noise=kind)
     folder = args.models / "noise" / f"{name}-{kind or 'as-they-are'}"
     methods = [METHODS[method] for method in SHOWN]
     with tqdm(total=len(instances) * len(methods), unit="row", desc=folder.name) as bar:
-        return evaluate(run, instances, methods, folder, progress=bar.update)
+        return evaluate(settings, instances, methods, folder, progress=bar.update)
 
 
 def table(name: str, rows: dict[str | None, list[dict]]) -> str:
-    """AOPC by kind of noise, and in brackets what the chosen method is better by."""
-    found = {kind: metric_scores(own, SHOWN) for kind, own in rows.items()}
+    """Format AOPC by kind of noise, and in brackets by how much `bcf:flow` is better."""
+    scores = {kind: metric_scores(own, SHOWN) for kind, own in rows.items()}
     titles = [kind or "as they are" for kind in KINDS]
     lines = [
         f"## {name}",
         "",
-        f"{', '.join(str(len(f.examples)) for f in found.values())} texts; the classifier is right "
-        f"on {', '.join(f'{_right(own):.1%}' for own in rows.values())}.",
+        f"{', '.join(str(len(s.examples)) for s in scores.values())} texts; the classifier is "
+        f"right on {', '.join(f'{_right(own):.1%}' for own in rows.values())}.",
     ]
     for operator in ("mask", "delete"):
         lines += ["", f"| AOPC, {operator} | " + " | ".join(titles) + " |", "|---|---|---|---|"]
-        shown = {kind: means(f, "aopc", operator) for kind, f in found.items()}
-        better = {kind: differences(f, CHOSEN, "aopc", operator) for kind, f in found.items()}
+        shown = {kind: means(f, "aopc", operator) for kind, f in scores.items()}
+        better = {kind: differences(f, CHOSEN, "aopc", operator) for kind, f in scores.items()}
         for at, method in enumerate(SHOWN):
             cells = [_cell(shown[kind][at], better[kind].get(method)) for kind in KINDS]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")

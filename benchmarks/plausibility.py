@@ -1,14 +1,13 @@
-"""Do scores agree with what people marked? ERASER's movie reviews, all but the slowest methods.
+"""Compare scores with what people marked in ERASER's movie reviews, for most methods.
 
     .venv/bin/python benchmarks/plausibility.py --data DATA --models runs
 
 Passages of dev.jsonl, by the embedded classifier, which knows sentences of film reviews. A killed
-run goes on. The table goes to docs/results/plausibility.md.
+run resumes. The table goes to docs/results/plausibility.md.
 """
 
 import argparse
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from attnflow.models import loading
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
-    """One record for each passage, with both numbers of every method."""
+    """Measure both metrics of every method on each passage; return one record for each."""
     classifier = Classifier(*loading.load(args.model))
     file = args.data / "eraser_movies" / "dev.jsonl"
     passages = read_rationales(file, classifier, max_tokens=args.max_tokens)
@@ -36,7 +35,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     journal = Journal(args.models / "plausibility.jsonl", options)
     for at in tqdm(drawn, desc="plausibility"):
         if str(at) not in journal.records:
-            instance = replace(passages[at].instance)  # what methods leave with it goes with it
+            instance = passages[at].instance.with_empty_cache()  # else all passes stay in memory
             scores = {
                 name: run_method(METHODS[name], instance, timed=False).scores for name in wanted
             }
@@ -44,14 +43,14 @@ def measure(args: argparse.Namespace) -> list[dict]:
                 "name": str(at),
                 "review": passages[at].review,
                 "right": passages[at].instance.target == passages[at].example.label,
-                "auprc": {name: auprc(own, passages[at]) for name, own in scores.items()},
-                "f1": {name: token_f1(own, passages[at]) for name, own in scores.items()},
+                "auprc": {name: auprc(values, passages[at]) for name, values in scores.items()},
+                "f1": {name: token_f1(values, passages[at]) for name, values in scores.items()},
             })  # fmt: skip
     return list(journal.records.values())
 
 
 def table(records: list[dict]) -> str:
-    """Means with intervals, best first."""
+    """Format means with intervals, best first."""
     right = np.mean([record["right"] for record in records])
     reviews = sorted({r["review"] for r in records})
     lines = [

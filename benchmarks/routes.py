@@ -1,17 +1,17 @@
-"""Which edges carried the decision: knocked out, and kept alone, for every kind of route.
+"""Knock out the edges of every kind of route, and keep them alone: which carry the decision?
 
     .venv/bin/python benchmarks/routes.py --data DATA --models runs
 
-Texts of the same draw as in benchmarks/faithfulness.py. A killed run goes on. Tables go to
+Texts of the same draw as in benchmarks/faithfulness.py. A killed run resumes. Tables go to
 docs/results/routes-DATASET.md: probabilities of the explained class, with 95 % intervals, and what
-flows, walks and whole paths keep beyond the capacities of their own tensor.
+flows, walks and whole paths keep beyond the capacities of the same tensor.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
-from faithfulness import DATA, drawn, model_of
+from faithfulness import DATA, instances_of, model_of
 from journal import Journal
 from tqdm import tqdm
 
@@ -24,30 +24,32 @@ SHOWN = "{:.3f} [{:.3f}, {:.3f}]"
 
 
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
-    """One record for each text, with every route's probabilities."""
+    """Measure every route's probabilities on each text; return one record for each."""
     file, texts = str(args.data / DATA[name].test), args.texts or TEXTS.get(name, 100)
-    instances = drawn(model_of(name, args.models), file, limit=texts, most=args.max_tokens)
+    instances = instances_of(
+        model_of(name, args.models), file, limit=texts, max_tokens=args.max_tokens
+    )
     options = {"texts": texts, "most": args.max_tokens, "data": name, "shares": list(SHARES),
                "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
     for example, instance in tqdm(instances, desc=f"routes {name}"):
         if str(example.index) not in journal.records:
-            own = instance.with_empty_cache()  # else all instances' passes stay in memory
-            found = {
-                route: knockout_curve(own, edges(own), seed=example.index)
+            fresh = instance.with_empty_cache()  # else all instances' passes stay in memory
+            curves = {
+                route: knockout_curve(fresh, edges(fresh), seed=example.index)
                 for route, edges in ROUTES.items()
             }
             journal.add({
                 "name": str(example.index),
-                "whole": found["random"].whole,
-                "out": {route: f.knocked_out.round(6).tolist() for route, f in found.items()},
-                "kept": {route: f.kept.round(6).tolist() for route, f in found.items()},
+                "whole": curves["random"].whole,
+                "out": {route: f.knocked_out.round(6).tolist() for route, f in curves.items()},
+                "kept": {route: f.kept.round(6).tolist() for route, f in curves.items()},
             })  # fmt: skip
     return list(journal.records.values())
 
 
 def tables(name: str, records: list[dict]) -> str:
-    """What is left of the probability, by share of the edges."""
+    """Format the probability that is left, by share of the edges."""
     whole = np.array([record["whole"] for record in records])
     out = {r: np.array([record["out"][r] for record in records]) for r in ROUTES}
     kept = {r: np.array([record["kept"][r] for record in records]) for r in ROUTES}

@@ -1,4 +1,4 @@
-"""Texts of public data sets, tokenized into batches of like length for the embedded model."""
+"""Read texts of public data sets in batches of similar length, for the embedded model."""
 
 import random
 import sys
@@ -15,7 +15,7 @@ SETS = ("sst2", "ag_news", "imdb", "amazon_polarity", "yelp_polarity")
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts as the model reads them.
+    """A batch of texts as the model reads them.
 
     Attributes:
         inputs: What the model takes, padded.
@@ -27,7 +27,7 @@ class Batch:
 
 
 def read(folder: Path, name: str) -> list[str]:
-    """The texts of a set's test split (its dev split where there is no other), in their order."""
+    """Return the texts of a set's test split, or its dev split if there is no other, in order."""
     path = folder / name / "test.tsv"
     if not path.is_file():
         path = path.with_name("dev.tsv")
@@ -48,7 +48,7 @@ def batches(
     shortest: int = 1,
     longest: int | None = None,
 ) -> list[Batch]:
-    """`number` of the texts at random, the shortest first, in batches of `size`.
+    """Draw `number` of the texts at random, and batch them by length, the shortest first.
 
     Args:
         explainer: Whose tokenizer to use.

@@ -215,9 +215,9 @@ def test_every_method_is_in_one_tier():
 
 def test_every_phase_has_texts_and_a_protocol():
     for name, phase in itertools.product(faithfulness.DATA, faithfulness.PHASES):
-        file, texts, most = faithfulness.drawing(name, phase)
+        file, texts, max_tokens = faithfulness.sampling_of(name, phase)
         assert file.startswith(f"{name}/") and ("train" in file) == (phase == "screen")
-        assert texts > 0 and most <= 256
+        assert texts > 0 and max_tokens <= 256
         assert bool(faithfulness.protocol(name, phase).extras) == (phase == "extras")
 
 
