@@ -126,7 +126,7 @@ def test_processors_with_shorter_registers_find_the_same(tmp_path):
 import torch
 from numba.core import codegen
 codegen.get_host_cpu_features = lambda: "+avx2"
-from attnflow.solver import compiled, passes
+from attnflow.solver import compiled, edge_passes
 from attnflow.solver.chain import Chain
 from attnflow.solver.compiled import products
 assert products.HEIGHT == 4
@@ -137,7 +137,7 @@ right = torch.randn(2, chain.nodes, 2, generator=generator, dtype=torch.float64)
 blocks = chain.blocks(weights)
 inward = torch.cat([*(w.sum(1) for w in blocks), torch.zeros(2, 1)], 1)
 outward = torch.cat([torch.zeros(2, 1), *(w.sum(2) for w in blocks)], 1)
-both = [k.factor(weights, inward, outward, chain).solve(right) for k in (passes, compiled)]
+both = [k.factor(weights, inward, outward, chain).solve(right) for k in (edge_passes, compiled)]
 torch.testing.assert_close(*both, rtol=1e-10, atol=1e-12)
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
