@@ -23,6 +23,7 @@ from attnflow.cli.bench.competitors import (
 from attnflow.cli.bench.memory import solve_bytes
 from attnflow.cli.bench.section import Section, Settings, Skipped, require
 from attnflow.cli.bench.synthetic import attention_capacities
+from attnflow.evaluation.versions import installed_version
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_a_table_is_markdown_with_as_many_cells_in_every_row():
 def test_the_machine_names_kernels_and_versions():
     said = markdown.machine()
     assert f"torch {version('torch')}" in said and "kernels: compiled" in said
-    assert markdown._library("no-such-library") == "no-such-library not installed"
+    assert installed_version("no-such-library") == "not installed"
 
 
 # Timing
