@@ -288,7 +288,7 @@ class Explainer:
         requests = make_requests(inputs, given, explained, spaces).coarsened(coarsen, task)
         shares_pass = can_share_pass(self.model, task, target)
         attributions = self._explain(inputs, requests, options, shares_pass, progress)
-        if not keep_unsolved:
+        if not options.keep_unsolved:
             check_certified(attributions)
         return requests.regroup(attributions)
 

@@ -125,11 +125,12 @@ def make_requests(
     Raises:
         InputError, ModelError, StorageError: As `ModelInputs.read`, `decide` and `decide_span`.
     """
+    given.check_modality(inputs.model, inputs.task.modality)
+    if inputs.task.modality == "image" and options.span not in (None, False):
+        raise wrong_modality(inputs.model, "image", "span")
     # Everything is read before anything runs: an error in the last example costs no passes.
     read = inputs.read(given)
-    if options.span is not None:
-        if read.modality == "image":
-            raise wrong_modality(inputs.model, "image", "span")
+    if options.span is not None and read.modality == "text":
         return _span_requests(inputs, read, given, options)
     if given.continuation is not None:
         return _continuation_requests(inputs, read, given.continuation, options, spaces)

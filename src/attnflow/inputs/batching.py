@@ -10,8 +10,6 @@ from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.errors import ModelError
 from attnflow.inputs.text import EncodedText
 
-# The ids of each stack, and the mask that goes with them.
-
 
 class TokenLists(Protocol):
     """A text as the lists that its model reads, whole or with tokens removed."""

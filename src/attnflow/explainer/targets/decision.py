@@ -61,13 +61,6 @@ class Decision:
     value: Value | None = None
     tokens: tuple[int, ...] = ()
 
-    @property
-    def span(self) -> tuple[int, int] | None:
-        """Half-open indices of the tokens explained at once."""
-        if self.position is None or not self.tokens:
-            return None
-        return self.position + 1, self.position + 1 + len(self.tokens)
-
 
 def decide(
     task: Task, spaces: SpaceOf, read: ReadExamples[Any], tokenizer: Any, options: TargetOptions

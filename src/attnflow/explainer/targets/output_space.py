@@ -245,7 +245,7 @@ def answer_tokens(text: EncodedText) -> list[int]:
     if not text.second or not tokens:
         raise InputError(
             "a question is answered from a second text: give both as texts (pair=, --pair), and "
-            "tokens for the second."
+            "leave tokens for the second where texts are cut."
         )
     return tokens
 
