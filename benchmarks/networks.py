@@ -1,4 +1,4 @@
-"""Random networks of every kind: the families as they are, and what can go wrong around them."""
+"""Random networks of every kind: the families as they are, and their awkward variants."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,13 +63,13 @@ def _one_token(batch: int, generator: Generator) -> LayeredNetwork:
 
 
 def _padded(batch: int, generator: Generator) -> LayeredNetwork:
-    """Padding anywhere: of each network some tokens are absent, at least one is there."""
+    """Networks with padding anywhere: some tokens of each are absent, at least one is present."""
     u = _capacities(_any_family(generator), batch, generator)
     t = u.shape[-1]
-    kept = torch.rand(batch, t, generator=generator).argsort(1) < torch.randint(
+    present = torch.rand(batch, t, generator=generator).argsort(1) < torch.randint(
         1, t + 1, (batch, 1), generator=generator
     )
-    return layered_network(u * kept[:, None, :, None] * kept[:, None, None, :])
+    return layered_network(u * present[:, None, :, None] * present[:, None, None, :])
 
 
 def _masked(batch: int, generator: Generator) -> LayeredNetwork:
@@ -101,9 +101,9 @@ def _extreme_units(batch: int, generator: Generator) -> LayeredNetwork:
 def _mixed(batch: int, generator: Generator) -> LayeredNetwork:
     """Batch mates of different families and units."""
     size = _size(generator)
-    each = [_capacities(_any_family(generator), 1, generator, **size) for _ in range(batch)]
+    networks = [_capacities(_any_family(generator), 1, generator, **size) for _ in range(batch)]
     units = 10 ** (40 * _uniform(batch, generator) - 20)
-    return layered_network(units * torch.cat(each))
+    return layered_network(units * torch.cat(networks))
 
 
 KINDS: dict[str, Kind] = {

@@ -1,11 +1,11 @@
-"""Solve twelve thousand networks, easy, hard and real, and see that each has its certificate.
+"""Solve twelve thousand networks, easy, hard and real, and check that each has its certificate.
 
     .venv/bin/python benchmarks/reliability.py [--data FOLDER] [--out runs/reliability.jsonl]
 
 Random networks of every kind in networks.py, and the four tensors of texts that the embedded model
 has read, each batch with a gap of its own. Residuals of conservation, the interior and the
-promised gap are measured again here, from the flow. A killed run goes on where it was. Networks
-that fail are saved beside the records, and the exit status is then 1.
+promised gap are measured again here, from the flow. A killed run resumes. Networks that fail are
+saved next to the records, and the exit status is then 1.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def run(tasks: list[Task], journal: Journal, failures: Path) -> None:
 
 
 def measured(network: LayeredNetwork, flow: Flow[Tensor], gap: float) -> dict[str, list[Any]]:
-    """What a batch of flows is judged by, a number for each network.
+    """The quantities that a batch of flows is judged by, a number for each network.
 
     `conservation` is the solver's, or what its edges add up to if that is worse. `shortfall` is the
     distance to the upper bound in units of what the gap allows. `inside` says that all edges on a
@@ -167,7 +167,7 @@ def inside(network: LayeredNetwork, flow: Flow[Tensor]) -> Tensor:
 
 
 def fine(record: dict[str, Any]) -> NDArray[np.bool_]:
-    """Which networks of a batch are certified, and within every limit."""
+    """True for the networks of a batch that are certified and within every limit."""
     good = np.isin(record["status"], ["SOLVED", "EMPTY"]) & np.array(record["inside"])
     for name, limit in LIMITS.items():
         good &= np.array(record[name]) <= limit

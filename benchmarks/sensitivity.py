@@ -1,12 +1,12 @@
-"""How much the weight of the barrier matters: every tensor's scores over relative gaps and mu.
+"""Measure how much the barrier weight matters: each tensor's scores over relative gaps and mu.
 
     .venv/bin/python benchmarks/sensitivity.py --data FOLDER [--out runs/sensitivity.jsonl]
 
 Texts of two sets are captured once for each tensor and solved at every setting. Scores of a text's
 ordinary tokens are compared between settings by Spearman's rank correlation, by whether the highest
 is the same token, and by the share of the scores that moves to other tokens. Intervals are
-bootstrap intervals over texts. A killed run goes on where it was. Tables go to the standard output,
-a plot beside the records.
+bootstrap intervals over texts. A killed run resumes. Tables go to the standard output, a plot next
+to the records.
 """
 
 import argparse
@@ -42,7 +42,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a tensor, by text and setting.
+    """The measurements of a tensor, by text and setting.
 
     Attributes:
         correlations: `(texts, settings, settings)`, nan where a flow is unsolved or scores are all
@@ -147,12 +147,12 @@ def measure(network: LayeredNetwork, ordinary: Tensor) -> dict[str, list[Any]]:
 def correlations(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """`(settings, settings)` Spearman's, of `(tokens, settings)` scores; nan where undefined."""
     settings = scores.shape[1]
-    found = np.full((settings, settings), np.nan)
+    correlation = np.full((settings, settings), np.nan)
     usable = np.flatnonzero(np.isfinite(scores).all(0) & (np.ptp(scores, axis=0) > 0))
     if len(usable):
         ranks = rankdata(scores[:, usable], axis=0)
-        found[np.ix_(usable, usable)] = np.corrcoef(ranks, rowvar=False)
-    return found
+        correlation[np.ix_(usable, usable)] = np.corrcoef(ranks, rowvar=False)
+    return correlation
 
 
 def highest(scores: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -211,9 +211,9 @@ def test_the_dual_method_gives_the_same_flow_in_less_memory(family):
 @pytest.mark.parametrize("networks", [1, 1.5, 3, 9.2])
 def test_a_group_that_does_not_fit_is_split_before_the_method_changes(networks):
     capacities = random_capacities("uniform", batch=10, layers=3, t=8)
-    room = networks * memory.primal_dual_bytes(3 * 8 * 8 + 17)
+    budget = networks * memory.primal_dual_bytes(3 * 8 * 8 + 17)
 
-    assert maximum_flow(capacities, max_memory=room).method == (Method.PRIMAL_DUAL,) * 10
+    assert maximum_flow(capacities, max_memory=budget).method == (Method.PRIMAL_DUAL,) * 10
 
 
 def test_what_is_blocked_near_the_optimum_starts_anew(monkeypatch):
@@ -410,7 +410,7 @@ def test_units_do_not_matter(size):
         ([[[[1.0]]]], "torch tensor or numpy array"),
     ],
 )
-def test_capacities_are_checked_at_the_door(bad, message):
+def test_capacities_are_checked_on_entry(bad, message):
     with pytest.raises(InputError, match=message):
         maximum_flow(bad)
 
@@ -432,7 +432,7 @@ def test_capacities_are_checked_at_the_door(bad, message):
         ({"sinks": torch.ones(3)}, "sinks must be a boolean mask"),
     ],
 )
-def test_options_are_checked_at_the_door(options, message):
+def test_options_are_checked_on_entry(options, message):
     with pytest.raises(InputError, match=message):
         maximum_flow(torch.ones(1, 2, 3, 3), **options)
 

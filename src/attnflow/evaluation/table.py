@@ -6,6 +6,7 @@ from typing import Any
 from attnflow.errors import InputError, needs
 from attnflow.evaluation.aggregation import ROBUST, MetricScores, differences, means
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
+from attnflow.models.markdown import table_head, table_row
 
 HEADLINE = ("aopc", "log_odds", "sufficiency")
 COMPARED = ("aopc", "log_odds")
@@ -89,7 +90,5 @@ def _formatted(data: Any, scores: MetricScores, form: str) -> str:
         return str(data.to_latex(index=False, escape=True))
     if form == "html":
         return str(data.to_html(index=False, escape=True, border=0))
-    rows = [list(data.columns), *data.values.tolist()]
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    rule = "|" + "---|" * len(data.columns)
-    return "\n".join([f"{len(scores.examples)} examples", "", lines[0], rule, *lines[1:]]) + "\n"
+    lines = [table_head(list(data.columns)), *map(table_row, data.values.tolist())]
+    return "\n".join([f"{len(scores.examples)} examples", "", *lines]) + "\n"

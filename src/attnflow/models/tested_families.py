@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from attnflow.models.markdown import table_head, table_row
+
 TABLE = Path(__file__).with_name("tested_families.json")
 FORMATS = ("text", "json", "markdown")
 
@@ -77,8 +79,7 @@ def table(form: str) -> str:
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    lines = [list(_COLUMNS.values()), ["---"] * len(_COLUMNS), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([table_head(list(_COLUMNS.values())), *map(table_row, rows)])
 
 
 def _text(rows: list[list[str]]) -> str:

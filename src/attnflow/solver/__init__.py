@@ -10,7 +10,8 @@ algorithm stands here in three forms; `backend.kernels_for` chooses, by device a
 | compiled loop | `compiled.primal_dual` | all other networks on a processor, a thread for each |
 
 The plain form states the formulas, and the others are tested against it.
-`benchmarks/solver_forms.py` prints the seconds of each.
+`benchmarks/solver_forms.py` prints the seconds of each; docs/solver.md has them, and why all three
+stay.
 
 Read `maximum_flow`, then the loop's parts in `interior_point`, `block_tridiagonal` and
 `starting_point`; for why the answer can be believed, `certificate`.

@@ -9,6 +9,7 @@ import torch
 
 from attnflow.cli.bench.section import Section
 from attnflow.evaluation.versions import installed_version
+from attnflow.models.markdown import table_head, table_row
 from attnflow.solver.backend import can_compile
 
 LIBRARIES = (
@@ -19,18 +20,13 @@ LIBRARIES = (
 
 def header(section: Section) -> str:
     """A section's title, note, and the first two lines of its table."""
-    rule = "---|" * len(section.columns)
-    return f"\n## {section.title}\n\n{section.note}\n\n{_line(section.columns)}\n|{rule}"
+    return f"\n## {section.title}\n\n{section.note}\n\n{table_head(section.columns)}"
 
 
 def row(section: Section, cells: Sequence[object]) -> str:
     """A line of the table; cells that are missing at the end are left blank."""
     blank = [""] * (len(section.columns) - len(cells))
-    return _line([*map(number, cells), *blank])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return table_row([*map(number, cells), *blank])
 
 
 def number(cell: object) -> str:

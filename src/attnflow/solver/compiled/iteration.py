@@ -71,7 +71,7 @@ def _advance(point: Point, step: Step, before: Any, chain: Chain, weight: Tensor
         buffers.pieces, buffers.edges, weight.numpy(), before, after, numbers, sums, enter, leave
     )
     entering, leaving = buffers.gather(enter), torch.from_numpy(leave)
-    net = entering - leaving
+    net, largest = entering - leaving, buffers.largest(sums)
     return Linearisation(
         weight=weight,
         balance=net[:, BALANCE],
@@ -79,9 +79,9 @@ def _advance(point: Point, step: Step, before: Any, chain: Chain, weight: Tensor
         push=net[:, PUSH],
         inward=entering[:, TOTAL],
         outward=leaving[:, TOTAL],
-        products=buffers.total(sums[..., PRODUCTS]),
-        centrality=buffers.largest(sums[..., CENTRALITY]) / step.mu,
-        stationarity=buffers.largest(sums[..., STATIONARITY]),
+        products=buffers.total(sums[..., PRODUCTS:])[:, 0],
+        centrality=largest[:, CENTRALITY] / step.mu,
+        stationarity=largest[:, STATIONARITY],
     )
 
 
@@ -91,12 +91,13 @@ def predict(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Predictio
     sums, enter, leave = buffers.sums(5), buffers.heads(1), buffers.tails(1)
     nodes = stacked(point.potential, point.carry, affine)
     _predict_pieces(buffers.pieces, buffers.edges, nodes, mu.numpy(), sums, enter, leave)
+    largest, total = buffers.largest(sums), buffers.total(sums)
     return Prediction(
-        primal_rate=buffers.largest(sums[..., PRIMAL_RATE]),
-        dual_rate=buffers.largest(sums[..., DUAL_RATE]),
-        primal_slope=buffers.total(sums[..., PRIMAL_SLOPE]),
-        dual_slope=buffers.total(sums[..., DUAL_SLOPE]),
-        bilinear=buffers.total(sums[..., BILINEAR]),
+        primal_rate=largest[:, PRIMAL_RATE],
+        dual_rate=largest[:, DUAL_RATE],
+        primal_slope=total[:, PRIMAL_SLOPE],
+        dual_slope=total[:, DUAL_SLOPE],
+        bilinear=total[:, BILINEAR],
         correction=(buffers.gather(enter) - torch.from_numpy(leave))[:, 0],
     )
 
