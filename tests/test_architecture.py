@@ -120,6 +120,7 @@ def test_type_checkers_see_the_same_names():
         "import attnflow",
         "from attnflow import InputError, StorageError",
         "from attnflow.cli import main",
+        "from attnflow.attribution.views.sanitize import for_terminal",  # an error's message
     ),
 )
 def test_import_is_light(statement):

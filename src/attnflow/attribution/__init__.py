@@ -1,12 +1,24 @@
-"""Results: what an explanation holds, shows and saves."""
+"""Results: what an explanation holds, shows and saves.
 
-from attnflow.attribution.attribution import (
-    Attribution,
-    Attributions,
-    Certificate,
-    Word,
-    load,
-    save,
-)
+The names below are loaded when first used: the command's messages need `views.sanitize` alone, and
+must not wait for numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnflow.attribution.attribution import Attribution as Attribution
+    from attnflow.attribution.attribution import Attributions as Attributions
+    from attnflow.attribution.attribution import Certificate as Certificate
+    from attnflow.attribution.attribution import Word as Word
+    from attnflow.attribution.attribution import load as load
+    from attnflow.attribution.attribution import save as save
 
 __all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'attnflow.attribution' has no attribute {name!r}")
+    return getattr(import_module("attnflow.attribution.attribution"), name)
