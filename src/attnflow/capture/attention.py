@@ -306,6 +306,12 @@ def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:
     return ds - weights * ds.sum(dim=-1, keepdim=True)
 
 
+def of_every_head(shared: Tensor, query: Tensor) -> Tensor:
+    """Repeat the heads of keys or values that query heads share, in groups."""
+    group = query.shape[1] // shared.shape[1]
+    return shared if group == 1 else shared.repeat_interleave(group, dim=1)
+
+
 def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
     """`(batch, heads, query, d)` outputs of attention."""
     if scoring.softcap is not None:  # which SDPA does not know
@@ -314,9 +320,7 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Te
             for head, shared, _, weights in _by_head(query, key, scoring, rows):
                 output[:, head, rows] = weights @ value[:, shared]
         return output
-    group = query.shape[1] // key.shape[1]
-    if group > 1:
-        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    key, value = (of_every_head(x, query) for x in (key, value))
     mask = scoring.mask
     if scoring.bias is not None:
         mask = _biased(scoring)

@@ -22,6 +22,7 @@ from attnflow.capture.attention import (
     boolean_mask,
     check_call,
     explicit_mask,
+    of_every_head,
 )
 from attnflow.errors import InputError, ModelError
 
@@ -79,9 +80,7 @@ def _attention(
             f"{type(module).__name__} runs attention in more layers than the mask of edges has."
         )
     kept = remaining.pop(0)[:, None]
-    group = query.shape[1] // key.shape[1]
-    if group > 1:
-        key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    key, value = (of_every_head(x, query) for x in (key, value))
     mask = explicit_mask(module, query, key, attention_mask, is_causal)
     weights = Scoring.of_call(query, mask, scaling, options).weights(query, key)
     # Here weights of all heads exist at once: ablation runs on short texts, without gradients.

@@ -18,9 +18,8 @@ from attnflow.capture import Segments
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.inputs import batching
 from attnflow.inputs.example import Example
+from attnflow.inputs.offsets import Span
 from attnflow.inputs.text import EncodedText
-
-Span = tuple[int, int]
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]|\n")
 

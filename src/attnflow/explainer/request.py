@@ -95,12 +95,8 @@ class Requests:
             if decision.position is not None:
                 end = decision.position + len(decision.tokens) + 1
                 tokens.update(range(decision.position, end))
-        merged = {
-            id(request.example): merge(
-                request.example.example, coarsen, single[id(request.example)]
-            )
-            for request in self.requests
-        }
+        texts = {id(request.example): request.example.example for request in self.requests}
+        merged = {key: merge(text, coarsen, single[key]) for key, text in texts.items()}
         requests = [
             replace(request, example=merged[id(request.example)]) for request in self.requests
         ]

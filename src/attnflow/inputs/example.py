@@ -6,6 +6,7 @@ Everything after the reading (requests, model passes, memory, results) knows the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -79,7 +80,7 @@ class ReadExamples(Generic[AnyExample]):
     is_single: bool
     modality: str
 
-    @property
+    @cached_property
     def labels(self) -> ExampleLabels:
         """The names that errors give the examples."""
         return ExampleLabels([example.text for example in self.examples], self.modality)
@@ -101,7 +102,7 @@ class ModelInputs(Protocol[AnyExample]):
     pooling: str
 
     def read(self, given: Given) -> ReadExamples[AnyExample]:
-        """Read and check whatever the call gave."""
+        """Read what the call gave of this modality; `Given.check_modality` refuses the other."""
 
     def with_prompt(self, example: AnyExample) -> AnyExample:
         """Return the example with the tokens that its model generates after, if any."""

@@ -60,7 +60,6 @@ class ImageInputs:
             ModelError: Image processor and model do not belong together.
             StorageError: A file cannot be read.
         """
-        given.check_modality(self.model, "image")
         if (given.images is None) == (given.pixel_values is None):
             raise InputError("give images or pixel_values, one of the two.")
         if given.images is None:

@@ -81,7 +81,6 @@ class TextInputs:
             InputError: Both texts and ids were given, or what was given cannot be explained.
             ModelError: Tokenizer and model do not belong together.
         """
-        given.check_modality(self.model, "text")
         if given.input_ids is None:
             if given.attention_mask is not None:
                 raise InputError(

@@ -3,8 +3,8 @@
 The heat maps show the text exactly as it was written. Templates turn each stretch into a tag.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.layout import (
@@ -65,21 +65,15 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     ranked = rank(pieces)
     places = {entry.piece.tokens: entry.rank for entry in ranked}
     heat = dict(zip((p.tokens for p in pieces), intensities(pieces), strict=True))
-    roles = role_starts(attribution)
-    for segment in lay_out(attribution.text, pieces):
-        piece = segment.piece
-        if piece is None:
-            yield Stretch(segment.text)
-            continue
-        yield Stretch(
-            text=as_name(segment.text) if segment.detached else segment.text,
-            tokens=token_list(piece),
-            classes=classes(segment, piece),
-            heat=f"{heat[piece.tokens]:.2f}",
-            title=describe(piece, places.get(piece.tokens), len(ranked)),
-            role=roles.get(piece.tokens[0]),
-            isolated=piece.special or segment.detached,
-        )
+    for stretch, segment, piece in _laid_out(attribution, pieces):
+        if piece is not None:
+            stretch = replace(
+                stretch,
+                classes=classes(segment, piece),
+                heat=f"{heat[piece.tokens]:.2f}",
+                title=describe(piece, places.get(piece.tokens), len(ranked)),
+            )
+        yield stretch
 
 
 def explained_stretches(
@@ -91,44 +85,51 @@ def explained_stretches(
         attribution: Any one of the continuation.
         articles: Number of the article about each token that is explained.
     """
-    roles = role_starts(attribution)
     pieces = join_template_tokens(attribution, pieces_of(attribution, "token"))
-    for segment in lay_out(attribution.text, pieces):
-        piece = segment.piece
-        if piece is None:
-            yield Stretch(segment.text)
-            continue
-        article = articles.get(piece.tokens[0])
-        yield Stretch(
-            text=as_name(segment.text) if segment.detached else segment.text,
-            tokens=token_list(piece),
-            classes=classes(segment, piece) + ("" if article is None else " explained"),
-            title=as_name(piece.name),
-            role=roles.get(piece.tokens[0]),
-            isolated=piece.special or segment.detached,
-            article=article,
-        )
+    for stretch, segment, piece in _laid_out(attribution, pieces):
+        if piece is not None:
+            article = articles.get(piece.tokens[0])
+            stretch = replace(
+                stretch,
+                classes=classes(segment, piece) + ("" if article is None else " explained"),
+                title=as_name(piece.name),
+                article=article,
+            )
+        yield stretch
 
 
 def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
     pieces = join_template_tokens(attribution, pieces_of(attribution, "token"))
     heat = dict(zip((p.tokens for p in pieces), intensities(pieces), strict=True))
+    for stretch, segment, piece in _laid_out(attribution, pieces):
+        if piece is not None:
+            stretch = replace(
+                stretch,
+                text=as_name(segment.text) if stretch.isolated else segment.text,
+                heat=f"{STRONGEST_TINT * heat[piece.tokens]:.2f}",
+                title=f"{format_percent(piece.share)}, score {format_number(piece.score)}",
+            )
+        yield stretch
+
+
+def _laid_out(
+    attribution: AttributionData, pieces: Sequence[Piece]
+) -> Iterator[tuple[Stretch, Segment, Piece | None]]:
+    """Yield the text in order: each stretch, its segment, and the piece there if there is one."""
     roles = role_starts(attribution)
     for segment in lay_out(attribution.text, pieces):
         piece = segment.piece
         if piece is None:
-            yield Stretch(segment.text)
+            yield Stretch(segment.text), segment, None
             continue
-        isolated = piece.special or segment.detached
-        yield Stretch(
-            text=as_name(segment.text) if isolated else segment.text,
+        stretch = Stretch(
+            text=as_name(segment.text) if segment.detached else segment.text,
             tokens=token_list(piece),
-            heat=f"{STRONGEST_TINT * heat[piece.tokens]:.2f}",
-            title=f"{format_percent(piece.share)}, score {format_number(piece.score)}",
             role=roles.get(piece.tokens[0]),
-            isolated=isolated,
+            isolated=piece.special or segment.detached,
         )
+        yield stretch, segment, piece
 
 
 def token_list(piece: Piece) -> str:

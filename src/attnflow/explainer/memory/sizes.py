@@ -93,6 +93,7 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
         InputError: As `ModelInputs.read`; or there are both texts and numbers.
         ModelError, StorageError: As `ModelInputs.read`.
     """
+    given.check_modality(inputs.model, inputs.task.modality)
     texts = _listed(given.texts)
     lengths = [int(n) for n in texts if _is_count(n)]
     if not lengths:
@@ -101,7 +102,6 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
         if coarsen is None:
             return [ExampleSize.of(Coarsened(example)) for example in examples]
         return [ExampleSize.of(merge(example, coarsen)) for example in examples]
-    given.check_modality(inputs.model, inputs.task.modality)
     if len(lengths) < len(texts):
         raise InputError("give texts or numbers of tokens, and not both.")
     two = inputs.task.has_two_stacks
