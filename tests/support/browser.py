@@ -1,11 +1,21 @@
-"""Pages in a real browser, which runs without a screen and prints what it saw."""
+"""Pages in a real browser, which runs without a screen: one process for all of a test session.
 
+It is driven by the DevTools protocol, in JSON messages that end in NUL: it reads them from its
+file descriptor 3 and answers on 4. Each page has a context of its own, and so no memory of others.
+"""
+
+import fcntl
 import html
+import itertools
 import json
-import re
+import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +26,19 @@ needs_browser = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium on the path"),
     pytest.mark.slow,
 ]
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-file-access-from-files",
+]
+VIRTUAL_TIME = 4000  # milliseconds of a page's own clock, which does not wait
+PATIENCE = 120  # seconds
+COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 
 FRAME = """<!DOCTYPE html><meta charset="utf-8"><title>not run</title>
 <style>body { margin: 0 } iframe { border: 0; width: %(width)dpx; height: 900px }</style>
@@ -33,33 +56,139 @@ frame.onload = () => {
 </script>"""
 
 
-def chromium(folder: Path, page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--allow-file-access-from-files",
-        "--enable-logging=stderr",
-        f"--user-data-dir={folder / 'profile'}",
-        "--virtual-time-budget=4000",
-        *arguments,
-        page.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+class Browser:
+    """A running chromium: commands are sent through one pipe, answers and events come by another.
+
+    Attributes:
+        events: What was told of the page since it was opened, each with its method and params.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        to_browser, self._commands = os.pipe()
+        self._answers, from_browser = os.pipe()
+        self.events: list[dict[str, Any]] = []
+        self._numbers, self._unread = itertools.count(1), b""
+        # Copies with high numbers: 3 and 4 may themselves be among the four ends.
+        ends = [_moved_up(end) for end in (to_browser, from_browser)]
+        arguments = [*OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"]
+        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+        actions = [(os.POSIX_SPAWN_DUP2, ends[0], 3), (os.POSIX_SPAWN_DUP2, ends[1], 4)]
+        actions += [(os.POSIX_SPAWN_DUP2, log, output) for output in (1, 2)]
+        self._process = os.posix_spawn(
+            BROWSER, [BROWSER, *arguments], os.environ, file_actions=actions
+        )
+        for end in (*ends, log):
+            os.close(end)
+
+    def close(self) -> None:
+        self.send("Browser.close")
+        os.close(self._commands)
+        os.close(self._answers)
+        os.waitpid(self._process, 0)
+
+    def send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """Send a command and return its answer; events that come before it are kept."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if session is not None:
+            message["sessionId"] = session
+        data = json.dumps(message).encode() + b"\0"
+        while data:
+            data = data[os.write(self._commands, data) :]
+        while (answer := self._next()).get("id") != number:
+            self.events.append(answer)
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    def wait_for(self, method: str) -> None:
+        """Wait for an event, unless it has come already."""
+        while not any(event["method"] == method for event in self.events):
+            self.events.append(self._next())
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._unread:
+            more = os.read(self._answers, 1 << 16)
+            assert more, "the browser has ended"
+            self._unread += more
+        message, _, self._unread = self._unread.partition(b"\0")
+        return json.loads(message)
+
+    @contextmanager
+    def opened(self, page: Path) -> Iterator[str]:
+        """Open a page and let its time pass; gives the session of its tab."""
+        with _patience():
+            context = self.send("Target.createBrowserContext")["browserContextId"]
+            tab = self.send("Target.createTarget", url="about:blank", browserContextId=context)
+            attached = self.send("Target.attachToTarget", targetId=tab["targetId"], flatten=True)
+            session = attached["sessionId"]
+            self.events = []
+            for domain in ("Page", "Runtime", "Log"):
+                self.send(f"{domain}.enable", session)
+            policy = {"policy": "pauseIfNetworkFetchesPending", "budget": VIRTUAL_TIME}
+            self.send("Page.navigate", session, url=page.as_uri())
+            self.send("Emulation.setVirtualTimePolicy", session, **policy)
+            self.wait_for("Page.loadEventFired")
+            self.wait_for("Emulation.virtualTimeBudgetExpired")
+            yield session
+            self.send("Target.disposeBrowserContext", browserContextId=context)
+
+    def result(self, page: Path, expression: str) -> Any:
+        """Open a page without complaints and return what an expression gives there."""
+        with self.opened(page) as session:
+            answer = self.send("Runtime.evaluate", session, expression=expression)
+            complaints = [event for event in self.events if event["method"] in COMPLAINTS]
+            assert not complaints, complaints
+            return answer["result"]["value"]
 
 
-def driven(folder: Path, attributions, body: str, *, fragment: str = "", width: int = 1280):
+def _moved_up(end: int) -> int:
+    high = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(end)
+    return high
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """End with an error what takes too long, such as an answer that never comes."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"the browser has not answered in {PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def driven(
+    browser: Browser,
+    folder: Path,
+    attributions: Any,
+    body: str,
+    *,
+    fragment: str = "",
+    width: int = 1280,
+) -> Any:
     """Load attributions in a frame, run a function body there, and return what it returns."""
     write(attributions, folder / "page.html", overwrite=True)
     values = {"page": "page.html", "hash": html.escape(fragment), "drive": body, "width": width}
     frame = folder / "frame.html"
     frame.write_text(FRAME % values, encoding="utf-8")
-    done = chromium(folder, frame, "--dump-dom")
-    assert "CONSOLE" not in done.stderr, done.stderr
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.S).group(1)
-    return json.loads(html.unescape(title))
+    return json.loads(browser.result(frame, "document.title"))
+
+
+def chromium(folder: Path, page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Open a page in a chromium of its own, whose standard error has what the page complains of."""
+    command = [
+        BROWSER,
+        *OPTIONS,
+        "--enable-logging=stderr",
+        f"--user-data-dir={folder / 'profile'}",
+        f"--virtual-time-budget={VIRTUAL_TIME}",
+        *arguments,
+        page.as_uri(),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from support.browser import driven
+from support.browser import Browser, driven
 from support.example_attributions import attribution_of
 
 from attnflow.attribution.attribution import Attribution
@@ -20,7 +20,15 @@ def short() -> Attribution:
     return attribution_of()
 
 
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A chromium that all tests of pages drive."""
+    running = Browser(tmp_path_factory.mktemp("browser"))
+    yield running
+    running.close()
+
+
 @pytest.fixture
-def drive(tmp_path):
+def drive(browser, tmp_path):
     """Load attributions in a browser and run a function body there (support.browser.driven)."""
-    return partial(driven, tmp_path)
+    return partial(driven, browser, tmp_path)
