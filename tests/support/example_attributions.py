@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -49,6 +50,7 @@ def flow_edges(rng: np.random.Generator, layers: int, tokens: int, spread: float
     return edges
 
 
+@cache
 def attribution_of(
     text: str = SHORT,
     *,
@@ -122,6 +124,7 @@ def _between(spans: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
     return [(a[1], b[0]) for a, b in zip(spans, spans[1:], strict=False)]
 
 
+@cache
 def image_of(
     grid: tuple[int, int],
     *,
@@ -136,8 +139,14 @@ def image_of(
     rng = np.random.default_rng(seed)
     rows, columns = grid
     names = [f"r{row}c{column}" for row in range(rows) for column in range(columns)]
-    edges = scale * flow_edges(rng, layers, len(names) + 1, 0.15)
-    value = float(edges[0].sum())
+    edges = None
+    if with_edges:
+        edges = scale * flow_edges(rng, layers, len(names) + 1, 0.15)
+        scores = edges[0].sum(axis=0)
+    else:
+        scores = rng.gamma(0.25, size=len(names) + 1) + 1e-3
+        scores *= scale / scores.sum()
+    value = float(scores.sum())
     height, width = size
     return Attribution(
         text="",
@@ -145,7 +154,7 @@ def image_of(
         offsets=((0, 0),) * (len(names) + 1),
         special=np.array([True, *[False] * len(names)]),
         word_ids=(None,) * (len(names) + 1),
-        scores=edges[0].sum(axis=0),
+        scores=scores,
         tensor="cf",
         readout="input",
         target=1,
@@ -153,7 +162,7 @@ def image_of(
         logits=np.array([0.1, 2.0, -1.0]),
         certificate=Certificate(value, value / 0.992, 2.1e-6, 3.1e-16, 4.4e-10, 17, "solved"),
         model="tiny/vision-transformer",
-        edges=edges if with_edges else None,
+        edges=edges,
         task="image-classification",
         image=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
         grid=grid,

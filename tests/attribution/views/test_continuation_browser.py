@@ -74,7 +74,7 @@ def test_a_source_is_followed_and_let_go_with_another_token(drive, found):
 @pytest.mark.parametrize("width", [400, 1280])
 def test_two_hundred_tokens_scroll_in_their_sheet_alone(drive, width):
     seen = drive(
-        [continuation_of(REVIEW, 60)],
+        [continuation_of(REVIEW, 60, layers=2)],
         """const sheet = one(".sheet"), head = one("thead"), name = one("tr[data-row='40'] th");
         const box = sheet.getBoundingClientRect();
         return { page: page.documentElement.scrollWidth, wide: sheet.scrollWidth,

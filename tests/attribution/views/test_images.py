@@ -53,7 +53,7 @@ def test_png_says_the_pixels(shape):
 @pytest.mark.parametrize("grid", [(4, 4), (3, 7), (16, 16), (64, 64)])
 def test_patches_lie_in_their_places_as_warm_as_their_scores(grid):
     a = image_of(grid, size=(300, 480), box=(90, 0, 390, 300))
-    cells = CELL.findall(render([a]))
+    cells, warmth = CELL.findall(render([a])), heat(a)
     rows, columns = grid
     assert len(cells) == rows * columns
     for number, (token, warm, x, y, width, height, title) in enumerate(cells):
@@ -61,7 +61,7 @@ def test_patches_lie_in_their_places_as_warm_as_their_scores(grid):
         assert a.tokens[int(token)] == f"r{row}c{column}"
         place = (90 + 300 * column / columns, 300 * row / rows, 300 / columns, 300 / rows)
         np.testing.assert_allclose([float(v) for v in (x, y, width, height)], place, rtol=1e-4)
-        assert float(warm) == pytest.approx(heat(a)[row, column], abs=0.006)
+        assert float(warm) == pytest.approx(warmth[row, column], abs=0.006)
         assert title.startswith(f"r{row}c{column}: score ") and f"of {rows * columns}" in title
 
 
