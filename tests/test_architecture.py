@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,35 +54,46 @@ TESTS = Path(__file__).parent
 BENCHMARKS = TESTS.parent / "benchmarks"
 
 
+@cache
+def parsed(file):
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def modules():
     """Every source file with its dotted name below `attnflow` and its syntax tree."""
+    found = []
     for file in sorted(SOURCE.rglob("*.py")):
         parts = file.relative_to(SOURCE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        yield name, ast.parse(file.read_text(encoding="utf-8"))
+        found.append((name, parsed(file)))
+    return found
 
 
+@cache
 def dotted_names(tree):
     """Dotted names of what a syntax tree imports, inside functions too."""
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
+    return names
 
 
+@cache
 def imported(tree):
     """Names below `attnflow` that a syntax tree imports.
 
     Names that no file has, such as those of functions, are shortened to the module they are in.
     """
-    for name in dotted_names(tree):
-        package, _, inner = name.partition(".")
-        if package == "attnflow" and inner:
-            yield module_of(inner)
+    names = (name.partition(".") for name in dotted_names(tree))
+    return [module_of(inner) for package, _, inner in names if package == "attnflow" and inner]
 
 
+@cache
 def module_of(name):
     while name:
         path = SOURCE / name.replace(".", "/")
@@ -184,7 +196,7 @@ def test_only_packages_of_models_know_transformers():
 
 def test_no_assertion_guards_a_user():
     for file in SOURCE.rglob("*.py"):
-        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        nodes = ast.walk(parsed(file))
         assert not [node.lineno for node in nodes if isinstance(node, ast.Assert)], file
 
 
@@ -202,7 +214,7 @@ def test_tests_share_builders_by_support_alone():
     wrong = [
         f"{file.relative_to(TESTS)} imports {name}"
         for file in sorted(TESTS.rglob("*.py"))
-        for name in dotted_names(ast.parse(file.read_text(encoding="utf-8")))
+        for name in dotted_names(parsed(file))
         if name.split(".")[0] in benchmarks or any(map(is_of_tests, name.split(".")))
     ]
     assert not wrong
