@@ -1,8 +1,10 @@
 """The block factorisation against a dense solve, and its accuracy over many decades."""
 
+import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,8 +121,16 @@ def test_what_cannot_be_factored_is_said_and_harms_no_other(factor):
     assert torch.isfinite(solved.solve(right)[0]).all()
 
 
+@pytest.fixture
+def code_of_avx2(request):
+    """Folder that keeps the compiled code from one run to the next, for as long as it is valid."""
+    sources = sorted(Path(compiled.__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+    return request.config.cache.mkdir(f"avx2-{digest[:16]}")
+
+
 @pytest.mark.slow
-def test_processors_with_shorter_registers_find_the_same(tmp_path):
+def test_processors_with_shorter_registers_find_the_same(code_of_avx2):
     """Half as many rows are then eliminated at a time."""
     script = """
 import torch
@@ -140,5 +150,5 @@ outward = torch.cat([torch.zeros(2, 1), *(w.sum(2) for w in blocks)], 1)
 both = [k.factor(weights, inward, outward, chain).solve(right) for k in (edge_passes, compiled)]
 torch.testing.assert_close(*both, rtol=1e-10, atol=1e-12)
 """
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(code_of_avx2)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
