@@ -1,9 +1,12 @@
 """Fixtures of all tests: one thread, tiny random classifiers, and the embedded model."""
 
+import fcntl
+import os
+
 import pytest
 import torch
 
-from attnflow import Explainer
+from attnflow import Explainer, maximum_flow
 from support.model_state import state_of
 from support.text_models import TEXTS, bare, tiny_model, wordpiece
 
@@ -14,6 +17,16 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once(one_thread, tmp_path_factory):
+    """The solver's code, which one of the processes that run the tests compiles for all."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    with open(tmp_path_factory.getbasetemp().parent / "compiling", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        maximum_flow(torch.ones(1, 2, 3, 3, dtype=torch.float64))
 
 
 @pytest.fixture(scope="session")
