@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from support.text_models import PROMPT, SOURCE, encoder_decoder, language_model
+from support.text_models import PROMPT, SOURCE, encoder_decoder
 
-from attnflow import Explainer, InputError, load, maximum_flow
+from attnflow import InputError, load, maximum_flow
 from attnflow.capture import Objective, StackLayout, capture
 from attnflow.capture.objectives import logits_at
 from attnflow.explainer.attention_sink import path_null
-
-
-@pytest.fixture(scope="module")
-def writer(reader):
-    return Explainer(language_model(), reader, name="writer")
 
 
 def test_kept_is_the_default(writer):

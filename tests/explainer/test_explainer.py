@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
+from support.attribution_checks import assert_sound, close
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
@@ -21,27 +22,6 @@ WAYS = [
     *((tensor, "throughput") for tensor in ("cf", "bcf")),
 ]
 FAMILIES = ("Bert", "Roberta", "DistilBert", "Albert", "Electra", "DebertaV2", "ModernBert")
-
-
-def assert_sound(a, layers=None, gap=0.02):
-    t = len(a)
-    assert a.scores.shape == (t,) and a.scores.dtype == np.float64
-    assert (a.scores >= 0).all() and np.isfinite(a.scores).all()
-    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
-    assert a.certificate.value <= a.certificate.upper_bound * (1 + 1e-12)
-    assert 0 <= a.certificate.gap < gap
-    assert a.certificate.conservation < 1e-8 and a.certificate.centrality < 1e-6
-    if layers is not None:
-        assert a.edges.shape == (layers, t, t) and (a.edges >= 0).all()
-
-
-def close(a, b, tolerance):
-    assert a.tokens == b.tokens and a.target == b.target
-    np.testing.assert_allclose(a.logits, b.logits, rtol=tolerance, atol=tolerance)
-    scale = a.certificate.value
-    np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=tolerance * scale)
-    if a.edges is not None:
-        np.testing.assert_allclose(a.edges, b.edges, rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize(("tensor", "readout"), WAYS)
@@ -127,76 +107,7 @@ def test_demo_ranks_smart_first(embedded):
     assert embedded(DEMO).model == "attnflow/minilm-l6-sst2"
 
 
-# Classes
-
-
-def test_target_by_index_label_and_case(explainer, texts):
-    for index, names in enumerate((("negative", "NEGATIVE"), ("neutral",), ("Positive", "2"))):
-        by_index = explainer(texts[0], target=index)
-        assert (by_index.target, by_index.label) == (index, explainer.labels[index])
-        for name in (*names, np.int64(index)):
-            assert np.array_equal(explainer(texts[0], target=name).scores, by_index.scores)
-
-
-def test_targets_for_each_text(exact, texts):
-    predicted = [a.target for a in exact(texts)]
-    other = (predicted[1] + 1) % 3
-    mixed = exact(texts, target=[None, other, "neutral", None])
-    assert [a.target for a in mixed] == [predicted[0], other, 1, predicted[3]]
-    close(mixed[1], exact(texts[1], target=other), 1e-9)
-    close(mixed[0], exact(texts[0]), 1e-9)
-    with_array = exact(texts, target=np.array([0, 1, 2, 0]))
-    assert [a.target for a in with_array] == [0, 1, 2, 0]
-    assert [a.target for a in exact(texts, target="neutral")] == [1] * 4
-
-
-def test_the_class_matters(explainer, texts):
-    scores = [explainer(texts[0], target=target).scores for target in range(3)]
-    assert not np.allclose(scores[0], scores[1]) and not np.allclose(scores[1], scores[2])
-
-
-def test_labels_that_look_like_indices_are_labels(tiny, tokenizer, texts):
-    explainer = Explainer(tiny(labels=("1", "0", "POS", "pos")), tokenizer)
-    assert explainer(texts[0], target="1").target == 0
-    assert explainer(texts[0], target=1).target == 1
-    assert explainer(texts[0], target="2").target == 2
-    assert explainer(texts[0], target="pos").target == 3
-    with pytest.raises(InputError, match="no class of this model"):
-        explainer(texts[0], target="Pos")
-
-
-@pytest.mark.parametrize(
-    "target",
-    ("nice", "", " positive", "-1", "3", "1.0", "²", -1, 3, True, False, 1.0, {1})
-    + (torch.tensor(1), object()),
-)
-def test_what_is_no_class(explainer, texts, target):
-    with pytest.raises(InputError, match="no class of this model.*'negative'.*0 to 2"):
-        explainer(texts[0], target=target)
-    with pytest.raises(InputError, match="no class of this model"):
-        explainer(texts[:2], target=[0, target])
-
-
-@pytest.mark.parametrize("target", ([], [0], [0, 1, 2]))
-def test_targets_are_as_many_as_texts(explainer, texts, target):
-    with pytest.raises(
-        InputError, match=f"must be one for all or 2, like texts; got {len(target)}"
-    ):
-        explainer(texts[:2], target=target)
-
-
-def test_a_regression_has_one_class(tiny, tokenizer, texts):
-    explainer = Explainer(tiny(labels=("score",)), tokenizer)
-    for a in explainer(texts):
-        assert_sound(a)
-        assert a.target == 0 and a.label == "score" and a.probabilities.tolist() == [1.0]
-    with pytest.raises(InputError, match="index from 0 to 0"):
-        explainer(texts[0], target=1)
-
-
 # Texts
-
-
 @pytest.mark.parametrize("text", ("", "  \n\t", "[SEP]", "[CLS] [SEP]"))
 def test_nothing_to_explain(explainer, text):
     with pytest.raises(InputError, match="nothing to explain"):
@@ -255,8 +166,6 @@ def test_the_limit_is_what_the_positions_allow(tiny, tokenizer, family):
 
 
 # Options
-
-
 @pytest.mark.parametrize("gap", (0, 1, -0.1, 1.5, float("nan"), float("inf"), True, "0.1", None))
 def test_gap_lies_inside_the_unit(explainer, gap):
     with pytest.raises(InputError, match=r"gap must lie inside \(0, 1\)"):
@@ -313,8 +222,6 @@ def test_batches_are_never_larger_than_asked(tiny, tokenizer, texts):
 
 
 # Models
-
-
 def test_training_mode_and_half_precision_are_refused(tiny, tokenizer):
     for model, message in (
         (tiny().train(), "training mode.*model.eval"),
@@ -401,8 +308,6 @@ def test_a_decisive_token_takes_the_flow(tiny, tokenizer):
 
 
 # Nothing is left behind
-
-
 @pytest.fixture
 def fresh(tiny, tokenizer):
     model = tiny()

@@ -17,11 +17,6 @@ from attnflow.cli import main
 LONG = "the film is not good, but it was never dull."
 
 
-@pytest.fixture(scope="session")
-def writer(reader):
-    return Explainer(language_model(), reader, name="writer")
-
-
 @pytest.mark.parametrize("tensor", ("af", "gf", "agf", "cf", "bcf"))
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_the_next_token_in_every_family(reader, name, tensor):
@@ -78,26 +73,6 @@ def test_stages_leave_the_token_that_is_labelled(tiny, tokenizer):
     for position in (1, 2, 3):
         gone = taken_away(explainer, "a smart dog", position=position)
         assert gone and position not in gone
-
-
-def test_a_given_token_by_text_and_by_id(writer, reader):
-    (wanted,) = reader("good", add_special_tokens=False)["input_ids"]
-    by_text, by_id = (writer(PROMPT, target=t) for t in ("good", wanted))
-    assert by_text.label == by_id.label == "good"
-    np.testing.assert_array_equal(by_text.scores, by_id.scores)
-
-
-def test_why_this_and_not_that(writer):
-    a = writer(PROMPT, target="good", against="bad")
-    assert a.labels[a.target] == "good" and a.labels[a.against] == "bad"
-    assert not np.allclose(a.scores, writer(PROMPT, target="good").scores)
-    with pytest.raises(InputError, match="no contrast with itself"):
-        writer(PROMPT, target="good", against="good")
-    predicted = int(
-        next_log_probabilities(writer.model, writer.tokenizer(PROMPT)["input_ids"])[-1].argmax()
-    )
-    with pytest.raises(InputError, match="no contrast with itself"):
-        writer(PROMPT, against=predicted)
 
 
 @pytest.mark.parametrize("tensor", ("cf", "bcf"))
@@ -218,27 +193,6 @@ def test_a_batch_and_each_alone(writer, texts):
         np.testing.assert_allclose(a.scores, alone.scores, rtol=2e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(position=4), r"position 4 is outside the text: it has 4 tokens, 0 to 3 \(the dog"),
-        (dict(position=-5), "outside the text"),
-        (dict(position="last"), "position must be the index of a token"),
-        (dict(target="good dog"), "not one token of this model but 2"),
-        (dict(target=100), "token 100 is not in the vocabulary"),
-        (dict(target=1.5), "a target must be a token"),
-        (dict(continuation=""), "the continuation '' is empty"),
-        (dict(continuation=0), "at least one; got 0"),
-        (dict(continuation=" good", target="dog"), "target and continuation exclude each other"),
-        (dict(input_ids=[1, 2]), "texts or input_ids, and not both"),
-        (dict(continuation=" good" * 30), "has 34 tokens and the model takes 32"),
-    ],
-)
-def test_bad_questions(writer, options, message):
-    with pytest.raises(InputError, match=message):
-        writer(PROMPT, **options)
-
-
 def test_ids_may_be_as_many_as_the_model_takes(writer):
     assert len(writer(input_ids=[5] * 32, tensor="cf")) == 32
     with pytest.raises(InputError, match="has 33 tokens and the model takes 32"):
@@ -264,39 +218,6 @@ def test_files_keep_what_was_asked(writer, tmp_path):
     save([a], tmp_path / "a.safetensors")
     (b,) = load(tmp_path / "a.safetensors")
     assert (b.task, b.position, b.against, b.label) == (a.task, a.position, a.against, a.label)
-
-
-def test_a_classifier_takes_no_position(explainer):
-    with pytest.raises(InputError, match="decides about the whole text"):
-        explainer("a smart dog", position=1)
-    with pytest.raises(InputError, match="continuation is for models that write"):
-        explainer("a smart dog", continuation=" good")
-
-
-def test_a_classifier_contrasts_classes(explainer):
-    a = explainer("a smart dog", target="positive", against="negative")
-    assert (a.target, a.against) == (2, 0)
-    assert not np.allclose(a.scores, explainer("a smart dog", target="positive").scores)
-
-
-def test_the_mask_is_filled(tiny, tokenizer):
-    explainer = Explainer(tiny(head="MaskedLM"), tokenizer)
-    a = explainer("a [MASK] dog", target="smart")
-    assert (a.task, a.position, a.label) == ("fill-mask", 2, "smart")
-    with pytest.raises(InputError, match=r"has 2 tokens '\[MASK\]'"):
-        explainer("[MASK] [MASK]")
-    with pytest.raises(InputError, match=r"has 0 tokens '\[MASK\]'"):
-        explainer("good")
-    assert explainer("[MASK] [MASK]", position=1).position == 1
-
-
-def test_a_label_of_a_token(tiny, tokenizer):
-    explainer = Explainer(tiny(head="TokenClassification"), tokenizer)
-    a = explainer("a smart dog", position=2)
-    assert (a.task, a.position) == ("token-classification", 2) and a.label in a.labels
-    wanted = r"say which one \(position=, --position\): 0 \[CLS\], 1 a, 2 smart"
-    with pytest.raises(InputError, match=wanted):
-        explainer("a smart dog")
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,14 @@
-"""Answers to a question in a second text, and the cosine of two texts' embeddings."""
-
-import json
+"""Classes, tokens, answers in a second text, and the cosine of two embeddings: named and found."""
 
 import numpy as np
 import pytest
 import torch
+from support.attribution_checks import assert_sound
+from support.text_models import PROMPT
 
-from attnflow import Explainer, InputError, ModelError
+from attnflow import Explainer, InputError
 from attnflow.capture import Objective, capture
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER, answers, similarity
-from attnflow.models.loading import pooling
 from attnflow.models.pooling import pooled
 
 QUESTION, CONTEXT = "was it dull?", "the film is not good, but it was never dull"
@@ -157,46 +156,53 @@ def test_an_embedding_alone_decides_nothing(embedder):
         Explainer(embedder.model, embedder.tokenizer, pooling="max")
 
 
-def written(folder, mode, kinds=("Transformer", "Pooling")):
-    (folder / "2_Pooling").mkdir(exist_ok=True)
-    modes = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False, mode: True}
-    (folder / "2_Pooling" / "config.json").write_text(json.dumps(modes))
-    modules = [
-        {"type": f"sentence_transformers.models.{kind}", "path": f"{i + 1}_{kind}"}
-        for i, kind in enumerate(kinds)
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    return folder
-
-
-def test_the_pooling_that_a_folder_names(save_model, tiny):
-    folder = save_model(tiny(head=None))
-    assert pooling(folder) == "mean" and Explainer.from_pretrained(folder).pooling == "mean"
-    written(folder, "pooling_mode_cls_token")
-    assert Explainer.from_pretrained(folder).pooling == "cls"
-    assert Explainer.from_pretrained(folder, pooling="last").pooling == "last"
-    with pytest.raises(InputError, match="pooling is of models that embed .* text-classification"):
-        Explainer.from_pretrained(pooling="cls")
-    with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens"):
-        pooling(written(folder, "pooling_mode_max_tokens"))
-    with pytest.raises(ModelError, match="Dense"):
-        pooling(written(folder, "pooling_mode_cls_token", ("Transformer", "Pooling", "Dense")))
-    (folder / "modules.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot be read"):
-        pooling(folder)
-
-
-def test_an_embedder_without_the_pooler_that_is_not_read(save_model, tiny, tokenizer):
-    from safetensors.torch import load_file, save_file
-
-    folder = save_model(tiny(head=None))
-    weights = load_file(folder / "model.safetensors")
-    rest = {name: w for name, w in weights.items() if not name.startswith("pooler.")}
-    assert len(rest) < len(weights)
-    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
-    assert Explainer.from_pretrained(folder)(QUESTION, pair=CONTEXT).certificate.is_certified
-
-
 def test_an_answer_is_whole_tokens(asked):
     a = asked(QUESTION, pair="the film, he was good", target="he")
     assert a.label == "he" or a.labels[a.target] == "he"
+
+
+# Classes
+def test_target_by_index_label_and_case(explainer, texts):
+    for index, names in enumerate((("negative", "NEGATIVE"), ("neutral",), ("Positive", "2"))):
+        by_index = explainer(texts[0], target=index)
+        assert (by_index.target, by_index.label) == (index, explainer.labels[index])
+        for name in (*names, np.int64(index)):
+            assert np.array_equal(explainer(texts[0], target=name).scores, by_index.scores)
+
+
+def test_labels_that_look_like_indices_are_labels(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(labels=("1", "0", "POS", "pos")), tokenizer)
+    assert explainer(texts[0], target="1").target == 0
+    assert explainer(texts[0], target=1).target == 1
+    assert explainer(texts[0], target="2").target == 2
+    assert explainer(texts[0], target="pos").target == 3
+    with pytest.raises(InputError, match="no class of this model"):
+        explainer(texts[0], target="Pos")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ("nice", "", " positive", "-1", "3", "1.0", "²", -1, 3, True, False, 1.0, {1})
+    + (torch.tensor(1), object()),
+)
+def test_what_is_no_class(explainer, texts, target):
+    with pytest.raises(InputError, match="no class of this model.*'negative'.*0 to 2"):
+        explainer(texts[0], target=target)
+    with pytest.raises(InputError, match="no class of this model"):
+        explainer(texts[:2], target=[0, target])
+
+
+def test_a_regression_has_one_class(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(labels=("score",)), tokenizer)
+    for a in explainer(texts):
+        assert_sound(a)
+        assert a.target == 0 and a.label == "score" and a.probabilities.tolist() == [1.0]
+    with pytest.raises(InputError, match="index from 0 to 0"):
+        explainer(texts[0], target=1)
+
+
+def test_a_given_token_by_text_and_by_id(writer, reader):
+    (wanted,) = reader("good", add_special_tokens=False)["input_ids"]
+    by_text, by_id = (writer(PROMPT, target=t) for t in ("good", wanted))
+    assert by_text.label == by_id.label == "good"
+    np.testing.assert_array_equal(by_text.scores, by_id.scores)

@@ -11,17 +11,12 @@ from support.text_models import (
     next_log_probabilities,
 )
 
-from attnflow import Explainer, InputError, load, save
+from attnflow import InputError, load, save
 from attnflow.capture import Objective, capture
 from attnflow.capture.objectives import logit
 from attnflow.explainer.targets.span import span_reading
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf")
-
-
-@pytest.fixture(scope="module")
-def writer(reader):
-    return Explainer(language_model(), reader, name="writer")
 
 
 @pytest.mark.parametrize("tensor", TENSORS)

@@ -1,0 +1,25 @@
+"""Checks of attributions: that one is sound, and that two are the same."""
+
+import numpy as np
+import pytest
+
+
+def assert_sound(a, layers=None, gap=0.02):
+    t = len(a)
+    assert a.scores.shape == (t,) and a.scores.dtype == np.float64
+    assert (a.scores >= 0).all() and np.isfinite(a.scores).all()
+    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+    assert a.certificate.value <= a.certificate.upper_bound * (1 + 1e-12)
+    assert 0 <= a.certificate.gap < gap
+    assert a.certificate.conservation < 1e-8 and a.certificate.centrality < 1e-6
+    if layers is not None:
+        assert a.edges.shape == (layers, t, t) and (a.edges >= 0).all()
+
+
+def close(a, b, tolerance):
+    assert a.tokens == b.tokens and a.target == b.target
+    np.testing.assert_allclose(a.logits, b.logits, rtol=tolerance, atol=tolerance)
+    scale = a.certificate.value
+    np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=tolerance * scale)
+    if a.edges is not None:
+        np.testing.assert_allclose(a.edges, b.edges, rtol=0, atol=tolerance * scale)
