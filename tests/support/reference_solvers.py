@@ -85,22 +85,37 @@ def _newton_step(
 ) -> tuple[list, mpmath.matrix]:
     slopes, n = _slopes(program, u, f, y, mu), program.b.shape[1]
     give = [1 / (mu / x**2 + mu / (c - x) ** 2) for x, c in zip(f, u, strict=True)]
-    laplacian = mpmath.zeros(n)
+    laplacian = [[mpmath.mpf(0)] * n for _ in range(n)]
     for w, (tail, head) in zip(give, program.ends, strict=True):
-        laplacian[head, head] += w
-        laplacian[tail, tail] += w
-        laplacian[head, tail] -= w
-        laplacian[tail, head] -= w
+        laplacian[head][head] += w
+        laplacian[tail][tail] += w
+        laplacian[head][tail] -= w
+        laplacian[tail][head] -= w
     for i in range(n):
-        laplacian[0, i] = laplacian[i, 0] = int(i == 0)
+        laplacian[0][i] = laplacian[i][0] = mpmath.mpf(int(i == 0))
     right = _imbalance(program, [x - w * g for x, w, g in zip(f, give, slopes, strict=True)])
     right[0] = 0
-    dy = mpmath.lu_solve(laplacian, right)
+    dy = mpmath.matrix(_eliminated(laplacian, list(right)))
     df = [
         -w * (g + dy[head] - dy[tail])
         for w, g, (tail, head) in zip(give, slopes, program.ends, strict=True)
     ]
     return df, dy
+
+
+def _eliminated(rows: list[list], right: list) -> list:
+    """Solution of a system that is positive definite, and so needs no pivots."""
+    n = len(right)
+    for k in range(n):
+        for i in range(k + 1, n):
+            if ratio := rows[i][k] / rows[k][k]:
+                for j in range(k + 1, n):
+                    rows[i][j] -= ratio * rows[k][j]
+                right[i] -= ratio * right[k]
+    for k in reversed(range(n)):
+        known = sum(rows[k][j] * right[j] for j in range(k + 1, n))
+        right[k] = (right[k] - known) / rows[k][k]
+    return right
 
 
 def _newton_at(
