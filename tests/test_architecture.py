@@ -1,4 +1,4 @@
-"""What the package exports, what it imports, and in which direction."""
+"""The package's exported names, its imports, and their direction."""
 
 import ast
 import re
@@ -230,14 +230,32 @@ def test_every_folder_of_tests_has_the_name_of_a_package():
     assert not list((TESTS / "support").glob("test_*.py"))
 
 
-def test_docstrings_begin_with_a_verb_or_a_noun_phrase():
-    """Plain English: no docstring begins with a question word, as in "Whether it is so"."""
-    questions = re.compile("(What|Of|Whether|Where|How|Which|Why|Who)\\b")
-    wrong = [
-        f"{module}: {text.splitlines()[0]}"
-        for module, tree in modules()
+QUESTIONS = re.compile("(What|Of|Whether|Where|How|Which|Why|Who)\\b", re.I)
+
+
+def docstrings_that_ask(tree):
+    return [
+        text.splitlines()[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
-        and questions.match(text := ast.get_docstring(node) or "")
+        and QUESTIONS.match(text := ast.get_docstring(node) or "")
     ]
-    assert not wrong
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun_phrase():
+    """Plain English: no docstring begins with a question word, as in "Whether it is so"."""
+    assert not {module: wrong for module, tree in modules() if (wrong := docstrings_that_ask(tree))}
+
+
+def test_names_and_docstrings_of_tests_begin_so_too():
+    files = [*TESTS.rglob("*.py"), *BENCHMARKS.rglob("*.py")]
+    assert not {file: wrong for file in files if (wrong := docstrings_that_ask(parsed(file)))}
+    names = [
+        node.name
+        for file in files
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert names and not [
+        name for name in names if QUESTIONS.match(name.removeprefix("test_").split("_")[0])
+    ]

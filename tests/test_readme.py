@@ -42,7 +42,7 @@ NAMES = dict(
 
 @pytest.fixture
 def explainers(tiny, tokenizer, reader):
-    """What makes an explainer of each kind."""
+    """Return a function that makes an explainer of a kind."""
     chatting = copy.deepcopy(reader)
     chatting.chat_template = CHAT_TEMPLATE
     heads = dict(

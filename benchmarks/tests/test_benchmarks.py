@@ -1,4 +1,4 @@
-"""What the benchmarks make of their measurements; the benchmarks themselves are run by hand."""
+"""Tables that benchmarks make of measurements; the benchmarks themselves are run by hand."""
 
 import itertools
 from dataclasses import replace
@@ -42,7 +42,7 @@ def test_a_seed_draws_the_same_networks_again(kind):
 
 
 @pytest.mark.parametrize("phase", beyond.SEEDS)
-def test_what_is_asked_beyond_classifiers_is_known(phase):
+def test_methods_beyond_classifiers_are_known(phase):
     wanted = beyond.methods(phase)
     assert beyond.CHOSEN in wanted and set(wanted) <= set(METHODS)
     assert len(set(wanted)) == len(wanted)
@@ -172,7 +172,7 @@ def test_a_bootstrap_interval_surrounds_the_mean_of_what_is_known():
 
 @pytest.fixture(scope="module")
 def measured(solved):
-    """What sensitivity.py measures of the two networks, twice."""
+    """Measurements of the two networks by sensitivity.py, twice."""
     network, _ = solved
     ordinary = torch.ones(network.capacities.shape[::2], dtype=torch.bool)
     record = sensitivity.measure(network, ordinary) | {"tensor": "af", "set": "sst2"}

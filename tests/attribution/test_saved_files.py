@@ -62,7 +62,7 @@ def test_an_old_file_is_saved_as_it_was(name, tmp_path):
         np.testing.assert_array_equal(array, old_arrays[key])
 
 
-def test_what_dictionaries_leave_out_comes_back():
+def test_values_left_out_of_dictionaries_come_back():
     (text,) = attnflow.load(DATA / "text.safetensors")
     assert text.edges.shape == (2, len(text), len(text))
     np.testing.assert_allclose(text.edges[0].sum(axis=0), text.scores)

@@ -84,7 +84,7 @@ def test_several_numbers_of_one_forward_pass(build, batch):
         assert torch.equal(got.capacities, alone.capacities)
 
 
-def test_why_this_token_and_not_that(build, batch):
+def test_one_token_against_another(build, batch):
     model, inputs = build("gpt2", biases=False, dtype=torch.float64), batch()
     others = torch.tensor([9, -1, 3])
     got = captured(model, inputs, scalar=versus(others, contrast))

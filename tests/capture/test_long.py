@@ -67,7 +67,7 @@ def test_segments_are_sums_over_their_pairs(build, batch, tensor, tile, monkeypa
         torch.testing.assert_close(got.capacities, merged(fine.capacities, segments.of_node, 6))
 
 
-def test_what_is_conserved_at_tokens_is_conserved_at_segments(build, batch):
+def test_effects_conserved_at_tokens_are_conserved_at_segments(build, batch):
     model = build(biases=False, dtype=torch.float64)
     segments = in_pairs(9, 1)
     got = capture(model, batch(lengths=(9,)), Objective(torch.tensor([1])), segments=segments)

@@ -66,7 +66,7 @@ def test_effects_are_means_over_the_stages_in_which_a_token_is_present(build, ba
     torch.testing.assert_close(staged.logits, seen[0][0].logits)
 
 
-def test_what_the_baseline_does_not_change_is_never_removed(build, batch):
+def test_tokens_equal_to_the_baseline_are_never_removed(build, batch):
     model, inputs = build(dtype=torch.float64), batch()
     same = inputs["input_ids"]
     staged = staged_capture(model, inputs, same, Objective(scalar=logit), removed=(0.5, 0.9))
@@ -147,7 +147,7 @@ def test_log_odds_by_hand():
     torch.testing.assert_close(contrast(logits, target)[0], torch.log(p / (1 - p)))
 
 
-def test_what_cannot_take_the_place_of_tokens(build, batch):
+def test_bad_replacements_of_tokens_are_refused(build, batch):
     model, inputs = build(), batch()
     for bad in (baseline(inputs)[:, :-1], [[1]]):
         with pytest.raises(InputError, match="baseline must be a tensor of shape"):

@@ -1,4 +1,4 @@
-"""What the door refuses, in words, and that the model comes back as it was."""
+"""Input that capture refuses, in words; the model is left as it was."""
 
 import pytest
 import torch
@@ -121,7 +121,7 @@ def test_inputs_that_are_no_mapping(build, batch):
         capture(build("bert"), batch()["input_ids"])
 
 
-def test_what_a_tokenizer_returns(build, batch):
+def test_capture_takes_the_output_of_a_tokenizer(build, batch):
     model, inputs = build("bert"), batch()
     inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     got = capture(model, transformers.BatchEncoding(inputs))
@@ -268,7 +268,7 @@ def test_an_encoder_decoder_needs_what_was_written(batch, build):
     ("mask", "message"),
     [(torch.ones(3, 9), r"shape \(batch, t\) = \(3, 4\)"), (torch.zeros(3, 4), "row 0")],
 )
-def test_what_was_written_has_a_mask_of_its_own(batch, build, mask, message):
+def test_a_bad_mask_of_the_written_prefix_is_refused(batch, build, mask, message):
     written = {"decoder_input_ids": torch.ones(3, 4).long(), "decoder_attention_mask": mask}
     with pytest.raises(InputError, match=rf"'decoder_attention_mask'\].*{message}"):
         capture(build("bart"), batch() | written, tensor="agf")

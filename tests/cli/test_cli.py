@@ -121,7 +121,7 @@ class Watched(io.StringIO):
         return True
 
 
-def test_what_the_library_logs_is_said_to_who_watches(run, monkeypatch):
+def test_log_messages_are_shown_on_a_terminal(run, monkeypatch):
     watched = Watched()
 
     def load(*args, **kwargs):

@@ -108,7 +108,7 @@ def test_a_run_of_before_the_options_were_renamed_is_resumed(run, language_folde
     assert "another min_tokens (4, not 5)" in run(*options, "--min-tokens", "5")[2]
 
 
-def test_the_preset_and_what_is_given_beside_it(run, reviews, tmp_path):
+def test_a_preset_and_options_that_replace_parts_of_it(run, reviews, tmp_path):
     code, shown, _ = run(
         *(reviews, "--out", tmp_path / "run", "--methods", "random", "--min-tokens", "5"),
         *("--preset", "attcat", "--operators", "delete", "--metrics", "absolute_aopc"),
@@ -126,7 +126,7 @@ def test_all_published_methods_by_default(run, reviews, tmp_path):
         assert f"| {name} |" in shown
 
 
-def test_what_a_model_cannot_do_is_left_out(run, reviews, tmp_path, tiny, save_model):
+def test_methods_that_a_model_cannot_run_are_left_out(run, reviews, tmp_path, tiny, save_model):
     other = save_model(tiny("DistilBert", dim=16, n_layers=2, n_heads=2, hidden_dim=24))
     names = ("alti", "bcf:flow")
     code, shown, _ = run(

@@ -151,7 +151,7 @@ def test_two_words_by_hand(instance):
         assert METRICS[name](whole, removed, kept)[0] == pytest.approx(value, abs=1e-5), name
 
 
-def test_what_the_operators_remove(instance):
+def test_operators_mask_delete_or_pad(instance):
     asked = instance("the good film")
     removed = np.array([False, False, True, False, False])
     tokenizer = asked.adapter.tokenizer

@@ -1,4 +1,4 @@
-"""Files of JSON lines after a kill, and the versions written beside them."""
+"""Files of JSON lines after a kill, and the versions written next to them."""
 
 import platform
 

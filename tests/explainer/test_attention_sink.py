@@ -51,7 +51,7 @@ def test_a_text_of_the_first_token_alone_has_no_flow_without_it(writer):
     assert a.certificate.status == "empty" and a.raw_scores[0] > 0
 
 
-def test_of_an_encoder_decoder_it_is_the_prefix_that_begins(tokenizer):
+def test_the_sink_of_an_encoder_decoder_is_the_start_of_its_prefix(tokenizer):
     explainer = encoder_decoder(tokenizer, "BartForConditionalGeneration")
     sources = [SOURCE, "a very dull film"]
     options = dict(continuation="a very good dog", span=True, tensor="cf", attention_sink="exclude")
@@ -186,7 +186,7 @@ def test_merged_tokens_have_that_of_their_segments(tokenizer):
     np.testing.assert_allclose(a.null_shares[:s], (1 - 0.5**3) / s)
 
 
-def test_source_and_first_token_are_shown_beside_it(tokenizer, tmp_path):
+def test_source_and_first_token_are_shown_next_to_it(tokenizer, tmp_path):
     explainer = encoder_decoder(tokenizer)
     a = explainer(SOURCE, tensor="cf", continuation="bad film")[1]
     a.save(tmp_path / "a.safetensors")

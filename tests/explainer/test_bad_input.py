@@ -1,4 +1,4 @@
-"""Bad input at the front door: what was expected, what came, what to do; and nothing is lost."""
+"""Bad input to `Explainer`: what was expected, what came, what to do; and nothing is lost."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_continuations_that_are_longer_than_the_model_takes(refused, reader, tok
     refused(explainer, message, text, continuation=" good" * (room + 1))
 
 
-def test_a_text_that_ends_where_the_room_does(monkeypatch):
+def test_a_text_that_fills_the_limit(monkeypatch):
     model, text = language_model(), encode_ids(None, [4] * 30, None)
     monkeypatch.setattr(continuation, "_generated", lambda *given: [4] * 30 + [9, 7])
     for ends in (7, [5, 7]):
@@ -147,7 +147,7 @@ def test_masks(refused, writer, mask, message):
     refused(writer, message, input_ids=[[5, 6, 7], [7, 8, 9]], attention_mask=mask)
 
 
-def test_what_goes_with_ids_goes_with_ids_alone(refused, writer):
+def test_an_attention_mask_goes_with_ids_alone(refused, writer):
     refused(writer, "attention_mask goes with input_ids", PROMPT, attention_mask=[[0, 1, 1, 1]])
     padded = writer(input_ids=[[-100, 5, 6]], attention_mask=[[0, 1, 1]], tensor="cf")
     assert padded[0].tokens == writer(input_ids=[5, 6], tensor="cf").tokens, "padding is not read"

@@ -1,4 +1,4 @@
-"""Chats through the front door: whose message a token is in, and which are the template's."""
+"""Explained chats: the message of each token, and the tokens of the template."""
 
 import copy
 import json

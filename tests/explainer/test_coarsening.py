@@ -70,7 +70,7 @@ def test_merging_capacities_never_lowers_the_maximum_flow():
         assert both[1] >= both[0] * (1 - 1e-5)
 
 
-def test_what_is_merged(explainer):
+def test_tokens_are_merged_into_segments(explainer):
     text = encoded(explainer, TEXT)
     for coarsen in (1, 2, 5, 100, "word", "sentence"):
         spans = merge(text, coarsen, single=[6]).segments
@@ -113,6 +113,6 @@ def test_coarsening_is_named_everywhere_and_kept(explainer, folder, tmp_path, ca
 
 
 @pytest.mark.parametrize("coarsen", [0, -1, 2.5, True, "line"])
-def test_what_cannot_be_merged_is_refused(explainer, coarsen):
+def test_requests_that_cannot_be_merged_are_refused(explainer, coarsen):
     with pytest.raises(InputError, match="coarsen must be"):
         explainer(TEXT, coarsen=coarsen)

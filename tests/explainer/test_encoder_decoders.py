@@ -1,4 +1,4 @@
-"""Encoder-decoders through the front door: source and what has been written, in one flow."""
+"""Explained encoder-decoders: source and written prefix in one flow."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_given_translation_token_by_token(tokenizer, tensor):
         assert [w.text for w in a.words()][-3:] == ["a", "bad", "film"]
 
 
-def test_what_the_model_writes_itself(tokenizer):
+def test_a_continuation_that_the_model_writes(tokenizer):
     explainer = encoder_decoder(tokenizer, "BartForConditionalGeneration")
     ids = tokenizer(SOURCE, return_tensors="pt")
     ids.pop("token_type_ids", None)

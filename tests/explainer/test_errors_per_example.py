@@ -43,7 +43,7 @@ def test_an_answer_that_is_too_long(tiny, tokenizer):
         Explainer(model, tokenizer)(["bad", "bad"], pair=long, target=target)
 
 
-def test_what_is_wrong_with_all_is_said_once(asked, explainer):
+def test_an_error_common_to_all_examples_names_none(asked, explainer):
     for call in (
         lambda: explainer(["bad", "a dog"], target="class"),
         lambda: explainer(["bad", "a dog"], target=1, against=1),

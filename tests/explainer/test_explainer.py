@@ -1,4 +1,4 @@
-"""From a text to its scores: sums, batch mates, classes, bad input, and nothing left behind."""
+"""From a text to its scores: sums, batch mates, classes, bad input, and no state left over."""
 
 import inspect
 import warnings
@@ -307,7 +307,7 @@ def test_a_decisive_token_takes_the_flow(tiny, tokenizer):
         )
 
 
-# Nothing is left behind
+# No state is left over
 @pytest.fixture
 def fresh(tiny, tokenizer):
     model = tiny()

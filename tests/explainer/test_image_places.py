@@ -1,4 +1,4 @@
-"""Where the patches of an image lie: whatever their shape, its size, and what was done to it."""
+"""Places of an image's patches, for any shape, any size, and whatever was done to the image."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def test_patches_of_any_shape(size, stride, grid, box):
 
 
 def test_pixels_in_no_patch_are_not_under_the_grid():
-    """Of 9 x 11 pixels, patches of 2 x 2 leave the last row and column."""
+    """Patches of 2 x 2 leave the last row and column of 9 x 11 pixels."""
     model = build("dinov2")
     explainer = Explainer(model, ViTImageProcessorPil(size={"height": 9, "width": 11}))
     a = explainer(images=photo(18, 33), tensor="cf")

@@ -1,4 +1,4 @@
-"""Images through the front door: what they may come as, where patches lie, what is refused."""
+"""Explained images: forms in which they are given, places of patches, refusals."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_a_tower_is_explained_by_a_function_of_its_output():
     assert a.grid == (4, 4) and a.tokens[:2] == ("[CLS]", "r0c0")
 
 
-def test_what_an_image_may_come_as(seeing, a, tmp_path):
+def test_forms_in_which_an_image_is_given(seeing, a, tmp_path):
     Image.fromarray(photo()).save(tmp_path / "photo.png")
     floats = (photo() / 255).astype(np.float32)
     for value in (Image.fromarray(photo()), tmp_path / "photo.png", floats):
@@ -149,7 +149,7 @@ def test_a_patch_lies_where_the_model_reads_it(kind, size):
         assert light[row, column] > 0.8 * light.sum(), f"{light.round(2)} at {row}, {column}"
 
 
-def test_where_an_image_is_padded_the_grid_goes_beyond_it():
+def test_the_grid_of_a_padded_image_goes_beyond_it():
     model = build("vit", image_size=32, patch_size=8)
     processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=32)
     a = Explainer(model, processor)(images=photo(40, 40))
@@ -169,7 +169,7 @@ def test_cells_of_patches_that_overlap_are_the_middle_of_each():
         explainer(images=photo(16, 16))
 
 
-def test_what_removed_patches_become(seeing):
+def test_removed_patches_take_the_neutral_value(seeing):
     seen = []
     hook = seeing.model.register_forward_pre_hook(
         lambda module, args, given: seen.append(given["pixel_values"]), with_kwargs=True
@@ -207,7 +207,7 @@ def test_target_and_contrast(seeing, a):
         seeing(images=photo(), against=a.target)
 
 
-def test_what_a_result_of_an_image_says(seeing, a, tmp_path):
+def test_fields_and_file_of_the_result_of_an_image(seeing, a, tmp_path):
     assert repr(a).startswith("Attribution(LABEL_") and a.top(1)[0][0] in repr(a)
     with pytest.raises(InputError, match="no words.*heatmap"):
         a.words()
@@ -318,7 +318,7 @@ def test_a_model_that_takes_any_size_wants_a_patch_at_least():
 
 
 @pytest.mark.parametrize("neutral", ["grey", [1.0, 2.0], torch.zeros(3, 5, 5), np.nan])
-def test_what_nothing_is_not(seeing, neutral):
+def test_a_bad_neutral_value_is_refused(seeing, neutral):
     with pytest.raises(InputError, match="neutral"):
         seeing(images=photo(), neutral=neutral)
 

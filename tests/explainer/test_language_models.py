@@ -1,4 +1,4 @@
-"""Language models through the front door: next tokens, given ones, continuations, contrasts."""
+"""Explained language models: next tokens, continuations, padding, trained models."""
 
 import copy
 import os
@@ -33,7 +33,7 @@ def test_the_next_token_in_every_family(reader, name, tensor):
 
 
 @pytest.mark.parametrize("tensor", ("af", "agf", "cf", "bcf"))
-def test_tokens_behind_the_position_get_exactly_nothing(writer, tensor):
+def test_tokens_after_the_position_get_exactly_nothing(writer, tensor):
     for position in (0, 3, -2):
         a = writer(LONG, position=position, tensor=tensor, keep_unsolved=True)
         place = position % len(a)
@@ -59,7 +59,7 @@ def taken_away(explainer, *args, **options):
     return set((torch.stack(seen) != seen[0]).any(0).nonzero()[:, 0].tolist())
 
 
-def test_stages_take_what_is_read_and_nothing_behind_it(writer):
+def test_stages_replace_tokens_that_are_read_and_none_after_them(writer):
     assert taken_away(writer, LONG, position=0) == {0}, "the token that is read at may go too"
     for position in (4, 7):
         gone = taken_away(writer, LONG, position=position)
@@ -97,7 +97,7 @@ def test_one_forward_pass_for_all_tokens_of_a_continuation(writer):
     assert len(passes) == 1
 
 
-def test_what_the_model_writes_itself(writer):
+def test_a_continuation_that_the_model_writes(writer):
     found = writer(PROMPT, continuation=3, tensor="cf")
     ids = writer.model.generate(
         **writer.tokenizer(PROMPT, return_tensors="pt").to("cpu"), do_sample=False, max_new_tokens=3
@@ -172,7 +172,7 @@ def test_no_flow_runs_outside_a_sliding_window(reader):
         assert (a.scores[: t - 5] == 0).all(), "two layers see four tokens back"
 
 
-def test_tokens_behind_the_position_in_a_batch_of_ids(writer):
+def test_tokens_after_the_position_in_a_batch_of_ids(writer):
     ids = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 5, 0, 0], [4, 5, 6, 7, 8]])
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1] * 5])
     places = [1, -3, 2]
@@ -267,7 +267,7 @@ def test_a_trained_model_tells_a_story(storyteller):
         assert a.probabilities[a.target] > 0.3 and a.certificate.is_certified
 
 
-def test_why_lily_and_not_tim(storyteller):
+def test_lily_against_tim(storyteller):
     text = "Lily had a red ball. She loved to play with the ball. One day,"
     a = storyteller(text, target="Lily", against="Tim")
     assert a.top(1)[0][0] == "Lily"

@@ -6,7 +6,7 @@ from attnflow import InputError
 from attnflow.inputs.per_example import ExampleLabels
 
 
-def test_which_it_is():
+def test_an_error_names_its_example():
     labels = ExampleLabels(["one", "", "a text that is longer than what is shown of it"])
 
     def read(labels, *wrong):

@@ -204,7 +204,7 @@ def test_a_run_evaluates_an_encoder_decoder(writing, tmp_path):
         ({"position": "middle"}, "position must be one of"),
     ],
 )
-def test_what_an_encoder_decoder_has_not_is_refused(writing, options, complaint):
+def test_options_that_an_encoder_decoder_lacks_are_refused(writing, options, complaint):
     with pytest.raises(InputError, match=complaint):
         sample_instances([Example(0, SOURCE, 0)], writing.adapter, min_tokens=1, **options)
 

@@ -131,7 +131,7 @@ def test_a_folder_without_tokenizer_is_refused(tiny, save_model):
         load(save_model(tiny(), with_tokenizer=False))
 
 
-def test_what_is_no_model(tmp_path):
+def test_paths_that_hold_no_model_are_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     for name, message in (
@@ -200,7 +200,7 @@ def test_loading_leaves_the_loggers_as_they_were():
 
 
 @pytest.mark.parametrize("known", (True, False))
-def test_code_beside_a_model_is_never_run(folder, tmp_path, monkeypatch, known):
+def test_code_next_to_a_model_is_never_run(folder, tmp_path, monkeypatch, known):
     """Not even when standard input says yes to the question that transformers would ask."""
     marker = tmp_path / "ran"
     names = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}

@@ -1,4 +1,4 @@
-"""How a model that embeds texts pools: the folder says it, or the caller."""
+"""Pooling of models that embed texts, named by the folder or by the caller."""
 
 import json
 

@@ -93,7 +93,7 @@ def test_one_row_for_each_family_in_every_format(run):
         assert " ".join(row.tensors) in cells
 
 
-def test_what_is_the_same_everywhere_stands_once():
+def test_values_shared_by_all_families_are_printed_once():
     assert table("text").count("af gf agf cf bcf") == 1, "for as long as all families have all"
 
 
@@ -177,7 +177,7 @@ def test_configs_that_cannot_be_read(tmp_path, run):
     assert run("--check", tmp_path)[0] == 2
 
 
-def test_code_beside_a_model_is_not_run(tmp_path):
+def test_code_next_to_a_model_is_not_run(tmp_path):
     marker = tmp_path / "ran"
     (tmp_path / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
     config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
@@ -228,7 +228,7 @@ def test_the_support_of_an_unknown_family_is_what_capture_does(saved, kind, own)
 
 
 @pytest.mark.parametrize("kind", ["Mamba", "Rwkv"])
-def test_a_model_without_attention_is_refused_by_name_at_the_front_door(kind):
+def test_a_model_without_attention_is_refused_by_name(kind):
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=40, hidden_size=16, num_hidden_layers=2, attention_hidden_size=16
     )

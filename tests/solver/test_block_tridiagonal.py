@@ -109,7 +109,7 @@ def test_every_node_is_accurate_relative_to_its_own_weight(factor):
 
 
 @pytest.mark.parametrize("factor", FACTORS)
-def test_what_cannot_be_factored_is_said_and_harms_no_other(factor):
+def test_a_system_that_cannot_be_factored_is_reported_and_harms_no_other(factor):
     chain = Chain((1, 3, 3, 1, 1))
     weights = torch.ones(2, chain.edges, dtype=torch.float64)
     weights[1, 5] = torch.nan

@@ -216,7 +216,7 @@ def test_a_group_that_does_not_fit_is_split_before_the_method_changes(networks):
     assert maximum_flow(capacities, max_memory=budget).method == (Method.PRIMAL_DUAL,) * 10
 
 
-def test_what_is_blocked_near_the_optimum_starts_anew(monkeypatch):
+def test_a_network_blocked_near_the_optimum_starts_anew(monkeypatch):
     """The same flow, and every factorisation is counted."""
     capacities = random_capacities("25 decades", batch=3, layers=4, t=9)
     usual = maximum_flow(capacities)
@@ -374,7 +374,7 @@ def test_running_out_of_iterations_is_a_status_not_an_exception():
         flow.raise_for_status()
 
 
-def test_what_float64_cannot_resolve_is_a_status_not_a_nan():
+def test_a_network_beyond_float64_gets_a_status_and_no_nan():
     """A mu hundreds of decades below the capacities."""
     flow = maximum_flow(random_capacities("uniform", layers=3, t=5), mu=1e-250)
 

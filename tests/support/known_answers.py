@@ -72,7 +72,7 @@ def classifier():
 
 @pytest.fixture(scope="session")
 def instance(classifier):
-    """Of one text, with class 1 as its target."""
+    """Return an instance of one text, with class 1 as its target."""
 
     def ask(text="the good film a bad fine dull film", target=1):
         return Instance(classifier, classifier.encode(text), target)

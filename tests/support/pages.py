@@ -9,7 +9,7 @@ VOID = {"meta", "br", "img", "input", "link"}
 
 
 class PageReader(HTMLParser):
-    """What a parser sees: elements with attributes, text outside of scripts, and balance."""
+    """A parser's view: elements with attributes, text outside of scripts, and balance."""
 
     def __init__(self, page):
         super().__init__()

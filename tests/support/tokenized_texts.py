@@ -146,7 +146,7 @@ def words_of(encoded):
 
 
 def assert_placed(encoded):
-    """What holds for every text and tokenizer."""
+    """Check the rules that hold for every text and tokenizer."""
     text, count = encoded.text, len(encoded.tokens)
     assert count == len(encoded.offsets) == len(encoded.special) == len(encoded.word_ids)
     assert all(len(column) == count for column in encoded.inputs.values())

@@ -143,7 +143,7 @@ def test_roles_begin_their_messages_in_every_view():
     assert "user</small> <span" in a._repr_html_()
 
 
-def test_what_the_template_wrote_is_one_piece():
+def test_text_of_the_template_is_one_piece():
     a = continuation_of(CHAT, 3, roles=("user", "assistant"))[0]
     special = a.special.copy()
     special[1] = True
@@ -161,7 +161,7 @@ def test_files_are_written_whole(tmp_path):
     assert found.save(tmp_path / "a.safetensors").exists()
 
 
-def test_the_first_token_is_said_beside_what_paths_alone_give():
+def test_the_first_token_is_named_next_to_the_shares_of_paths_alone():
     a = continuation_of()[0]
     null = np.full(len(a), 1 / len(a))
     a = dataclasses.replace(a, null_shares=null, attention_sink="apart")

@@ -91,7 +91,7 @@ def test_the_view_takes_in_a_grid_beyond_the_image():
     assert 'viewBox="-20 -20 80 80"' in render([a])
 
 
-def test_where_the_flow_is_layer_by_layer():
+def test_the_flow_is_shown_layer_by_layer():
     a = image_of((4, 4), with_edges=True)
     page = render([a])
     strips = re.findall(r'<figure><img src="data:image/png;base64,([^"]+)" alt="(.*?)"', page)

@@ -88,7 +88,7 @@ def test_lines_of_text_fit_the_width(make, width, color):
     assert body.count("") == 2
 
 
-def test_bars_align_beside_wide_characters(make):
+def test_bars_align_next_to_wide_characters(make):
     attribution = make("这 部 电影 a bb ccc", seed=5)
     rows = [r for r in render(attribution, color=False).split("\n") if re.match(r" +\d+  ", r)]
     assert columns("电影") == 4 and columns("e\u0301") == 1

@@ -63,7 +63,7 @@ def test_estimates_of_texts_and_lengths_agree(explainer):
         explainer.estimate(20, coarsen="word")
 
 
-def test_what_is_read_one_by_one_is_estimated_so(tiny, tokenizer):
+def test_examples_read_one_by_one_are_estimated_one_by_one(tiny, tokenizer):
     explainer = Explainer(tiny("GPT2"), tokenizer)
     explainer.model.config.pad_token_id = None
     many, one = explainer.estimate([20] * 8), explainer.estimate(20)

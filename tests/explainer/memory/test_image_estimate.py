@@ -68,7 +68,7 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(family, tensor
         assert found.texts == count and found.nodes == found.tokens == sizes[0].nodes
 
 
-def test_where_a_size_is_not_the_models_own_it_is_measured_at_what_is_asked():
+def test_another_size_than_the_models_own_is_measured_at_the_size_asked():
     model = build("dinov2", hidden_size=32)
     for height, width in ((8, 8), (32, 48), (60, 60)):
         peak, sizes = peak_of_capture(model, pixels(1, height, width), "cf")
@@ -78,7 +78,7 @@ def test_where_a_size_is_not_the_models_own_it_is_measured_at_what_is_asked():
 
 @pytest.fixture(scope="module")
 def seeing():
-    """Of a few patches and wide layers: of a call its passes need most."""
+    """A model of few patches and wide layers: the passes are the largest part of a call."""
     model = build("vit", image_size=SIDE, patch_size=8, hidden_size=128, intermediate_size=512)
     return Explainer(model, processor_of(model), name="wide")
 
@@ -115,7 +115,7 @@ def test_estimates_as_a_call_takes_images(seeing, tmp_path):
     assert several.texts == 2 and several.activations == 2 * one.activations
 
 
-def test_of_several_sizes_the_batch_that_needs_most():
+def test_the_estimate_of_several_sizes_is_that_of_the_largest_batch():
     explainer = Explainer(build("dinov2", hidden_size=32))
     values = pixels(1, 32, 16)[0]
     estimator = MemoryPlanner(explainer.model, "cf")
@@ -188,7 +188,7 @@ def test_patches_are_not_merged(seeing, coarsen):
             call(images=photo(), coarsen=coarsen)
 
 
-def test_what_is_estimated_of_the_other_kind(seeing, explainer):
+def test_inputs_of_another_kind_are_refused_by_the_estimate(seeing, explainer):
     for given in (dict(texts="bad"), dict(texts=20), dict(images=photo(), truncate=True)):
         with pytest.raises(InputError, match="ViTForImageClassification reads images"):
             seeing.estimate(**given)

@@ -33,7 +33,7 @@ def test_targets_are_as_many_as_texts(explainer, texts, target):
         explainer(texts[:2], target=target)
 
 
-def test_why_this_and_not_that(writer):
+def test_one_token_against_another(writer):
     a = writer(PROMPT, target="good", against="bad")
     assert a.labels[a.target] == "good" and a.labels[a.against] == "bad"
     assert not np.allclose(a.scores, writer(PROMPT, target="good").scores)

@@ -110,7 +110,7 @@ def test_the_cosine_of_two_texts(embedder, tensor):
 
 
 def test_contributions_to_a_cosine_add_up_to_it(tiny, tokenizer):
-    """Which they would not, were the embedding's length not held constant."""
+    """The embedding's length is held constant: otherwise they would not."""
     model = tiny(head=None).double()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -185,7 +185,7 @@ def test_labels_that_look_like_indices_are_labels(tiny, tokenizer, texts):
     ("nice", "", " positive", "-1", "3", "1.0", "²", -1, 3, True, False, 1.0, {1})
     + (torch.tensor(1), object()),
 )
-def test_what_is_no_class(explainer, texts, target):
+def test_an_unknown_class_is_refused(explainer, texts, target):
     with pytest.raises(InputError, match="no class of this model.*'negative'.*0 to 2"):
         explainer(texts[0], target=target)
     with pytest.raises(InputError, match="no class of this model"):

@@ -102,7 +102,7 @@ def decoder_without_biases():
 
 
 @pytest.mark.parametrize("tensor", ("cf", "bcf"))
-def test_what_an_encoder_decoder_writes(tokenizer, tensor):
+def test_a_span_that_an_encoder_decoder_writes(tokenizer, tensor):
     explainer = encoder_decoder(tokenizer)
     alone = explainer(SOURCE, continuation="bad", tensor=tensor)[0]
     span = explainer(SOURCE, continuation="bad", span=True, tensor=tensor)
