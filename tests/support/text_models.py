@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from attnflow import Explainer
+from support.tiny_models import BART_SIZES, T5_SIZES
 
 PROMPT = "the dog is not"
 SOURCE = "the dog is not good"
@@ -25,35 +26,39 @@ TEXTS = [
     "the dullest, dullest films",
 ]
 LABELS = ("negative", "neutral", "positive")
-LANGUAGE_MODELS = {
-    "GPT2LMHeadModel": ("GPT2Config", {}),
-    "GPTNeoXForCausalLM": ("GPTNeoXConfig", {}),
-    "OPTForCausalLM": ("OPTConfig", dict(ffn_dim=24, word_embed_proj_dim=16)),
-    "LlamaForCausalLM": ("LlamaConfig", dict(num_key_value_heads=1)),
-    "MistralForCausalLM": ("MistralConfig", dict(num_key_value_heads=1, sliding_window=3)),
-    "Qwen2ForCausalLM": ("Qwen2Config", dict(num_key_value_heads=1)),
-    "Qwen3ForCausalLM": ("Qwen3Config", dict(num_key_value_heads=1, head_dim=8)),
-    "Gemma2ForCausalLM": ("Gemma2Config", dict(num_key_value_heads=1, head_dim=8)),
-    "Gemma3ForCausalLM": ("Gemma3TextConfig", dict(num_key_value_heads=1, head_dim=8)),
-    "PhiForCausalLM": ("PhiConfig", dict(num_key_value_heads=1)),
-    "Phi3ForCausalLM": ("Phi3Config", dict(num_key_value_heads=1)),
+READER = dict(
+    vocab_size=100,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=32,
+    pad_token_id=0,
+)
+LANGUAGE_MODELS = {  # the settings of each class besides READER's
+    "GPT2LMHeadModel": {},
+    "GPTNeoXForCausalLM": {},
+    "OPTForCausalLM": dict(ffn_dim=24, word_embed_proj_dim=16),
+    "LlamaForCausalLM": dict(num_key_value_heads=1),
+    "MistralForCausalLM": dict(num_key_value_heads=1, sliding_window=3),
+    "Qwen2ForCausalLM": dict(num_key_value_heads=1),
+    "Qwen3ForCausalLM": dict(num_key_value_heads=1, head_dim=8),
+    "Gemma2ForCausalLM": dict(num_key_value_heads=1, head_dim=8),
+    "Gemma3ForCausalLM": dict(num_key_value_heads=1, head_dim=8),
+    "PhiForCausalLM": dict(num_key_value_heads=1),
+    "Phi3ForCausalLM": dict(num_key_value_heads=1),
 }
-T5 = dict(d_model=16, d_kv=8, d_ff=24, num_layers=2, num_decoder_layers=3, num_heads=2)
-BART = dict(
-    d_model=16,
-    encoder_layers=2,
-    decoder_layers=3,
+T5 = T5_SIZES | dict(d_kv=8, num_heads=2)
+BART = BART_SIZES | dict(
     encoder_attention_heads=2,
     decoder_attention_heads=2,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=24,
     max_position_embeddings=32,
     forced_eos_token_id=None,
 )
 ENCODER_DECODERS = {
-    "T5ForConditionalGeneration": ("T5Config", T5),
-    "BartForConditionalGeneration": ("BartConfig", BART),
-    "MarianMTModel": ("MarianConfig", BART),
+    "T5ForConditionalGeneration": T5,
+    "BartForConditionalGeneration": BART,
+    "MarianMTModel": BART,
 }
 
 
@@ -76,63 +81,41 @@ def wordpiece() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_model(family="Bert", *, labels=LABELS, head="SequenceClassification", seed=5, **options):
-    """A random model of a family, sharp enough that tokens differ, in evaluation mode."""
+def sharp(name, *, seed=5, **settings):
+    """A random model of a class, sharp enough that tokens differ, in evaluation mode."""
     torch.manual_seed(seed)
-    settings = dict(
-        vocab_size=100,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-        pad_token_id=0,
-        id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)},
-    )
-    config = getattr(transformers, f"{family}Config")(**(settings | options))
-    model = getattr(transformers, family + (f"For{head}" if head else "Model"))(config)
+    kind = getattr(transformers, name)
+    model = kind(kind.config_class(**settings))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)
     return model.eval()
+
+
+def tiny_model(family="Bert", *, labels=LABELS, head="SequenceClassification", seed=5, **options):
+    """A model of a family, with a head or with none."""
+    names = dict(
+        id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)}
+    )
+    name = family + (f"For{head}" if head else "Model")
+    return sharp(name, seed=seed, **(READER | names | options))
 
 
 def language_model(name="LlamaForCausalLM", **options):
-    torch.manual_seed(5)
-    kind, own = LANGUAGE_MODELS[name]
-    settings = dict(
-        vocab_size=100,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=3,
-    )
-    config = getattr(transformers, kind)(**{**settings, **own, **options})
-    model = getattr(transformers, name)(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.3)
-    return model.eval()
+    ends = dict(bos_token_id=2, eos_token_id=3)
+    return sharp(name, **(READER | ends | LANGUAGE_MODELS[name] | options))
 
 
 def encoder_decoder(tokenizer, name="T5ForConditionalGeneration", **options):
-    torch.manual_seed(5)
-    kind, own = ENCODER_DECODERS[name]
-    own = own | dict(vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=3, bos_token_id=2)
-    config = getattr(transformers, kind)(**own, decoder_start_token_id=2, **options)
-    model = getattr(transformers, name)(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.3)
-    return Explainer(model, tokenizer, name=name)
+    own = ENCODER_DECODERS[name] | dict(
+        vocab_size=len(tokenizer),
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        decoder_start_token_id=2,
+    )
+    return Explainer(sharp(name, **own, **options), tokenizer, name=name)
 
 
 def next_log_probabilities(model, ids):
