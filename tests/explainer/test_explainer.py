@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from support.attribution_checks import assert_sound, close
-from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
 from attnflow.attribution.attribution import Certificate
@@ -266,19 +265,8 @@ def test_a_decision_that_rests_on_nothing(tiny, tokenizer):
 
 
 @pytest.mark.parametrize("pad", (None, 50))
-def test_a_decoder_with_and_without_padding_token(tokenizer, texts, pad):
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=100,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        n_positions=32,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-    config.pad_token_id = pad
-    model = GPT2ForSequenceClassification(config).eval().double()
+def test_a_decoder_with_and_without_padding_token(tiny, tokenizer, texts, pad):
+    model = tiny("GPT2", pad_token_id=pad, bos_token_id=1, eos_token_id=1).double()
     explainer = Explainer(model, tokenizer)
     for text, a in zip(texts, explainer(texts, tensor="agf", edges=True), strict=True):
         assert_sound(a, layers=2, gap=0.05)
