@@ -102,6 +102,7 @@ class Attributions(list[Attribution], ContinuationData):
         super().__init__(attributions)
         if not self:
             raise InputError("a continuation has at least one attribution, got none.")
+        # Views take text, tokens and offsets of all of them from the first.
         if any(a.position is None or a.tokens != self[0].tokens for a in self):
             raise InputError("these attributions are not those of one continuation of one text.")
 
@@ -152,4 +153,5 @@ def load(file: str | Path) -> list[Attribution]:
     path = Path(file)
     records = read_records(path)
     with refusing_malformed(path):
+        # A header can be valid JSON and still lack a field, or have one of another form.
         return [Attribution(**restored_fields(record)) for record in records]

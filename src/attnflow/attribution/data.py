@@ -83,6 +83,7 @@ _PAIRS = {"restore": _pairs}
 _CERTIFICATE = {"restore": lambda record: Certificate(**record)}
 
 
+# Not `eq`: == of two arrays has no truth value, so that comparing two results would raise.
 @dataclass(frozen=True, eq=False)
 class AttributionData:
     """The scores of one text's tokens for one class, with the evidence for them.
@@ -190,6 +191,7 @@ class AttributionData:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """`(classes,)` softmax of the logits."""
+        # Shifted by the largest, so that no exponential overflows.
         shifted = np.exp(self.logits - self.logits.max())
         return shifted / shifted.sum()
 
@@ -208,6 +210,7 @@ class AttributionData:
 
     def surface(self, index: int) -> str:
         """Return the token as it stands in the text; a special token under its own name."""
+        # Special tokens are not the only ones without characters: a byte of a character has none.
         start, end = self.offsets[index]
         return self.text[start:end] if end > start else self.tokens[index]
 

@@ -49,6 +49,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     with refusing_malformed(path):
         with safetensors.safe_open(path, framework="numpy") as file:
+            # A file of another program may have no metadata at all.
             header = json.loads((file.metadata() or {})["attnflow"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         is_newer = header["schema_version"] > SCHEMA_VERSION

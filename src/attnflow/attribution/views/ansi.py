@@ -14,6 +14,7 @@ FAINT = "\x1b[2m"
 BOLD = "\x1b[1m"
 ORANGE = "\x1b[38;5;208m"
 _PALE, _HOT = (222, 206, 192), (246, 128, 36)
+# From pale to `ORANGE` in the colours from 16 up, which no theme of a terminal redefines.
 _STEPS_256 = (223, 216, 215, 214, 208)
 
 
@@ -29,6 +30,7 @@ class Style:
             return text
         if self.depth == "256":
             step = min(int(heat * len(_STEPS_256)), len(_STEPS_256) - 1)
+            # Letters in black as 16, not 0: themes redefine the first sixteen colours.
             ground = f"48;5;{_STEPS_256[step]};38;5;16"
         else:
             mixed = [round(a + (b - a) * heat) for a, b in zip(_PALE, _HOT, strict=True)]
@@ -43,6 +45,7 @@ class Style:
 def style_of(color: bool | None) -> Style:
     """Return the style; None colours where standard output is a terminal that allows it."""
     if color is None:
+        # By no-color.org an empty NO_COLOR does not count.
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         color = not plain and sys.stdout.isatty()
     if not color:

@@ -28,6 +28,7 @@ def units(attribution: AttributionData) -> dict[str, tuple[str, str]]:
 
 def certainty(attribution: AttributionData) -> str:
     """Return the probability of the target; where there is no alternative, the output itself."""
+    # The softmax of a single output is always 100 %.
     if len(attribution.labels) == 1:
         return format_number(float(attribution.logits[0]))
     return format_percent(float(attribution.probabilities[attribution.target]))

@@ -62,7 +62,9 @@ def matrix(continuation: ContinuationData, first: int) -> "Markup":
     shares = continuation.matrix
     source = continuation[0]
     last = max(continuation.explained)
+    # The last explained token is predicted at the one before it: nothing rests on later ones.
     tokens = [i for i in range(min(last, len(source))) if not source.special[i]]
+    # Of the whole table, so that the colours of two rows can be compared.
     strongest = float(shares.max())
     names = [as_name(piece.name) for piece in pieces_of(source, "token")]
     parts = _parts(continuation, tokens)
@@ -94,12 +96,14 @@ def _parts(continuation: ContinuationData, tokens: list[int]) -> list[_Part]:
         message = source.message_ids[token] if source.roles else None
         if message is not None:
             return message, source.roles[message]
+        # Negative, so that neither is the index of a message.
         return (-1, given) if token < continuation.begins else (-2, "written")
 
     return [_Part(name, list(run)) for (_, name), run in groupby(tokens, part)]
 
 
 def _cell(share: float, strongest: float, begins: bool) -> _Cell:
+    # An empty flow ends here too, before it would be divided by its strongest share of 0.
     if share < VISIBLE:
         return _Cell("", None, begins)
     return _Cell(f"{100 * share:.0f}", f"{sqrt(share / strongest):.2f}", begins)

@@ -124,6 +124,7 @@ def notebook_image_map(attribution: AttributionData) -> ImageMap:
     opacity = [f"{STRONGEST * value:.2f}" for value in intensities(pieces)]
     image, _ = image_and_box(attribution)
     small = resized_to(image, LONGEST_IN_NOTEBOOK)
+    # Grey in its pixels: a notebook has no switch back to the colours, as the page does.
     grey = np.repeat(np.rint(softened(small))[:, :, None], 3, axis=2).astype(np.uint8)
     titles = [_name_and_share(piece) for piece in pieces]
     return _image_map(attribution, pieces, _photo(grey, image), opacity, titles)
@@ -178,6 +179,7 @@ def layers(attribution: AttributionData) -> list[LayerMap]:
     flow = node_flow(attribution.edges)
     parts = flow / max(float(flow[0].sum()), _TINY)
     patches = ~attribution.special
+    # One scale for all layers, so that their pictures can be compared.
     highest = max(float(parts[:, patches].max()), _TINY)
     maps = []
     for row in reversed(range(len(parts))):

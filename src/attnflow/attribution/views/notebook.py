@@ -62,6 +62,7 @@ def render_continuation(continuation: ContinuationData) -> str:
         model=first.model,
         tensor=first.tensor,
         rows=[_Row(a.label, certainty(a), _sources(a)) for a in continuation],
+        # One bound for the whole table: the worst one holds for every row.
         worst_gap=format_bound(max(a.certificate.gap for a in continuation)),
         note=NOTE,
     )

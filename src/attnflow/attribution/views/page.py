@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "write"]
 
+# In this order: each script uses names of those before it.
 SCRIPTS = ("flow.js", "picture.js", "written.js", "page.js")
+# A token such as "</script>" or "<!--" must not end the element early.
 _JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 Explained = AttributionData | ContinuationData
@@ -100,6 +102,7 @@ def _hash(script: str) -> str:
 
 def _json(data: Any) -> "Markup":
     """Return JSON that cannot end its element; in ASCII, so that lone surrogates survive."""
+    # NaN is not JSON: an error here is better than a page whose scripts stop.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return templates.markup(text.translate(_JSON_ESCAPES))
 
@@ -133,6 +136,7 @@ def _script_data(group: _Group) -> list[dict[str, Any]]:
     budget = BUDGET // len(content)
     return [
         _decision_data(a, budget)
+        # Hundredths of a percent: the page shows tenths.
         | {"group": group.number, "shares": np.rint(1e4 * a.shares).tolist()}
         for a in content
     ]

@@ -10,11 +10,15 @@ import unicodedata
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DIRECTION = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
+# Unicode has a picture for each of the first 32 controls, and none for those from 0x80.
 _CONTROLS: dict[int, str] = {code: chr(0x2400 + code) for code in range(0x20)}
 _CONTROLS[0x7F] = "\N{SYMBOL FOR DELETE}"
+# Some terminals take 0x9B alone for the beginning of an escape sequence.
 _CONTROLS.update({code: _REPLACEMENT for code in range(0x80, 0xA0)})
+# Half a surrogate pair cannot be encoded as UTF-8, so that no file could be written.
 _CONTROLS.update({code: _REPLACEMENT for code in range(0xD800, 0xE000)})
 
+# The page keeps white space as it is, and isolates directions by <bdi>; a terminal has no such tag.
 _ON_PAGE = {code: symbol for code, symbol in _CONTROLS.items() if code not in (0x09, 0x0A)}
 _ON_TERMINAL = {**_CONTROLS, **{ord(mark): _REPLACEMENT for mark in _DIRECTION}}
 _WHITESPACE = str.maketrans({"\n": "⏎", "\t": "⇥", " ": "␣"})

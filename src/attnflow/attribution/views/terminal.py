@@ -95,6 +95,7 @@ def render_continuation(
     style = style_of(color)
     first = continuation[0]
     plain = [
+        # Without heat: every token has its own heat map, and the lines below stand for them.
         replace(piece, score=0.0)
         for piece in join_template_tokens(first, pieces_of(first, "token"))
     ]
@@ -122,10 +123,12 @@ def _sources(continuation: ContinuationData, width: int, style: Style) -> Iterat
     for attribution, name in zip(continuation, names, strict=True):
         line = f"  {style.mark(name, BOLD)}{' ' * (wide - columns(name))} "
         line += f"{certainty(attribution):>8} "
+        # Two blanks, the name, a blank, eight for the probability, and a blank.
         used = wide + 12
         for entry in rank(pieces_of(attribution, "token")):
             source = _fit(for_terminal(as_name(entry.piece.name)), 20)
             part = f"  {source} {format_percent(entry.piece.share)}"
+            # Measured without style, since escape sequences take no columns.
             if entry.piece.share < VISIBLE or used + columns(part) > width:
                 break
             line += f"  {source} {style.mark(format_percent(entry.piece.share), FAINT)}"
@@ -153,6 +156,7 @@ def _chunks(
 ) -> Iterator[_Chunk]:
     """Yield the heat map in chunks that are each words, blanks, or a line break."""
     heat = {p.tokens: h for p, h in zip(pieces, intensities(pieces), strict=True)}
+    # Where nothing flowed no piece is first.
     places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
     roles = role_starts(attribution)
     first = True
@@ -176,6 +180,7 @@ def _chunks(
 def _plain(text: str) -> Iterator[_Chunk]:
     """Yield text between pieces, with line breaks and blanks on their own."""
     run = ""
+    # A tab takes as many columns as its place asks for, which `_wrap` could not count.
     for character in text.replace("\r\n", "\n").expandtabs(4):
         if character in "\n ":
             if run:
@@ -191,6 +196,7 @@ def _plain(text: str) -> Iterator[_Chunk]:
 def _ordinary(segment: Segment, heat: float, place: int | None, style: Style) -> _Chunk:
     name = for_terminal(as_name(segment.text))
     if segment.detached:
+        # In brackets: these are not characters of the text at this place.
         name = f"‹{name}›"
     if style.depth == "none" and place is not None:
         name += str(place).translate(SUPERSCRIPTS)
@@ -199,9 +205,11 @@ def _ordinary(segment: Segment, heat: float, place: int | None, style: Style) ->
 
 def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
     """Return lines of at most `width` columns, broken at blanks and never within a word."""
+    # Not `textwrap`, which counts characters, those of escape sequences too.
     lines = [""]
     used = 0
     word: list[_Chunk] = []
+    # The line break at the end flushes the last word; it prints nothing and begins no line.
     for chunk in [*chunks, _Chunk("\n", "")]:
         if chunk.text not in ("\n", " "):
             word.append(chunk)
@@ -223,6 +231,7 @@ def _ranking(
     ranked: Sequence[Ranked], count: int, unit: tuple[str, str], width: int, style: Style
 ) -> Iterator[str]:
     """Yield a line for each of the best pieces: bar, score, share and cumulative share."""
+    # A third of the width at most, so that the bars keep some.
     names = [_fit(for_terminal(as_name(r.piece.name)), max(width // 3, 8)) for r in ranked]
     wide = max(map(columns, names), default=0)
     best = ranked[0].piece.score if ranked else 0.0

@@ -21,6 +21,7 @@ def blocks(attribution: AttributionData, style: Style, width: int) -> Iterator[s
     scores = attribution.heatmap()
     size = -(-scores.shape[1] // width)
     cells = _summed(scores, size)
+    # 1e-300 keeps the division by an empty flow defined.
     heat = cells / max(float(cells.max()), 1e-300)
     wide = 2 if 2 * cells.shape[1] <= width else 1
     for row in heat:
@@ -35,6 +36,7 @@ def blocks(attribution: AttributionData, style: Style, width: int) -> Iterator[s
 
 def _block(heat: float, wide: int, style: Style) -> str:
     if heat < FAINTEST:
+        # A dot, not a blank, so that the edges of the grid show.
         return style.mark(_SHADES[0].ljust(wide), FAINT)
     if style.depth == "none":
         return _SHADES[1 + min(int(heat * 4), 3)] * wide
@@ -43,5 +45,6 @@ def _block(heat: float, wide: int, style: Style) -> str:
 
 def _summed(scores: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Return sums of `size` by `size` neighbours, of fewer at the right and lower edge."""
+    # Not a reshape: the blocks at the edge may be smaller.
     rows = np.add.reduceat(scores, np.arange(0, scores.shape[0], size), axis=0)
     return np.add.reduceat(rows, np.arange(0, scores.shape[1], size), axis=1)

@@ -63,6 +63,7 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     """Yield the page's heat map: every piece with its classes, heat and description."""
     pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
     ranked = rank(pieces)
+    # By tokens: two pieces can have one name, and detached ones the same offsets.
     places = {entry.piece.tokens: entry.rank for entry in ranked}
     heat = dict(zip((p.tokens for p in pieces), intensities(pieces), strict=True))
     for stretch, segment, piece in _laid_out(attribution, pieces):

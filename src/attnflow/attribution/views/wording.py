@@ -52,7 +52,9 @@ def format_number(value: float) -> str:
     """Return four significant digits, powers of ten written out: 0.2134, 3.1 × 10⁻¹⁶."""
     if value != 0 and not 1e-4 <= abs(value) < 1e6:
         digits, _, power = f"{value:.1e}".partition("e")
+        # Infinity and NaN have no power.
         return f"{digits} × 10{str(int(power)).translate(SUPERSCRIPTS)}" if power else digits
+    # "#" keeps zeros at the end, and with them a dot after four digits.
     return f"{value:#.4g}".rstrip(".") if value else "0"
 
 
@@ -184,6 +186,7 @@ def summary(attribution: AttributionData) -> list[str]:
         lines.append(f"coarsened: {merged(attribution)}; each is scored as a whole")
     if attribution.truncated:
         lines.append(f"the last {attribution.truncated} tokens were cut off")
+    # Nothing failed here: without this line zeros alone would look like it.
     if certificate.status == "empty":
         lines.append(
             f"nothing in the tensor {attribution.tensor} speaks for this class: no path leads from "
