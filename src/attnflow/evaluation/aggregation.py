@@ -73,6 +73,7 @@ def metric_scores(rows: Sequence[Row], methods: Sequence[str] | None = None) -> 
 
 def _metric_scores(methods: tuple[str, ...], table: Sequence[Sequence[Row]]) -> MetricScores:
     """Compute the metrics of a table of rows, a line for each method."""
+    # Any row tells what was judged, since a run has one protocol.
     first = table[0][0]
     cut = {
         (metric, operator): np.stack([_values(rows, metric, operator) for rows in table])
@@ -91,6 +92,7 @@ def _metric_scores(methods: tuple[str, ...], table: Sequence[Sequence[Row]]) -> 
 
 def _extras(table: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Values]:
     """Extra metrics that all rows have."""
+    # Scores from a file lack the metrics that would need the method itself.
     shared = set.intersection(*(set(row.get("extras", {})) for rows in table for row in rows))
     return {
         (metric, operator): np.array([[row["extras"][name] for row in rows] for rows in table])
@@ -100,6 +102,7 @@ def _extras(table: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Values]:
 
 
 def _median(seconds: Sequence[float | None]) -> float:
+    # None where methods shared passes, see `harness.TIMED`.
     measured = [s for s in seconds if s is not None]
     return float(np.median(measured)) if measured else float("nan")
 
@@ -136,5 +139,6 @@ def differences(
         )
         for other in others
     ]
+    # A family of comparisons is one column: a metric by an operator.
     corrected = holm([estimate.p for estimate in estimates])
     return dict(zip(others, zip(estimates, corrected, strict=True), strict=True))

@@ -67,12 +67,14 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _read(path: Path) -> Iterator[Row]:
+    # `newline=""`, as `csv` asks for: else line breaks inside quotes would be changed.
     with open(path, encoding="utf-8", newline="") as file:
         if path.suffix == ".txt":
             yield from ({"text": line.rstrip("\r\n")} for line in file)
         elif path.suffix == ".jsonl":
             yield from (json.loads(line) for line in file if line.strip())
         elif path.suffix == ".tsv":
+            # In a .tsv file quotes belong to the text, and often have no partner.
             yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
             yield from csv.DictReader(file)
@@ -102,6 +104,7 @@ def _examples(rows: Sequence[Row], source: str) -> list[Example]:
 def _label(row: Row, where: str) -> int | None:
     label = row.get("label")
     try:
+        # A table has "" where a row has no label.
         return None if label in (None, "") else int(str(label))
     except ValueError:
         raise InputError(f"{where}: label must be an integer, got {label!r}.") from None
@@ -109,6 +112,7 @@ def _label(row: Row, where: str) -> int | None:
 
 def _images(folder: Path) -> list[Example]:
     """Return the images of a folder and its subfolders, in the order of their names."""
+    # In one order on every file system: an example is known by its index.
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGES)
     if not files:
         raise InputError(f"{folder} has no image in it: expected files {', '.join(IMAGES)}.")
@@ -116,6 +120,7 @@ def _images(folder: Path) -> list[Example]:
     for table in (folder / name for name in LABELS):
         for row in _rows(table) if table.exists() else ():
             file = folder / str(row.get("file"))
+            # Not passed over: a misspelt name would leave its image without a label.
             if file not in labels:
                 raise InputError(f"{table} labels {row.get('file')!r}, and there is no such image.")
             labels[file] = _label(row, f"{table}, {row['file']}")

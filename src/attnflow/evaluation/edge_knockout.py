@@ -74,6 +74,7 @@ def information_flow_routes(instance: Instance) -> Tensor:
 
 def _flow(capacities: Tensor) -> Tensor:
     flow = maximum_flow(capacities[None])
+    # A flow without a certificate must not be judged as the maximum.
     flow.raise_for_status()
     return flow.edges[0]
 
@@ -95,6 +96,7 @@ def _route(tensor: str, weights: str, paths: bool = False) -> Callable[[Instance
     def route(instance: Instance) -> Tensor:
         edges = INFORMATION_TENSORS[tensor](instance)
         on_edges = EDGE_WEIGHTS[weights](edges.capacities)
+        # An edge without capacity weighs 0, also divided by 1e-300.
         attention, whole = edges.attention.relu(), edges.capacities.clamp(min=1e-300)
         return (best_path_through(on_edges) if paths else on_edges) * attention / whole
 
@@ -103,6 +105,7 @@ def _route(tensor: str, weights: str, paths: bool = False) -> Callable[[Instance
 
 def best_path_through(edges: Tensor) -> Tensor:
     """`(layers, t, t)` largest bottleneck of a path from top to input through each edge."""
+    # At the ends a node carries the sum of its edges, which binds none of them.
     above = [edges[-1].sum(-1)]
     for layer in edges.flip(0):
         above.append(torch.minimum(above[-1][:, None], layer).amax(0))
@@ -157,6 +160,7 @@ def knockout_curve(
 def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
     """`(shares, layers, t, t)` bool, true at the best edges of each share."""
     flat = edges.flatten().numpy()
+    # Ties at random, as of tokens: the order of layers and positions would favour some.
     shuffled = np.random.default_rng(seed).permutation(len(flat))
     order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
     top = torch.zeros(len(shares), len(flat), dtype=torch.bool)

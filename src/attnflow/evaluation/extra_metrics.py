@@ -41,6 +41,7 @@ class MetricInput:
 
         The first has the first 0, 1, .. units removed; the second has all others removed.
         """
+        # Computed once: `steps` and `naopc` read them, and they take two passes for each unit.
         counts = range(len(self.ranking.unit_masks) + 1)
         removed = [self.ranking.first(n) for n in counts] + [self.ranking.rest(n) for n in counts]
         curves = {}
@@ -66,6 +67,7 @@ def _all_steps(metric_input: MetricInput) -> dict[str, float]:
     """AOPC, log-odds, deletion and insertion AUC, removing one unit at a time to the last."""
     values = {}
     for operator, (removed, kept) in metric_input.curves.items():
+        # Step 0 removes nothing, and in `kept` leaves everything.
         curves = removed[:1], removed[None, 1:], kept[None, 1:]
         for name in STEPPED:
             values[f"{name}_steps {operator}"] = float(METRICS[name](*curves)[0])

@@ -39,9 +39,11 @@ def draw(
     with needs("figures need matplotlib"):
         import matplotlib
     matplotlib.use("Agg")
+    # With the date left out below, the same run gives the same file.
     matplotlib.rcParams["svg.hashsalt"] = "attnflow"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "curves.svg", folder / "runtime.svg"]
+    # Both before the first is drawn, so that there are two new files or none.
     for path in paths:
         check_writable(path, overwrite=overwrite)
     _curves(rows, scores, shares).savefig(paths[0], metadata={"Date": None})
@@ -75,6 +77,7 @@ def _curves(rows: Sequence[Row], scores: MetricScores, shares: Sequence[float]) 
 def _best(scores: MetricScores, operator: str) -> list[str]:
     order = np.argsort(-scores.values["aopc", operator].mean(1))
     best = [scores.methods[k] for k in order[:MAX_CURVES]]
+    # Random is what the others are read against, however poor it is.
     return [*best, "random"] if "random" in scores.methods and "random" not in best else best
 
 
@@ -86,6 +89,7 @@ def _runtime(scores: MetricScores) -> Any:
     operators = [operator for metric, operator in scores.values if metric == "aopc"]
     faithful = np.mean([scores.values["aopc", o].mean(1) for o in operators], 0)
     timed = np.isfinite(scores.seconds)
+    # A logarithmic axis has no 0, to which the fastest methods are rounded.
     axes.scatter(np.maximum(scores.seconds[timed], 1e-4), faithful[timed], s=14)
     for name, x, y in zip(scores.methods, scores.seconds, faithful, strict=True):
         if np.isfinite(x):

@@ -74,6 +74,7 @@ def evaluate(
                 method
                 for method in every.values()
                 if (method.name, example.index) not in done
+                # A file of scores may lack examples.
                 and (method.passes != EXTERNAL or example.index in external[method.name])
             ]
             new = _measure(example, instance, pending, settings.protocol, timed=i < TIMED)
@@ -105,6 +106,7 @@ def _check_external_scores(
     methods: Sequence[Method],
 ) -> None:
     """Raise unless each has a name of its own, and a finite number for every token."""
+    # Every method's name, since any may be added to the folder later.
     taken = {m.name for m in methods} | set(METHODS)
     for name, of_examples in external_scores.items():
         if name in taken:

@@ -36,6 +36,7 @@ def resume_records(path: Path) -> list[Record]:
 
 def append_record(file: IO[str], record: Record) -> None:
     """Write a record as one line."""
+    # In ASCII, so that a record holds no other line break that `splitlines` would find.
     file.write(json.dumps(record) + "\n")
 
 

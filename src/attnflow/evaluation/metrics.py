@@ -68,6 +68,7 @@ def absolute_aopc(whole: Values, removed: Values, kept: Values) -> Values:
 
 def _logit(log_p: Values) -> Values:
     """log p / (1 - p), without cancellation at either end."""
+    # At p = 1 there would be the logarithm of 0.
     return log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
 
 

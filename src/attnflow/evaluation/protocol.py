@@ -168,6 +168,7 @@ def measure_faithfulness(
     kept = [ranking.rest(count) for ranking in rankings for count in counts if protocol.kept]
     operators = [OPERATORS[name] for name in protocol.operators]
     variants = [operator(instance, nodes) for operator in operators for nodes in (*removed, *kept)]
+    # Deleting nothing leaves the content as it is, for every kind of model.
     whole = OPERATORS["delete"](instance, np.zeros(instance.nodes, bool))
     log_p = instance.log_probability([whole, *variants], bfloat16=protocol.bfloat16)
     # operators x (removed, kept) x outputs x shares, the order in which the variants were listed.

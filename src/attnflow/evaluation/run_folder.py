@@ -56,6 +56,7 @@ class RunSettings:
 
         Paths keep their last two parts alone, so that a run does not depend on a machine.
         """
+        # By way of JSON, so that tuples are lists, as in the file that these are compared with.
         settings = json.loads(json.dumps(asdict(self)))
         return {**settings, "model": _last_parts(self.model), "data": _last_parts(self.data)}
 
@@ -84,7 +85,9 @@ def open_run(
         record = read_run(folder)
         _check_same_run(current, _current_names(record["run"]), folder)
         if record["versions"][-1] != versions:
+            # All are kept: rows of one run may come from several versions.
             record["versions"].append(versions)
+        # With its limit of today, the one setting that may change.
         record["run"] = current
     write_whole(folder / RUN, json.dumps(record, indent=2) + "\n", overwrite=True)
     return resume_records(folder / ROWS)

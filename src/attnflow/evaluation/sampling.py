@@ -76,6 +76,7 @@ def sample_instances(
             break
         content = _content(examples[index], adapter, bounds, seed)
         if content is not None:
+            # The class comes when all are drawn, so that the model predicts in batches.
             instance = Instance(adapter, content, target=0, seed=examples[index].index)
             drawn.append((examples[index], instance))
     if not drawn:
@@ -118,10 +119,12 @@ def _content(example: Example, adapter: Any, bounds: LengthBounds, seed: int) ->
     text = adapter.encode(example.content, truncate=True)
     count = len(text.tokens)
     if bounds.cut and count >= bounds.min_tokens:
+        # A generator of its own, so that the cut does not depend on the other texts.
         rng = np.random.default_rng([seed, example.index])
         count = int(rng.integers(bounds.min_tokens, min(bounds.max_tokens, count), endpoint=True))
         text = adapter.cut(text, count)
     fits = bounds.min_tokens <= count <= bounds.max_tokens and not text.truncated
+    # A text of special tokens alone has nothing to rank.
     return text if fits and adapter.ordinary(text).any() else None
 
 

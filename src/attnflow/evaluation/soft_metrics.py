@@ -45,6 +45,7 @@ def soft_scores(instance: Instance, scores: Scores) -> SoftScores:
     whole = _probability(instance, np.ones((1, len(scores))))[0]
     nothing = _probability(instance, np.where(ordinary, 0.0, 1.0)[None])[0]
     empty = 1 - max(0.0, whole - nothing)  # sufficiency of a text without any token
+    # The class is as probable without any token: there is nothing to normalise by.
     if 1 - empty < 1e-9:
         return SoftScores(0.0, 0.0)
     kept = _probability(instance, np.repeat(importance[None], DRAWS, 0))
@@ -105,6 +106,7 @@ def max_sensitivity(instance: Instance, method: Method) -> float:
     largest = 0.0
     for draw in range(MOVES):
         with perturbed_embeddings(instance, RADIUS * spread, instance.seed + draw):
+            # What is cached was computed without the move.
             moved = method.scores(instance.with_empty_cache())
         largest = max(largest, float(np.linalg.norm(moved - scores)) / norm)
     return largest

@@ -49,6 +49,7 @@ def table(
     data = pandas.DataFrame(_columns(scores, reference, metrics))
     first = data.columns[1]
     ascending = metrics[0] in LOWER_IS_BETTER
+    # The cells are text by now, each with its mean first.
     key = (lambda column: column.str.split().str[0].astype(float)) if len(data) else None
     return _formatted(data.sort_values(first, ascending=ascending, key=key), scores, form)
 

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 def installed_version(library: str) -> str:
     """Return the version of an installed library, or "not installed"."""
     try:
+        # From the metadata: `__version__` would import the library.
         return version(library)
     except PackageNotFoundError:
         return "not installed"
