@@ -32,6 +32,7 @@ class Models:
     def _bert_base(self) -> Any:
         from transformers import BertConfig, BertForSequenceClassification
 
+        # Random weights cost what trained ones do, and need no download.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return BertForSequenceClassification(BertConfig()).eval()

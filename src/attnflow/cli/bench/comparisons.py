@@ -53,6 +53,7 @@ def clarabel(settings: Settings, models: Models) -> Section:
     """CVXPY with Clarabel on the same barrier program, with the same mu."""
     require("scipy", "cvxpy", "clarabel")
     lengths = settings.choose((12, 32, 64, 128), (12, 32))
+    # One for each number of layers: a length that is too long for 12 may not be for 6.
     limits = defaultdict[int, TimeLimit](lambda: TimeLimit(settings.time_limit))
     return Section(
         title="CVXPY with Clarabel, the same barrier program and the same mu",

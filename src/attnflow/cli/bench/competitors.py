@@ -16,6 +16,7 @@ from torch import Tensor
 from attnflow.solver.edge_list import EdgeList, Floats, circulation
 from attnflow.solver.network import layered_network, pruned
 
+# An inaccurate answer is an answer: the table states its status and its difference.
 FINISHED = ("optimal", "optimal_inaccurate")
 
 

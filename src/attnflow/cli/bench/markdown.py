@@ -33,6 +33,7 @@ def number(cell: object) -> str:
     """A cell as text: floats with three digits, all else as it is."""
     if not isinstance(cell, float):
         return str(cell)
+    # Three digits alone would write 1234 as 1.23e+03.
     return f"{cell:.0f}" if 1000 <= abs(cell) < 1e6 else f"{cell:.3g}"
 
 
@@ -56,6 +57,7 @@ def machine() -> str:
 
 def _processor() -> str:
     """The processor's name where the system tells it, or else its architecture."""
+    # Asked first, since `platform.processor` tells no name on most Linux systems.
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

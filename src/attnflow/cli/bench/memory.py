@@ -45,6 +45,7 @@ def _measure(t: int, layers: int, one_live_row: bool, threads: int) -> int:
     from attnflow.cli.bench.synthetic import attention_capacities
     from attnflow.solver import maximum_flow
 
+    # What is loaded and compiled on the first call is no memory of the solve.
     maximum_flow(attention_capacities((1, layers, 8, 8)))
     torch.set_num_threads(threads)
     capacities = attention_capacities((1, layers, t, t), one_live_row=one_live_row)
@@ -57,11 +58,13 @@ def peak(*, reset: bool = False) -> int:
     """The largest resident bytes so far; first forgotten, where the system can."""
     if STATUS.exists():
         if reset:
+            # By proc(5) this sets the mark to the present size, and clears nothing else.
             RESET.write_text("5")
         line = next(x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     import resource
 
+    # In bytes on macOS, in kilobytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -38,6 +38,7 @@ def lines(settings: Settings) -> Iterator[str]:
     )
     models = Models()
     sections: dict[str, Section | Skipped] = {}
+    # All are built before the first is measured, so that the bar knows the number of rows.
     for name in settings.sections:
         sections[name] = _built(name, settings, models)
     total = sum(len(s.sizes) for s in sections.values() if isinstance(s, Section))
@@ -45,6 +46,7 @@ def lines(settings: Settings) -> Iterator[str]:
         for name, section in sections.items():
             bar.set_description(name)
             for line in _table(name, section, bar):
+                # Both may go to one terminal: the line must not be written into the bar.
                 bar.clear()
                 yield line
                 bar.refresh()

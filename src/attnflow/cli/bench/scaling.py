@@ -41,6 +41,7 @@ def batch(settings: Settings, models: Models) -> Section:
 def _batch(settings: Settings, models: Models, t: int) -> Sequence[object]:
     lengths = np.linspace(min(5, t), t, TEXTS).round().astype(int).tolist()
     capacities = models.capacities(LAYERS, lengths, settings.tensor)
+    # One by one nobody would pay for padding.
     unpadded = [capacities[i : i + 1, :, :n, :n] for i, n in enumerate(lengths)]
     _, alone = timed(lambda: [maximum_flow(text) for text in unpadded], settings.repeat)
     flow, together = timed(lambda: maximum_flow(capacities), settings.repeat)
@@ -69,6 +70,7 @@ def _growth(settings: Settings, measured: dict[int, float], t: int) -> Sequence[
 
 def exponents(measured: dict[int, float]) -> str:
     """The fitted exponents of seconds by length, up to `TURN` tokens and beyond."""
+    # `TURN` is in both: without it the second would have a single length, and no fit.
     ranges = (
         (f"up to {TURN}", [t for t in measured if t <= TURN]),
         (f"beyond {TURN}", [t for t in measured if t >= TURN]),
@@ -124,6 +126,7 @@ def gpu(settings: Settings, _: Models) -> Section:
 
 def _gpu(settings: Settings, layers: int, t: int, batch: int, causal: str) -> Sequence[object]:
     try:
+        # Blocks that torch still holds from the last row could make this one run out of memory.
         torch.cuda.empty_cache()
         shape = (batch, layers, t, t)
         capacities = attention_capacities(shape, causal=causal == "yes", device="cuda")
@@ -139,5 +142,6 @@ def _gpu(settings: Settings, layers: int, t: int, batch: int, causal: str) -> Se
 
 def _synchronised_flow(capacities: Tensor) -> Flow[Tensor]:
     flow = maximum_flow(capacities)
+    # Calls return before the device is done.
     torch.cuda.synchronize()
     return flow

@@ -24,6 +24,7 @@ def timed(call: Callable[[], Result], repeat: int) -> tuple[Result, float]:
         result, seconds = _once(call)
         runs.append(seconds)
         spent += seconds
+    # The fastest, since other programs can only make a run slower.
     return result, min(runs, default=first)
 
 
