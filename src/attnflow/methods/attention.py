@@ -71,6 +71,7 @@ def attcat(instance: Instance) -> Scores:
 
 
 def _cat(passes: Internals) -> Tensor:
+    # Without the last output, which enters no block.
     return (passes.hidden * passes.hidden_gradient)[:-1].sum(-1)
 
 

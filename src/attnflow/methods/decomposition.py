@@ -45,6 +45,7 @@ class BertLayer:
     def attention_bias(self) -> Tensor:
         """`(d,)` sum that the biases of values and output add to every token."""
         value, dense = self.block.attention.self.value, self.block.attention.output.dense
+        # A query's weights sum to 1, so that the values' bias arrives whole.
         bias: Tensor = dense.weight @ value.bias + dense.bias
         return bias
 
@@ -89,6 +90,7 @@ def edge_contributions(instance: Instance) -> Tensor:
         norm = layer.block.attention.output.LayerNorm
         whole, parts = norm(total), _normalised(norm, parts, total)
         proximity = _proximity(whole, parts)
+        # Where no part is near the whole the row stays 0, and is not NaN.
         layers.append(proximity / proximity.sum(-1, keepdim=True).clamp(min=1e-12))
     return torch.stack(layers).cpu()
 
@@ -105,6 +107,7 @@ def edge_importance(instance: Instance) -> tuple[Tensor, Tensor]:
     for layer in bert_layers(instance):
         total = layer.edges()[1]
         heads = range(len(layer.attention))
+        # Head by head: the vectors of all heads at once are that many times as large.
         edges = torch.stack([_proximity(total, layer.attended(head)) for head in heads]).sum(0)
         bypass = _proximity(total, layer.input[:, None])
         whole = (edges.sum(-1, keepdim=True) + bypass).clamp(min=1e-12)
@@ -133,6 +136,7 @@ def globenc(instance: Instance) -> Scores:
         parts, total = layer.edges()
         first, second = layer.block.attention.output.LayerNorm, layer.block.output.LayerNorm
         middle = first(total)
+        # Left out of the parts, the feed-forward part still counts in the scale of the norm.
         sent = middle + _feed_forward(layer.block, middle)
         parts = _normalised(second, _normalised(first, parts, total), sent)
         layers.append(parts.norm(dim=-1))

@@ -44,7 +44,9 @@ class ImageVariant:
 
     @property
     def key(self) -> Hashable:
+        # With nothing removed all fillings give the same image.
         filling = self.filling if self.removed.any() else None
+        # The variant keeps its image alive, so that no other image can get this id meanwhile.
         return id(self.image), self.removed.tobytes(), filling
 
     @property

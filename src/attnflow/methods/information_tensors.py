@@ -94,6 +94,7 @@ def captured(name: str) -> InformationTensorMethod:
     def tensor(instance: Instance) -> SignedEffects:
         model = instance.adapter.model
         row = capture(model, instance.inputs, _objective(instance), tensor=name)
+        # In float64, as the solver computes.
         return SignedEffects(row.capacities[0].double().cpu(), passthrough=_passthrough(row))
 
     return tensor
@@ -130,6 +131,7 @@ class ConservativeEffects:
 
 def conservative(points: int = 1, explained: str | None = None) -> InformationTensorMethod:
     """Return the tensor of `ConservativeEffects`, which an instance keeps in its cache."""
+    # The dataclass is the key of the cache: all readouts of one tensor share its passes.
     effects = ConservativeEffects(points, explained)
     return lambda instance: instance.cached(effects)
 
@@ -268,6 +270,7 @@ def layer_balanced(tensor: InformationTensorMethod) -> InformationTensorMethod:
             scalable = ~effects.passthrough[:, :, None]
             before, after = before * scalable, after * scalable
         totals = before.sum((1, 2))
+        # A layer without capacity stays as it is.
         return effects.scaled(after.sum((1, 2)) / totals.where(totals > 0, 1.0))
 
     return scaled

@@ -86,6 +86,7 @@ class Instance:
     @property
     def point(self) -> Tensor:
         """`(1, ...)` inputs that gradients are taken of, detached."""
+        # Not cached: methods turn gradients on at what they get.
         return self.adapter.point(self.content)
 
     @property

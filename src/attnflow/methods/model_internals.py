@@ -74,6 +74,7 @@ def _internals(instance: Instance) -> Internals:
         output = _output(instance, instance.point.requires_grad_())
         wanted = (*output.attentions, *output.hidden_states)
         logits = instance.adapter.read(output)
+        # Not `backward`, which would leave gradients in the model's parameters.
         gradients = torch.autograd.grad(instance.value(logits)[0], wanted)
     layers = len(output.attentions)
     return Internals(

@@ -91,6 +91,7 @@ METHODS: dict[str, Method] = (
 )
 
 
+# Of some 400 pairs of tensor and readout only the default tensor, and `cf`, which has no stages.
 DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow")
 
 

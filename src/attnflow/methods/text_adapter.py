@@ -118,6 +118,7 @@ class TextAdapter(ModelAdapter):
         }
 
     def masked_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
+        # Not `mask_id`: methods run on models without [MASK] too, judging by masks does not.
         return self._replaced_variant(content, removed, self.inputs.neutral_token)
 
     def deleted_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
@@ -163,6 +164,7 @@ class TextAdapter(ModelAdapter):
         """The model's inputs for a batch, padded on the right; unattended nodes are masked."""
         inputs = collate_texts(variants, self.model, self.tokenizer)
         for row, variant in enumerate(variants):
+            # Of all others `collate_texts` has made the mask.
             if not variant.attended.all():
                 attended = _by_list(variant.inputs, variant.attended)
                 for ids, mask in MASK_OF_IDS.items():
@@ -243,6 +245,7 @@ class LanguageModel(NextTokenModel):
 
     def cut(self, content: EncodedText, count: int) -> EncodedText:
         """Return the first `count` tokens of a text, after which the next one is asked for."""
+        # Cut in ids: tokenized again, the beginning of the text could have other tokens.
         return encode_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
 
     def logits(self, points: Tensor) -> Tensor:
@@ -253,6 +256,7 @@ class LanguageModel(NextTokenModel):
         # A causal model sees no padding on the right, whatever stands there.
         inputs = self._collate_variants(variants)
         ends = torch.tensor([v.size - 1 for v in variants], device=self.device)
+        # The option takes one list of positions for the whole batch: every end of a text, once.
         positions, index = torch.unique(ends, return_inverse=True)
         option = self._only_logits_at(positions)
         logits: Tensor = self.model(**inputs, **option).logits
