@@ -92,6 +92,7 @@ def neutral_token(*owners: Any) -> int:
     Raises:
         ModelError: None of them has.
     """
+    # [MASK] was trained to stand for a word that is not told; the others only come near that.
     names = ("mask_token_id", "unk_token_id", "pad_token_id", "eos_token_id")
     for owner in owners:
         for name in names:

@@ -77,10 +77,12 @@ def encode_chat(
     rendered = _render(tokenizer, messages, generates)
     contents = _contents(tokenizer, messages, rendered, generates)
     fast = bool(getattr(tokenizer, "is_fast", False))
+    # The template has written the special tokens already.
     encoding = tokenizer(
         rendered, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
     )
     ids = list(encoding["input_ids"])
+    # Not cut: at its end are the marks after which the model answers.
     if limit is not None and len(ids) > limit:
         raise InputError(
             f"the chat has {len(ids)} tokens and the model takes {limit}: leave messages out."
@@ -180,6 +182,7 @@ def _contents(tokenizer: Any, messages: Messages, rendered: str, generates: bool
                 f"the chat template leaves message {i} ({message['role']}) out: the model does not "
                 "see it."
             )
+    # A template that looks into contents writes other parts around marks; then each is searched.
     contents = _contents_between(
         messages, rendered, first, list(zip(order, following, strict=True))
     )

@@ -46,6 +46,7 @@ class Given:
         others = IMAGE_ARGUMENTS if modality == "text" else TEXT_ARGUMENTS
         for name in others:
             value = getattr(self, name)
+            # By identity, since == of an array has no truth value.
             if value is not None and value is not False:
                 raise wrong_modality(model, modality, name)
 

@@ -85,6 +85,7 @@ def _edges(
 ) -> tuple[float, float]:
     scale, first = (end - start) / pixels, (size - stride) / 2
     return (
+        # As exact as `image_crop` tells the edges of what the model reads.
         round(start + scale * first, 2),
         round(start + scale * (first + count * stride), 2),
     )

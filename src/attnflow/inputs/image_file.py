@@ -80,6 +80,7 @@ def with_channels(source: SourceImage, channels: int) -> Any:
 
 
 def _check_size(source: SourceImage, label: str) -> SourceImage:
+    # A single pixel has no slope by which `image_crop` could find it again.
     if min(source.pixels.shape[:2]) < 2:
         height, width = source.pixels.shape[:2]
         raise InputError(f"{label} has {width} x {height} pixels: expected 2 x 2 at least.")
@@ -127,11 +128,13 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             "Channels come last."
         )
     if whole.dtype == np.uint8:
+        # A copy, which the caller's later writes do not reach.
         return np.array(whole)
     if not np.issubdtype(whole.dtype, np.floating):
         raise InputError(f"an array must be uint8, or floats in 0..1; it is {whole.dtype}.")
     if not np.isfinite(whole).all():
         raise InputError("the array has pixels that are not finite (NaN or infinite).")
+    # Not rescaled by a guess: a dark image of 0..255 may lie within 0..1 too.
     if whole.min() < 0 or whole.max() > 1:
         raise InputError(
             f"an array of floats must lie in 0..1; it goes from {whole.min():.4g} to "

@@ -46,6 +46,7 @@ class ImageInputs:
 
     def __init__(self, model: Any, processor: Any, task: Task) -> None:
         self.model, self.processor, self.task = model, processor, task
+        # CLIP keeps the config of its image tower inside its own.
         self.config = getattr(model.config, "vision_config", model.config)
         self.patches, self.leading = patches_of(model), leading_tokens(model)
         # Measuring a processor costs a pass through it, hence once for each size of image.
@@ -102,6 +103,7 @@ class ImageInputs:
             )
         height, width = source.pixels.shape[:2]
         view = self._view(height, width)
+        # Where the crop cannot be measured, what the model reads is shown: patches lie right on it.
         shown = self._displayed(values) if view is None else source.colours
         return self._encoded(source.name, values, shown, view, neutral)
 
@@ -256,6 +258,7 @@ class ImageInputs:
             return torch.full_like(values, self.grey)
         try:
             given = torch.as_tensor(neutral, dtype=values.dtype)
+            # Cloned, since `expand_as` shares the memory of what was given.
             whole = (given[:, None, None] if given.ndim == 1 else given).expand_as(values).clone()
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -313,6 +316,7 @@ def _file_name(image: Any) -> str:
 
 def _listed(images: Any) -> tuple[bool, list[Any]]:
     """True where there is one image alone; and all images."""
+    # These can be iterated over as well, and are still one image.
     is_one = isinstance(images, str | dict | Tensor) or not isinstance(images, Iterable)
     if is_one or (isinstance(images, np.ndarray) and images.ndim < 4):
         return True, [images]

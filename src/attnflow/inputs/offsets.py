@@ -69,6 +69,7 @@ def _is_plausible(
     for (start, end), raw, token, is_special in zip(spans, given, tokens, special, strict=True):
         if is_special:
             continue
+        # Starts may be equal: the bytes of one character are tokens with the same span.
         if not (0 <= raw[0] <= raw[1] <= len(text)) or start < previous:
             return False
         if start == end and _visible(token):

@@ -114,6 +114,7 @@ def encode(
 def place_tokens(tokenizer: Any, text: str, ids: Sequence[int]) -> EncodedText:
     """Encode a text whose token ids are known already: each token is found again in the text."""
     names = tokenizer.convert_ids_to_tokens(list(ids))
+    # A model may have more ids than its tokenizer has tokens.
     tokens = [str(i) if name is None else name for i, name in zip(ids, names, strict=True)]
     added = special_ids(tokenizer)
     special = [i in added for i in ids]
@@ -145,6 +146,7 @@ def _check_text(text: Any) -> None:
     if not text.strip():
         raise InputError("the text is empty: there is nothing to explain.")
     try:
+        # Half a surrogate pair would fail inside the tokenizer, with an error about types.
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
@@ -177,6 +179,7 @@ def _place_in_parts(
             offsets[i] = (first + start, last + start) if last > first else (0, 0)
             words[i] = None if word is None else word + words_before
         start += len(part) + 1
+        # Numbers go on in the second text: two words with one number would be joined.
         words_before += max((word for word in part_words if word is not None), default=-1) + 1
     return offsets, words
 

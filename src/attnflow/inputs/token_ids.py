@@ -70,9 +70,11 @@ def encode_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
             inputs={"input_ids": list(ids)},
             tokens=names,
             offsets=_joined_spans(names),
+            # Without a tokenizer nothing tells which ids are special.
             special=(False,) * count,
             word_ids=tuple(range(count)),
         )
+    # Not cleaned up, which would take away spaces that belong to tokens.
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return place_tokens(tokenizer, text, ids)
 
