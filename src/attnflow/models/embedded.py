@@ -28,6 +28,7 @@ def pack(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
         if weight.ndim != 2:
             packed[name] = weight
             continue
+        # A row of zeros would have a scale of 0, and be divided by it.
         scale = np.maximum(np.abs(weight).max(1, keepdims=True), 1e-12) / 127
         packed[name] = np.round(weight / scale).astype(np.int8)
         packed[name + ".scale"] = scale.astype(np.float32)
@@ -54,5 +55,6 @@ def load() -> tuple[Any, Any]:
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
         model = AutoModelForSequenceClassification.from_config(config)
     state = unpack(safetensors.numpy.load_file(FOLDER / WEIGHTS))
+    # Assigned, not copied: the weights drawn before are freed at once.
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval(), AutoTokenizer.from_pretrained(FOLDER)

@@ -77,6 +77,7 @@ def pooling_of(name: str, record: str) -> str:
     chosen = [
         mode for mode, is_on in modes.items() if mode.startswith("pooling_mode") and is_on is True
     ]
+    # Several at once are joined to one longer vector, which no pooling here gives.
     if len(chosen) != 1 or chosen[0] not in MODES:
         raise ModelError(
             f"model {name!r} pools by {', '.join(chosen) or 'nothing that is known'}: expected one "

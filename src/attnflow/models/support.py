@@ -75,6 +75,7 @@ def support_of(name: str | Path) -> Support:
 
 def _task(architecture: str | None) -> str | None:
     """Name of the model's task, by its class; None where no such class is explained."""
+    # As `loading` has it: a checkpoint that names no class is loaded as a classifier.
     task = CLASSIFICATION if architecture is None else loading.task_for(architecture)
     return None if task is None else task.name
 

@@ -138,8 +138,10 @@ def explained_task(model: Any) -> Task:
     Raises:
         ModelError: The model is an encoder-decoder that does not generate.
     """
+    # The model that torch.compile wraps.
     name = type(getattr(model, "_orig_mod", model)).__name__
     task = task_of(name) or CLASSIFICATION
+    # CLIP's image tower is in a table of models of texts, or in none.
     if reads_images(model) and task.modality != "image":
         task = IMAGE_FEATURES
     if getattr(model.config, "is_encoder_decoder", False) and not task.has_two_stacks:
@@ -159,6 +161,7 @@ def reads_images(model: Any) -> bool:
 def labels_of(model: Any) -> tuple[str, ...]:
     """Names of a model's classes, in the order of the logits."""
     names = model.config.id2label
+    # By index: a config may list its labels in any order.
     return tuple(str(names[i]) for i in sorted(names))
 
 
