@@ -176,6 +176,7 @@ def _token_position(task: Task, text: Any, position: Any, tokenizer: Any) -> int
     t = len(text.tokens)
     if position is None:
         return _default_position(task, text, tokenizer)
+    # A bool is an int too: True would be token 1.
     if isinstance(position, bool) or not isinstance(position, int | np.integer):
         raise InputError(f"position must be the index of a token, got {position!r:.80}.")
     if not -t <= position < t:
@@ -205,6 +206,7 @@ def _default_position(task: Task, text: Any, tokenizer: Any) -> int:
         masks = [
             i for i, id in enumerate(text.inputs["input_ids"]) if id == tokenizer.mask_token_id
         ]
+        # Not the first of several, since nobody asked for that one.
         if len(masks) == 1:
             return masks[0]
         raise InputError(

@@ -28,6 +28,7 @@ Span = tuple[int, int] | bool
 
 def spans_of(span: Any, count: int) -> list[Any]:
     """Return the spans of `count` texts, given once for all or one for each."""
+    # A list of two spans is as long as one span: what it holds tells them apart.
     if isinstance(span, Sequence) and len(span) == 2 and not isinstance(span[0], Sequence):
         return [span] * count
     return one_for_each(span, count, "span")
@@ -95,6 +96,7 @@ def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> Logits
         targets, places = tokens.to(logits.device), positions.to(logits.device)
         rows = torch.arange(len(logits), device=logits.device)[:, None]
         token_logits = logits[rows, places].flatten(0, 1)
+        # The -1 after a shorter span is no index; what is read there becomes 0 below.
         ids, is_token = targets.clamp(min=0).flatten(), targets >= 0
         numbers = explained(token_logits, ids).view(targets.shape).where(is_token, 0.0)
         # The log-probability is shown, not explained, hence detached.
