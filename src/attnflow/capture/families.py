@@ -83,6 +83,7 @@ FAMILIES: dict[str, Family] = {
     "cohere": Family(
         "CohereDecoderLayer", "self_attn.o_proj", gates=("CohereMLP", "act_fn"), parallel="mlp"
     ),
+    # Dropout does nothing in evaluation, and is a module through which the weights run.
     "deberta-v2": Family(
         "DebertaV2Attention",
         "output.dense",
@@ -91,6 +92,7 @@ FAMILIES: dict[str, Family] = {
     ),
     # Vision layers have two paths: transformers 5 moved the module that gives the output.
     "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
+    # Scaled before it is added, DINOv2's attention output is what the scaling gives.
     "dinov2": Family("Dinov2Layer", "layer_scale1", gates=("Dinov2SwiGLUFFN", "act_fn")),
     "dinov2_with_registers": Family(
         "Dinov2WithRegistersLayer", "layer_scale1", gates=("Dinov2WithRegistersSwiGLUFFN", "act_fn")
@@ -144,10 +146,12 @@ class ResidualStream:
     branches: list[Tensor] = field(default_factory=list)
 
     def keep_stream(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        # Some models give it by position, others by name.
         first: Tensor = (*args, *kwargs.values())[0]
         self.streams.append(first.detach())
 
     def keep_output(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        # Not detached: the backward pass asks for its gradient.
         self.outputs.append(output)
 
     def keep_branch(self, module: nn.Module, args: Any, output: Tensor) -> None:

@@ -81,6 +81,7 @@ class ForwardPass:
         wanted = [*self.leaves, *self.stream.outputs]
         gradients: tuple[Tensor, ...] = ()
         if all(x.requires_grad for x in (scalar, *wanted)):
+            # Unused ones come back as None: the error below tells more than torch's own.
             gradients = torch.autograd.grad(
                 scalar, wanted, allow_unused=True, retain_graph=not last
             )
@@ -182,6 +183,7 @@ def _embedder(stack: nn.Module) -> nn.Module:
 @contextmanager
 def _without_parameter_gradients(model: PreTrainedModel) -> Iterator[None]:
     """Leave the parameters out of the graph, which saves the memory that their gradients need."""
+    # Those alone, so that what the caller froze stays frozen.
     trained = [p for p in model.parameters() if p.requires_grad]
     try:
         for parameter in trained:

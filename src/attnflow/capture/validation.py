@@ -40,6 +40,7 @@ def check_model(model: PreTrainedModel) -> None:
 
 
 def _check_weights(model: PreTrainedModel, name: str) -> None:
+    # Buffers too: one on another device would fail in the middle of a pass.
     weights = [*model.parameters(), *model.buffers()]
     dtypes = {p.dtype for p in model.parameters()}
     half = dtypes & {torch.float16, torch.bfloat16}
@@ -75,6 +76,7 @@ def _is_quantized(model: PreTrainedModel) -> bool:
     is_marked = getattr(model, "is_quantized", False) or getattr(
         model.config, "quantization_config", None
     )
+    # torch's own quantised modules leave no mark in the config.
     return bool(is_marked) or any(".quantized" in type(m).__module__ for m in model.modules())
 
 
@@ -164,6 +166,7 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
         return predicted
     batch, classes = logits.shape
     came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
+    # No bool: a mask given by mistake would explain classes 0 and 1.
     whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     if not isinstance(target, Tensor) or target.dtype not in whole or target.shape != (batch,):
         raise InputError(
@@ -175,6 +178,7 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
             f"target must lie in 0..{classes - 1}, the classes of the model; it holds "
             f"{target.tolist()}. Give the index of a class, not its label."
         )
+    # A copy, which the caller's later writes do not reach.
     target = target.to(device=logits.device, dtype=torch.int64, copy=True)
     return target.where(target >= 0, predicted)
 
