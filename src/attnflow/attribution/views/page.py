@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["render", "write"]
 
 # In this order: each script uses names of those before it.
-SCRIPTS = ("flow.js", "picture.js", "written.js", "page.js")
+SCRIPTS = ("flow.js", "picture.js", "continuation.js", "page.js")
 # A token such as "</script>" or "<!--" must not end the element early.
 _JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 

@@ -3,161 +3,179 @@
  * between rows. Nothing here touches the page. */
 "use strict";
 
+/* The whole flow in the integers of the page's data, as in flow_links.py. */
 const UNITS = 1e6;
-const THIN = 2;
-const SLANTED = 15;
+/* Lengths in pixels. */
+const UNLINKED_WIDTH = 2;
+const SLANTED_LABEL_WIDTH = 15;
 const GAP = 14;
+/* On the left, where slanted labels run out of their columns. */
 const MARGIN = 44;
-const HAIR = 0.6;
-const PATHS = 5;
-const CROWD = 1500;
-const TRACE = 10;
+/* Thinner links would vanish as areas; they are drawn as lines. */
+const HAIRLINE_WIDTH = 0.6;
+const MIN_TRACE_WIDTH = 10;
+const PATH_COUNT = 5;
+/* From so many links on, single ones can no longer be told apart. */
+const MAX_LINKS = 1500;
 
+/* As `format_percent` of wording.py: a share that is there never reads 0.0 %. */
 const percent = (share) => share > 0 && share < 0.0005 ? "< 0.1 %" : (100 * share).toFixed(1) + " %";
 
 /* The largest links of every layer that together hold `keep` of its flow. */
-function cut(flow, keep) {
+function largestLinks(flow, keep) {
   const kept = [];
   flow.layers.forEach((layer, l) => {
-    let held = 0;
-    for (let i = 0; i < layer.flow.length && held < keep * layer.total; i++) {
-      held += layer.flow[i];
+    let sumOfKept = 0;
+    /* The page's data list a layer's links from the largest down. */
+    for (let i = 0; i < layer.flow.length && sumOfKept < keep * layer.total; i++) {
+      sumOfKept += layer.flow[i];
       kept.push({ layer: l, query: layer.query[i], key: layer.key[i], flow: layer.flow[i] });
     }
   });
   return kept;
 }
 
-/* The largest of these shares, in percent, whose picture is not yet a thicket; else the smallest. */
-function comfortable(flow, shares) {
-  const fits = (share) => cut(flow, share / 100).length <= CROWD;
-  return shares.filter(fits).pop() || shares[0];
+/* The largest of these shares, in percent, with which links can be told apart; else the smallest. */
+function defaultShare(flow, shares) {
+  const isReadable = (share) => largestLinks(flow, share / 100).length <= MAX_LINKS;
+  return shares.filter(isReadable).pop() || shares[0];
 }
 
-/* Where every column stands, and which ones are named. A short text has room for all names. A long
- * one is fitted to the room with only its strongest tokens named, or, `spread` out, has every token
- * with a drawn link named and scrolls. Tokens that no drawn link touches shrink. */
-function columns(flow, names, kept, room, spread, measure) {
-  const thick = Math.max(36, Math.min(88, room / 11));
-  const all = names.map((_, t) => t);
-  const bulk = all.map((t) => thick * Math.max(...flow.through.map((row) => row[t])) / UNITS);
-  const plain = all.map((t) => Math.max(bulk[t] + 6, measure(short(names[t], 14)) + GAP));
-  const live = new Set(kept.flatMap((link) => [link.query, link.key]));
-  if (sum(plain) <= room - 2 * GAP) {
-    return stand(plain, { thick, live: new Set(all), named: new Set(all), pitch: 12, slanted: false }, room, GAP);
+/* Where every column stands, and which ones are labelled. A short text has space for all labels. A
+ * long one is fitted to the width with only its strongest tokens labelled, or, `spread` out, has
+ * every token with a drawn link labelled, and scrolls. Tokens that no drawn link touches shrink. */
+function layoutColumns(flow, names, links, availableWidth, spread, measure) {
+  const flowWidth = Math.max(36, Math.min(88, availableWidth / 11));
+  const tokens = names.map((_, t) => t);
+  /* A token keeps its column in every row, so the row with most flow through it decides. */
+  const nodeWidths = tokens.map((t) => flowWidth * Math.max(...flow.through.map((row) => row[t])) / UNITS);
+  const labelledWidths = tokens.map((t) => Math.max(nodeWidths[t] + 6, measure(truncate(names[t], 14)) + GAP));
+  const linked = new Set(links.flatMap((link) => [link.query, link.key]));
+  if (sum(labelledWidths) <= availableWidth - 2 * GAP) {
+    const all = new Set(tokens);
+    return placeColumns(labelledWidths, { flowWidth, linked: all, labelled: all, pitch: 12, slanted: false }, availableWidth, GAP);
   }
   if (spread) {
-    const wide = all.map((t) => live.has(t) ? Math.max(bulk[t] + 6, SLANTED) : THIN);
-    return stand(wide, { thick, live, named: live, pitch: 12, slanted: true }, room, MARGIN);
+    const widths = tokens.map((t) => linked.has(t) ? Math.max(nodeWidths[t] + 6, SLANTED_LABEL_WIDTH) : UNLINKED_WIDTH);
+    return placeColumns(widths, { flowWidth, linked, labelled: linked, pitch: 12, slanted: true }, availableWidth, MARGIN);
   }
-  const weight = (t) => live.has(t) ? 1 : 0.4;
-  const pitch = Math.max(1.5, (room - MARGIN - GAP - sum(bulk)) / sum(all.map(weight)));
-  const wide = all.map((t) => bulk[t] + pitch * weight(t));
-  const place = stand(wide, { thick, live, pitch, slanted: true }, room, MARGIN);
-  return { ...place, named: leaders(flow, place.centre, live) };
+  const weight = (t) => linked.has(t) ? 1 : 0.4;
+  /* Never below 1.5 pixels: a very long text scrolls a little even when fitted. */
+  const pitch = Math.max(1.5, (availableWidth - MARGIN - GAP - sum(nodeWidths)) / sum(tokens.map(weight)));
+  const widths = tokens.map((t) => nodeWidths[t] + pitch * weight(t));
+  const layout = placeColumns(widths, { flowWidth, linked, pitch, slanted: true }, availableWidth, MARGIN);
+  return { ...layout, labelled: labelsThatFit(flow, layout.centres, linked) };
 }
 
-/* Centres of columns of these widths, side by side; room to spare is shared out. */
-function stand(widths, place, room, margin) {
-  const spare = Math.max(0, room - margin - GAP - sum(widths)) / widths.length;
+/* The layout with the centres of columns of these widths, side by side. */
+function placeColumns(widths, layout, availableWidth, margin) {
+  /* Free width is shared out, at most 90 pixels each: a text of a few words stays together. */
+  const extra = Math.min(90, Math.max(0, availableWidth - margin - GAP - sum(widths)) / widths.length);
   let x = margin;
-  const centre = widths.map((width) => {
-    x += width + Math.min(spare, 90);
-    return x - (width + Math.min(spare, 90)) / 2;
+  const centres = widths.map((width) => {
+    x += width + extra;
+    return x - (width + extra) / 2;
   });
-  return { ...place, centre, width: Math.max(x + GAP, 120) };
+  return { ...layout, centres, width: Math.max(x + GAP, 120) };
 }
 
-/* The strongest tokens whose names do not run into each other. */
-function leaders(flow, centre, live) {
-  const named = [];
-  const order = Array.from(live).sort((a, b) => flow.through[0][b] - flow.through[0][a]);
+/* The strongest tokens whose labels do not overlap: each takes its place from all weaker ones. */
+function labelsThatFit(flow, centres, linked) {
+  const labelled = [];
+  const order = Array.from(linked).sort((a, b) => flow.through[0][b] - flow.through[0][a]);
   for (const t of order) {
-    if (named.every((other) => Math.abs(centre[other] - centre[t]) >= SLANTED)) named.push(t);
+    if (labelled.every((other) => Math.abs(centres[other] - centres[t]) >= SLANTED_LABEL_WIDTH)) labelled.push(t);
   }
-  return new Set(named);
+  return new Set(labelled);
 }
 
-const at = (x, y) => " " + x.toFixed(1) + " " + y.toFixed(1);
-const sum = (values) => values.reduce((all, value) => all + value, 0);
+/* A tenth of a pixel is enough, and keeps the paths of thousands of links short. */
+const point = (x, y) => " " + x.toFixed(1) + " " + y.toFixed(1);
+const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-function short(name, length) {
+function truncate(name, length) {
+  /* By characters, not by UTF-16 units, which would cut an emoji in two. */
   const characters = Array.from(name);
   return characters.length > length ? characters.slice(0, length - 1).join("") + "…" : name;
 }
 
-/* Give each link its two ends: side by side at a node, in the order of where they lead. */
-function attach(kept, place) {
-  const ends = (row, own, other, end) => {
-    const nodes = new Map();
-    for (const link of kept) {
-      const node = row(link) + " " + link[own];
-      if (!nodes.has(node)) nodes.set(node, []);
-      nodes.get(node).push(link);
+/* Give each link its width and the x of its two ends: side by side at a node. */
+function placeLinkEnds(links, layout) {
+  const placeEnds = (rowOf, nearToken, farToken, end) => {
+    const linksOfNode = new Map();
+    for (const link of links) {
+      const node = rowOf(link) + " " + link[nearToken];
+      if (!linksOfNode.has(node)) linksOfNode.set(node, []);
+      linksOfNode.get(node).push(link);
     }
-    for (const links of nodes.values()) {
-      links.sort((a, b) => a[other] - b[other]);
-      const whole = sum(links.map((link) => link.flow));
-      let x = place.centre[links[0][own]] - place.thick * whole / UNITS / 2;
-      for (const link of links) {
-        link.width = place.thick * link.flow / UNITS;
+    for (const nodeLinks of linksOfNode.values()) {
+      /* In the order of where they lead, so that links of one node do not cross. */
+      nodeLinks.sort((a, b) => a[farToken] - b[farToken]);
+      const total = sum(nodeLinks.map((link) => link.flow));
+      let x = layout.centres[nodeLinks[0][nearToken]] - layout.flowWidth * total / UNITS / 2;
+      for (const link of nodeLinks) {
+        link.width = layout.flowWidth * link.flow / UNITS;
         link[end] = x + link.width / 2;
         x += link.width;
       }
     }
   };
-  ends((link) => link.layer + 1, "query", "key", "from");
-  ends((link) => link.layer, "key", "query", "to");
+  placeEnds((link) => link.layer + 1, "query", "key", "from");
+  placeEnds((link) => link.layer, "key", "query", "to");
 }
 
 /* Follow a set of nodes of one row in true proportion, up to the decision and down to the tokens. */
 function follow(flow, row, tokens) {
   const traced = [];
   const start = new Map(tokens.map((t) => [t, flow.through[row][t]]));
-  const step = (masses, l, own, other, passing) => {
+  const followLayer = (amounts, l, fromToken, toToken, throughRow) => {
     const next = new Map();
     const layer = flow.layers[l];
     for (let i = 0; i < layer.flow.length; i++) {
-      const mass = masses.get(layer[own][i]);
-      if (!mass) continue;
-      const part = mass * layer.flow[i] / passing[layer[own][i]];
+      const amount = amounts.get(layer[fromToken][i]);
+      if (!amount) continue;
+      /* Over the whole flow through the node: what was pruned is lost, and not spread over the rest. */
+      const part = amount * layer.flow[i] / throughRow[layer[fromToken][i]];
       traced.push({ layer: l, query: layer.query[i], key: layer.key[i], flow: part });
-      next.set(layer[other][i], (next.get(layer[other][i]) || 0) + part);
+      next.set(layer[toToken][i], (next.get(layer[toToken][i]) || 0) + part);
     }
     return next;
   };
   let up = start;
-  for (let l = row; l < flow.layers.length; l++) up = step(up, l, "key", "query", flow.through[l]);
+  for (let l = row; l < flow.layers.length; l++) up = followLayer(up, l, "key", "query", flow.through[l]);
   let down = start;
-  for (let l = row - 1; l >= 0; l--) down = step(down, l, "query", "key", flow.through[l + 1]);
-  const mass = (masses) => sum(Array.from(masses.values()));
-  return { traced, start: mass(start), top: mass(up), bottom: down };
+  for (let l = row - 1; l >= 0; l--) down = followLayer(down, l, "query", "key", flow.through[l + 1]);
+  const total = (amounts) => sum(Array.from(amounts.values()));
+  return { traced, start: total(start), top: total(up), reached: down };
 }
 
 /* The strongest single paths from the decision to some tokens, largest first. */
-function strongest(flow, tokens) {
+function strongestPaths(flow, tokens) {
   let paths = new Map(tokens.map((t) => [t, [{ flow: flow.through[0][t], nodes: [t] }]]));
   flow.layers.forEach((layer, l) => {
     const next = new Map();
     for (let i = 0; i < layer.flow.length; i++) {
-      const below = paths.get(layer.key[i]);
-      if (!below) continue;
+      const pathsBelow = paths.get(layer.key[i]);
+      if (!pathsBelow) continue;
       const share = layer.flow[i] / flow.through[l][layer.key[i]];
-      const above = next.get(layer.query[i]) || [];
-      for (const path of below) above.push({ flow: path.flow * share, last: path, node: layer.query[i] });
-      next.set(layer.query[i], above.sort((a, b) => b.flow - a.flow).slice(0, PATHS));
+      const pathsAbove = next.get(layer.query[i]) || [];
+      /* A path points to the one below it: copies of all nodes would be made in every layer. */
+      for (const path of pathsBelow) pathsAbove.push({ flow: path.flow * share, below: path, node: layer.query[i] });
+      /* The best few at each node are enough: a path beyond them has as many better ones above it. */
+      next.set(layer.query[i], pathsAbove.sort((a, b) => b.flow - a.flow).slice(0, PATH_COUNT));
     }
     paths = next;
   });
-  return Array.from(paths.values()).flat().sort((a, b) => b.flow - a.flow).slice(0, PATHS).map(unroll);
+  return Array.from(paths.values()).flat().sort((a, b) => b.flow - a.flow).slice(0, PATH_COUNT).map(withNodes);
 }
 
-function unroll(path) {
+/* The path with the list of its nodes, from the decision down. */
+function withNodes(path) {
   const nodes = [];
   let step = path;
-  while (step.last) {
+  while (step.below) {
     nodes.push(step.node);
-    step = step.last;
+    step = step.below;
   }
   return { flow: path.flow, nodes: nodes.concat(step.nodes) };
 }

@@ -1,0 +1,93 @@
+/* A continuation: its text and its matrix show what the chosen token rests on, and let another be
+ * chosen. `decisions` are all those of the page, of which the continuation has some; `onSelect` is
+ * called with the index of the one that is chosen. Nothing else of the page is known here. */
+"use strict";
+
+class ContinuationView {
+  constructor(section, decisions, onSelect) {
+    Object.assign(this, { section, decisions, onSelect });
+    this.tokens = Array.from(section.querySelectorAll(".heat .t"));
+    this.rows = Array.from(section.querySelectorAll("tbody tr"));
+    this.columnHeads = Array.from(section.querySelectorAll("thead th[data-column]"));
+    this.cellDescription = section.querySelector("[data-cell]");
+    this.scroller = section.querySelector(".sheet");
+    /* Listened to on the table as a whole: it may have tens of thousands of cells. */
+    this.scroller.addEventListener("pointerover", (event) => this.describeCell(event.target.closest("tbody td")));
+    this.scroller.addEventListener("pointerleave", () => this.describeCell(null));
+    this.scroller.addEventListener("click", (event) => {
+      const row = event.target.closest("tbody tr");
+      if (!row) return;
+      /* The link of a row is for pages without scripts: it would scroll away from the table. */
+      event.preventDefault();
+      this.onSelect(Number(row.dataset.row));
+    });
+  }
+
+  /* Colour the text by what one decision rests on. */
+  show(index) {
+    const { shares } = this.decisions[index];
+    const label = this.label(index);
+    const strongest = Math.max(...shares);
+    for (const token of this.tokens) {
+      /* A chat template's tokens are joined to one piece of the text. */
+      const share = sum(token.dataset.t.split(" ").map((t) => shares[t]));
+      token.style.setProperty("--h", strongest ? (share / strongest).toFixed(2) : 0);
+      const isExplained = Number(token.dataset.article) === index;
+      if (isExplained) token.setAttribute("aria-current", "true");
+      else token.removeAttribute("aria-current");
+      const description = isExplained ? token.textContent + " is what is explained" : this.describe(token.textContent, share, label);
+      token.dataset.about = description;
+      token.setAttribute("aria-label", description);
+    }
+    for (const row of this.rows) {
+      if (Number(row.dataset.row) === index) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
+    this.scrollToCell(this.row(index), shares.indexOf(strongest));
+  }
+
+  row(index) {
+    return this.rows.find((each) => Number(each.dataset.row) === index);
+  }
+
+  /* Scroll the table to a row's strongest cell. Not `scrollIntoView`, which scrolls the page too. */
+  scrollToCell(row, token) {
+    const head = this.columnHeads.find((each) => Number(each.dataset.column) === token);
+    if (!head) return;
+    const scroller = this.scroller;
+    /* The first column and the head stay in place and cover what is below them. */
+    const [coveredWidth, coveredHeight] = [row.cells[0].offsetWidth, head.parentElement.parentElement.offsetHeight];
+    const isVisible = (offset, size, start, length) => offset >= start && offset + size <= start + length;
+    if (!isVisible(head.offsetLeft, head.offsetWidth, scroller.scrollLeft + coveredWidth, scroller.clientWidth - coveredWidth)) {
+      scroller.scrollLeft = head.offsetLeft - (scroller.clientWidth + coveredWidth) / 2;
+    }
+    if (!isVisible(row.offsetTop, row.offsetHeight, scroller.scrollTop + coveredHeight, scroller.clientHeight - coveredHeight)) {
+      scroller.scrollTop = row.offsetTop - (scroller.clientHeight + coveredHeight) / 2;
+    }
+  }
+
+  label(index) {
+    return this.row(index).cells[0].textContent;
+  }
+
+  describe(name, share, label) {
+    /* Shares come as hundredths of a percent, see page.py. */
+    return "“" + label + "” rests on “" + name + "”: " + percent(share / 1e4);
+  }
+
+  /* Describe a cell of the matrix, and highlight the names of its two tokens. */
+  describeCell(cell) {
+    this.section.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
+    if (!cell || cell.cellIndex === 0) {
+      this.cellDescription.textContent = "";
+      return;
+    }
+    const row = cell.parentElement;
+    const head = this.columnHeads[cell.cellIndex - 1];
+    const { shares, names } = this.decisions[Number(row.dataset.row)];
+    const token = Number(head.dataset.column);
+    row.cells[0].classList.add("lit");
+    head.classList.add("lit");
+    this.cellDescription.textContent = this.describe(names[token], shares[token], this.label(Number(row.dataset.row)));
+  }
+}
