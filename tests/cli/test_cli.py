@@ -276,6 +276,13 @@ def test_overwrite(run, tmp_path):
     assert json.loads(path.read_text())
 
 
+def test_an_unknown_option_shows_the_usage_of_its_subcommand(refused, capsys):
+    assert refused("good", "--nonsense").startswith("usage: attnflow explain ")
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "solver", "--nonsense"])
+    assert capsys.readouterr().err.startswith("usage: attnflow bench solver ")
+
+
 def test_version_and_help(run, capsys):
     for arguments in (["--version"], ["--help"], ["explain", "--help"]):
         with pytest.raises(SystemExit) as exit:
@@ -712,4 +719,4 @@ def test_images_that_are_refused(refused, sight, tmp_path, folder):
         ("--granularity", "word"),
     ):
         assert f"{more[0]}" in refused("--image", file, *more, model=model)
-    assert "TEXT goes with texts" in refused("a text", "--image", file, model=model)
+    assert "is a text to explain: leave out one" in refused("a text", "--image", file, model=model)

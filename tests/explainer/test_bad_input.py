@@ -298,7 +298,7 @@ def command(saved, tmp_path, capsys):
         (["--target", ""], "is no token that this model knows"),
         (["--target", "good", "--against", "good"], "no contrast with itself"),
         (["--pair", "a dog"], "pair is for models that read two texts"),
-        (["--image", "photo.png"], "TEXT goes with texts"),
+        (["--image", "photo.png"], "is a text to explain: leave out one"),
     ],
 )
 def test_the_command_loses_no_file(command, arguments, message):

@@ -82,6 +82,7 @@ def test_one_row_for_each_family_in_every_format(run):
     assert (code, error) == (0, "")
     rows = text.split("\n\n")[0].splitlines()[1:]
     assert len(rows) == len(FAMILIES) and text.count("measured in") == 1
+    assert "padding: the sides on which" in text and "error: largest difference" in text
     markdown = run("--format", "markdown")[1].splitlines()
     assert len(markdown) == len(FAMILIES) + 2
     assert len({line.count("|") for line in markdown}) == 1

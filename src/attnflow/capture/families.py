@@ -6,8 +6,9 @@ are added. Both are named by a class and a path below it. In some decoders an ML
 parallel with attention, and all three are added: the MLP's output stays with its token. Layers are
 told apart by the order of calls, never by module, since ALBERT runs one module for all of them.
 
-To add a family, add an entry here and to the tests' models: the conservation test then shows
-whether everything non-linear in it is frozen. Read next: capture.py.
+CONTRIBUTING.md tells in five steps how a family is added: an entry here and a tiny model for the
+tests, of which the conservation test shows whether everything non-linear is frozen. Read next:
+capture.py.
 """
 
 from __future__ import annotations

@@ -201,11 +201,14 @@ def _images(args: argparse.Namespace) -> "list[SourceImage]":
         if getattr(args, name) not in (None, False)
     ]
     if args.texts:
-        given.append("TEXT")
+        raise InputError(
+            f"--image takes image files, and {args.texts[0]!r} is a text to explain: leave out one "
+            "of the two."
+        )
     if args.granularity == "word":
         given.append("--granularity word")
     if given:
-        raise InputError(f"{given[0]} goes with texts: leave it out, or --image.")
+        raise InputError(f"{given[0]} is for texts, not images: leave it out, or --image.")
     return [open_image(file) for file in args.image]
 
 

@@ -15,6 +15,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, add_help=False)
         self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
+        # A subcommand's defaults replace those above it: the innermost parser reports errors.
+        self.set_defaults(parser=self)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an unknown option is an error of the subcommand that it was given to."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         from attnflow.attribution.views.sanitize import for_terminal

@@ -53,6 +53,10 @@ _COLUMNS = {
     "back_ends": "back ends",
     "tasks": "tasks",
 }
+_LEGEND = (
+    "padding: the sides on which padding leaves an answer as it is",
+    "error: largest difference of a capacity, alone and in a padded batch, of the largest one",
+)
 
 
 @cache
@@ -96,7 +100,7 @@ def _text(rows: list[list[str]]) -> str:
     ]
     lines = ["  ".join(line).rstrip() for line in zip(*shown, strict=True)]
     notes = [f"{title} of all: {cell}" for title, cell in common.items()]
-    return "\n".join([*lines, "", *notes, f"measured in {_table()['measured']}"])
+    return "\n".join([*lines, "", *notes, *_LEGEND, f"measured in {_table()['measured']}"])
 
 
 def _cell(value: Any) -> str:
