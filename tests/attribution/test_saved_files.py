@@ -46,8 +46,11 @@ def test_an_old_file_has_the_same_numbers(name):
     assert all(type(a) is Attribution for a in attributions)
     records = json.loads(json.dumps([a.to_dict() for a in attributions]))
     expected = json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
-    assert records == expected
     assert [list(record) for record in records] == [list(record) for record in expected]
+    for record, wanted in zip(records, expected, strict=True):
+        # Computed when asked for: exp of another processor may differ in the last digit.
+        assert record.pop("probabilities") == pytest.approx(wanted.pop("probabilities"), rel=1e-14)
+        assert record == wanted
 
 
 @pytest.mark.parametrize("name", NAMES)
