@@ -208,6 +208,15 @@ def test_progress_is_told_of_every_batch(explainer, texts):
     assert done == [3, 3, 2]
 
 
+def test_progress_counts_texts_and_not_the_tokens_of_their_continuations(writer):
+    for batch_size, batches in ((2, 3), (16, 1)):
+        done = []
+        texts, options = ["the dog is", "bad dog"], dict(tensor="cf", batch_size=batch_size)
+        found = writer(texts, continuation=" good dog not", progress=done.append, **options)
+        assert [len(a) for a in found] == [3, 3]
+        assert len(done) == batches and sum(done) == 2
+
+
 def test_batches_are_never_larger_than_asked(tiny, tokenizer, texts):
     model = tiny()
     sizes = []

@@ -19,6 +19,7 @@ A call takes these steps:
 The explainer holds a model with its tokenizer or image processor, and nothing of a call.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -242,7 +243,8 @@ class Explainer:
             neutral: For images: the pixel values that "bcf" puts into removed patches, in the units
                 of `pixel_values`: a number, one for each channel, or pixel values. None is the
                 image processor's mean, 0 after it.
-            progress: A function that is called with the number of texts done, after each batch.
+            progress: A function that is called after each batch with the number of texts or images
+                done in it. A text with a continuation is done with the last of its tokens.
 
         Returns:
             One attribution for a text or image, a list in their order for a sequence; with a
@@ -306,6 +308,8 @@ class Explainer:
         batch_size = options.batch_size if shares_pass else 1
         # Batches are ordered by length, results by request.
         attributions: dict[int, Attribution] = {}
+        example_of = requests.example_indices
+        left = Counter(example_of)  # requests of each example
         planner = MemoryPlanner(self.model, options.tensor)
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
@@ -313,8 +317,10 @@ class Explainer:
             check_capture(inputs, requests, batch.indices, capture)
             flows = solve_flows(capture, some, options, inputs.task, batch.budget)
             attributions |= zip(batch.indices, builder.build(some, capture, flows), strict=True)
+            read = [example_of[i] for i in batch.indices]
+            left.subtract(read)
             if progress is not None:
-                progress(len(some))
+                progress(sum(left[example] == 0 for example in set(read)))
         return [attributions[i] for i in range(len(requests))]
 
     def _inputs(self, task: Task, *, compares_pairs: bool = True) -> ModelInputs[Any]:

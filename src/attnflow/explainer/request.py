@@ -78,6 +78,12 @@ class Requests:
     def __len__(self) -> int:
         return len(self.requests)
 
+    @property
+    def example_indices(self) -> list[int]:
+        """Index of each request's example."""
+        counts = [1] * len(self) if self.counts is None else self.counts
+        return [i for i, count in enumerate(counts) for _ in range(count)]
+
     def coarsened(self, coarsen: Coarsen, task: Task) -> "Requests":
         """Return the requests with their tokens merged; requests about one text share it.
 
