@@ -349,6 +349,7 @@ def test_the_state_of_the_process_is_kept(run):
         (["good", "--readout", "xy"], "invalid choice: 'xy'"),
         (["good", "--granularity", "xy"], "invalid choice: 'xy'"),
         (["good", "--tensor", "agf", "--readout", "throughput"], "needs tensor 'bcf' or 'cf'"),
+        (["good", "--max-memory", "much"], "max_memory must be bytes > 0"),
         (["good", "--json", "missing/a.json"], "there is no folder missing"),
         (["good", "--html", ""], "it is a folder"),
         (["good", "--save", "."], "it is a folder"),

@@ -126,6 +126,26 @@ def test_tokens_that_the_vocabulary_lacks(refused, writer, target, message):
         refused(writer, rf"text 1 \(of 2\), .*{message}", [PROMPT] * 2, target=["bad", target])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(gap=5), r"gap must lie inside \(0, 1\), got 5"),
+        (dict(mu=-1.0), "mu must be finite and > 0, got -1.0"),
+        (dict(mu=True), "mu must be a number > 0, got True"),
+        (dict(mu="1"), "mu must be a number > 0, got '1'"),
+        (dict(max_memory="much"), "max_memory must be bytes > 0.*got 'much'"),
+        (dict(max_memory=0), "max_memory must be bytes > 0.*got 0"),
+    ],
+)
+def test_accuracy_and_memory_are_checked_before_the_model_runs(writer, options, message):
+    passes = []
+    hook = writer.model.register_forward_hook(lambda *_: passes.append(1))
+    with pytest.raises(InputError, match=message):
+        writer(PROMPT, continuation=2, **options)
+    hook.remove()
+    assert not passes
+
+
 @pytest.mark.parametrize("ids", ([5, -1], [[5], [6, 10**6]], [5, 10**30], torch.tensor([-100])))
 def test_ids_outside_the_vocabulary(refused, writer, ids):
     message = r"input_ids has .*, which is no token of LlamaForCausalLM: expected 0 to \d+"

@@ -229,8 +229,11 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
         CallOptions(
             tensor=args.tensor,
             readout=args.readout,
+            gap=args.gap,
+            mu=args.mu,
             batch_size=args.batch_size,
             coarsen=args.coarsen,
+            max_memory=args.max_memory,
         )
         explainer = Explainer.from_pretrained(args.model, device=args.device, pooling=args.pooling)
         continuation = args.max_new_tokens if args.continuation is None else args.continuation

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, get_args
 
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
+from attnflow.explainer.memory.units import parse_bytes
 from attnflow.explainer.targets.output_space import Target
 from attnflow.explainer.targets.span import Span
 from attnflow.models.literals import (
@@ -16,6 +17,7 @@ from attnflow.models.literals import (
     SinkPolicy,
 )
 from attnflow.models.tasks import Task
+from attnflow.solver import check_accuracy
 
 Coarsen = int | str | None
 
@@ -40,8 +42,6 @@ class CallOptions:
     keep_unsolved: bool = False
 
     def __post_init__(self) -> None:
-        # Only what needs neither model nor texts; the solver checks `gap` and `mu`, the planner
-        # `max_memory`.
         _check_name("tensor", self.tensor, get_args(InformationTensor))
         _check_name("readout", self.readout, get_args(Readout))
         if self.readout == "throughput" and not self.is_conservative:
@@ -54,6 +54,8 @@ class CallOptions:
                 f"batch_size must be an integer of at least 1, got {self.batch_size!r}."
             )
         _check_coarsen(self.coarsen)
+        check_accuracy(self.gap, self.mu)
+        parse_bytes(self.max_memory)
 
     @property
     def is_conservative(self) -> bool:

@@ -101,7 +101,8 @@ def maximum_flow(
         network = capacities
     else:
         network = layered_network(capacities, sources, sinks)
-    _check_options(gap, tolerance, max_iterations, max_memory)
+    check_accuracy(gap, mu)
+    _check_options(tolerance, max_iterations, max_memory)
     weight = _barrier_weight(mu, network)
     network = without_negligible(network)
     live = live_nodes(network)
@@ -118,12 +119,27 @@ def maximum_flow(
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow
 
 
-def _check_options(
-    gap: float, tolerance: float, max_iterations: int, max_memory: float | None
-) -> None:
-    for name, value in (("gap", gap), ("tolerance", tolerance)):
-        if not isinstance(value, int | float) or not 0 < value < 1:
-            raise InputError(f"{name} must lie inside (0, 1), got {value!r}.")
+def check_accuracy(gap: float, mu: float | Tensor | None) -> None:
+    """Check the options that set the barrier weight, for which no network is needed.
+
+    Raises:
+        InputError: They are not as `maximum_flow` takes them.
+    """
+    _check_inside_unit("gap", gap)
+    if mu is None:
+        return
+    if isinstance(mu, bool) or not isinstance(mu, int | float | Tensor):
+        raise InputError(f"mu must be a number > 0, got {mu!r}.")
+    weight = torch.as_tensor(mu, dtype=torch.float64)
+    if not (torch.isfinite(weight) & (weight > 0)).all():
+        raise InputError(
+            f"mu must be finite and > 0, got {mu!r}. Without a barrier the maximum flow is not "
+            "unique; for a flow close to a true maximum ask for a small gap."
+        )
+
+
+def _check_options(tolerance: float, max_iterations: int, max_memory: float | None) -> None:
+    _check_inside_unit("tolerance", tolerance)
     if not isinstance(max_iterations, int) or max_iterations < 1:
         raise InputError(
             f"max_iterations must be an integer of at least 1, got {max_iterations!r}."
@@ -132,21 +148,19 @@ def _check_options(
         raise InputError(f"max_memory must be a number of bytes > 0, got {max_memory!r}.")
 
 
+def _check_inside_unit(name: str, value: float) -> None:
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise InputError(f"{name} must lie inside (0, 1), got {value!r}.")
+
+
 def _barrier_weight(mu: float | Tensor | None, network: LayeredNetwork) -> Tensor | None:
     if mu is None:
         return None
-    if isinstance(mu, bool) or not isinstance(mu, int | float | Tensor):
-        raise InputError(f"mu must be a number > 0, got {mu!r}.")
     batch = len(network.capacities)
     weight = torch.as_tensor(mu, dtype=torch.float64, device=network.capacities.device)
     if weight.shape not in ((), (batch,)):
         raise InputError(
             f"mu must be one number or one for each of the {batch} networks, "
             f"got shape {tuple(weight.shape)}."
-        )
-    if not (torch.isfinite(weight) & (weight > 0)).all():
-        raise InputError(
-            f"mu must be finite and > 0, got {mu!r}. Without a barrier the maximum flow is not "
-            "unique; for a flow close to a true maximum ask for a small gap."
         )
     return weight.expand(batch)
