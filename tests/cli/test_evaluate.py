@@ -91,6 +91,14 @@ def test_texts_of_a_length(run, reviews, tmp_path):
     assert rows and all(9 <= json.loads(row)["tokens"] <= 14 for row in rows)
 
 
+@pytest.mark.parametrize("position", ("end", "random"))
+def test_bounds_that_no_length_lies_between(run, reviews, language_folder, tmp_path, position):
+    lengths = ("--min-tokens", "300", "--position", position, "--methods", "random")
+    code, shown, err = run(reviews, "--out", tmp_path / "run", "--model", language_folder, *lengths)
+    assert (code, shown) == (2, "") and err.count("\n") == 1
+    assert "min_tokens 300 is more than max_tokens 256" in err
+
+
 def test_a_run_of_before_the_options_were_renamed_is_resumed(run, language_folder, tmp_path):
     file, out = tmp_path / "stories.txt", tmp_path / "run"
     file.write_text("\n".join(REVIEWS), encoding="utf-8")

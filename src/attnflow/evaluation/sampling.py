@@ -64,11 +64,11 @@ def sample_instances(
         change: Applied to the texts drawn, such as `noise.noisy`; it may make them longer.
 
     Raises:
-        InputError: An option does not fit the adapter, no text has that length, or a label is
-            missing or no class of the model.
+        InputError: An option does not fit the adapter, no text can have or has that length, or a
+            label is missing or no class of the model.
     """
-    _check_options(examples, adapter, target, position, change)
     bounds = LengthBounds(min_tokens, max_tokens, position == "random")
+    _check_options(examples, adapter, target, position, change, bounds)
     order = np.random.default_rng(seed).permutation(len(examples))
     drawn: list[tuple[Example, Instance]] = []
     for index in order.tolist():
@@ -93,11 +93,17 @@ def _check_options(
     target: str,
     position: str,
     change: Change | None,
+    bounds: LengthBounds,
 ) -> None:
     """Raise unless the examples and options fit the adapter's kind of model."""
     for option, given, known in (("target", target, TARGETS), ("position", position, POSITIONS)):
         if given not in known:
             raise InputError(f"{option} must be one of {', '.join(known)}, got {given!r}.")
+    if bounds.min_tokens > bounds.max_tokens:
+        raise InputError(
+            f"min_tokens {bounds.min_tokens} is more than max_tokens {bounds.max_tokens}: choose "
+            "other bounds."
+        )
     images = any(isinstance(example.content, Path) for example in examples)
     if images != isinstance(adapter, ImageClassifier):
         data, expected = ("images", "texts") if images else ("texts", "a folder of images")
