@@ -12,7 +12,7 @@ from attnflow.cli.streams import STANDARD_STREAM, check_output, read_text, write
 from attnflow.errors import InputError
 
 if TYPE_CHECKING:
-    from attnflow.evaluation import Example
+    from attnflow.evaluation import Example, Protocol
 
 EPILOG = """examples:
   attnflow evaluate reviews.tsv --model my-classifier --out runs/reviews
@@ -178,16 +178,26 @@ def _examples(args: argparse.Namespace) -> "list[Example]":
     return read_examples(args.data, split=args.split)
 
 
-def _protocol(args: argparse.Namespace) -> Any:
+def _protocol(args: argparse.Namespace) -> "Protocol":
     """The preset, with the options given besides it."""
     from attnflow.evaluation import PRESETS
 
-    given: dict[str, Any] = {"seed": args.seed}
-    for name in ("shares", "operators", "granularity", "target", "precision", "kept", "extras"):
-        value = getattr(args, name)
-        if value is not None:
-            given[name] = tuple(value) if isinstance(value, list) else value
-    return replace(PRESETS[args.preset], **given)
+    preset = PRESETS[args.preset]
+    return replace(
+        preset,
+        shares=tuple(_given_or(preset.shares, args.shares)),
+        operators=tuple(_given_or(preset.operators, args.operators)),
+        granularity=_given_or(preset.granularity, args.granularity),
+        target=_given_or(preset.target, args.target),
+        precision=_given_or(preset.precision, args.precision),
+        kept=_given_or(preset.kept, args.kept),
+        seed=args.seed,
+        extras=tuple(_given_or(preset.extras, args.extras)),
+    )
+
+
+def _given_or(default: Any, value: Any) -> Any:
+    return default if value is None else value
 
 
 def _report(folder: Path, args: argparse.Namespace) -> None:

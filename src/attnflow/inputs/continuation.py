@@ -127,11 +127,16 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
 def _generated(model: Any, text: EncodedText, most: int) -> list[int]:
     """Ids of the prompt, followed by those that the model generates."""
     inputs = collate_texts([text], model, None)
-    # Greedy, whatever the generation config says: an explanation must be repeatable.
-    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": most}
     padding = pad_token_id(model.config)
     with torch.inference_mode():
-        ids = model.generate(**inputs, **options, pad_token_id=0 if padding is None else padding)
+        # Greedy, whatever the generation config says: an explanation must be repeatable.
+        ids = model.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=most,
+            pad_token_id=0 if padding is None else padding,
+        )
     return ids[0].tolist()
 
 

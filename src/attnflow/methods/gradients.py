@@ -32,15 +32,20 @@ def gradient(instance: Instance) -> Scores:
 
 def gradient_x_input(instance: Instance) -> Scores:
     """Gradient times embedding or pixels."""
-    return _attributed(instance, _captum().InputXGradient(_value(instance)))
+    method = _captum().InputXGradient(_value(instance))
+    return _summed(instance, method.attribute(_point(instance)))
 
 
 def integrated_gradients(instance: Instance) -> Scores:
     """Mean gradient at fifty points from the masked content to the whole one, times the way."""
     method = _captum().IntegratedGradients(_value(instance), multiply_by_inputs=True)
-    return _attributed(
-        instance, method, baselines=instance.baseline, n_steps=STEPS, internal_batch_size=AT_ONCE
+    attributions = method.attribute(
+        _point(instance),
+        baselines=instance.baseline,
+        n_steps=STEPS,
+        internal_batch_size=AT_ONCE,
     )
+    return _summed(instance, attributions)
 
 
 def smoothgrad(instance: Instance) -> Scores:
@@ -66,11 +71,12 @@ def deeplift(instance: Instance) -> Scores:
     method = _captum().DeepLift(_Value(instance))
     with warnings.catch_warnings(), _rescaled_activations(instance.adapter.model):
         warnings.filterwarnings("ignore", message="(?s).*hooks and attributes")  # which it removes
-        return _attributed(instance, method, baselines=instance.baseline)
+        attributions = method.attribute(_point(instance), baselines=instance.baseline)
+    return _summed(instance, attributions)
 
 
-def _attributed(instance: Instance, method: Any, **options: Any) -> Scores:
-    attributions = method.attribute(_point(instance), **options)
+def _summed(instance: Instance, attributions: Tensor) -> Scores:
+    """The sum over the coordinates of each node."""
     return as_scores(instance.per_node(attributions).sum(-1))
 
 
