@@ -38,8 +38,7 @@ from attnflow.explainer.model_passes import can_share_pass, check_capture, run_m
 from attnflow.explainer.options import CallKeywords, CallOptions, Coarsen
 from attnflow.explainer.request import Requests, make_requests
 from attnflow.explainer.targets.decision import TargetOptions
-from attnflow.explainer.targets.output_space import Target, output_spaces
-from attnflow.explainer.targets.span import Span
+from attnflow.explainer.targets.output_space import Span, Target, output_spaces
 from attnflow.inputs.example import ModelInputs
 from attnflow.inputs.given import Given
 from attnflow.inputs.image_inputs import ImageInputs
@@ -280,7 +279,7 @@ class Explainer:
             pixel_values=pixel_values,
             neutral=neutral,
         )
-        explained = TargetOptions(target, against, position, span)
+        explained = TargetOptions(target=target, against=against, position=position, span=span)
         # Before the texts are read: an error in the model concerns all of them.
         check_model(getattr(self.model, "_orig_mod", self.model))  # of torch.compile
         task = explained_task(self.model)

@@ -7,8 +7,7 @@ from typing import Any, TypedDict, get_args
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
 from attnflow.explainer.memory.units import parse_bytes
-from attnflow.explainer.targets.output_space import Target
-from attnflow.explainer.targets.span import Span
+from attnflow.explainer.targets.output_space import Span, Target
 from attnflow.models.literals import (
     ConservativeTensor,
     InformationTensor,

@@ -16,6 +16,8 @@ from attnflow.errors import InputError
 from attnflow.explainer.targets.output_space import (
     OutputSpace,
     SpaceOf,
+    Span,
+    Target,
     answer_tokens,
 )
 from attnflow.inputs.example import Example, ReadExamples
@@ -36,10 +38,10 @@ class TargetOptions:
         span: Half-open indices of tokens, True for a whole continuation, or one for each example.
     """
 
-    target: Any = None
-    against: Any = None
-    position: Any = None
-    span: Any = None
+    target: Target | Value | Sequence[Target] = None
+    against: Target | Sequence[Target] = None
+    position: int | Sequence[int] | None = None
+    span: Span | Sequence[Span] | None = None
 
 
 @dataclass(frozen=True)

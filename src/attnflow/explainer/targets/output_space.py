@@ -24,6 +24,7 @@ REST = "(all other {})"
 
 Logits = NDArray[np.float64]
 Target = int | str | None
+Span = tuple[int, int] | bool
 
 
 @dataclass(frozen=True)

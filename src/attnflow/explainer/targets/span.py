@@ -23,8 +23,6 @@ from attnflow.models.tasks import Task
 
 OTHERS = "(all others)"
 
-Span = tuple[int, int] | bool
-
 
 def spans_of(span: Any, count: int) -> list[Any]:
     """Return the spans of `count` texts, given once for all or one for each."""
