@@ -10,7 +10,9 @@ from transformers import BitImageProcessorPil, CLIPImageProcessorPil, ViTImagePr
 
 from attnflow import Attribution, Explainer, InputError, ModelError, StorageError
 from attnflow.attribution.attribution import load, save
+from attnflow.inputs.image_inputs import ImageInputs
 from attnflow.models.loading import load as load_model
+from attnflow.models.tasks import explained_task
 
 
 @pytest.fixture(scope="module")
@@ -344,11 +346,20 @@ def test_files_that_are_refused(seeing, tmp_path):
         {"images": photo(), "truncate": True},
         {"input_ids": [1]},
         {"images": photo(), "continuation": 2},
+        {"images": photo(), "span": (1, 2)},
+        {"images": photo(), "span": False},
     ],
 )
 def test_texts_are_nothing_for_a_model_of_images(seeing, given):
     with pytest.raises(InputError, match="ViTForImageClassification reads images"):
         seeing(**given)
+
+
+def test_a_reader_of_images_continues_none(seeing):
+    inputs = ImageInputs(seeing.model, seeing.image_processor, explained_task(seeing.model))
+    message = "ViTForImageClassification reads images.*and no continuation"
+    with pytest.raises(InputError, match=message):
+        inputs.continued(inputs.encode(photo()), 2)
 
 
 def test_images_are_nothing_for_a_model_of_texts(explainer):

@@ -40,7 +40,7 @@ from attnflow.models.tasks import Task
 
 def can_share_pass(model: Any, task: Task, target: Any) -> bool:
     """Return whether one forward pass may read several examples."""
-    if task.modality == "image":
+    if not task.pads_batches:
         return True
     # A classifier that is a decoder and knows no padding cannot tell where a padded text ends, and
     # a function of the user's might read there.

@@ -7,7 +7,7 @@ a continuation, or one for a span. Read next: coarsening.py, model_passes.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from attnflow.attribution import Attribution, Attributions
 from attnflow.explainer.attention_sink import first_token
@@ -25,7 +25,6 @@ from attnflow.explainer.targets.span import SpanSpace, decide_span, spans_of
 from attnflow.inputs.example import Example, ModelInputs, ReadExamples
 from attnflow.inputs.given import Given, wrong_modality
 from attnflow.inputs.per_example import ExampleLabels
-from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models.tasks import Task
 
 
@@ -128,11 +127,11 @@ def make_requests(
         InputError, ModelError, StorageError: As `ModelInputs.read`, `decide` and `decide_span`.
     """
     given.check_modality(inputs.model, inputs.task.modality)
-    if inputs.task.modality == "image" and options.span not in (None, False):
+    if inputs.task.modality == "image" and options.span is not None:
         raise wrong_modality(inputs.model, "image", "span")
     # Everything is read before anything runs: an error in the last example costs no passes.
     read = inputs.read(given)
-    if options.span is not None and read.modality == "text":
+    if options.span is not None:
         return _span_requests(inputs, read, given, options)
     if given.continuation is not None:
         return _continuation_requests(inputs, read, given.continuation, options, spaces)
@@ -155,11 +154,10 @@ def _continuation_requests(
     spaces: SpaceOf,
 ) -> Requests:
     check_generative(inputs.task, "continuation", options)
-    texts = cast(TextInputs, inputs)  # no model of images generates
     requests, counts = [], []
     for i, example in enumerate(read.examples):
         with read.labels.about(i):
-            continued = texts.continued(example, continuation)
+            continued = inputs.continued(example, continuation)
         whole, space = Coarsened(continued.text), spaces(continued.text)
         decisions = decide_continuation(continued.start, continued.ids)
         requests += [Request(whole, decision, space) for decision in decisions]
@@ -171,16 +169,15 @@ def _span_requests(
     inputs: ModelInputs[Any], read: ReadExamples[Any], given: Given, options: TargetOptions
 ) -> Requests:
     check_generative(inputs.task, "span", options)
-    texts = cast(TextInputs, inputs)  # no model of images generates
     spans = spans_of(options.span, len(read.examples))
     requests = []
     for i, example in enumerate(read.examples):
         with read.labels.about(i):
             start = None
             if given.continuation is None:
-                whole = texts.with_prompt(example)
+                whole = inputs.with_prompt(example)
             else:
-                continued = texts.continued(example, given.continuation)
+                continued = inputs.continued(example, given.continuation)
                 whole, start = continued.text, continued.start
             decision = decide_span(inputs.task, whole, spans[i], start)
         space = SpanSpace(inputs.tokenizer, decision.tokens)

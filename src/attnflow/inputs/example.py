@@ -1,7 +1,9 @@
 """Examples, of texts and of images alike, and the protocol of their readers.
 
-Everything after the reading (requests, model passes, memory, results) knows these two types alone.
-`TextInputs` and `ImageInputs` are the two readers. Read next: text_inputs.py, image_inputs.py.
+`TextInputs` and `ImageInputs` are the two readers. Later steps (requests, model passes, memory,
+results) take an `Example` and its reader. What only texts have (spans, segments, answers, masks,
+pairs that are compared) needs more, and reads it off the `EncodedText`. Read next: text_inputs.py,
+image_inputs.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,6 +88,21 @@ class ReadExamples(Generic[AnyExample]):
         return ExampleLabels([example.text for example in self.examples], self.modality)
 
 
+@dataclass(frozen=True)
+class ContinuedText(Generic[AnyExample]):
+    """A text with its continuation.
+
+    Attributes:
+        text: Prompt and continuation.
+        start: Index of the continuation's first token.
+        ids: Token ids of the continuation.
+    """
+
+    text: AnyExample
+    start: int
+    ids: list[int]
+
+
 class ModelInputs(Protocol[AnyExample]):
     """Reads the examples of a call for one model, and turns them into what the model takes.
 
@@ -106,6 +123,13 @@ class ModelInputs(Protocol[AnyExample]):
 
     def with_prompt(self, example: AnyExample) -> AnyExample:
         """Return the example with the tokens that its model generates after, if any."""
+
+    def continued(self, example: AnyExample, continuation: str | int) -> ContinuedText[AnyExample]:
+        """Append a continuation: given as text, or so many generated tokens.
+
+        Raises:
+            InputError: There is none, it is too long, or the model reads images.
+        """
 
     def collate(self, examples: Sequence[AnyExample]) -> dict[str, Tensor]:
         """The model's inputs for a batch, on its device."""

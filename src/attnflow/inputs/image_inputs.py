@@ -17,8 +17,8 @@ from torch import Tensor
 
 from attnflow.capture import leading_tokens, patches_of
 from attnflow.errors import InputError, ModelError
-from attnflow.inputs.example import ReadExamples
-from attnflow.inputs.given import Given
+from attnflow.inputs.example import ContinuedText, ReadExamples
+from attnflow.inputs.given import Given, wrong_modality
 from attnflow.inputs.image import EncodedImage, check_nodes, grid_box, token_names
 from attnflow.inputs.image_crop import Box, visible_box
 from attnflow.inputs.image_file import SourceImage, open_image, with_channels
@@ -121,6 +121,16 @@ class ImageInputs:
     def with_prompt(self, example: EncodedImage) -> EncodedImage:
         """Return the image itself: no model of images generates."""
         return example
+
+    def continued(
+        self, example: EncodedImage, continuation: str | int
+    ) -> ContinuedText[EncodedImage]:
+        """Refuse: no model of images generates.
+
+        Raises:
+            InputError: Always.
+        """
+        raise wrong_modality(self.model, "image", "continuation")
 
     def collate(self, examples: Sequence[EncodedImage]) -> dict[str, Tensor]:
         """`pixel_values`, `(batch, channels, height, width)`, on the model's device."""

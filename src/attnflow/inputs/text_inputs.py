@@ -5,7 +5,7 @@ text.py for how a text is encoded, continuation.py for how it continues.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from attnflow.errors import InputError, ModelError, warn
 from attnflow.inputs import batching
 from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat
 from attnflow.inputs.continuation import append, continuation_ids, generate, with_decoder_prefix
-from attnflow.inputs.example import ReadExamples
+from attnflow.inputs.example import ContinuedText, ReadExamples
 from attnflow.inputs.given import Given
 from attnflow.inputs.per_example import ExampleLabels, one_for_each
 from attnflow.inputs.text import EncodedText, encode
@@ -24,21 +24,6 @@ from attnflow.models.loading import token_limit
 from attnflow.models.tasks import Task
 
 NO_VOCABULARY = 2**31  # more tokens than any tokenizer has, where a config does not tell
-
-
-@dataclass(frozen=True)
-class ContinuedText:
-    """A text with its continuation.
-
-    Attributes:
-        text: Prompt and continuation.
-        start: Index of the continuation's first token.
-        ids: Token ids of the continuation.
-    """
-
-    text: EncodedText
-    start: int
-    ids: list[int]
 
 
 class TextInputs:
@@ -118,26 +103,28 @@ class TextInputs:
             return example
         return with_decoder_prefix(self.model, self.tokenizer, example)
 
-    def continued(self, text: EncodedText, continuation: str | int) -> ContinuedText:
+    def continued(
+        self, example: EncodedText, continuation: str | int
+    ) -> ContinuedText[EncodedText]:
         """Append a continuation: given as text, or so many generated tokens.
 
         Raises:
             InputError: The continuation is empty, or longer than the model takes.
         """
         # The prompt has the decoder's start token, after which an encoder-decoder generates.
-        prompt = self.with_prompt(text)
+        prompt = self.with_prompt(example)
         prompt_ids, limit = prompt.inputs["input_ids"], self.limit
         if self.task.has_two_stacks:  # the decoder's positions are counted by themselves
             prompt_ids = prompt.inputs["decoder_input_ids"]
             limit = token_limit(self.model.config, None)
         if isinstance(continuation, str):
             # A chat's answer comes after the template's marks, not after a text.
-            before = text if self.task.reads_one_text and not text.roles else None
+            before = example if self.task.reads_one_text and not example.roles else None
             ids = continuation_ids(self.tokenizer, continuation, before)
         else:
             ids = generate(self.model, prompt, continuation, limit)
         check_length(len(prompt_ids) + len(ids), limit, "the text with its continuation")
-        return ContinuedText(self._append(text, ids), len(prompt.tokens), ids)
+        return ContinuedText(self._append(example, ids), len(prompt.tokens), ids)
 
     def collate(self, examples: Sequence[EncodedText]) -> dict[str, Tensor]:
         """`(batch, t)` tensors on the model's device, padded on the right."""

@@ -53,6 +53,11 @@ class Task:
         return self.readout_position == "last"
 
     @property
+    def pads_batches(self) -> bool:
+        """True for texts: the shorter of a batch are padded. Images of a batch have one size."""
+        return self.modality == "text"
+
+    @property
     def embeds_texts(self) -> bool:
         """True where the model gives embeddings of texts, to be compared."""
         return self.output_kind == "embedding" and self.modality == "text"
