@@ -142,6 +142,11 @@ def test_shapley_values_add_up_to_the_difference(instance, name):
 # On a transformer
 
 
+def test_a_tokenizer_of_another_model_is_refused(tiny, tokenizer):
+    with pytest.raises(ModelError, match="tokens 0 to 7: they do not belong together"):
+        Classifier(tiny(vocab_size=8), tokenizer).encode(TEXT)
+
+
 def test_internals_are_what_the_model_computes(bert):
     double = Classifier(copy.deepcopy(bert.adapter.model).double(), bert.adapter.tokenizer)
     found = internals(paper(replace(bert, adapter=double)))

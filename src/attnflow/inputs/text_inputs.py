@@ -86,7 +86,15 @@ class TextInputs:
 
         Raises:
             InputError: As `text.encode` and `encode_chat`.
+            ModelError: Tokenizer and model do not belong together.
         """
+        encoded = self._encode(text, pair, truncate=truncate)
+        self._check_vocabulary(encoded)
+        if encoded.compared is not None:
+            self._check_vocabulary(encoded.compared)
+        return encoded
+
+    def _encode(self, text: Any, pair: str | None, *, truncate: bool) -> EncodedText:
         if is_chat(text):
             return self._encode_chat(text, pair)
         if pair is None or not self.compares_pairs:
@@ -171,27 +179,20 @@ class TextInputs:
         for i, (text, pair) in enumerate(zip(texts, pairs, strict=True)):
             with labels.about(i):
                 encoded.append(self.encode(text, pair, truncate=given.truncate))
+        # After all are encoded: what is refused is not warned about.
         for index, example in enumerate(encoded):
-            self._check_encoded(index, example)
+            _warn_where_cut(index, example)
         return encoded
 
-    def _check_encoded(self, index: int, example: EncodedText) -> None:
-        """Check that the model knows all tokens; warn about those that were cut off."""
-        for name, part in (("text", example), ("the pair of text", example.compared)):
-            if part is None:
-                continue
-            # A foreign tokenizer would index outside the embedding table, with a raw error.
-            highest = max(part.inputs["input_ids"])
-            if highest >= self._vocabulary:
-                raise ModelError(
-                    f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows "
-                    f"the tokens 0 to {self._vocabulary - 1}: they do not belong together."
-                )
-            if part.truncated:
-                warn(
-                    f"{name} {index} was cut to {len(part.tokens)} tokens: "
-                    f"{part.truncated} more are not explained."
-                )
+    def _check_vocabulary(self, text: EncodedText) -> None:
+        """Check that the model knows every token that the tokenizer gave."""
+        # A foreign tokenizer would index outside the embedding table, with a raw error.
+        highest = max(text.inputs["input_ids"])
+        if highest >= self._vocabulary:
+            raise ModelError(
+                f"the tokenizer gave token {highest}, and {type(self.model).__name__} knows "
+                f"the tokens 0 to {self._vocabulary - 1}: they do not belong together."
+            )
 
     def _encode_chat(self, messages: Messages, pair: str | None) -> EncodedText:
         if pair is not None or self.task.has_two_stacks:
@@ -232,6 +233,15 @@ class TextInputs:
         """Number of tokens that the model knows."""
         size = getattr(self.model.config.get_text_config(), "vocab_size", None)
         return NO_VOCABULARY if size is None else int(size)
+
+
+def _warn_where_cut(index: int, example: EncodedText) -> None:
+    for name, part in (("text", example), ("the pair of text", example.compared)):
+        if part is not None and part.truncated:
+            warn(
+                f"{name} {index} was cut to {len(part.tokens)} tokens: "
+                f"{part.truncated} more are not explained."
+            )
 
 
 def _beginning(text: Any) -> str:
