@@ -187,6 +187,19 @@ def test_refused_before_the_model_is_loaded(
     assert (code, out) == (2, "") and complaint in err and "Traceback" not in err
 
 
+def test_the_table_replaces_no_file_that_is_read(run, reviews, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text, scores = reviews.read_text(), tmp_path / "mine.jsonl"
+    scores.write_text('{"example": 0, "scores": [0.1]}\n')
+    for output in (reviews, f"./{reviews.name}", scores):
+        code, shown, err = run(
+            *(reviews, "--out", "run", "--methods", "random", "--scores", f"mine={scores}"),
+            *("--output", output, "--overwrite"),
+        )
+        assert (code, shown) == (2, "") and "must name different files" in err
+    assert reviews.read_text() == text and not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def language_folder(save_model, tiny):
     """A tiny Llama, saved."""

@@ -1,6 +1,7 @@
 """`attnflow evaluate`: measure how faithful methods are, on any model and data."""
 
 import argparse
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,8 @@ def add(commands: Any) -> None:
 def _add_measurement(group: Any) -> None:
     add = group.add_argument
     add("--out", metavar="DIR", type=Path,
-        help="Folder of the run: made, or resumed if it holds the same run.")  # fmt: skip
+        help="Folder of the run: made, or resumed if it holds the same run. The table goes to "
+        "--output.")  # fmt: skip
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
     add("--methods", nargs="+", metavar="M",
@@ -112,7 +114,8 @@ def _add_output(group: Any) -> None:
     add("--format", choices=FORMATS, default="text",
         help="Format of the table (default: %(default)s).")  # fmt: skip
     add("--output", metavar="F", default=STANDARD_STREAM,
-        help="Write the table to the file F (default: -, standard output).")  # fmt: skip
+        help="Write the table to the file F (default: -, standard output). The run itself is in "
+        "--out.")  # fmt: skip
     add("--figures", metavar="DIR", type=Path,
         help="Draw removal curves and runtimes into this folder.")  # fmt: skip
     add("--overwrite", action="store_true", help="Replace existing files.")
@@ -124,12 +127,24 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise InputError("give DATA and --out to measure, or --report DIR to show a run.")
     if args.data is not None and args.out is None:
         raise InputError("--out is missing: name a folder for the run.")
+    _check_table_name(args)
     check_output(args.output, overwrite=args.overwrite)
     with quiet_transformers():
         if args.report is None:
             _measure(args)
         _report(args.report or args.out, args)
     return 0
+
+
+def _check_table_name(args: argparse.Namespace) -> None:
+    """Check that the table does not replace a file that is read."""
+    files = [args.data, *(item.partition("=")[2] for item in args.scores)]
+    inputs = {os.path.realpath(name) for name in files if name and name != STANDARD_STREAM}
+    if args.output != STANDARD_STREAM and os.path.realpath(args.output) in inputs:
+        raise InputError(
+            f"--output {args.output} is a file that is read: DATA, --scores and --output must name "
+            "different files."
+        )
 
 
 def _measure(args: argparse.Namespace) -> None:
