@@ -24,6 +24,19 @@ from attnflow.errors import ModelError
 
 
 @dataclass(frozen=True)
+class Gate:
+    """The activation of a gated MLP, whose output multiplies another branch.
+
+    Attributes:
+        owner: Class of the module that has it.
+        attribute: Its name there.
+    """
+
+    owner: str
+    attribute: str
+
+
+@dataclass(frozen=True)
 class Family:
     """Names of the modules and config entries of one family.
 
@@ -33,7 +46,7 @@ class Family:
             of several paths, separated by |, the first that exists counts.
         probabilities: Path inside the block to a module through which the attention weights run, in
             families that compute attention themselves; None: they use transformers' interface.
-        gates: (class, attribute) of the activation in a gated MLP, or None.
+        gates: The activation of a gated MLP, or None.
         mixer: Config entry that, when positive, mixes tokens outside attention, or None.
         parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
         parallel_if: Config entry that is true where it does; None: always.
@@ -45,7 +58,7 @@ class Family:
     block: str
     output: str
     probabilities: str | None = None
-    gates: tuple[str, str] | None = None
+    gates: Gate | None = None
     mixer: str | None = None
     parallel: str | None = None
     parallel_if: str | None = None
@@ -60,7 +73,7 @@ class Family:
 
 def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_proj") -> Family:
     """Return a family of decoders of Llama's shape: layers with a gated MLP."""
-    return Family(f"{name}DecoderLayer", output, gates=(mlp or f"{name}MLP", "act_fn"))
+    return Family(f"{name}DecoderLayer", output, gates=Gate(mlp or f"{name}MLP", "act_fn"))
 
 
 def _t5_like(name: str) -> Family:
@@ -68,7 +81,7 @@ def _t5_like(name: str) -> Family:
     return Family(
         f"{name}LayerSelfAttention",
         "SelfAttention.o",
-        gates=(f"{name}DenseGatedActDense", "act"),
+        gates=Gate(f"{name}DenseGatedActDense", "act"),
         cross=(f"{name}LayerCrossAttention", "EncDecAttention.o"),
         positions="relative",
     )
@@ -82,7 +95,7 @@ FAMILIES: dict[str, Family] = {
     "bert": Family("BertAttention", "output.dense"),
     "camembert": Family("CamembertAttention", "output.dense", positions="counted"),
     "cohere": Family(
-        "CohereDecoderLayer", "self_attn.o_proj", gates=("CohereMLP", "act_fn"), parallel="mlp"
+        "CohereDecoderLayer", "self_attn.o_proj", gates=Gate("CohereMLP", "act_fn"), parallel="mlp"
     ),
     # Dropout does nothing in evaluation, and is a module through which the weights run.
     "deberta-v2": Family(
@@ -94,9 +107,11 @@ FAMILIES: dict[str, Family] = {
     # Vision layers have two paths: transformers 5 moved the module that gives the output.
     "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
     # Scaled before it is added, DINOv2's attention output is what the scaling gives.
-    "dinov2": Family("Dinov2Layer", "layer_scale1", gates=("Dinov2SwiGLUFFN", "act_fn")),
+    "dinov2": Family("Dinov2Layer", "layer_scale1", gates=Gate("Dinov2SwiGLUFFN", "act_fn")),
     "dinov2_with_registers": Family(
-        "Dinov2WithRegistersLayer", "layer_scale1", gates=("Dinov2WithRegistersSwiGLUFFN", "act_fn")
+        "Dinov2WithRegistersLayer",
+        "layer_scale1",
+        gates=Gate("Dinov2WithRegistersSwiGLUFFN", "act_fn"),
     ),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
@@ -115,14 +130,14 @@ FAMILIES: dict[str, Family] = {
     "llama": _llama_like("Llama"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
-    "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=("ModernBertMLP", "act")),
+    "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=Gate("ModernBertMLP", "act")),
     "mpnet": Family("MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"),
     "mt5": _t5_like("MT5"),
     "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
     "olmo3": _llama_like("Olmo3", output="post_attention_layernorm"),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
-    "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=("Phi3MLP", "activation_fn")),
+    "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=Gate("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
     "qwen3": _llama_like("Qwen3"),
     "roberta": Family("RobertaAttention", "output.dense", positions="counted"),
@@ -209,8 +224,8 @@ def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the activation modules whose output multiplies another branch."""
     if family.gates is None:
         return []
-    owner, attribute = family.gates
-    return [_submodule(m, attribute) for m in model.modules() if type(m).__name__ == owner]
+    owners = [m for m in model.modules() if type(m).__name__ == family.gates.owner]
+    return [_submodule(owner, family.gates.attribute) for owner in owners]
 
 
 def _submodule(block: nn.Module, paths: str) -> nn.Module:

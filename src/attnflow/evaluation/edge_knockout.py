@@ -81,7 +81,7 @@ def _flow(capacities: Tensor) -> Tensor:
 
 EDGE_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "capacity": lambda capacities: capacities,
-    "walk": lambda capacities: walked(capacities)[1],
+    "walk": lambda capacities: walked(capacities).sent,
     "flow": _flow,
 }
 

@@ -17,6 +17,19 @@ from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft_s
 from attnflow.methods import Instance, Method, Scores
 
 
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Log-probabilities along a ranking, `(units + 1,)` each.
+
+    Attributes:
+        removed: With the first 0, 1, .. units removed.
+        kept: With the first 0, 1, .. units kept alone.
+    """
+
+    removed: Scores
+    kept: Scores
+
+
 @dataclass(frozen=True)
 class MetricInput:
     """A method's scores for an instance, their ranking, and how the protocol judges it.
@@ -36,11 +49,8 @@ class MetricInput:
     granularity: str
 
     @cached_property
-    def curves(self) -> dict[str, tuple[Scores, Scores]]:
-        """Two `(units + 1,)` arrays of log-probabilities for each operator.
-
-        The first has the first 0, 1, .. units removed; the second has all others removed.
-        """
+    def curves(self) -> dict[str, Curves]:
+        """The curves of each operator."""
         # Computed once: `steps` and `naopc` read them, and they take two passes for each unit.
         counts = range(len(self.ranking.unit_masks) + 1)
         removed = [self.ranking.first(n) for n in counts] + [self.ranking.rest(n) for n in counts]
@@ -48,7 +58,7 @@ class MetricInput:
         for operator in self.operators:
             variants = [OPERATORS[operator](self.instance, nodes) for nodes in removed]
             log_p = self.instance.log_probability(variants, bfloat16=self.bfloat16)
-            curves[operator] = (log_p[: len(counts)], log_p[len(counts) :])
+            curves[operator] = Curves(log_p[: len(counts)], log_p[len(counts) :])
         return curves
 
 
@@ -66,20 +76,20 @@ class AopcLimits:
 def _all_steps(metric_input: MetricInput) -> dict[str, float]:
     """AOPC, log-odds, deletion and insertion AUC, removing one unit at a time to the last."""
     values = {}
-    for operator, (removed, kept) in metric_input.curves.items():
-        # Step 0 removes nothing, and in `kept` leaves everything.
-        curves = removed[:1], removed[None, 1:], kept[None, 1:]
+    for operator, curves in metric_input.curves.items():
+        # Step 0 removes nothing, and keeps nothing.
+        whole, removed, kept = curves.removed[:1], curves.removed[None, 1:], curves.kept[None, 1:]
         for name in STEPPED:
-            values[f"{name}_steps {operator}"] = float(METRICS[name](*curves)[0])
+            values[f"{name}_steps {operator}"] = float(METRICS[name](whole, removed, kept)[0])
     return values
 
 
 def _normalised_aopc(metric_input: MetricInput) -> dict[str, float]:
     """AOPC over all steps between the limits of the text, for each operator."""
     values = {}
-    for operator, (removed, _) in metric_input.curves.items():
+    for operator, curves in metric_input.curves.items():
         limits = metric_input.instance.cached(AopcLimits(operator, metric_input.granularity))
-        p = np.exp(removed)
+        p = np.exp(curves.removed)
         values[f"naopc {operator}"] = normalised(float(p[0] - p[1:].mean()), limits)
     return values
 

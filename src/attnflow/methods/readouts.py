@@ -6,6 +6,7 @@ readouts use the same tensor without one of these properties.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,19 @@ from attnflow.methods.attention import accumulated, as_scores, rolled_out
 from attnflow.methods.exact_flow import outflow
 from attnflow.methods.information_tensors import SignedEffects
 from attnflow.solver import Flow, maximum_flow
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """A random walk from the top, which splits at each node in proportion to its capacities.
+
+    Attributes:
+        visits: `(layers + 1, t)` visits of each row, which add up to 1 where edges lead down.
+        sent: `(layers, t, t)` visits of each edge.
+    """
+
+    visits: Tensor
+    sent: Tensor
 
 
 def flow(edges: SignedEffects) -> Scores:
@@ -44,12 +58,12 @@ def plain_flow(edges: SignedEffects) -> Scores:
 
 def random_walk(edges: SignedEffects) -> Scores:
     """Each node splits what arrives in proportion to its capacities downwards."""
-    return as_scores(walked(edges.capacities)[0][0])
+    return as_scores(walked(edges.capacities).visits[0])
 
 
 def walk_throughput(edges: SignedEffects) -> Scores:
     """Mean of the random walk's visits over all rows."""
-    return as_scores(walked(edges.capacities)[0].mean(0))
+    return as_scores(walked(edges.capacities).visits.mean(0))
 
 
 def shortest_path(edges: SignedEffects, row: int) -> Scores:
@@ -120,20 +134,15 @@ def _flow(capacities: Tensor) -> Flow[Tensor]:
     return solved
 
 
-def walked(capacities: Tensor) -> tuple[Tensor, Tensor]:
-    """A random walk from the top, which splits at each node in proportion to its capacities.
-
-    Returns:
-        `(layers + 1, t)` visits of each row, which add up to 1 as long as an edge leads down; and
-        `(layers, t, t)` visits of each edge.
-    """
+def walked(capacities: Tensor) -> Walk:
+    """Return the random walk of `(layers, t, t)` capacities."""
     start = capacities[-1].sum(-1)
     visits, sent = [start / start.sum().clamp(min=1e-300)], []
     for layer in capacities.flip(0):
         share = layer / layer.sum(-1, keepdim=True).clamp(min=1e-300)
         sent.append(visits[-1][:, None] * share)
         visits.append(sent[-1].sum(0))
-    return torch.stack(visits[::-1]), torch.stack(sent[::-1])
+    return Walk(torch.stack(visits[::-1]), torch.stack(sent[::-1]))
 
 
 def _scaled(capacities: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ Gondzio (2008) for weighted correctors. Read next: `edge_passes`, `block_tridiag
 `starting_point`.
 """
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -73,16 +73,26 @@ def first_point(problem: Problem, chain: Chain, kernels: Kernels, barrier: float
     return kernels.centred_point(problem.u, potential, mu, chain)
 
 
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """The end of a step.
+
+    Attributes:
+        linearisation: At the new point.
+        length: `(batch,)` the length of the step, of flows or of multipliers, whichever is shorter,
+            at most 1.
+        stuck: `(batch,)` bool, true where a problem could not move at all.
+    """
+
+    linearisation: Linearisation
+    length: Tensor
+    stuck: Tensor
+
+
 def step(
     point: Point, linearisation: Linearisation, problem: Problem, chain: Chain, kernels: Kernels
-) -> tuple[Linearisation, Tensor, Tensor]:
-    """Move the point, in place.
-
-    Returns:
-        The linearisation at the new point; `(batch,)` the length of the step, of flows or of
-        multipliers, whichever is shorter, at most 1; `(batch,)` bool, true where a problem could
-        not move at all.
-    """
+) -> Moved:
+    """Move the point, in place."""
     mu = problem.mu
     newton = kernels.factor(
         linearisation.weight, linearisation.inward, linearisation.outward, chain
@@ -110,7 +120,7 @@ def step(
     stuck = newton.failed | ~_is_finite(step)
     step = _without_moving(step, stuck)
     length = torch.minimum(step.primal_length, step.dual_length)
-    return kernels.advance(point, step, chain, linearisation.weight), length, stuck
+    return Moved(kernels.advance(point, step, chain, linearisation.weight), length, stuck)
 
 
 def _target(linearisation: Linearisation, prediction: Prediction, problem: Problem) -> Tensor:

@@ -128,12 +128,11 @@ def _step_together(
         if not len(running.places):
             blocked_places, order = torch.cat(places).sort()
             return blocked_places, torch.cat(iterations)[order]
-        linearisation, length, stuck = step(
-            running.point, linearisation, running.problem, chain, kernels
-        )
+        moved = step(running.point, linearisation, running.problem, chain, kernels)
+        linearisation, stuck = moved.linearisation, moved.stuck
         running.iterations = running.iterations + 1
         early = running.iterations <= stopping.trial_steps
-        blocked = early & (length < stopping.shortest_step)
+        blocked = early & (moved.length < stopping.shortest_step)
         if blocked.any():
             places.append(running.places[blocked])
             iterations.append(running.iterations[blocked])

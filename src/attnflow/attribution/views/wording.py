@@ -132,20 +132,32 @@ def _path_diagnostics(attribution: AttributionData) -> list[Diagnostic]:
     }
     return [
         Diagnostic(
-            name,
-            format_percent(taken),
-            f"Part of all the scores that went to {meanings[name]}. With uniform attention in as "
-            f"many layers it would get {format_percent(null)}.",
+            share.name,
+            format_percent(share.taken),
+            f"Part of all the scores that went to {meanings[share.name]}. With uniform attention "
+            f"in as many layers it would get {format_percent(share.null)}.",
         )
-        for name, taken, null in _taken_and_null(attribution)
+        for share in _path_shares(attribution)
     ]
 
 
-def _taken_and_null(attribution: AttributionData) -> list[tuple[str, float, float]]:
-    """Return name, taken share and null share of the first token and of the source, 0 to 1.
+@dataclass(frozen=True)
+class PathShare:
+    """A part of all the scores before the first token was excluded, and what paths alone give.
 
-    Both are parts of all the scores before the first token was excluded.
+    Attributes:
+        name: "First token" or "Source".
+        taken: The share that it has, 0 to 1.
+        null: The share that it would have with uniform attention, 0 to 1.
     """
+
+    name: str
+    taken: float
+    null: float
+
+
+def _path_shares(attribution: AttributionData) -> list[PathShare]:
+    """Return the shares of the first token and of the source; none where no null share is known."""
     null, first = attribution.null_shares, attribution.source_tokens
     if null is None:
         return []
@@ -155,7 +167,11 @@ def _taken_and_null(attribution: AttributionData) -> list[tuple[str, float, floa
     raw = attribution.scores if attribution.raw_scores is None else attribution.raw_scores
     total = float(raw.sum())
     return [
-        (name, float(raw[part].sum()) / total if total > 0 else 0.0, float(null[part].sum()))
+        PathShare(
+            name,
+            taken=float(raw[part].sum()) / total if total > 0 else 0.0,
+            null=float(null[part].sum()),
+        )
         for name, part in parts.items()
     ]
 
@@ -211,10 +227,10 @@ def _path_lines(attribution: AttributionData) -> list[str]:
     policy = _POLICIES[attribution.attention_sink]
     phrases = {"First token": (f"first token{where}", policy), "Source": ("source", "")}
     lines = []
-    for name, taken, null in _taken_and_null(attribution):
-        noun, remark = phrases[name]
+    for share in _path_shares(attribution):
+        noun, remark = phrases[share.name]
         lines.append(
-            f"the {noun} took {format_percent(taken)}{remark}; uniform attention would give it "
-            f"{format_percent(null)}"
+            f"the {noun} took {format_percent(share.taken)}{remark}; uniform attention would give "
+            f"it {format_percent(share.null)}"
         )
     return lines
