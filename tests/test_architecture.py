@@ -87,10 +87,11 @@ def dotted_names(tree):
 def imported(tree):
     """Names below `attnflow` that a syntax tree imports.
 
-    Names that no file has, such as those of functions, are shortened to the module they are in.
+    Names that no file has, such as those of functions, are shortened to the module they are in;
+    "" stands for the package itself, as in `import attnflow`.
     """
     names = (name.partition(".") for name in dotted_names(tree))
-    return [module_of(inner) for package, _, inner in names if package == "attnflow" and inner]
+    return [module_of(inner) for package, _, inner in names if package == "attnflow"]
 
 
 @cache
@@ -158,6 +159,7 @@ def test_the_root_holds_the_packages_alone():
     files = {path.stem for path in SOURCE.glob("*.py")}
     assert folders == set().union(*ORDER) - {"errors", "files", "__main__"}
     assert files == {"errors", "files", "__init__", "__main__"}
+    assert (SOURCE / "py.typed").is_file(), "type checkers ignore annotations without it"
 
 
 def test_imports_point_one_way():
@@ -231,25 +233,33 @@ def test_every_folder_of_tests_has_the_name_of_a_package():
 
 
 QUESTIONS = re.compile("(What|Of|Whether|Where|How|Which|Why|Who)\\b", re.I)
+# The bracket spares formulas, such as `to[i] += x`.
+PARTS = re.compile("(When|From|By|As|If|With|Without|At|To|In|Not|Also)\\b(?!\\[)", re.I)
 
 
-def docstrings_that_ask(tree):
+def docstrings_that_begin_otherwise(tree):
     return [
         text.splitlines()[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
-        and QUESTIONS.match(text := ast.get_docstring(node) or "")
+        and (QUESTIONS.match(text := ast.get_docstring(node) or "") or PARTS.match(text))
     ]
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun_phrase():
-    """Plain English: no docstring begins with a question word, as in "Whether it is so"."""
-    assert not {module: wrong for module, tree in modules() if (wrong := docstrings_that_ask(tree))}
+    """Plain English: none begins with a question word or a preposition ("Whether it is so")."""
+    assert not {
+        module: wrong
+        for module, tree in modules()
+        if (wrong := docstrings_that_begin_otherwise(tree))
+    }
 
 
 def test_names_and_docstrings_of_tests_begin_so_too():
     files = [*TESTS.rglob("*.py"), *BENCHMARKS.rglob("*.py")]
-    assert not {file: wrong for file in files if (wrong := docstrings_that_ask(parsed(file)))}
+    assert not {
+        file: wrong for file in files if (wrong := docstrings_that_begin_otherwise(parsed(file)))
+    }
     names = [
         node.name
         for file in files

@@ -82,7 +82,7 @@ def test_stages_grey_out_whole_patches(build, vision_family):
     ("side", "shape"), [((2, 2), (9, 11)), ((2, 4), (8, 8)), ((4, 2), (8, 8)), ((2, 4), (9, 11))]
 )
 def test_stages_grey_out_the_pixels_of_a_patch_whatever_its_shape(build, side, shape):
-    """Also where it leaves pixels of the image in no patch, which stay."""
+    """Pixels of the image that a shape leaves in no patch stay."""
     model, seen = build("ijepa", image_size=shape), []
     rows, columns = (pixels // own for pixels, own in zip(shape, side, strict=True))
     embeddings = model.ijepa.embeddings

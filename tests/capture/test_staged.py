@@ -102,7 +102,7 @@ def test_shares_are_rounded_up_to_whole_tokens():
 
 
 def test_each_stage_is_conserved_and_their_mean_is_not(build, batch):
-    """Without biases, a stage's layers carry the same; balance is for what averaging undoes."""
+    """The layers of a stage carry the same without biases; balance is for what averaging undoes."""
     model, inputs = build(dtype=torch.float64), batch()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

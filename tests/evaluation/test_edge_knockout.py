@@ -35,7 +35,7 @@ def test_all_edges_are_the_model_itself(bert):
 
 
 def test_an_edge_that_is_out_has_weight_zero(bert):
-    """As a hook on eager attention's value product would have it: checked in the last layer."""
+    """A hook on eager attention's value product gives the same: checked in the last layer."""
     kept = all_edges(bert)
     kept[0, 2, 0, 3] = False
     model, ids = bert.adapter.model, bert.inputs["input_ids"]

@@ -16,7 +16,7 @@ TEXT = "the good film a bad fine dull film"
 
 
 def aopc_of(asked, order, operator):
-    """By its definition."""
+    """The metric by its definition."""
     units = unit_masks(asked, "token")
     removed = [units[list(order[: k + 1])].any(0) for k in range(len(order))]
     variants = [OPERATORS[operator](asked, r) for r in [removed[0] & False, *removed]]

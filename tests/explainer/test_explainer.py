@@ -1,4 +1,4 @@
-"""From a text to its scores: sums, batch mates, classes, bad input, and no state left over."""
+"""Scores of texts: sums, batch mates, classes, bad input, and no state left over."""
 
 import inspect
 import warnings

@@ -155,7 +155,7 @@ def test_a_continuation_has_the_tokens_of_the_whole_text(reader):
 
 
 def test_a_continuation_by_itself_where_it_would_change_the_prompt(writer):
-    """In one text "fil" and "m" are another token; but the prompt is what the model has read."""
+    """One text makes "fil" and "m" another token; but the prompt is what the model has read."""
     prompt = writer("the fil", tensor="cf")
     found = writer("the fil", continuation="m", tensor="cf")
     assert [a.label for a in found] == ["m"] and found[0].tokens == (*prompt.tokens, "m")

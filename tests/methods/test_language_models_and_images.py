@@ -74,7 +74,7 @@ def additive(instance_named, name):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_scores_the_same_twice_or_refuses_in_words(instance_named, shared, kind, name):
-    """By passes of its own, and by those that other methods share with it."""
+    """Scores by passes of its own, and by those that other methods share with it."""
     instance = instance_named(kind)
     if only_bert(name):
         with pytest.raises(ModelError, match=f"for BERT's layers .* {instance.adapter.kind}"):
@@ -143,7 +143,7 @@ def test_flows_to_a_next_token_are_those_of_the_explainer(llama, tensor):
 
 
 def test_a_stage_may_replace_the_token_that_is_read(llama):
-    """As in an explanation, whose scores `bcf:flow` has; stages of other methods keep it."""
+    """It may in an explanation, whose scores `bcf:flow` has; stages of other methods keep it."""
     assert (llama.neutral != llama.inputs["input_ids"]).sum() == llama.ordinary.sum() + 1
     assert not llama.removable[-1] and torch.equal(llama.baseline[0, -1], llama.point[0, -1])
 
@@ -221,7 +221,7 @@ def test_answers_do_not_depend_on_batch_mates(instance_named, kind):
 
 
 def test_only_the_logits_that_are_read_are_computed(llama, monkeypatch):
-    """If the model can leave the others out; the probabilities are the same if it cannot."""
+    """Others are left out if the model can; the probabilities are the same if it cannot."""
     whole = llama.adapter.whole_variant(llama.content)
     part = OPERATORS["delete"](llama, llama.ordinary)
     expected = llama.log_probability([whole, part])

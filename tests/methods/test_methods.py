@@ -64,7 +64,7 @@ def shared(bert):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_scores_the_same_twice(bert, shared, name):
-    """By passes of its own, and by those that other methods share with it."""
+    """Scores by passes of its own, and by those that other methods share with it."""
     first, again = run_method(METHODS[name], bert), run_method(METHODS[name], shared, timed=False)
     assert (first.scores == again.scores).all()
     assert first.scores.shape == (bert.nodes,)
@@ -337,7 +337,7 @@ def test_rollouts_are_distributions(bert):
 
 
 def test_attention_flow_is_the_smallest_cut_of_a_single_layer(bert, monkeypatch):
-    """With one layer only the edge itself can carry."""
+    """Only the edge itself can carry with one layer."""
     whole = forward(bert)
     one = replace(whole, attention=whole.attention[:1])
     monkeypatch.setattr(attention, "forward", lambda _: one)

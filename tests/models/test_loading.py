@@ -201,7 +201,7 @@ def test_loading_leaves_the_loggers_as_they_were():
 
 @pytest.mark.parametrize("known", (True, False))
 def test_code_next_to_a_model_is_never_run(folder, tmp_path, monkeypatch, known):
-    """Not even when standard input says yes to the question that transformers would ask."""
+    """Refused even when standard input says yes to the question that transformers would ask."""
     marker = tmp_path / "ran"
     names = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
     changes = {"auto_map": names} | ({} if known else {"model_type": "own"})

@@ -54,7 +54,7 @@ def assert_same(one, other):
 
 
 def assert_close(one: Tensor, other: Tensor):
-    """To rounding, relative to the largest number of the problem."""
+    """Equality to rounding, relative to the largest number of the problem."""
     scale = one.abs().flatten(1).amax(1) if one.ndim > 1 else one.abs()
     error = (one - other).abs()
     worst = error.flatten(1).amax(1) if one.ndim > 1 else error

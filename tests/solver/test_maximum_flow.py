@@ -45,7 +45,7 @@ def test_every_family_gets_a_certificate_and_the_promised_gap(family, layers, t,
 
 @pytest.mark.slow
 def test_a_thousand_random_networks_are_solved_within_budget():
-    """At most 30 factorisations each, 15 for nine in ten; sizes, families and gaps at random."""
+    """Budget: 30 factorisations each, 15 for nine in ten; sizes, families and gaps at random."""
     generator = np.random.default_rng(0)
     iterations = []
     for seed in range(50):
@@ -258,7 +258,7 @@ def test_plain_and_compiled_passes_give_the_same_flow(monkeypatch, family):
 
 
 def test_networks_step_alike_each_by_a_thread_and_all_together(monkeypatch):
-    """With a loop for each network or a pass over all of them, however a loop ends."""
+    """Steps of a loop for each network or a pass over all of them, however a loop ends."""
     pytest.importorskip("numba")
     from attnflow.solver import compiled
 

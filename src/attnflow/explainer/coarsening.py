@@ -142,7 +142,7 @@ def _stack_segments(
 
 
 def _characters(text: EncodedText, span: Span) -> Span:
-    """From the first character of a segment to its last; (0, 0) where it has none."""
+    """Span from the first character of a segment to its last; (0, 0) where it has none."""
     placed = [(start, end) for start, end in text.offsets[slice(*span)] if end > start]
     if not placed:
         return (0, 0)

@@ -1,4 +1,4 @@
-"""Readouts: from a tensor of edges to scores, by flows of several kinds or without one.
+"""Readouts: a tensor of edges becomes scores, by flows of several kinds or without one.
 
 All start where the top layer has capacity, or those of `ROW_READOUTS` at the node that the model
 reads, and end at the input nodes. Flows are unique, conserved and within the capacities; the other
@@ -57,7 +57,7 @@ def plain_flow(edges: SignedEffects) -> Scores:
 
 
 def random_walk(edges: SignedEffects) -> Scores:
-    """Each node splits what arrives in proportion to its capacities downwards."""
+    """Visits of a walk: each node splits what arrives in proportion to its capacities downwards."""
     return as_scores(walked(edges.capacities).visits[0])
 
 

@@ -1,4 +1,4 @@
-"""From networks to scaled problems for the interior point.
+"""Presolve: networks become scaled problems for the interior point.
 
 Each network is pruned to the edges on a path from source to target and divided by U, the smallest
 total capacity of a row of edges, so that flow values are at most 1. Nodes that no path uses are

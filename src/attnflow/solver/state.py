@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class StoppingCriteria:
-    """When an iteration ends.
+    """Conditions that end an iteration.
 
     Attributes:
         residual: Largest residual of a solved problem.

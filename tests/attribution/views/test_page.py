@@ -204,7 +204,7 @@ def test_no_attributions_are_refused():
 
 
 def test_templates_escape_and_make_visible_by_themselves():
-    """As every template uses values: plainly, through filters, in attributes, and from macros."""
+    """Values as templates use them: plainly, through filters, in attributes, and from macros."""
     names = [f.name for f in ASSETS.iterdir() if f.name.endswith(".html")]
     assert len(names) >= 8
     for name in names:
