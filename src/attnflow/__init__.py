@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_NAMES_OF = {
     "attnflow.attribution.attribution": ("Attribution", "Certificate", "Word", "load", "save"),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),
     "attnflow.errors": (
@@ -61,15 +61,15 @@ _HOMES = {
     "attnflow.solver.networkx_export": ("to_networkx",),
     "attnflow.solver": ("Flow", "Status", "maximum_flow"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'attnflow' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

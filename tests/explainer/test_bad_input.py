@@ -72,13 +72,13 @@ def test_continuations_that_are_longer_than_the_model_takes(refused, reader, tok
     else:
         explainer, text, known = Explainer(language_model(kind), reader), PROMPT, 4
     explainer.model.generation_config.eos_token_id = None
-    room = explainer.limit - known
-    assert len(explainer(text, continuation=room, tensor="cf")) == room
-    message = rf"continuation={room + 1} is too long: the model takes 32 tokens, of which {known}"
-    refused(explainer, message, text, continuation=room + 1)
-    assert len(explainer(text, continuation=" good" * room, tensor="cf")) == room
+    most = explainer.limit - known
+    assert len(explainer(text, continuation=most, tensor="cf")) == most
+    message = rf"continuation={most + 1} is too long: the model takes 32 tokens, of which {known}"
+    refused(explainer, message, text, continuation=most + 1)
+    assert len(explainer(text, continuation=" good" * most, tensor="cf")) == most
     message = "the text with its continuation has 33 tokens and the model takes 32"
-    refused(explainer, message, text, continuation=" good" * (room + 1))
+    refused(explainer, message, text, continuation=" good" * (most + 1))
 
 
 def test_a_text_that_fills_the_limit(monkeypatch):

@@ -36,7 +36,7 @@ from attnflow.errors import ModelError
 # above 1e-38, where float32 ends, so that the limit itself is computed without underflow.
 _NEAR_ZERO = 1e-30
 
-_ACTIVATION_HOMES = ("torch.nn.modules.activation", "transformers.activations")
+_ACTIVATION_MODULES = ("torch.nn.modules.activation", "transformers.activations")
 
 # Pointwise activations with f(0) = 0, which alone have a slope through the origin. By class name,
 # since no version of transformers has them all.
@@ -67,7 +67,7 @@ def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
         if id(module) in constant:
             return output.detach()
         kind = type(module)
-        if kind.__module__ not in _ACTIVATION_HOMES:
+        if kind.__module__ not in _ACTIVATION_MODULES:
             return None
         if kind.__name__ not in _ACTIVATIONS:
             raise ModelError(

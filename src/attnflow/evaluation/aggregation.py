@@ -20,7 +20,7 @@ from attnflow.evaluation.statistics import (
     trimmed_mean,
 )
 
-# Log-odds have no floor: one text whose probability falls to 1e-7 moves a mean of 500 by .03.
+# Log-odds have no lower bound: one text whose probability falls to 1e-7 moves a mean of 500 by .03.
 ROBUST: dict[str, tuple[str, Statistic]] = {
     "log_odds_median": ("log_odds", np.median),
     "log_odds_trimmed": ("log_odds", trimmed_mean),

@@ -23,8 +23,8 @@ from attnflow.solver.presolve import Group
 from attnflow.solver.state import Outcome, Point, Problem, StoppingCriteria
 
 # 2 m mu at the first point, in units of the scale: how far from the optimum to start. Of 0.01 to
-# 10, 0.1 needs the fewest factorisations on real tensors. From there random networks may find no
-# room to become feasible, and are faster from 10 (docs/solver-log.md, "Where to start").
+# 10, 0.1 needs the fewest factorisations on real tensors. Random networks may not become feasible
+# from there, for want of space, and are faster from 10 (docs/solver-log.md, "Where to start").
 NEAR, FAR = 0.1, 10.0
 # A problem restarts at FAR when one of its first TRIAL steps is shorter than BLOCKED. What is
 # blocked shows that early, and a restart then wastes little.

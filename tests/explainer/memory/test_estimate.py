@@ -36,13 +36,13 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(tiny, family, 
     assert estimate.activations + estimate.tensors <= 2 * counted.peak
 
 
-@pytest.mark.parametrize(("batch", "room"), [(1, math.inf), (4, math.inf), (1, 3.5e6)])
-def test_estimates_of_the_solver_hold(tiny, batch, room):
+@pytest.mark.parametrize(("batch", "limit"), [(1, math.inf), (4, math.inf), (1, 3.5e6)])
+def test_estimates_of_the_solver_hold(tiny, batch, limit):
     capacities = attention_capacities((batch, 2, 96, 96))
     sizes = [ExampleSize((96,), 96)] * batch
-    estimate = MemoryPlanner(tiny(), "cf").estimate(sizes, limit=room, activations=False)
+    estimate = MemoryPlanner(tiny(), "cf").estimate(sizes, limit=limit, activations=False)
     with AllocationTracker() as counted:
-        flow = maximum_flow(capacities, max_memory=None if room == math.inf else estimate.budget)
+        flow = maximum_flow(capacities, max_memory=None if limit == math.inf else estimate.budget)
     assert {method.name.lower().replace("_", "-") for method in flow.method} == {estimate.method}
     # Compiled passes keep less of a group than plain ones, for which the estimate is.
     assert counted.peak <= estimate.solver <= (2 if batch == 1 else 2.8) * counted.peak
@@ -86,12 +86,12 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
 
 def test_a_refusal_names_a_coarsening_that_fits(explainer):
     planner = MemoryPlanner(explainer.model, "cf")
-    size, room = ExampleSize((4000,), 4000), 1.5e9
+    size, limit = ExampleSize((4000,), 4000), 1.5e9
     with pytest.raises(InputError, match="coarsen=") as refused:
-        planner.plan([size], 1, room)
+        planner.plan([size], 1, limit)
     coarsen = int(str(refused.value).split("coarsen=")[1].split(")")[0])
     merged = ExampleSize((4000,), 4000 // coarsen + 4)
-    assert planner.plan([merged], 1, room)[0].budget > 0
+    assert planner.plan([merged], 1, limit)[0].budget > 0
 
 
 def test_sizes_in_words():

@@ -1,4 +1,4 @@
-"""Memory of images through the front door: estimates that hold, and refusals."""
+"""Memory of images in calls and in the command: estimates that hold, and refusals."""
 
 import numpy as np
 import pytest
