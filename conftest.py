@@ -12,9 +12,9 @@ pytest_plugins = ["support.fixtures", "support.known_answers"]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each process a half of the tests in their order: those of a file share what they made.
+    """Give each process an equal stretch of the tests in their order.
 
-    A process that is done takes over tests of another.
+    Tests of a file share what they made. A process that is done takes over tests of another.
     """
     if config.getvalue("dist") == "load":  # as it is where none is named
         from xdist.scheduler import WorkStealingScheduling

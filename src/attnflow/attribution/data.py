@@ -210,7 +210,8 @@ class AttributionData:
 
     def surface(self, index: int) -> str:
         """Return the token as it stands in the text; a special token under its own name."""
-        # Special tokens are not the only ones without characters: a byte of a character has none.
+        # Special tokens are not the only ones without characters: a token that could not be placed
+        # has none.
         start, end = self.offsets[index]
         return self.text[start:end] if end > start else self.tokens[index]
 

@@ -87,7 +87,7 @@ def open_run(
         if record["versions"][-1] != versions:
             # All are kept: rows of one run may come from several versions.
             record["versions"].append(versions)
-        # With its limit of today, the one setting that may change.
+        # The limit alone may differ from before.
         record["run"] = current
     write_whole(folder / RUN, json.dumps(record, indent=2) + "\n", overwrite=True)
     return resume_records(folder / ROWS)

@@ -45,7 +45,7 @@ def soft_scores(instance: Instance, scores: Scores) -> SoftScores:
     whole = _probability(instance, np.ones((1, len(scores))))[0]
     nothing = _probability(instance, np.where(ordinary, 0.0, 1.0)[None])[0]
     empty = 1 - max(0.0, whole - nothing)  # sufficiency of a text without any token
-    # The class is as probable without any token: there is nothing to normalise by.
+    # At least as probable without any token: there is nothing to normalise by.
     if 1 - empty < 1e-9:
         return SoftScores(0.0, 0.0)
     kept = _probability(instance, np.repeat(importance[None], DRAWS, 0))

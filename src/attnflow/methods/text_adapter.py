@@ -118,7 +118,7 @@ class TextAdapter(ModelAdapter):
         }
 
     def masked_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:
-        # Not `mask_id`: methods run on models without [MASK] too, judging by masks does not.
+        # Not `mask_id`, which refuses models without [MASK]: methods run on these too.
         return self._replaced_variant(content, removed, self.inputs.neutral_token)
 
     def deleted_variant(self, content: EncodedText, removed: Nodes) -> TextVariant:

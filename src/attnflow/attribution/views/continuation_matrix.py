@@ -103,7 +103,7 @@ def _parts(continuation: ContinuationData, tokens: list[int]) -> list[_Part]:
 
 
 def _cell(share: float, strongest: float, begins: bool) -> _Cell:
-    # An empty flow ends here too, before it would be divided by its strongest share of 0.
+    # An empty flow ends here too, before its shares are divided by 0.
     if share < VISIBLE:
         return _Cell("", None, begins)
     return _Cell(f"{100 * share:.0f}", f"{sqrt(share / strongest):.2f}", begins)

@@ -3,8 +3,8 @@
 A `Piece` is a token or a word with its score. `lay_out` threads the pieces back into the original
 text, so that a heat map shows the text exactly as it was written, spaces and line breaks included.
 `inputs.offsets` has already repaired the offsets where it could. Tokens without a place of their
-own are left (an unknown one, a byte of a character): they are shown detached, under their name,
-and no piece is ever lost.
+own are left: one that could not be placed, a byte of a character that another byte already shows.
+They are shown detached, under their name, and no piece is ever lost.
 """
 
 import re

@@ -40,6 +40,9 @@ MARKED = 3  # numbers that stand in the text itself where there is no colour
 WIDEST = 100
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
+# Columns of a source's line besides the name: two blanks, a blank, the probability, a blank.
+_PROBABILITY = 8
+_NEXT_TO_NAME = 2 + 1 + _PROBABILITY + 1
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,8 @@ def _sources(continuation: ContinuationData, width: int, style: Style) -> Iterat
     wide = max(map(columns, names))
     for attribution, name in zip(continuation, names, strict=True):
         line = f"  {style.mark(name, BOLD)}{' ' * (wide - columns(name))} "
-        line += f"{certainty(attribution):>8} "
-        # Two blanks, the name, a blank, eight for the probability, and a blank.
-        used = wide + 12
+        line += f"{certainty(attribution):>{_PROBABILITY}} "
+        used = wide + _NEXT_TO_NAME
         for entry in rank(pieces_of(attribution, "token")):
             source = _fit(for_terminal(as_name(entry.piece.name)), 20)
             part = f"  {source} {format_percent(entry.piece.share)}"
