@@ -9,7 +9,7 @@ other message the assistant's own begins. Read next: text.py.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,12 @@ def is_chat(texts: Any) -> bool:
     """Return whether this is one chat: a list of dicts."""
     is_list = isinstance(texts, Sequence) and not isinstance(texts, str)
     return is_list and any(isinstance(message, Mapping) for message in texts)
+
+
+def listed(texts: Any) -> list[Any]:
+    """Return texts, or what stands for them, in a list; one text or chat alone becomes a list."""
+    is_one = isinstance(texts, str) or is_chat(texts) or not isinstance(texts, Iterable)
+    return [texts] if is_one else list(texts)
 
 
 def encode_chat(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnflow.errors import InputError, ModelError, warn
 from attnflow.inputs import batching
-from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat
+from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat, listed
 from attnflow.inputs.continuation import append, continuation_ids, generate, with_decoder_prefix
 from attnflow.inputs.example import ContinuedText, ReadExamples
 from attnflow.inputs.given import Given
@@ -171,7 +171,7 @@ class TextInputs:
                 f"pair is for models that read two texts; this one is for {self.task.name}, and "
                 "reads one: write both into it as the model is to see them."
             )
-        texts = _listed(given.texts)
+        texts = _checked(given.texts)
         pairs = one_for_each(given.pair, len(texts), "pair")
         labels = ExampleLabels([_beginning(text) for text in texts])
         # Encoded one by one: an error can then name its text, and offsets need no padding.
@@ -251,12 +251,11 @@ def _beginning(text: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _listed(texts: Any) -> list[Any]:
-    if isinstance(texts, str) or is_chat(texts):
-        return [texts]
+def _checked(texts: Any) -> list[Any]:
+    """The texts in a list; refuses what is none, or an empty sequence."""
     if not isinstance(texts, Iterable):
         raise InputError(f"texts must be a text, a chat or a sequence of texts, got {texts!r:.80}.")
-    many = list(texts)
+    many = listed(texts)
     if not many:
         raise InputError("texts is empty: give at least one text.")
     return many

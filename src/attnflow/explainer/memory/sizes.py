@@ -4,7 +4,7 @@ They are known before anything runs, and all that an estimate of memory needs to
 Read next: estimate.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from attnflow.errors import InputError
 from attnflow.explainer.coarsening import Coarsened, merge
 from attnflow.explainer.options import Coarsen
-from attnflow.inputs.chat import is_chat
+from attnflow.inputs.chat import listed
 from attnflow.inputs.example import ModelInputs
 from attnflow.inputs.given import Given
 
@@ -94,7 +94,7 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
         ModelError, StorageError: As `ModelInputs.read`.
     """
     given.check_modality(inputs.model, inputs.task.modality)
-    texts = _listed(given.texts)
+    texts = listed(given.texts)
     lengths = [int(n) for n in texts if _is_count(n)]
     if not lengths:
         read = inputs.read(given if given.texts is None else replace(given, texts=texts))
@@ -106,12 +106,6 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
         raise InputError("give texts or numbers of tokens, and not both.")
     two = inputs.task.has_two_stacks
     return [ExampleSize.of_length(n, coarsen, has_two_stacks=two) for n in lengths]
-
-
-def _listed(texts: Any) -> list[Any]:
-    """The texts or numbers in a list, also where there is one alone."""
-    is_one = isinstance(texts, str) or is_chat(texts) or not isinstance(texts, Iterable)
-    return [texts] if is_one else list(texts)
 
 
 def _is_count(value: Any) -> bool:
