@@ -13,9 +13,6 @@ from transformers import ViTImageProcessorPil
 
 from attnflow import Explainer, InputError, ModelError
 from attnflow.cli import main
-from attnflow.inputs import continuation
-from attnflow.inputs.continuation import generate
-from attnflow.inputs.token_ids import encode_ids
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +76,6 @@ def test_continuations_that_are_longer_than_the_model_takes(refused, reader, tok
     assert len(explainer(text, continuation=" good" * most, tensor="cf")) == most
     message = "the text with its continuation has 33 tokens and the model takes 32"
     refused(explainer, message, text, continuation=" good" * (most + 1))
-
-
-def test_a_text_that_fills_the_limit(monkeypatch):
-    model, text = language_model(), encode_ids(None, [4] * 30, None)
-    monkeypatch.setattr(continuation, "_generated", lambda *given: [4] * 30 + [9, 7])
-    for ends in (7, [5, 7]):
-        model.generation_config.eos_token_id = ends
-        assert generate(model, text, 5, 32) == [9, 7]
-    for ends in (9, None):
-        model.generation_config.eos_token_id = ends
-        with pytest.raises(InputError, match="continuation=5 is too long"):
-            generate(model, text, 5, 32)
 
 
 def test_contrasts_of_one_thing_with_itself(refused, writer, explainer, reader, texts):

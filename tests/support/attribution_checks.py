@@ -23,3 +23,9 @@ def close(a, b, tolerance):
     np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=tolerance * scale)
     if a.edges is not None:
         np.testing.assert_allclose(a.edges, b.edges, rtol=0, atol=tolerance * scale)
+
+
+def assert_same_scores(one, other):
+    """Equality of tokens and target, and of scores up to rounding."""
+    assert one.tokens == other.tokens and one.target == other.target
+    np.testing.assert_allclose(one.scores, other.scores, atol=2e-5 * other.scores.max())

@@ -1,7 +1,10 @@
-"""Images, and image processors of the tiny models of images (tiny_models.py)."""
+"""Images, image processors of the tiny models of images (tiny_models.py), and an explainer."""
 
 import numpy as np
 import transformers
+
+from attnflow import Explainer
+from support.tiny_models import build
 
 
 def processor_of(model):
@@ -20,3 +23,9 @@ def photo(height=30, width=20, seed=0):
 def of_image(output):
     """A number of an image, whatever the model gives of it."""
     return output.image_embeds[:, 0]
+
+
+def tiny_vit():
+    """An explainer of a tiny ViT that reads 6 x 8 pixels in 3 x 4 patches."""
+    model = build("vit")
+    return Explainer(model, processor_of(model), name="tiny vit")

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.images import photo
 from support.tiny_models import build
-from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
+from transformers import BitImageProcessorPil, CLIPImageProcessorPil, ViTImageProcessorPil
 
-from attnflow import Explainer
+from attnflow import Explainer, ModelError
 from attnflow.attribution.views.image_overlay import STRONGEST, TINT, heat
 
 
@@ -56,6 +57,54 @@ def test_images_of_one_batch_have_places_of_their_own():
     boxes = [a.box for a in explainer(images=many, tensor="cf")]
     assert boxes == [explainer(images=image, tensor="cf").box for image in many]
     assert len(set(boxes)) == 4
+
+
+PROCESSORS = {
+    "resized": ViTImageProcessorPil(size={"height": 32, "width": 32}),
+    "cropped": CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32),
+    "resized larger, then cropped": BitImageProcessorPil(size={"shortest_edge": 40}, crop_size=32),
+    "cropped alone": CLIPImageProcessorPil(do_resize=False, crop_size=32),
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+@pytest.mark.parametrize("size", [(64, 64), (60, 120), (333, 80), (36, 45)])
+def test_a_patch_lies_where_the_model_reads_it(kind, size):
+    """Light is put under one cell of the grid, and the model sees it in that patch alone."""
+    model = build("vit", image_size=32, patch_size=8)
+    explainer = Explainer(model, PROCESSORS[kind])
+    height, width = size
+    left, top, right, bottom = explainer(images=np.zeros((*size, 3), np.uint8), tensor="af").box
+    for row, column in ((0, 0), (1, 2), (3, 3)):
+        x0, x1 = (left + (right - left) * (column + d) / 4 for d in (0.25, 0.75))
+        y0, y1 = (top + (bottom - top) * (row + d) / 4 for d in (0.25, 0.75))
+        image = np.zeros((*size, 3), np.uint8)
+        image[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)] = 255
+        assert image.any()
+        seen = PROCESSORS[kind](images=[Image.fromarray(image)], return_tensors="np")
+        light = seen["pixel_values"][0].mean(0).reshape(4, 8, 4, 8).mean((1, 3))
+        light -= light.min()
+        assert light[row, column] > 0.8 * light.sum(), f"{light.round(2)} at {row}, {column}"
+
+
+def test_the_grid_of_a_padded_image_goes_beyond_it():
+    model = build("vit", image_size=32, patch_size=8)
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=32)
+    a = Explainer(model, processor)(images=photo(40, 40))
+    np.testing.assert_allclose(a.box, (-20, -20, 60, 60), atol=0.5)
+    assert a.overlay().shape == (40, 40, 3)
+
+
+def test_cells_of_patches_that_overlap_are_the_middle_of_each():
+    model = build("ijepa", image_size=8, patch_size=4)
+    embeddings = model.ijepa.embeddings
+    embeddings.patch_embeddings.projection = torch.nn.Conv2d(3, 16, kernel_size=4, stride=2)
+    embeddings.position_embeddings = torch.nn.Parameter(torch.zeros(1, 9, 16))
+    explainer = Explainer(model.eval(), ViTImageProcessorPil(size={"height": 8, "width": 8}))
+    a = explainer(images=photo(16, 16), tensor="cf")
+    assert a.grid == (3, 3) and a.box == (2, 2, 14, 14)
+    with pytest.raises(ModelError, match="use tensor='cf'"):
+        explainer(images=photo(16, 16))
 
 
 BENT = {
