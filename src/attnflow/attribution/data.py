@@ -89,7 +89,7 @@ class AttributionData:
     """The scores of one text's tokens for one class, with the evidence for them.
 
     Of an image the tokens are patches, `rows * columns` of them from the top left in rows, named
-    "r0c0" by row and column; tokens before them (the class token) are special.
+    "r0c0" by row and column. Tokens before them (the class token) are special.
 
     Attributes:
         text: The text explained; of an image the name of its file, "" where it has none.
@@ -117,8 +117,8 @@ class AttributionData:
         position: Index of the token whose output was read: of a causal language model the last one
             before the token explained. None where the model itself chooses what it reads.
         against: Index of the class that the target is contrasted with, or None.
-        span: Half-open indices of tokens explained at once, the first decided on at `position` and
-            each other one at the token before it; None where one decision is explained.
+        span: Half-open indices of tokens explained at once; None where one decision is explained.
+            The first is decided on at `position`, each other one at the token before it.
         message_ids: Of a chat, for each token the index of its message, or None for a token of the
             template's; empty where the text is no chat.
         roles: Of a chat, the role of each message, that of a continuation last; else empty.

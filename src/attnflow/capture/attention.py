@@ -2,9 +2,9 @@
 
 The fast back ends of transformers never show their attention weights. So the model runs another
 one meanwhile. Its forward pass is SDPA. Its backward pass recomputes the weights from query and
-key, head by head and, in a long text, some rows of queries at a time, as flash attention does. It
-adds each head's term into one (batch, query, key) tensor per layer. Neither the weights nor their
-gradients ever exist for more than one head and one such tile.
+key, as flash attention does. It goes head by head and, in a long text, some rows of queries at a
+time. It adds each head's term into one (batch, query, key) tensor per layer. Neither the weights
+nor their gradients ever exist for more than one head and one such tile.
 
 With A the weights of a head, O = A V its output and dO the gradient that arrives:
 

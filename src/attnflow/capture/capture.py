@@ -1,6 +1,6 @@
 """Run a model forward and backward, and reduce attention to one tensor per layer.
 
-`af`, `gf` and `agf` are the information tensors of the paper, with gradients of the model as it is;
+`af`, `gf` and `agf` are the information tensors of the paper, with gradients of the model as it is.
 `cf` is the conservative tensor, with gradients of the frozen network (frozen_backward.py):
 
     af    mean over heads of A
@@ -100,7 +100,8 @@ class Capture(Effects):
 
     Attributes:
         capacities: `(batch, layers, t, t)`, >= 0, as [b, l, query, key]; layer 0 is next to the
-            inputs. 0 where there is no edge: rows and columns of padding, and masked edges.
+            inputs. It is 0 where there is no edge: in rows and columns of padding, and at masked
+            edges.
     """
 
     capacities: Tensor

@@ -1,6 +1,6 @@
 """Run a model without some of its attention edges, to measure what they carry.
 
-The weight of a removed edge is set to 0 in every head, after the softmax: the other weights stay as
+The weight of a removed edge is set to 0 in every head, after the softmax. The other weights stay as
 they are, so that an edge's effect is not mixed with what renormalising would do to its neighbours.
 Residual connections stay whole. Read next: attention.py for the interface to transformers.
 """

@@ -7,7 +7,7 @@ parallel with attention, and all three are added: the MLP's output stays with it
 told apart by the order of calls, never by module, since ALBERT runs one module for all of them.
 
 CONTRIBUTING.md tells in five steps how a family is added: an entry here and a tiny model for the
-tests, of which the conservation test shows whether everything non-linear is frozen. Read next:
+tests. Of these the conservation test shows whether everything non-linear is frozen. Read next:
 capture.py.
 """
 

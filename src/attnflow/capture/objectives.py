@@ -155,7 +155,7 @@ class Objective:
             `SCALARS`, or another.
         read: Reads the `(batch, classes)` logits off the model's output.
         position: `(batch,)` integers, the readout position: the one node of the top row that the
-            logits are read from; `(batch, n)` where several are, of which some may be the same;
+            logits are read from. `(batch, n)` where several are, of which some may be the same.
             None where the model itself decides which it reads.
     """
 

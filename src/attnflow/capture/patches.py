@@ -1,7 +1,7 @@
 """Patches of an image model, and the tokens that it puts before them.
 
-Both are read off the model itself, whose first convolution turns every patch into a token, and not
-off its config: a model that was built by hand may differ from its config.
+Both are read off the model itself, whose first convolution turns every patch into a token. They are
+not read off its config: a model that was built by hand may differ from its config.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Position ids of padded texts: a text's tokens are counted from its own first one.
 
 Most models number positions by index in the tensor, padding in front included, unless they get
-`position_ids`: a text with padding on the left would be another text to them. So where padding
+`position_ids`. A text with padding on the left would be another text to them. So where padding
 stands in front, `position_ids` are added that count from the first token of each text. Some models
 count by themselves, and some know only distances between tokens. Others take no `position_ids` and
 do not count: those are refused. Padding after a text moves nothing, nor does a hole inside it.

@@ -4,7 +4,7 @@ In a model of one stack every call is a layer of the flow, `(batch, t, t)`. In a
 the nodes are the source's s tokens and then the target prefix's t tokens. The layers are, from the
 inputs up, the encoder's, then a self-attention and a cross-attention of every decoder layer. Every
 layer moves one of the two sides. The nodes of the other are its passthrough: all flow that arrives
-at such a node leaves it by its one edge to itself, so that this edge cannot bind.
+at such a node leaves it by its one edge to itself. So this edge cannot bind.
 
     encoder   source -> source      the target prefix is passthrough
     self      target -> target      the source is passthrough

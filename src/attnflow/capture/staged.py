@@ -6,10 +6,10 @@
 The explained number is the log-odds of the class: what speaks for another class speaks against it.
 
 Stages, because effects at the text itself are not faithful. When several words say the same, the
-model is sure with any of them: each counts little, and what would speak for the class once the
-first are removed does not show at all. So effects are measured several times, each time without
-the tokens that have mattered most so far, and a token's effect is the mean over the stages in
-which it is present.
+model is sure with any of them. Each counts little, and what would speak for the class once the
+first are removed does not show at all. So effects are measured several times, each time without the
+tokens that have mattered most so far. A token's effect is the mean over the stages in which it is
+present.
 
 Balance, because layers that carry unequal totals are no network for a flow. The effects of one
 stage are conserved, but their means over different stages are not, and clipping takes more from one
@@ -101,7 +101,7 @@ def _remove(
 class StageMean:
     """Running mean of signed effects over the stages in which the key of an edge is present.
 
-    Sums are made in place, in the tensors of the first stage: a layer is t squared, and one more
+    Sums are made in place, in the tensors of the first stage. A layer is t squared, and one more
     copy of all would be the largest thing in memory.
     """
 

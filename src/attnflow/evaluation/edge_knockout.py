@@ -58,7 +58,7 @@ def information_flow_routes(instance: Instance) -> Tensor:
     """`(layers, t, t)` largest threshold at which each edge is still in the graph.
 
     The graph grows down from the readout position. An edge enters if it weighs more than the
-    threshold and its upper node is in, so its rank is that of the weakest edge on the best path to
+    threshold and its upper node is in. So its rank is that of the weakest edge on the best path to
     it. One of a token's feed-forward and residual parts always has at least half of the weight, so
     neither ever cuts a token off. Source: Ferrando & Voita (2024).
     """

@@ -104,11 +104,11 @@ class Protocol:
         return [min(units, round(share * positions)) for share in self.shares]
 
 
-# AttCAT's code (Qiang et al. 2022), with what is unusual in it: the label is explained, not what
-# the model predicts; shares are of all positions, special tokens too, which yet are passed over;
-# [PAD] is attended; changes count without their sign (`absolute_aopc`). Two things are left out:
-# that code hides the special tokens from attention while it explains, which is another model, and
-# never removes the token that comes last of all.
+# AttCAT's code (Qiang et al. 2022), with what is unusual in it. The label is explained, not what
+# the model predicts. Shares are of all positions, special tokens too, which yet are passed over.
+# [PAD] is attended, and changes count without their sign (`absolute_aopc`). Two things are left
+# out. That code hides the special tokens from attention while it explains, which is another model.
+# And it never removes the token that comes last of all.
 PRESETS = {
     "paper": Protocol(),
     "attcat": Protocol(

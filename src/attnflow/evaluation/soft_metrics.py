@@ -5,8 +5,9 @@ the token's importance, for comprehensiveness 1 minus that (Zhao & Aletras 2023)
 rank divided by the number of tokens, so that only the order of scores counts.
 
 Infidelity is the error with which scores predict the change of the probability when some tokens are
-masked, after the best scaling, which may turn their sign (Yeh et al. 2019; captum). Max-sensitivity
-is the largest relative change of the scores when the embeddings move a little (the same paper).
+masked (Yeh et al. 2019; captum). It is taken after the best scaling, which may turn their sign.
+Max-sensitivity is the largest relative change of the scores when the embeddings move a little (the
+same paper).
 """
 
 from collections.abc import Iterator

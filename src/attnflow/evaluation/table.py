@@ -24,8 +24,8 @@ def table(
 
     Args:
         scores: Methods and metrics to show.
-        reference: A method to compare the others with, in separate columns: by how much it is
-            better, Holm's p-value, and the share of texts on which it is (ties count half).
+        reference: A method to compare the others with, in separate columns. They show by how much
+            it is better, Holm's p-value, and the share of texts on which it is (ties count half).
         metrics: Names of `METRICS`, of `aggregation.ROBUST`, or of extras that were measured; AOPC,
             log-odds, sufficiency and all extras when None.
         form: "text" (Markdown), "csv", "latex" or "html".

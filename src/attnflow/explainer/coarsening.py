@@ -1,8 +1,8 @@
 """Coarsening: tokens merged into segments before the flow, for texts that have too many pairs.
 
 A segment is a run of neighbouring tokens: so many of them, a word, or a sentence. Special tokens
-stay single, and so does the token that a decision is read at; no segment reaches from one stack of
-an encoder-decoder to the other. capture/merging.py and docs/method.md tell what merging means; here
+stay single, and so does the token that a decision is read at. No segment reaches from one stack of
+an encoder-decoder to the other. capture/merging.py and docs/method.md tell what merging means. Here
 it is decided what is merged, and what a result then has instead of tokens.
 """
 

@@ -191,9 +191,9 @@ class Explainer:
         Args:
             texts: A text, or a chat: a list of messages, `{"role": "user", "content": "..."}` each,
                 which the tokenizer's template renders; or a sequence of texts or chats.
-            images: For a model of images, instead of texts: an image or a sequence of images, each
-                a path, an image of Pillow, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or of
-                floats in 0..1.
+            images: For a model of images, instead of texts: an image or a sequence of images. Each
+                is a path, an image of Pillow, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or
+                of floats in 0..1.
             pixel_values: Instead of images: what the model reads, `(channels, height, width)` or
                 `(batch, channels, height, width)` floats.
             continuation: For a language model: how the text continues, or how many tokens the model
@@ -222,8 +222,8 @@ class Explainer:
             tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
                 (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
-                the flow; "throughput" by its mean flow over all rows, for "bcf" and "cf" alone,
-                where a token's rows are its own residual stream.
+                the flow. "throughput" scores it by its mean flow over all rows, for "bcf" and "cf"
+                alone: there a token's rows are its own residual stream.
             gap: Accuracy of the flow, relative to the capacity of its narrowest row, inside (0, 1);
                 see `maximum_flow`.
             mu: Absolute weight of the barrier, > 0, instead of `gap`.

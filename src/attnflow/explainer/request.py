@@ -1,8 +1,8 @@
 """Requests: every decision to explain with the example it is about.
 
 A call gives examples (`Given`) and asks for a target (`TargetOptions`). The inputs read the
-examples, and each decision about one becomes a request: one for each example, one for each token of
-a continuation, or one for a span. Read next: coarsening.py, model_passes.py.
+examples, and each decision about one becomes a request. There is one for each example, one for each
+token of a continuation, or one for a span. Read next: coarsening.py, model_passes.py.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,8 @@
 An overlay must lie where the patches really are, and image processors differ in how they resize,
 in what they crop, and in which order. So none of their options is read: the crop is measured. A
 test image of the same size goes through the processor. It has two slopes, one rising across and one
-down, whose levels tell the column and row that each of the model's pixels came from, and a white
-plane that tells where the processor pads. A line fitted to the slopes gives the edges.
+down. Their levels tell the column and row that each of the model's pixels came from. It also has a
+white plane, which tells where the processor pads. A line fitted to the slopes gives the edges.
 """
 
 from collections.abc import Callable

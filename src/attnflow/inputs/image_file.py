@@ -1,7 +1,7 @@
 """Images as arrays of 8 bits, from a file, an image of Pillow, or an array.
 
-Colours are kept as they are, not managed; a transparent image loses its transparency, as with
-transformers' own pipelines, and a photograph is turned the way its camera says.
+Colours are kept as they are, not managed. A transparent image loses its transparency, as with
+transformers' own pipelines. A photograph is turned the way its camera says.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Words of a text, found in the text and not by the tokenizer, so that every model has the same.
 
 A word is a run of letters and digits with inner apostrophes or hyphens, one ideograph, or one other
-visible character, each with the marks (accents, vowel signs, variants of an emoji) that follow it.
-A token that spans several words joins them into one.
+visible character. Each takes with it the marks (accents, vowel signs, variants of an emoji) that
+follow it. A token that spans several words joins them into one.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Methods that read attention weights, and their gradients, without a flow.
 
-A node's score is read in the readout row: that of the node at which the model reads its decision,
-[CLS], or the last token of a text to be continued.
+A node's score is read in the readout row. It is that of the node at which the model reads its
+decision: [CLS], or the last token of a text to be continued.
 Sources: Abnar & Zuidema (2020) for rollout and attention flow; Chefer et al. (ICCV 2021) for
 `chefer`; Barkan et al. (2021) for Grad-SAM; Qiang et al. (2022) for CAT, AttCAT and AttGrads.
 """

@@ -100,7 +100,7 @@ def edge_importance(instance: Instance) -> tuple[Tensor, Tensor]:
     """Importance of attention edges `(layers, t, t)` and of residual ones `(layers, t)`.
 
     It is relu(|y|_1 - |y - part|_1) before the first norm, for the part of each key and head and
-    that of the residual; the heads of an edge are added last. A query's sum is 1. Source: Ferrando
+    that of the residual. The heads of an edge are added last. A query's sum is 1. Source: Ferrando
     & Voita (2024).
     """
     attention, residual = [], []

@@ -3,7 +3,8 @@
 Nodes are the tokens that the model puts before the patches, a class token say, and then the patches
 in rows from the top; only patches are ordinary. A removed patch is grey, as in an explanation: the
 mean of the pixels that the model was trained on. Or it is as dark as the image's darkest pixel; or
-it is dropped: its token is taken out after the embeddings, so that the others keep their positions.
+it is dropped. Its token is then taken out after the embeddings, so that the others keep their
+positions.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence

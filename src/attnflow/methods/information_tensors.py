@@ -1,10 +1,10 @@
 """Candidates for the information tensor: capacities, one (t, t) matrix a layer, of one instance.
 
 Those of the paper, `cf` and `bcf` are `capture`'s, with the same inputs as in an explanation. The
-others sum heads before the clipping or not at all, add residual edges, weigh edges by the vectors
-that they carry, or change what is explained, where on the way from the masked text the gradient is
-taken, and how layers compare. `docs/results` measures what each is worth. Read next: `readouts`,
-which turns them into scores.
+others sum heads before the clipping or not at all, add residual edges, or weigh edges by the
+vectors that they carry. Or they change what is explained, where on the way from the masked text the
+gradient is taken, and how layers compare. `docs/results` measures what each is worth. Read next:
+`readouts`, which turns them into scores.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class SignedEffects:
 
     Attributes:
         attention: `(layers, t, t)` effects of attention edges, as [l, query, key].
-        residual: `(layers, t)` effects of residual edges, which run next to the attention edge of
-            a token to itself and are clipped on their own; None where there are none.
+        residual: `(layers, t)` effects of residual edges; None where there are none. They run next
+            to the attention edge of a token to itself, and are clipped on their own.
         passthrough: `(layers, t)` bool, true at nodes that a layer of an encoder-decoder passes on
             as they are; None in a model of one stack.
         source: The only node of the top row where a flow may begin; None where all may.

@@ -1,10 +1,10 @@
 """Layer-wise relevance propagation through BERT's layout, for TransAtt.
 
-Relevance starts as 1 at the explained class's logit and is split backwards, a module at a time: in
-a linear layer by the positive products of weight and input, at a sum by its terms, at a product
-half for each factor. Layer norms, activations and softmax pass it on. The total is conserved.
-Source: Chefer, Gur & Wolf (CVPR 2021), section 3, with the halves of its code. Read next:
-`attention`, for the later method of the same authors, which needs no relevance.
+Relevance starts as 1 at the explained class's logit and is split backwards, a module at a time. It
+is split in a linear layer by the positive products of weight and input, at a sum by its terms, at a
+product half for each factor. Layer norms, activations and softmax pass it on. The total is
+conserved. Source: Chefer, Gur & Wolf (CVPR 2021), section 3, with the halves of its code. Read
+next: `attention`, for the later method of the same authors, which needs no relevance.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Any method in the stages of removal of `bcf`, to see what the stages add by themselves.
 
-A token's score is the mean of its scores over the stages in which it is present; the next stage
+A token's score is the mean of its scores over the stages in which it is present. The next stage
 masks the share of the tokens with the largest means so far. Source: ours, as for
 `capture.staged_capture`.
 """

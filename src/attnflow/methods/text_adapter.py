@@ -1,9 +1,9 @@
 """Adapters of models that read texts: classifiers, language models, and encoder-decoders.
 
 A language model is asked which token comes next. It decides between the tokens of its vocabulary,
-and the decision is read at the last token of the text; that token, and those that the tokenizer
+and the decision is read at the last token of the text. That token, and those that the tokenizer
 adds, are never removed. An encoder-decoder is asked for the next token of the text that it
-generates: its nodes are the tokens of its source and then those of its decoder's prefix.
+generates. Its nodes are the tokens of its source and then those of its decoder's prefix.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

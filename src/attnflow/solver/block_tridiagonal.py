@@ -1,13 +1,13 @@
 """Cholesky factorisation of the weighted Laplacian of layered networks.
 
-Ordered by rows of nodes the matrix is block tridiagonal: the diagonal blocks D_k are diagonal, and
-row k meets row k + 1 only through -W_k, the weights of the block of edges between them. The two
-end rows of the chain are grounded. Eliminating from the bottom,
+Ordered by rows of nodes the matrix is block tridiagonal. The diagonal blocks D_k are diagonal, and
+row k meets row k + 1 only through -W_k, the weights of the block of edges between them. The two end
+rows of the chain are grounded. Eliminating from the bottom,
 
     S_1 = D_1,    S_{k+1} = D_{k+1} - W_k S_k^{-1} W_k',
 
 takes three dense calls a layer, O(L t^3) in all. Each S_k is the Laplacian of a smaller network
-with a conductance e_k from every node to ground, so its diagonal is computed as a sum of what is
+with a conductance e_k from every node to ground. So its diagonal is computed as a sum of what is
 not negative, never as a difference: e_{k+1} = W_k S_k^{-1} e_k. That keeps every node accurate
 relative to its own weight, however many decades the weights chunk.
 

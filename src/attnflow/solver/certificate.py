@@ -1,8 +1,8 @@
 """The certificate of a flow: residuals of the optimality conditions, and a cut from above.
 
 Conservation, stationarity and centrality together say that the flow is the barrier's optimum,
-which is unique. The bound says how far that is from the true maximum flow: for potentials p from
-1 at the source to 0 at the target, no flow exceeds sum_e u_e max(0, p_tail - p_head), the
+which is unique. The bound says how far that is from the true maximum flow. For potentials p from 1
+at the source to 0 at the target, no flow exceeds sum_e u_e max(0, p_tail - p_head). That is the
 capacity of the cut {p > c} averaged over c. Any potentials prove a bound; those of the optimum
 prove a tight one.
 
@@ -79,7 +79,7 @@ def upper_bound(point: PointEdges, problem: Problem, chain: Chain) -> Tensor:
     """`(batch,)` bound on the maximum flow of the scaled problems, at most their row bound 1."""
     source = point.potential[:, -2:-1]
     # Any potentials prove a bound if they fall from 1 to 0, so those of the optimum are scaled and
-    # clipped to that; the return edge is no part of a cut.
+    # clipped to that. The return edge is no part of a cut.
     height = (point.potential / source).clamp(0, 1)
     cut = torch.zeros_like(problem.mu)
     below_return = len(chain.shapes) - 1

@@ -1,10 +1,10 @@
 """A layered network as a chain of rows of nodes, and the maps between its edges and nodes.
 
-Rows from the bottom: the super-target (1 node), the rows of tokens 0..L, the super-source (1), and
-the super-target once more (1), now as the tail of the return edge. Block k holds the edges from
-row k + 1 down to row k, `(tails, heads)`; so the super-edges, the layers and the return edge are
-blocks like any other. The two end rows have fixed potentials, 0 below and 1 above: their
-difference is the return edge's unit of reward. Rows may differ in width.
+Rows from the bottom: the super-target (1 node), the rows of tokens 0..L, and the super-source (1).
+The last row is the super-target once more (1), now as the tail of the return edge. Block k holds
+the edges from row k + 1 down to row k, `(tails, heads)`. So the super-edges, the layers and the
+return edge are blocks like any other. The two end rows have fixed potentials, 0 below and 1 above:
+their difference is the return edge's unit of reward. Rows may differ in width.
 
 Numbers of edges are kept flat, `(batch, edges)`, and so are numbers of nodes, `(batch, nodes)`.
 Only this module knows where a block or a row lies in them.

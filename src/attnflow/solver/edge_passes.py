@@ -208,9 +208,9 @@ def balance_rows(
         chain: The networks' sizes.
         potential: `(batch, nodes)`.
         mu: `(batch,)` barrier weight.
-        turns: Inner rows, one after the other, and which part of each row's last bracket to take:
-            the middle (0), the lower end (-1), where not more leaves than enters, or the upper
-            (1), where not more enters.
+        turns: Inner rows, one after the other, and which part of each row's last bracket to take.
+            The middle is 0; the lower end, where not more leaves than enters, is -1; the upper,
+            where not more enters, is 1.
         halvings: Number of halvings, each of which reads the edges once.
     """
     for row, end in turns:
@@ -264,7 +264,7 @@ def centred_flow(u: Tensor, drop: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Solve f + s = u and drop = mu (1/s - 1/f) for flow and slack, without cancellation.
 
     Both lie in (0, u). The two roots of the quadratic are computed from the same positive sum, the
-    larger and the smaller, and the sign of the drop says which of them is the flow.
+    larger and the smaller. The sign of the drop says which of them is the flow.
 
     Args:
         u: `(batch, ...)` capacities, 0 where there is no edge.

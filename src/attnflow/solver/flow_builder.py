@@ -10,8 +10,8 @@ from attnflow.solver.presolve import Group
 from attnflow.solver.state import Problem
 
 # A solved network may have slacks that differ from u - f by at most this part of themselves. They
-# are iterated on their own and drift by rounding: harmless far above `tolerance`, but beyond a
-# thousandth the products s v no longer certify centrality of the flow that is returned.
+# are iterated on their own and drift by rounding. That is harmless far above `tolerance`, but
+# beyond a thousandth the products s v no longer certify centrality of the flow that is returned.
 MOST_DRIFT = 1e-3
 # Statuses by the number that `record` keeps for a network; a network never recorded is empty.
 STATUSES = (Status.EMPTY, Status.SOLVED, Status.NUMERICAL_LIMIT, Status.ITERATION_LIMIT)

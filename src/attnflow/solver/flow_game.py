@@ -1,10 +1,10 @@
 """The flow game on small inputs: the flow each set of tokens could receive, and Shapley values.
 
 v(S) is the maximum flow when only the tokens of S drain into the super-target. Attributions by
-maximum flow lie in the core of this game, read as one of costs (no set gets more than v(S), all
-together get v of all, up to the gap), and are the Shapley values of the additive game that the
-fixed flow induces (Ethayarajh & Jurafsky 2021). They are not in general the Shapley values of v,
-which this file computes to show the difference. Neither is a Shapley value of the model.
+maximum flow lie in the core of this game, read as one of costs. That is, no set gets more than
+v(S), and all together get v of all, up to the gap. They are the Shapley values of the additive game
+that the fixed flow induces (Ethayarajh & Jurafsky 2021). They are not in general the Shapley values
+of v, which this file computes to show the difference. Neither is a Shapley value of the model.
 """
 
 from dataclasses import replace

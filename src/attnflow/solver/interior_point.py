@@ -4,9 +4,9 @@ Solves, for fixed mu,
 
     minimise  c'f - mu sum_e [log f_e + log(u_e - f_e)]   subject to  B'f = 0,
 
-c being -1 on the return edge. With slack s = u - f, potentials y, the drop d of y along an edge
-(plus 1 along the return edge), and multipliers z of f >= 0 and v of f <= u, its optimality
-conditions are
+c being -1 on the return edge. Let s = u - f be the slack, y the potentials, and d the drop of y
+along an edge (plus 1 along the return edge). With multipliers z of f >= 0 and v of f <= u, its
+optimality conditions are
 
     z - v + d = 0,    B'f = 0,    f z = mu,    s v = mu.
 

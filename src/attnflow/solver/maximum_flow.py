@@ -71,8 +71,8 @@ def maximum_flow(
     """Compute the barrier maximum flow of each network, with its certificate.
 
     Args:
-        capacities: `(batch, layers, t, t)` torch or numpy, finite and >= 0, 0 meaning no edge;
-            layer 0 next to the inputs; query, then key: flow runs from query to key. Or a
+        capacities: `(batch, layers, t, t)` torch or numpy, finite and >= 0, 0 meaning no edge.
+            Layer 0 is next to the inputs; query, then key: flow runs from query to key. Or a
             `LayeredNetwork`, which brings its own sources and sinks.
         sources: `(batch, t)` or `(t,)` bool over the top row, all when None.
         sinks: `(batch, t)` or `(t,)` bool over the bottom row, all when None.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-# Arrays of the size of a chain's edges that the primal-dual method keeps at its largest: the
-# capacities, four of its iterate, the weights, and two of the factor, three where there is one
+# Arrays of the size of a chain's edges that the primal-dual method keeps at its largest. They are
+# the capacities, four of its iterate, the weights, and two of the factor, three where there is one
 # layer. A group that drops its solved networks copies the first six arrays. The compiled loop needs
 # fewer: weights and factors exist for one network of each thread alone.
 ARRAYS, ARRAYS_OF_A_GROUP = 9, 14

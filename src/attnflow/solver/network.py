@@ -1,9 +1,9 @@
 """Layered flow networks: capacities between rows of tokens, a source above and a target below.
 
 A network has rows 0..L of t nodes. Row 0 holds the input tokens. Edge (l+1, query) -> (l, key)
-has capacity `capacities[b, l, query, key]`; a super-source feeds nodes of row L, nodes of row 0
-drain into a super-target, and a return edge closes the circulation. Capacity 0 means "no edge",
-so padding needs no second mechanism, and no flat node index exists outside `edge_list`.
+has capacity `capacities[b, l, query, key]`. A super-source feeds nodes of row L, and nodes of row 0
+drain into a super-target. A return edge closes the circulation. Capacity 0 means "no edge", so
+padding needs no second mechanism, and no flat node index exists outside `edge_list`.
 
 The super-edges and the return edge are uncapacitated by default. The paper gives them the finite
 capacities t and |u|_1, which "must never bind"; infinite ones cannot, and make the answer exactly

@@ -12,9 +12,10 @@ def to_networkx(
 ) -> "networkx.DiGraph[int]":
     """Return one network of the batch as a circulation, the way the paper writes it.
 
-    Nodes are numbered as in the paper: the super-target 0, then the tokens row by row from the
-    input row, the super-source last; t * (L + 1) + 2 in all. Nodes carry `row` and `token` (None at
-    the super-nodes), edges carry `capacity` and `weight` (cost: -1 on the return edge, else 0).
+    Nodes are numbered as in the paper, t * (L + 1) + 2 in all. The super-target is 0; then come the
+    tokens row by row from the input row; the super-source is last. Nodes carry `row` and `token`
+    (None at the super-nodes), edges carry `capacity` and `weight` (cost: -1 on the return edge,
+    else 0).
 
     Args:
         network: Prune it first to see only what the solver keeps.

@@ -1,10 +1,10 @@
 """Presolve: networks become scaled problems for the interior point.
 
-Each network is pruned to the edges on a path from source to target and divided by U, the smallest
-total capacity of a row of edges, so that flow values are at most 1. Nodes that no path uses are
-left out: the top row of a classifier has one node, whatever the length of the text. The barrier's
-weight is absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept edges,
-which keeps the flow's value within gap * U of the true maximum.
+Each network is pruned to the edges on a path from source to target. It is divided by U, the
+smallest total capacity of a row of edges, so that flow values are at most 1. Nodes that no path
+uses are left out: the top row of a classifier has one node, whatever the length of the text. The
+barrier's weight is absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept
+edges. The relative one keeps the flow's value within gap * U of the true maximum.
 """
 
 from dataclasses import dataclass, fields, replace

@@ -1,7 +1,7 @@
 """The primal-dual method for a group of networks: step until each has its certificate.
 
 Short texts, and batches with work for every thread, are given one thread a network, compiled from
-the first point to the last (`compiled.primal_dual`); others step together, one pass over all of
+the first point to the last (`compiled.primal_dual`). Others step together, one pass over all of
 them after another.
 
 All start close to the optimum. Where steps from there turn out to be blocked, which a few networks

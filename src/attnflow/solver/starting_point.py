@@ -1,13 +1,13 @@
 """An exactly centred, dual feasible first point, nearly balanced at every node.
 
-Any potentials give a point with every barrier condition met: for a drop d along an edge, flow f
-and slack s solve d = mu (1/s - 1/f), and the multipliers are mu/f and mu/s. Only the balance of
-the nodes is off. It is mended in two steps.
+Any potentials give a point with every barrier condition met. For a drop d along an edge, flow f and
+slack s solve d = mu (1/s - 1/f), and the multipliers are mu/f and mu/s. Only the balance of the
+nodes is off. It is mended in two steps.
 
-First each row is taken for one node: the drops from row to row are chosen such that every block
-carries the same total F and that they add up to the return edge's unit of reward. To find F
-without passing over all edges again and again, each block's capacities are gathered in
-logarithmic bins, and its total is tabulated against d.
+First each row is taken for one node. The drops from row to row are chosen such that every block
+carries the same total F, and such that they add up to the return edge's unit of reward. To find F
+without passing over all edges again and again, each block's capacities are gathered in logarithmic
+bins, and its total is tabulated against d.
 
 Then each row of nodes in turn, downwards and upwards twice, is balanced against its neighbours,
 with a potential for each node (`edge_passes.balance_rows`). A node between edges of very different
@@ -73,7 +73,7 @@ def _balanced_drops(carried: Tensor, drops: Tensor, mu: Tensor) -> Tensor:
     """`(batch, L + 2)` drop of each block at the total flow for which they add up to 1 + mu / F.
 
     The flow is sought among candidates in geometric progression, then between two of them, and so
-    on; the drops are then scaled to the sum that it asks for.
+    on. The drops are then scaled to the sum that it asks for.
 
     Args:
         carried: `(batch, L + 2, grid)` flow through each block at each drop, ascending.

@@ -17,7 +17,7 @@ EDGES_IN_CACHE = 2**16
 # edge follow the same formulas as everywhere; its square is still within float64.
 UNBOUNDED = 1e100
 # A step goes at most this part of the way to the nearest bound, so that the point stays strictly
-# inside it (Nocedal & Wright, section 14.2, take 0.9 to 1).
+# inside it. Nocedal & Wright, section 14.2, take 0.9 to 1.
 TO_BOUNDARY = 0.99
 # Weights of the second-order term, of which the one with the longest step is taken. In full it can
 # point out of the feasible set on ill-centred edges and stall; 0 is the step without it.
@@ -62,7 +62,7 @@ class Point:
     """An iterate. Edges `(batch, edges)`; potentials `(batch, nodes)`.
 
     `lower` and `upper` are the multipliers z of flow >= 0 and v of slack >= 0. `carry` holds what
-    is lost when `potential` is rounded: slack edges live on differences of potentials many decades
+    is lost when `potential` is rounded. Slack edges live on differences of potentials many decades
     below 1, and without it gaps under 1e-3 end in rounding noise.
     """
 

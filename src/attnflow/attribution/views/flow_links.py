@@ -2,9 +2,9 @@
 
 A long text has millions of edges, most of them nearly empty. Each layer of a flow carries all of
 it. The largest links are kept layer by layer until they hold `KEPT` of that layer's flow or the
-budget is spent, and besides them the strongest few into every node. The flow through each node is
-kept in full: paths can then be followed in true proportions, and what was pruned shows up as a
-share that is not drawn, not as a wrong number.
+budget is spent. Besides them the strongest few into every node are kept. The flow through each node
+is kept in full: paths can then be followed in true proportions. What was pruned shows up as a share
+that is not drawn, not as a wrong number.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """An image's part of page and notebook: its patches over it as SVG, each with its score's heat.
 
 The photo itself is grey, so that the one hue of the page carries the scores; the page can show it
-in its colours, or the scores alone. The SVG has the image's own pixels as its units: patches lie
+in its colours, or the scores alone. The SVG has the image's own pixels as its units. Patches lie
 where they are, whatever the size, also on an image of which the model read a part.
 """
 

@@ -1,7 +1,7 @@
 """The two solvers that a user would reach for otherwise: CVXPY with Clarabel, and igraph.
 
 CVXPY gets the program of the paper, vectorised, with a sparse incidence matrix and capacities
-scaled by the flow value; without that scaling it fails far earlier. igraph gives the value of a
+scaled by the flow value. Without that scaling it fails far earlier. igraph gives the value of a
 maximum flow and no more: which flow it took is arbitrary.
 
 Source: Azarkhalili & Libbrecht (2025), equation 12.

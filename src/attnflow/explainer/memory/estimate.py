@@ -1,7 +1,7 @@
 """Memory that a call will need, estimated before it runs.
 
-Bytes besides the loaded model, for a batch of b texts or images of t tokens, in L layers, with s
-nodes a layer (s = t, or the number of segments) and w bytes a number (4, or 8 in a float64 model):
+Bytes besides the loaded model, for a batch of b texts or images of t tokens, in L layers. A layer
+has s nodes (s = t, or the number of segments), and a number w bytes (4, or 8 in a float64 model):
 
     images       all images of the call with their pixel values, from its beginning to its end
     activations  the model's forward and backward pass, measured (activations.py): for texts

@@ -1,8 +1,8 @@
 """Output spaces: what a model chooses from, its classes, the tokens of its vocabulary, or answers.
 
-Each turns what a user asks for into an index of the logits, and logits into what a result shows:
-all classes, or the likeliest tokens or answers and one entry for all others, so that probabilities
-are those of the model. Read next: decision.py.
+Each turns what a user asks for into an index of the logits, and logits into what a result shows.
+That is all classes, or the likeliest tokens or answers and one entry for all others, so that
+probabilities are those of the model. Read next: decision.py.
 """
 
 import re

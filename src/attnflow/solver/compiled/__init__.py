@@ -5,10 +5,9 @@ are tested against. Here an edge is read once a pass, and all that needs it is d
 register. That is some twenty times faster, and less easy to read, which is why nothing else in the
 solver is written this way.
 
-`edges` holds what they share, `iteration` and `start` the passes; `elimination` factors, by
-the `products` of panels; `primal_dual` calls all of them for one network from start to end, on
-arrays whose rows `row_names` names. `compile_notice` warns when the first solve waits for the
-compiler.
+`edges` holds what they share, `iteration` and `start` the passes; `elimination` factors, by the
+`products` of panels. `primal_dual` calls all of them for one network from start to end, on arrays
+whose rows `row_names` names. `compile_notice` warns when the first solve waits for the compiler.
 """
 
 from attnflow.solver.compiled.compile_notice import announce

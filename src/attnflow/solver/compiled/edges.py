@@ -1,11 +1,11 @@
 """Compiler options, buffers and the cut into pieces that the compiled passes share.
 
 A piece is a run of rows of a block, a row being the edges that leave one node. The threads share
-the pieces; the cut depends on the networks' sizes alone, so that an answer depends neither on the
+the pieces. The cut depends on the networks' sizes alone, so that an answer depends neither on the
 number of threads nor on its batch mates.
 
 numba keeps machine code next to the file of a function, and compiles again when that file changes,
-not when another does: after a change to this folder or to `state`, remove its `__pycache__`.
+not when another does. After a change to this folder or to `state`, remove its `__pycache__`.
 """
 
 from typing import Any

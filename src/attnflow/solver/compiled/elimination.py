@@ -2,14 +2,14 @@
 
 The Laplacian is a network of conductances. Eliminating a node of total conductance d leaves
 c_i c_j / d between any two of its neighbours i and j: its star becomes a mesh. What is left is
-again a network of conductances, so everything here is a sum of what is not negative: no difference
+again a network of conductances, so everything here is a sum of what is not negative. No difference
 is taken, and nothing can fail but by leaving the range of float64. A row of Cholesky's factor is
 c / sqrt(d). The ground counts as a neighbour that is never eliminated.
 
-Of each row of nodes the *front* holds its conductances, and later its part of the factor, against
-three kinds of columns: the row itself, the row above, and the ground. It lies in memory as panels
-of `PANEL` columns, so that `add_products`, which does nearly all of the arithmetic, reads in one
-piece.
+Of each row of nodes the *front* holds its conductances, and later its part of the factor. Its
+columns are of three kinds: the row itself, the row above, and the ground. It lies in memory as
+panels of `PANEL` columns, so that `add_products`, which does nearly all of the arithmetic, reads in
+one piece.
 
 LAPACK's Cholesky factorisation of a few hundred columns runs at a tenth of the speed of its
 products of matrices. Threads that share one matrix are faster with it from `WIDEST` on, to which
@@ -80,8 +80,8 @@ def layout(chain: Chain) -> tuple[Any, int]:
     """A table of the inner rows, and the size of all fronts with two spare tiles at the end.
 
     Columns, named by `row_names`: the nodes of a row, their number filled up to whole panels, the
-    panels of its front, the start of the front, the first node, and the first edge of the block
-    that enters the row.
+    panels of its front, and the start of the front. The last two are the first node, and the first
+    edge of the block that enters the row.
     """
     rows, start = [], 0
     for k, width in enumerate(chain.widths[1:-1], 1):
@@ -159,7 +159,7 @@ def _mesh(front, below, start, height, ground):
 def _eliminate(front, start, height, panels, pivots):
     """Eliminate a row of nodes, `HEIGHT` at a time.
 
-    Each strip first takes what the strips before it in its block leave; later blocks take what a
+    Each strip first takes what the strips before it in its block leave. Later blocks take what a
     whole block leaves in one go, while that is in the cache.
     """
     for block in range(0, height, BLOCK):

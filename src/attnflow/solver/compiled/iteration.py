@@ -1,9 +1,9 @@
 """The passes of an iteration, compiled; `edge_passes` states their formulas and symbols.
 
-Every pass has three parts: the function that `edge_passes` has too, a loop that deals the pieces to
-the threads, and a function that goes through the edges of one piece. The last is shared with the
-compiled loop of `primal_dual`. Arrays are cut into one-dimensional slices before that: only then
-does the compiler see that rows are contiguous.
+Every pass has three parts. They are the function that `edge_passes` has too, a loop that deals the
+pieces to the threads, and a function that goes through the edges of one piece. The last is shared
+with the compiled loop of `primal_dual`. Arrays are cut into one-dimensional slices before that:
+only then does the compiler see that rows are contiguous.
 """
 
 from typing import Any
@@ -120,9 +120,9 @@ def try_corrections(
 def _opened(flow, slack, lower, upper):
     """An edge's numbers and their reciprocals: live, f, s, z, v, 1/f, 1/s, w.
 
-    An edge that does not exist has 1 for f, s, z and v, and 0 for live and w, so that no branch
-    stops the compiler from doing several edges at once. One division serves 1/f, 1/s and w:
-    divisions are what the passes wait for.
+    An edge that does not exist has 1 for f, s, z and v, and 0 for live and w. So no branch stops
+    the compiler from doing several edges at once. One division serves 1/f, 1/s and w: divisions are
+    what the passes wait for.
     """
     live = flow > 0
     f, s = flow if live else 1.0, slack if live else 1.0

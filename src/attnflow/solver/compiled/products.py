@@ -1,8 +1,8 @@
 """A product of two panels kept in registers: nearly all the arithmetic of `elimination`.
 
 A panel is a contiguous array of `PANEL` columns, row by row. No compiler keeps a tile of sums in
-registers by itself, so this one function is written out for LLVM, as vectors of `PANEL` numbers,
-which it cuts into the registers that there are.
+registers by itself, so this one function is written out for LLVM. It is written as vectors of
+`PANEL` numbers, which LLVM cuts into the registers that there are.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Names of the rows of the arrays that the compiled passes share.
 
 numba knows arrays and tuples, and no dataclasses. What the plain form keeps in the fields of a
-`Linearisation`, a `Prediction` or a `Step` lies here in the rows of one array; these are their
+`Linearisation`, a `Prediction` or a `Step` lies here in the rows of one array. These are their
 indices, which the compiler replaces by numbers.
 """
 
