@@ -100,8 +100,7 @@ class Capture(Effects):
 
     Attributes:
         capacities: `(batch, layers, t, t)`, >= 0, as [b, l, query, key]; layer 0 is next to the
-            inputs. It is 0 where there is no edge: in rows and columns of padding, and at masked
-            edges.
+            inputs. 0 where there is no edge: rows and columns of padding, and masked edges.
     """
 
     capacities: Tensor

@@ -222,8 +222,8 @@ class Explainer:
             tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
                 (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
-                the flow. "throughput" scores it by its mean flow over all rows, for "bcf" and "cf"
-                alone: there a token's rows are its own residual stream.
+                the flow; "throughput" by its mean flow over all rows, for "bcf" and "cf" alone,
+                where a token's rows are its own residual stream.
             gap: Accuracy of the flow, relative to the capacity of its narrowest row, inside (0, 1);
                 see `maximum_flow`.
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
