@@ -91,10 +91,7 @@ def test_estimates_of_calls_lie_between_the_peak_and_twice_that(seeing, tensor, 
     with AllocationTracker() as counted:
         seeing(pixel_values=values, **options)
     assert counted.peak <= estimate.total <= 2 * counted.peak
-    assert estimate.texts == most and estimate.activations >= estimate.tensors
-    passes = estimate.activations + estimate.tensors
-    assert estimate.images + passes == estimate.total > estimate.images + estimate.solver
-    assert estimate.images <= passes
+    assert estimate.texts == most and estimate.dominates == "activations"
 
 
 def test_images_that_a_call_keeps_count(seeing):
@@ -104,8 +101,7 @@ def test_images_that_a_call_keeps_count(seeing):
     own = 3 * SIDE**2 * (4 + 4 + 1)  # pixel values, neutral ones, and what is shown
     assert (few.images, many.images) == (own, 40 * own)
     assert few.budget - many.budget == 39 * own, "the solver has so much less"
-    assert many.total - few.total == 39 * own and "images" in str(many)
-    assert many.images > many.total - many.images
+    assert many.total - few.total == 39 * own and many.dominates == "images" in str(many)
     shown = seeing.estimate(images=photo(300, 200))
     assert shown.images == 300 * 200 * 3 + 3 * SIDE**2 * 8
 

@@ -77,6 +77,16 @@ class Estimate:
         """Bytes at the peak, of the model's passes or of what follows, with all images."""
         return self.images + max(self.activations + self.tensors, self.held, self.solver)
 
+    @property
+    def dominates(self) -> str:
+        """The largest part of the peak: "activations", "tensors", "solver" or "images"."""
+        rest = self.total - self.images
+        if self.images > rest:
+            return "images"
+        if rest == self.solver:
+            return "solver"
+        return "activations" if self.activations >= self.tensors else "tensors"
+
     def __str__(self) -> str:
         sizes = {part: getattr(self, part) for part in PARTS}
         parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in sizes.items() if size)
