@@ -107,11 +107,19 @@ class Scoring:
         # least number separates both from any bias.
         return self.mask <= torch.finfo(self.mask.dtype).min / 2
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
-        """`(..., query, key)` attention weights; a row that may attend nowhere is 0."""
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """`(..., query, key)` scores of the products alone, without bias and mask."""
         scores = query @ key.mT * self.scaling
         if self.softcap is not None:
             scores = self.softcap * (scores / self.softcap).tanh()
+        return scores
+
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
+        """`(..., query, key)` attention weights; a row that may attend nowhere is 0."""
+        return self.normalised(self.scores(query, key))
+
+    def normalised(self, scores: Tensor) -> Tensor:
+        """`(..., query, key)` attention weights of such scores, with bias and mask added."""
         if self.bias is not None:
             scores = scores + self.bias
         if self.mask is None:
@@ -128,6 +136,14 @@ class Scoring:
             return self.scaling
         capped = (query @ key.mT * (self.scaling / self.softcap)).tanh()
         return self.scaling * (1 - capped.square())
+
+    def slope_through_origin(self, query: Tensor, key: Tensor, scores: Tensor) -> Tensor | float:
+        """Return the scores over the products of queries and keys, as of every activation."""
+        if self.softcap is None:
+            return self.scaling
+        products = query @ key.mT * self.scaling
+        # tanh(x) / x is 1 at 0, where it is the ratio of two zeros.
+        return self.scaling * (scores / products).where(products != 0, 1.0)
 
 
 _ACTIVE: ContextVar[Recorder | None] = ContextVar("attnflow_recorder", default=None)
@@ -278,6 +294,8 @@ class _Attention(Function):
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
+        if ctx.recorder.shares_pattern:
+            return *_shared_backward(ctx, output_gradient), None, None, None
         dv = torch.zeros_like(value)
         dq, dk = (None, None) if ctx.recorder.frozen else map(torch.zeros_like, (query, key))
         for rows in _tiles(query, key):
@@ -298,6 +316,41 @@ class _Attention(Function):
                     dk[:, shared] += ds.mT @ head_query
             ctx.recorder.write(ctx.layer, rows, total, query.shape[1])
         return dq, dk, dv, None, None, None
+
+
+def _shared_backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value where each product is shared between its factors.
+
+    The weights and the values have half of the gradient of their product each, and queries and keys
+    half of that of the scores. So an edge's effect is A G / 2 through the value and s dS / 2
+    through the key, with G and dS of this backward pass; the query has s dS / 2 of each of its
+    edges.
+    """
+    query, key, value = ctx.saved_tensors
+    recorder, layer = ctx.recorder, ctx.layer
+    dq, dk, dv = (torch.zeros_like(x) for x in (query, key, value))
+    for rows in _tiles(query, key):
+        total = _zeros(query, key, rows)
+        of_queries = total.new_zeros(total.shape[:2])
+        for head in range(query.shape[1]):
+            shared = head * key.shape[1] // query.shape[1]
+            scoring = ctx.scoring.of_head(head, rows, query.shape)
+            head_query, head_key = query[:, head, rows], key[:, shared]
+            scores = scoring.scores(head_query, head_key)
+            weights = scoring.normalised(scores)
+            do = output_gradient[:, head, rows] / 2
+            gradient = do @ value[:, shared].mT
+            ds = _through_softmax(weights, gradient) / 2
+            through_key = scores * ds
+            total += (weights * gradient).add_(through_key)
+            of_queries += through_key.sum(-1)
+            dv[:, shared] += weights.mT @ do
+            ds *= scoring.slope_through_origin(head_query, head_key, scores)
+            dq[:, head, rows] = ds @ head_key
+            dk[:, shared] += ds.mT @ head_query
+        recorder.write(layer, rows, total, query.shape[1])
+        recorder.write_queries(layer, rows, of_queries)
+    return dq, dk, dv
 
 
 def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from attnflow.capture.merging import Segments
 from attnflow.capture.objectives import Objective
 from attnflow.capture.passes import ForwardPass
 from attnflow.capture.position_ids import left_padding, with_position_ids
-from attnflow.capture.recorder import Recorder
+from attnflow.capture.recorder import FROZEN, ProductRules, Recorder
 from attnflow.capture.stacking import (
     Merging,
     StackLayout,
@@ -112,6 +112,7 @@ def capture(
     objective: Objective | None = None,
     *,
     tensor: str = "cf",
+    rules: ProductRules = FROZEN,
     segments: Segments | None = None,
 ) -> Capture:
     """Return one information tensor per layer, for a batch of inputs.
@@ -137,7 +138,7 @@ def capture(
         ModelError: The model cannot be captured, or gave logits that are not finite.
     """
     objectives = [objective or Objective()]
-    return captures(model, inputs, objectives, tensor=tensor, segments=segments)[0]
+    return captures(model, inputs, objectives, tensor=tensor, rules=rules, segments=segments)[0]
 
 
 def captures(
@@ -146,13 +147,14 @@ def captures(
     objectives: Sequence[Objective],
     *,
     tensor: str = "cf",
+    rules: ProductRules = FROZEN,
     segments: Segments | None = None,
 ) -> list[Capture]:
     """Return a capture for each objective: one forward pass, and a backward pass for each.
 
     Args and errors are those of `capture`.
     """
-    recorded = record(model, inputs, objectives, tensor=tensor, segments=segments)
+    recorded = record(model, inputs, objectives, tensor=tensor, rules=rules, segments=segments)
     with torch.inference_mode(False):
         return [clip(effects) for effects in recorded]
 
@@ -163,6 +165,7 @@ def record(
     objectives: Sequence[Objective],
     *,
     tensor: str,
+    rules: ProductRules = FROZEN,
     segments: Segments | None,
 ) -> list[Effects]:
     """Return the effects of each objective, from which `captures` makes capacities.
@@ -191,7 +194,7 @@ def record(
                 raise InputError("segments are of tokens, and an image has none; leave them out.")
             segments = check_segments(segments, _mask(inputs, ()), layout.source)
             merging = Merging(segments, layout)
-        forward = ForwardPass(model, inputs, Recorder(tensor, merging))
+        forward = ForwardPass(model, inputs, Recorder(tensor, merging, rules))
         return [
             _backward_pass(forward, inputs, layout, objective, last=i == len(objectives) - 1)
             for i, objective in enumerate(objectives)

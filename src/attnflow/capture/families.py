@@ -228,6 +228,13 @@ def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     return [_submodule(owner, family.gates.attribute) for owner in owners]
 
 
+def gated_mlps(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the MLPs in which an activated gate multiplies another branch."""
+    if family.gates is None:
+        return []
+    return [m for m in model.modules() if type(m).__name__ == family.gates[0]]
+
+
 def _submodule(block: nn.Module, paths: str) -> nn.Module:
     """Return the first of these paths that the block has; a ModelError if it has none."""
     submodules = dict(block.named_modules())

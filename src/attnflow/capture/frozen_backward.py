@@ -19,7 +19,7 @@ Source: the freezing of attribution graphs, ALTI and DecompX, for gradients. Rea
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -159,6 +159,28 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     **dict.fromkeys((torch.relu, Tensor.relu, F.relu, F.relu6), _activation),
     **dict.fromkeys((F.gelu, F.silu, F.mish, F.elu, F.leaky_relu, F.hardswish), _activation),
 }
+
+
+def halve_gradients(modules: Collection[nn.Module], stack: ExitStack) -> None:
+    """Halve the gradients that reach these modules' outputs, until `stack` closes.
+
+    A gated MLP is a product, act(gate) * up, on its only way from input to output. So half of the
+    gradient at its output is half for each of the two factors.
+    """
+    for module in modules:
+        stack.enter_context(module.register_forward_hook(lambda m, args, out: _Half.apply(out)))  # type: ignore[no-untyped-call]
+
+
+class _Half(Function):
+    """Identity whose gradient is halved."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient / 2
 
 
 class _FrozenFunctions(TorchFunctionMode):

@@ -21,12 +21,14 @@ from attnflow.capture.families import (
     attention_blocks,
     conservative_family,
     family_of,
+    gated_mlps,
     gates,
     watch_residual_stream,
 )
-from attnflow.capture.frozen_backward import frozen_network
+from attnflow.capture.frozen_backward import frozen_network, halve_gradients
 from attnflow.capture.recorder import Recorder
 from attnflow.capture.stacking import expected_calls
+from attnflow.capture.validation import check_pattern
 from attnflow.errors import ModelError
 
 
@@ -96,15 +98,25 @@ class ForwardPass:
             return None
         dtype = accumulation_dtype(scalar.dtype)
         pairs = zip(gradients[len(self.leaves) :], self.stream.residual_values, strict=True)
-        return [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
+        residual = [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
+        if not self.recorder.shares_pattern:
+            return residual
+        # A query stays with its token, like the residual stream.
+        queries = self.recorder.query_effects
+        return [x if q is None else x + q for x, q in zip(residual, queries, strict=True)]
 
     def _install(self, stack: ExitStack) -> None:
         """Install recorded attention, and for `cf` the frozen functions, until `stack` closes."""
         family = family_of(self.model)
         if self.recorder.frozen:
             family = conservative_family(self.model)
+            check_pattern(self.recorder.rules, family, self.model)
             self.stream = watch_residual_stream(self.model, family, stack)
-            stack.enter_context(frozen_network(gates(self.model, family)))
+            if self.recorder.rules.gates == "shared":
+                stack.enter_context(frozen_network())
+                halve_gradients(gated_mlps(self.model, family), stack)
+            else:
+                stack.enter_context(frozen_network(gates(self.model, family)))
         if family is None or family.probabilities is None:
             stack.enter_context(recording(self.model, self.recorder))
             return

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attnflow.capture.families import Family
 from attnflow.capture.merging import Segments
+from attnflow.capture.recorder import ProductRules
 from attnflow.errors import InputError, ModelError
 
 CaptureTensor = Literal["af", "gf", "agf", "cf"]
@@ -24,6 +26,15 @@ def check_tensor(tensor: str) -> None:
     """Raise unless the information tensor is one of `TENSORS`."""
     if tensor not in TENSORS:
         raise InputError(f"tensor must be one of {', '.join(map(repr, TENSORS))}, not {tensor!r}.")
+
+
+def check_pattern(rules: ProductRules, family: Family, model: PreTrainedModel) -> None:
+    """Raise where the pattern is to be shared and only its probabilities are seen."""
+    if rules.pattern == "shared" and family.probabilities is not None:
+        raise InputError(
+            f"{type(model).__name__} computes its own attention, so that its queries and keys are "
+            "not seen and cannot have a share of the pattern: give pattern='frozen'."
+        )
 
 
 def check_model(model: PreTrainedModel) -> None:
