@@ -6,7 +6,7 @@ the rules; only the totals of layers differ where the pattern is shared.
 
 import pytest
 import torch
-from support.family_measurements import read_image
+from support.family_measurements import images, read_image
 from support.tiny_models import DECODERS, ENCODERS, TWO_STACKS, VISION
 
 from attnflow.capture import Objective, capture
@@ -26,12 +26,9 @@ LAYER_NORM = (
 
 
 def inputs_of(name, model, batch):
-    """Inputs of a family's tiny model, the position that is read, and the number of source nodes."""
+    """Inputs of a family's tiny model, the position read, and how many nodes the source has."""
     if name in VISION:
-        size, generator = model.config.image_size, torch.Generator().manual_seed(5)
-        height, width = (size, size) if isinstance(size, int) else size
-        pixels = torch.randn(2, 3, height, width, generator=generator)
-        return {"pixel_values": pixels.double()}, None, 0
+        return {"pixel_values": torch.cat(tuple(images(model))).double()}, None, 0
     inputs = batch()
     if name in ENCODERS:
         return inputs, None, 0

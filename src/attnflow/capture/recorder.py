@@ -16,7 +16,6 @@ from torch import Tensor
 from attnflow.capture.merging import add_merged
 from attnflow.capture.stacking import Merging
 
-
 Sharing = Literal["frozen", "shared"]
 
 
