@@ -11,6 +11,7 @@ flow. They are not the Shapley values of the model (see docs/method.md).
 Read next: `views`, which draw the data; `attribution`, the public classes.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -100,8 +101,8 @@ class AttributionData:
             template added; they are not ranked.
         word_ids: For each token the index of its word, or None for a special token.
         scores: `(t,)` float64, >= 0, flow units; their sum is the flow's value for the `input`
-            read-out.
-        tensor: The information tensor: "af", "gf", "agf", "cf" or "bcf".
+            read-out. With the stages of "net" the mean over the stages that have the token.
+        tensor: The information tensor: "af", "gf", "agf", "cf", "bcf" or "net".
         readout: "input" (outflow of the input row) or "throughput" (mean over all rows).
         target: Index of the explained class.
         labels: Names of the classes, in the order of `logits`. Of a vocabulary, or
@@ -136,6 +137,13 @@ class AttributionData:
         grid: Rows and columns of patches, or None.
         box: Left, top, right and bottom edge of the grid of patches in `image`, in pixels; it ends
             outside where the image was padded. None for a text.
+        contributions: `(t,)` float64, the signed effects of the tokens on `explained`, in its
+            units: what speaks against the decision is negative. With stages the mean over those
+            that have the token. None for the paper's tensors, whose effects have no signs.
+        signed_scores: `(t,)` float64, the same with the flow, in the same units, where a token
+            speaks for the decision; None like `contributions`.
+        explained: The explained number itself: a logit, or with "bcf" and "net" the log-odds; NaN
+            in results that older versions saved.
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
             of segments, and each of them counts as a word. None where nothing was merged.
@@ -170,6 +178,9 @@ class AttributionData:
     grid: tuple[int, int] | None = field(default=None, metadata=_TUPLE)
     box: tuple[float, float, float, float] | None = field(default=None, metadata=_TUPLE)
     segments: tuple[tuple[int, int], ...] | None = field(default=None, metadata=_PAIRS)
+    contributions: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
+    signed_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
+    explained: float = math.nan
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that

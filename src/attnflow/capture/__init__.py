@@ -2,32 +2,49 @@
 
 from attnflow.capture.capture import Capture, capture, captures
 from attnflow.capture.edge_ablation import only_edges
-from attnflow.capture.families import FAMILIES
+from attnflow.capture.families import FAMILIES, sees_scores
 from attnflow.capture.merging import Segments
 from attnflow.capture.objectives import Objective
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
+from attnflow.capture.recorder import ProductRules
 from attnflow.capture.stacking import ONE_STACK, StackLayout, balanced
-from attnflow.capture.staged import REMOVED, largest, staged_capture, whole_units
+from attnflow.capture.staged import (
+    NET_REMOVED,
+    REMOVED,
+    Stage,
+    captured_stages,
+    largest,
+    staged_capture,
+    whole_units,
+)
+from attnflow.capture.token_removal import HiddenTokens, removal_of
 from attnflow.capture.validation import TENSORS, check_model
 
 __all__ = [
     "ONE_STACK",
     "FAMILIES",
+    "NET_REMOVED",
     "REMOVED",
     "TENSORS",
     "Objective",
     "Capture",
+    "HiddenTokens",
     "Patches",
+    "ProductRules",
     "Segments",
+    "Stage",
     "StackLayout",
     "balanced",
     "capture",
+    "captured_stages",
     "captures",
     "check_model",
     "largest",
     "leading_tokens",
     "only_edges",
     "patches_of",
+    "removal_of",
+    "sees_scores",
     "staged_capture",
     "whole_units",
 ]

@@ -72,6 +72,7 @@ class Effects:
         sources: `(batch, t)` bool, nodes of the top row where a flow may begin.
         passthrough: `(layers, t)` bool, nodes that a layer of an encoder-decoder leaves as they
             are; None in a model of one stack.
+        explained: `(batch,)`, the explained number itself.
     """
 
     signed: Tensor | None = None
@@ -81,6 +82,7 @@ class Effects:
     target: Tensor
     sources: Tensor
     passthrough: Tensor | None = None
+    explained: Tensor
 
     @property
     def effects(self) -> tuple[Tensor, Tensor]:
@@ -93,6 +95,16 @@ class Effects:
             raise ModelError("only a capture of tensor='cf' has effects with their signs.")
         return self.signed, self.residual
 
+    @property
+    def of_inputs(self) -> Tensor:
+        """`(batch, t)` signed effects of the input nodes, those of all edges up from each.
+
+        Raises:
+            ModelError: Another tensor than `cf` was captured.
+        """
+        signed, residual = self.effects
+        return signed[:, 0].sum(1) + residual[:, 0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Capture(Effects):
@@ -101,9 +113,20 @@ class Capture(Effects):
     Attributes:
         capacities: `(batch, layers, t, t)`, >= 0, as [b, l, query, key]; layer 0 is next to the
             inputs. 0 where there is no edge: rows and columns of padding, and masked edges.
+        contributions: `(batch, t)` signed effects of the input nodes, those of all edges up from
+            each; None where effects have no signs. Up to biases they add up to `explained`, unless
+            the pattern is shared (`ProductRules`).
     """
 
     capacities: Tensor
+    contributions: Tensor | None
+
+
+def captured(effects: Effects, capacities: Tensor) -> Capture:
+    """Return effects together with the capacities made of them."""
+    shared = {f.name: getattr(effects, f.name) for f in fields(effects)}
+    contributions = None if effects.residual is None else effects.of_inputs
+    return Capture(capacities=capacities, contributions=contributions, **shared)
 
 
 def capture(
@@ -247,6 +270,7 @@ def _backward_pass(
         logits=logits.detach().to(dtype),
         target=target,
         sources=sources,
+        explained=scalar.detach().to(dtype).expand(len(mask)),
         passthrough=layout.passthrough(calls, nodes).to(mask.device) if layout.source else None,
     )
     return effects if residual is None else _with_passed_effects(effects)
@@ -284,12 +308,12 @@ def _with_passed_effects(effects: Effects) -> Effects:
 
 def clip(effects: Effects) -> Capture:
     """Return the capture whose capacities are the positive effects."""
-    shared = {f.name: getattr(effects, f.name) for f in fields(effects)}
-    if effects.residual is None:  # a tensor without signs, clipped head by head as it was recorded
-        layers = shared.pop("signed")
-        return Capture(capacities=with_passthrough(layers, effects.passthrough), **shared)
+    if effects.residual is None and effects.signed is not None:
+        # A tensor without signs was clipped head by head as it was recorded.
+        layers = with_passthrough(effects.signed, effects.passthrough)
+        return captured(replace(effects, signed=None), layers)
     # Attention and residual effects are clipped apart: they are two edges between the same nodes,
     # and must not cancel.
     capacities = effects.effects[0].relu()
     capacities.diagonal(dim1=2, dim2=3).add_(effects.residual.relu())
-    return Capture(capacities=with_passthrough(capacities, effects.passthrough), **shared)
+    return captured(effects, with_passthrough(capacities, effects.passthrough))

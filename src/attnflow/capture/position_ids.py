@@ -60,6 +60,19 @@ def with_position_ids(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Ten
     return {**inputs, "position_ids": (indices - starts).clamp(min=0)}
 
 
+def with_fixed_positions(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs with the positions that their tokens keep when some of them are hidden.
+
+    Raises:
+        InputError: As `with_position_ids`.
+    """
+    inputs, family = with_position_ids(model, inputs), family_of(model)
+    if "position_ids" in inputs or family is None or family.positions != "given":
+        return inputs  # counted by the ids themselves, or known by distances
+    ids = inputs["input_ids"]
+    return {**inputs, "position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids)}
+
+
 def _counted(model: Any, inputs: Mapping[str, Tensor], sides: Sequence[tuple[str, str]]) -> bool:
     """Return whether all padding has the id that the model does not count."""
     pad = model.config.pad_token_id

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,11 +33,14 @@ from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, Effects, clip, record
 from attnflow.capture.merging import Segments
+from attnflow.capture.net_worth import net_capture
 from attnflow.capture.objectives import Objective, contrast
+from attnflow.capture.recorder import FROZEN, ProductRules
 from attnflow.capture.token_removal import Removal, removal_of
 from attnflow.capture.validation import check_removed
 
 REMOVED = (0.05, 0.15, 0.3)  # shares of the tokens, one stage each after the whole text
+NET_REMOVED = (0.1, 0.3, 0.5)  # the same of `captured_stages`
 
 
 def staged_capture(
@@ -79,6 +82,64 @@ def staged_capture(
         mean.add(stage, present=~nodes)
         del stage  # as large as the sums: two stages never exist at once
     return clip(mean.effects())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of removal, captured.
+
+    Attributes:
+        capture: Its capture; nodes that are hidden are padding to it.
+        present: `(batch, nodes)` bool, true at nodes that are not removed.
+    """
+
+    capture: Capture
+    present: Tensor
+
+
+def captured_stages(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    removal: Removal,
+    objective: Objective | None = None,
+    *,
+    removed: Sequence[float] = REMOVED,
+    rules: ProductRules = FROZEN,
+    segments: Segments | None = None,
+) -> list[Stage]:
+    """Return the net capture (net_worth.py) of every stage, the whole text's first.
+
+    Args:
+        model: As for `capture`.
+        inputs: As for `capture`, with `input_ids` or `pixel_values`.
+        removal: The way in which nodes are removed; `removal_of` or `HiddenTokens.of`.
+        objective: As for `staged_capture`.
+        removed: As for `staged_capture`; none: the whole text is the only stage.
+        rules: The backward rules of products.
+        segments: As for `staged_capture`.
+
+    Raises:
+        InputError: As for `staged_capture`.
+        ModelError: As for `capture`.
+    """
+    check_removed(removed)
+    objective = objective or Objective(scalar=contrast)
+    (whole,) = record(model, inputs, [objective], tensor="cf", rules=rules, segments=segments)
+    objective = replace(objective, target=whole.target)
+    total, count = whole.of_inputs, whole.mask.to(whole.of_inputs)
+    stages = [Stage(net_capture(whole), whole.mask)]
+    del whole  # its effects are as large as the capacities
+    for share in removed:
+        nodes, inputs_left = _remove(removal, total / count.clamp(min=1), share, segments)
+        (effects,) = record(
+            model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments
+        )
+        present = stages[0].present & ~nodes
+        total = total + effects.of_inputs.where(present, 0.0)
+        count = count + present
+        stages.append(Stage(net_capture(effects), present))
+        del effects
+    return stages
 
 
 def _remove(
@@ -131,8 +192,7 @@ class StageMean:
     @property
     def of_input_nodes(self) -> Tensor:
         """`(batch, t)` mean effects of the input nodes: the sum of all edges up from each."""
-        signed, residual = self._signed[:, 0].sum(1), self._residual[:, 0]
-        return (signed + residual) / self._stages
+        return self._whole.of_inputs / self._stages
 
 
 def largest(effects: Tensor, removable: Tensor, share: float) -> Tensor:

@@ -1,7 +1,9 @@
-"""Remove tokens or patches from an example: those of a baseline take their place.
+"""Remove tokens or patches from an example: those of a baseline replace them, or they are hidden.
 
 Tokens are replaced by other tokens, patches by other pixels. What the baseline has in common with
-the example itself (special tokens, say) cannot be removed. Read next: staged.py.
+the example itself (special tokens, say) cannot be removed. Or the attention mask hides tokens from
+all others, whose positions stay: nearer to what a decoder knows than a token in their place, of
+which it was trained on none that says nothing. Read next: staged.py.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
+from transformers import PreTrainedModel
 
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.patches import Patches, patches_of
+from attnflow.capture.position_ids import with_fixed_positions
 from attnflow.capture.validation import check_baseline
 from attnflow.errors import InputError, ModelError
 
@@ -86,6 +90,31 @@ class _TokenRemoval:
                 stop = start + self.inputs[name].shape[1]
                 yield name, slice(start, stop)
                 start = stop
+
+
+@dataclass(frozen=True)
+class HiddenTokens:
+    """Removes tokens of a model of one stack by its attention mask; positions stay.
+
+    Attributes:
+        inputs: As for `capture`, with `input_ids`; with `position_ids` where the model takes them.
+        removable: `(batch, t)` bool.
+    """
+
+    inputs: Mapping[str, Tensor]
+    removable: Tensor
+
+    @classmethod
+    def of(
+        cls, model: PreTrainedModel, inputs: Mapping[str, Tensor], removable: Tensor
+    ) -> HiddenTokens:
+        """Return the removal of these tokens, with the positions that all keep."""
+        return cls(with_fixed_positions(model, inputs), removable)
+
+    def inputs_without(self, removed: Tensor) -> dict[str, Tensor]:
+        ids = self.inputs["input_ids"]
+        mask = self.inputs.get("attention_mask", torch.ones_like(ids))
+        return {**self.inputs, "attention_mask": mask * ~removed.to(mask.device)}
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _add_inputs(group: Any) -> None:
 
 def _add_computation(group: Any) -> None:
     add = group.add_argument
-    add("--tensor", choices=TENSORS, default="bcf",
+    add("--tensor", choices=TENSORS, default="net",
         help="Information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "
         "one of the paper's.")  # fmt: skip
     add("--readout", choices=get_args(Readout), default="input",

@@ -19,7 +19,13 @@ from attnflow.explainer.attention_sink import (
 from attnflow.explainer.flows import Flows
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.request import Request
-from attnflow.explainer.scores import as_array, certificate, token_scores
+from attnflow.explainer.scores import (
+    as_array,
+    certificate,
+    mean_present,
+    signed_scores,
+    stage_scores,
+)
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
 from attnflow.models.tasks import Task
@@ -42,7 +48,13 @@ class AttributionBuilder:
     def build(
         self, requests: Sequence[Request], capture: Capture, flows: Flows
     ) -> list[Attribution]:
-        """Return the attribution of each request of a batch."""
+        """Return the attribution of each request of a batch.
+
+        Args:
+            requests: The requests.
+            capture: The capture of the first stage, with the whole text.
+            flows: The flows of all stages.
+        """
         return [self._build(i, request, capture, flows) for i, request in enumerate(requests)]
 
     def _build(self, row: int, request: Request, capture: Capture, flows: Flows) -> Attribution:
@@ -51,9 +63,15 @@ class AttributionBuilder:
         wanted = [int(capture.target[row])]
         wanted += [] if request.decision.against is None else [request.decision.against]
         choices = request.space.top(as_array(capture.logits[row]), wanted)
-        scored, raw = flows.scored, flows.unrestricted
+        scored, raw, rows = flows.scored, flows.unrestricted, flows.rows(row)
         nodes = capture.mask[row].nonzero()[:, 0].to(scored.sink.device)
         real = nodes.cpu().numpy()  # nodes that are no padding
+        present = flows.present[:, row].numpy()[:, real]
+        by_stage = stage_scores(scored, rows, options.readout)[:, real]
+        signed = None
+        if flows.contributions is not None:
+            contributions = as_array(flows.contributions[:, row])[:, real]
+            signed = (contributions, signed_scores(by_stage, contributions))
         return Attribution(
             text=example.text,
             tokens=example.tokens,
@@ -73,10 +91,15 @@ class AttributionBuilder:
             against=choices.wanted[1] if len(choices.wanted) > 1 else None,
             labels=choices.names,
             logits=choices.logits,
-            scores=token_scores(scored, row, options.readout)[real],
-            raw_scores=None if raw is None else token_scores(raw, row, options.readout)[real],
-            edges=_edges(scored.edges[row], nodes) if options.edges else None,
-            certificate=certificate(scored, row),
+            scores=mean_present(by_stage, present),
+            contributions=None if signed is None else mean_present(signed[0], present),
+            signed_scores=None if signed is None else mean_present(signed[1], present),
+            explained=float(capture.explained[row]),
+            raw_scores=None
+            if raw is None
+            else mean_present(stage_scores(raw, rows, options.readout)[:, real], present),
+            edges=_edges(scored.edges[rows].mean(0), nodes) if options.edges else None,
+            certificate=certificate(scored, rows),
             null_shares=self._null_shares(row, request, capture),
             readout=options.readout,
             tensor=options.tensor,

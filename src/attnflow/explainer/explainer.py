@@ -173,7 +173,9 @@ class Explainer:
         position: int | Sequence[int] | None = None,
         span: Span | Sequence[Span] | None = None,
         attention_sink: str = "keep",
-        tensor: str = "bcf",
+        tensor: str = "net",
+        stages: Sequence[float] | None = None,
+        pattern: str | None = None,
         readout: str = "input",
         gap: float = 1e-2,
         mu: float | None = None,
@@ -219,11 +221,18 @@ class Explainer:
             attention_sink: For a language model, the policy for the first token that its decoder
                 reads: "keep" it like any other, "exclude" it (no flow may end there; `raw_scores`
                 of the result has the scores with it), or "apart": a score, and no rank.
-            tensor: Information tensor: "bcf" (balanced conservative, four backward passes), "cf"
-                (conservative, one), both of docs/method.md, or the paper's "af", "gf" or "agf".
+            tensor: Information tensor: "net" (effects net at every token, four backward passes),
+                "bcf" (balanced conservative, four), "cf" (conservative, one), all three of
+                docs/method.md, or the paper's "af", "gf" or "agf".
+            stages: For "net": shares of the tokens, inside (0, 1), that are removed in the stages
+                after the first, a forward and a backward pass each; () for the whole text alone.
+                None is 10, 30 and 50 %.
+            pattern: For "net": "shared" gives queries and keys a part of what attention's weights
+                do, "frozen" holds the weights constant. None is "shared", and "frozen" for models
+                that compute attention themselves.
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
-                the flow; "throughput" by its mean flow over all rows, for "bcf" and "cf" alone,
-                where a token's rows are its own residual stream.
+                the flow; "throughput" by its mean flow over all rows, for "net", "bcf" and
+                "cf" alone, where a token's rows are its own residual stream.
             gap: Accuracy of the flow, relative to the capacity of its narrowest row, inside (0, 1);
                 see `maximum_flow`.
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
@@ -239,7 +248,7 @@ class Explainer:
                 is measured first: on short texts, or in one pass for each size of images. When
                 None nothing is held back, but a flow that cannot fit into what is free is refused.
             keep_unsolved: Return flows that have no certificate too, instead of raising.
-            neutral: For images: the pixel values that "bcf" puts into removed patches, in the units
+            neutral: For images: the pixel values that stages put into removed patches, in the units
                 of `pixel_values`: a number, one for each channel, or pixel values. None is the
                 image processor's mean, 0 after it.
             progress: A function that is called after each batch with the number of texts or images
@@ -258,6 +267,8 @@ class Explainer:
         """
         options = CallOptions(
             tensor=tensor,
+            stages=stages,
+            pattern=pattern,
             readout=readout,
             gap=gap,
             mu=mu,
@@ -312,10 +323,11 @@ class Explainer:
         planner = MemoryPlanner(self.model, options.tensor)
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
-            capture = run_model(inputs, some, options)
-            check_capture(inputs, requests, batch.indices, capture)
-            flows = solve_flows(capture, some, options, inputs.task, batch.budget)
-            attributions |= zip(batch.indices, builder.build(some, capture, flows), strict=True)
+            stages = run_model(inputs, some, options)
+            whole = stages[0].capture
+            check_capture(inputs, requests, batch.indices, whole)
+            flows = solve_flows(stages, some, options, inputs.task, batch.budget)
+            attributions |= zip(batch.indices, builder.build(some, whole, flows), strict=True)
             read = [example_of[i] for i in batch.indices]
             left.subtract(read)
             if progress is not None:
@@ -338,7 +350,7 @@ class Explainer:
         *,
         images: Any = None,
         pixel_values: Any = None,
-        tensor: str = "bcf",
+        tensor: str = "net",
         batch_size: int = 16,
         coarsen: Coarsen = None,
         truncate: bool = False,

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from attnflow.attribution import Attribution
-from attnflow.capture import Capture
+from attnflow.capture import Capture, Stage
 from attnflow.errors import UnsolvedError
 from attnflow.explainer.attention_sink import first_token
 from attnflow.explainer.options import CallOptions
@@ -19,52 +20,78 @@ from attnflow.solver.network import LayeredNetwork, layered_network
 
 @dataclass(frozen=True)
 class Flows:
-    """The flows of a batch.
+    """The flows of a batch: in every stage one for each request, all in one batch of the solver.
 
     Attributes:
-        scored: The flow that scores are read from.
-        unrestricted: The flow of the whole network, where the first token was excluded; else None.
+        scored: The flows that scores are read from, those of the first stage first.
+        unrestricted: The flows of the whole networks, where the first token was excluded; else
+            None.
+        present: `(stages, batch, nodes)` bool, nodes that a stage has not removed.
+        contributions: `(stages, batch, nodes)` signed effects of the input nodes, 0 where removed;
+            None for tensors without signs.
     """
 
     scored: Flow[Tensor]
     unrestricted: Flow[Tensor] | None
+    present: Tensor
+    contributions: Tensor | None
+
+    def rows(self, request: int) -> list[int]:
+        """Return the rows of `scored` that belong to a request, one for each stage."""
+        stages, batch = self.present.shape[:2]
+        return [stage * batch + request for stage in range(stages)]
 
 
 def solve_flows(
-    capture: Capture,
+    stages: Sequence[Stage],
     requests: Sequence[Request],
     options: CallOptions,
     task: Task,
     budget: float | None,
 ) -> Flows:
-    """Solve the networks of a capture.
+    """Solve the networks of all stages.
 
     Args:
-        capture: The capture of the requests.
+        stages: The stages of the requests.
         requests: The requests.
         options: The options of the call.
         task: The task of the model.
         budget: Bytes that the solver may take, or None.
     """
     solve = partial(maximum_flow, gap=options.gap, mu=options.mu, max_memory=budget)
-    network = _network(capture)
+    network = _network([stage.capture for stage in stages])
     whole = solve(network)
+    present = torch.stack([stage.present for stage in stages])
+    flows = Flows(whole, None, present.cpu(), _contributions(stages))
     if options.attention_sink != "exclude":
-        return Flows(whole, None)
+        return flows
     # A second solve, not a rescaling: the flow that would have ended there has to find other ways.
-    sinks = network.sinks.clone()
-    for row, request in enumerate(requests):
+    sinks, mask = network.sinks.clone(), stages[0].capture.mask
+    for i, request in enumerate(requests):
         first = request.example.segment_of(first_token(task, request.example.example))
-        sinks[row, capture.mask[row].nonzero()[first, 0]] = False
-    return Flows(solve(replace(network, sinks=sinks)), whole)
+        sinks[flows.rows(i), mask[i].nonzero()[first, 0]] = False
+    return replace(flows, scored=solve(replace(network, sinks=sinks)), unrestricted=whole)
 
 
-def _network(capture: Capture) -> LayeredNetwork:
+def _contributions(stages: Sequence[Stage]) -> Tensor | None:
+    signed = [stage.capture.contributions for stage in stages]
+    rows = [
+        contributions.where(stage.present, 0.0)
+        for contributions, stage in zip(signed, stages, strict=True)
+        if contributions is not None
+    ]
+    return torch.stack(rows).cpu().double() if rows else None
+
+
+def _network(captures: Sequence[Capture]) -> LayeredNetwork:
     """Networks in which every token may be a sink: capacity 0 keeps flow from where none can be."""
     # The solver needs float64, which Apple's devices do not have.
-    device = "cpu" if capture.mask.device.type == "mps" else capture.mask.device
-    mask = capture.mask.to(device)
-    return layered_network(capture.capacities.to(device), capture.sources.to(device), mask)
+    device = "cpu" if captures[0].mask.device.type == "mps" else captures[0].mask.device
+    capacities, sources, mask = (
+        torch.cat([getattr(capture, name) for capture in captures]).to(device)
+        for name in ("capacities", "sources", "mask")
+    )
+    return layered_network(capacities, sources, mask)
 
 
 def check_certified(attributions: Sequence[Attribution]) -> None:

@@ -12,7 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnflow.capture import Capture, Objective, balanced, captures, staged_capture
+from attnflow.capture import (
+    Capture,
+    HiddenTokens,
+    Objective,
+    Stage,
+    balanced,
+    captured_stages,
+    captures,
+    removal_of,
+    staged_capture,
+)
+from attnflow.capture.capture import record
+from attnflow.capture.net_worth import net_capture
 from attnflow.capture.objectives import (
     LogitsReader,
     Scalar,
@@ -25,6 +37,7 @@ from attnflow.capture.objectives import (
     similarity,
     versus,
 )
+from attnflow.capture.token_removal import Removal
 from attnflow.explainer.coarsening import batch_segments
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.request import Request, Requests
@@ -50,45 +63,71 @@ def can_share_pass(model: Any, task: Task, target: Any) -> bool:
 
 def run_model(
     inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
-) -> Capture:
-    """Return the capture of a batch: a row of capacities for each request.
+) -> list[Stage]:
+    """Return the stages of a batch, each with a row of capacities for each request.
 
+    Only "net" has more than one: the others are captured once, or as the mean over their stages.
     One forward pass reads all examples. An example that all requests are about is read once.
     """
     examples = [request.example for request in requests]
     is_shared = len(examples) > 1 and all(example is examples[0] for example in examples)
-    if is_shared and not options.is_staged:  # stages of two decisions remove different tokens
+    if is_shared and not options.removed:  # stages of two decisions remove different tokens
         return _run_shared(inputs, requests, options)
     # Padding is on the right: positions stay those of the text alone, in every family.
     tensors = inputs.collate([example.example for example in examples])
     segments = batch_segments(examples, tensors)
     objective = _objective(inputs, requests, tensors, options)
-    if not options.is_staged:
+    if options.tensor == "net":
+        removal = _removal(inputs, requests, tensors, objective)
+        rules = options.rules(inputs.model)
+        stages = captured_stages(
+            inputs.model,
+            tensors,
+            removal,
+            objective,
+            removed=options.removed,
+            rules=rules,
+            segments=segments,
+        )
+        return [replace(stage, capture=_balanced(stage.capture)) for stage in stages]
+    if not options.removed:
         (capture,) = captures(
             inputs.model, tensors, [objective], tensor=options.tensor, segments=segments
         )
-        return _without_signs(capture)
-    baseline = _baseline(inputs, requests, tensors, objective)
-    capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
-    # Balanced last: the stages' means have to be taken of effects in the model's own units.
-    capacities = balanced(capture.capacities, capture.passthrough)
-    return _without_signs(replace(capture, capacities=capacities))
+    else:
+        baseline = _baseline(inputs, requests, tensors, objective)
+        capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
+        # Balanced last: the stages' means have to be taken of effects in the model's own units.
+        capture = _balanced(capture)
+    return [Stage(replace(capture, signed=None), capture.mask)]
 
 
 def _run_shared(
     inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
-) -> Capture:
+) -> list[Stage]:
     """One forward pass of one example, and a backward pass for each request."""
     tensors = inputs.collate([requests[0].example.example])
     segments = batch_segments([requests[0].example], tensors)
     objectives = [_objective(inputs, [request], tensors, options) for request in requests]
-    rows = captures(inputs.model, tensors, objectives, tensor=options.tensor, segments=segments)
-    return _concatenate([_without_signs(row) for row in rows])
+    if options.tensor == "net":
+        effects = record(
+            inputs.model,
+            tensors,
+            objectives,
+            tensor="cf",
+            rules=options.rules(inputs.model),
+            segments=segments,
+        )
+        rows = [_balanced(net_capture(row)) for row in effects]
+    else:
+        rows = captures(inputs.model, tensors, objectives, tensor=options.tensor, segments=segments)
+    capture = _concatenate([replace(row, signed=None) for row in rows])
+    return [Stage(capture, capture.mask)]
 
 
-def _without_signs(capture: Capture) -> Capture:
-    """The capture without signed effects, which are as large as the capacities."""
-    return replace(capture, signed=None)
+def _balanced(capture: Capture) -> Capture:
+    """The capture with every layer of equal weight."""
+    return replace(capture, capacities=balanced(capture.capacities, capture.passthrough))
 
 
 def _concatenate(captures: Sequence[Capture]) -> Capture:
@@ -127,7 +166,7 @@ def _objective(
 
 def _explained(decisions: Sequence[Decision], options: CallOptions) -> Scalar:
     """The logit of the target, or the log-odds, or the difference to the contrasted logits."""
-    explained: Scalar = contrast if options.is_staged else logit
+    explained: Scalar = contrast if options.explains_log_odds else logit
     against = _indices([decision.against for decision in decisions])
     return versus(against, explained) if bool((against >= 0).any()) else explained
 
@@ -181,22 +220,60 @@ def _reading(
     return similarity(others, pool, frozen=options.is_conservative)
 
 
+def _removal(
+    inputs: ModelInputs[Any],
+    requests: Sequence[Request],
+    tensors: Mapping[str, Tensor],
+    objective: Objective,
+) -> Removal:
+    """The way in which stages of "net" remove nodes: hidden from a decoder, replaced elsewhere."""
+    # A decoder of one stack was trained on texts of any length, and on no token that says nothing;
+    # encoders have [MASK] for that. Measured in docs/results/language-models.md.
+    if inputs.task.is_generative and not inputs.task.has_two_stacks:
+        texts = [request.example.example for request in requests]
+        kept = _kept(inputs, tensors, objective, readout_kept=True)
+        removable = batching.ordinary_nodes(texts, tensors) & ~kept
+        return HiddenTokens.of(inputs.model, tensors, removable)
+    baseline = _baseline(inputs, requests, tensors, objective, readout_kept=True)
+    return removal_of(inputs.model, tensors, baseline)
+
+
 def _baseline(
     inputs: ModelInputs[Any],
     requests: Sequence[Request],
     tensors: Mapping[str, Tensor],
     objective: Objective,
+    *,
+    readout_kept: bool = False,
 ) -> Tensor:
     """The batch with nothing in it that could be removed."""
     baseline = inputs.baseline([request.example.example for request in requests], tensors)
     if objective.position is None:
         return baseline
-    # Tokens after the position read are not seen, and the mask to be filled has to stay.
+    kept = _kept(inputs, tensors, objective, readout_kept=readout_kept)
+    return baseline.where(~kept, batching.token_ids(tensors))
+
+
+def _kept(
+    inputs: ModelInputs[Any],
+    tensors: Mapping[str, Tensor],
+    objective: Objective,
+    *,
+    readout_kept: bool,
+) -> Tensor:
+    """`(batch, nodes)` bool, true at nodes that stay because of the position that is read."""
     ids = batching.token_ids(tensors)
-    nodes = torch.arange(ids.shape[1], device=ids.device)
-    read = objective.position.to(ids.device).view(len(ids), -1).amax(1, keepdim=True)
-    stays = nodes > read if inputs.task.is_generative else nodes == read
-    return baseline.where(~stays, ids)
+    kept = torch.zeros_like(ids, dtype=torch.bool)
+    if objective.position is None:
+        return kept
+    read = objective.position.to(ids.device).view(len(ids), -1)
+    if readout_kept or not inputs.task.is_generative:
+        # The mask to be filled, or the token that a decoder is read at: what remains would be read
+        # at another position.
+        kept = kept.scatter(1, read, True)
+    if inputs.task.is_generative:  # tokens after the last one read are not seen
+        kept = kept | (torch.arange(ids.shape[1], device=ids.device) > read.amax(1, keepdim=True))
+    return kept
 
 
 def _first_output(tensors: Mapping[str, Tensor]) -> int:

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, get_args
+from typing import Any, TypedDict, cast, get_args
 
+from attnflow.capture import NET_REMOVED, REMOVED, ProductRules, sees_scores
 from attnflow.capture.objectives import Value
+from attnflow.capture.validation import check_removed
 from attnflow.errors import InputError
 from attnflow.explainer.memory.units import parse_bytes
 from attnflow.explainer.targets.output_space import Span, Target
 from attnflow.models.literals import (
     ConservativeTensor,
     InformationTensor,
+    Pattern,
     Readout,
     SegmentUnit,
     SinkPolicy,
@@ -29,7 +32,9 @@ class CallOptions:
         InputError: An option is not what `Explainer.__call__` takes, or two do not fit together.
     """
 
-    tensor: str = "bcf"
+    tensor: str = "net"
+    stages: Sequence[float] | None = None
+    pattern: str | None = None
     readout: str = "input"
     gap: float = 1e-2
     mu: float | None = None
@@ -45,9 +50,10 @@ class CallOptions:
         _check_name("readout", self.readout, get_args(Readout))
         if self.readout == "throughput" and not self.is_conservative:
             raise InputError(
-                f"readout 'throughput' needs tensor 'bcf' or 'cf', got {self.tensor!r}: without "
+                f"readout 'throughput' needs tensor 'net', 'bcf' or 'cf', got {self.tensor!r}: without "
                 "residual edges a token's rows are not its own."
             )
+        self._check_net()
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise InputError(
                 f"batch_size must be an integer of at least 1, got {self.batch_size!r}."
@@ -62,9 +68,43 @@ class CallOptions:
         return self.tensor in get_args(ConservativeTensor)
 
     @property
-    def is_staged(self) -> bool:
-        """True where the tensor is the mean over stages of removal."""
-        return self.tensor == "bcf"
+    def removed(self) -> tuple[float, ...]:
+        """Shares of the tokens that are removed in the stages after the first; () where none are.
+
+        A tensor with stages is measured in all of them; the whole text is the first stage.
+        """
+        if self.tensor == "bcf":
+            return REMOVED
+        if self.tensor != "net":
+            return ()
+        return NET_REMOVED if self.stages is None else tuple(self.stages)
+
+    @property
+    def explains_log_odds(self) -> bool:
+        """True where the log-odds are explained, False where it is the logit."""
+        return self.tensor in ("bcf", "net")
+
+    def rules(self, model: Any) -> ProductRules:
+        """Return the backward rules of "net": gates are shared, and the pattern as was asked.
+
+        Where nothing was asked the pattern is shared if the model's queries and keys are seen.
+        """
+        pattern = self.pattern or ("shared" if sees_scores(model) else "frozen")
+        return ProductRules(pattern=cast(Pattern, pattern), gates="shared")
+
+    def _check_net(self) -> None:
+        """Check the options that only "net" has."""
+        if self.tensor != "net":
+            for name in ("stages", "pattern"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"{name} is an option of tensor 'net', got tensor {self.tensor!r}: leave "
+                        f"{name} out."
+                    )
+        if self.pattern is not None:
+            _check_name("pattern", self.pattern, get_args(Pattern))
+        if self.stages is not None:
+            check_removed(tuple(self.stages))
 
     def check_task(self, task: Task) -> None:
         """Check the options that only some tasks have.
@@ -97,6 +137,8 @@ class CallKeywords(TypedDict, total=False):
     position: int | Sequence[int] | None
     span: Span | Sequence[Span] | None
     tensor: str
+    stages: Sequence[float] | None
+    pattern: str | None
     readout: str
     gap: float
     mu: float | None

@@ -76,11 +76,15 @@ def masked_ids(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owne
     Raises:
         ModelError: As `neutral_token`.
     """
-    ids = token_ids(inputs)
-    ordinary = torch.zeros_like(ids, dtype=torch.bool)
+    return token_ids(inputs).masked_fill(ordinary_nodes(texts, inputs), neutral_token(*owners))
+
+
+def ordinary_nodes(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor]) -> Tensor:
+    """`(batch, nodes)` bool, true at tokens that are neither padding nor special."""
+    ordinary = torch.zeros_like(token_ids(inputs), dtype=torch.bool)
     for row, text in enumerate(texts):
-        ordinary[row, places(text, inputs)] = ~torch.tensor(text.special, device=ids.device)
-    return ids.masked_fill(ordinary, neutral_token(*owners))
+        ordinary[row, places(text, inputs)] = ~torch.tensor(text.special, device=ordinary.device)
+    return ordinary
 
 
 def neutral_token(*owners: Any) -> int:

@@ -5,14 +5,17 @@
 
 from typing import Literal
 
-InformationTensor = Literal["af", "gf", "agf", "cf", "bcf"]
+InformationTensor = Literal["af", "gf", "agf", "cf", "bcf", "net"]
 """How attention and its gradients become capacities; see docs/method.md."""
 
 PaperTensor = Literal["af", "gf", "agf"]
 """Tensors of the paper: they need to know nothing of a model's family."""
 
-ConservativeTensor = Literal["cf", "bcf"]
+ConservativeTensor = Literal["cf", "bcf", "net"]
 """Tensors with residual edges; they need a family that `attnflow models` lists."""
+
+Pattern = Literal["shared", "frozen"]
+"""What attention's pattern is to the effects of "net": a factor with a share, or a constant."""
 
 Readout = Literal["input", "throughput"]
 """Where scores are read off a flow: at the input tokens, or at every layer."""

@@ -12,6 +12,7 @@ TENSORS = {
     "gf": "positive gradient of the attention, mean over the heads",
     "agf": "attention times its gradient, positive part, mean over the heads",
     "cf": "conservative contributions of the frozen backward pass, positive part",
+    "net": "effects net at every token, mean flow over stages of removal, layers balanced",
     "bcf": "conservative contributions, mean over stages of removal, layers balanced",
 }
 READOUTS = {

@@ -43,7 +43,7 @@ class ActivationMemory:
 
     def __init__(self, model: Any, tensor: str) -> None:
         self.model = model
-        self.tensor = "cf" if tensor == "bcf" else tensor
+        self.tensor = "cf" if tensor in ("bcf", "net") else tensor
         is_encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
         self._names = tuple(MASK_OF_IDS)[: 2 if is_encoder_decoder else 1]
         # All parameters lie on one device, which `check_model` has checked.

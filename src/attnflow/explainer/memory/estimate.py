@@ -40,7 +40,11 @@ from attnflow.solver.memory import (
 )
 
 PARTS = ("activations", "tensors", "solver", "images")
-HELD = {"bcf": 3, "cf": 2}  # with their signs, as capacities, balanced; others are capacities
+HELD = {
+    "bcf": 3,
+    "cf": 2,
+    "net": 5,
+}  # with their signs, as capacities, balanced; others are capacities
 BATCHES, COARSENED = (8, 4, 2, 1), (2, 4, 8, 16, 32, 64, 128)  # what a refusal tries
 
 
@@ -160,7 +164,7 @@ class MemoryPlanner:
         network, width = layers * nodes**2, self.activations.element_size
         tensor = batch * layers * nodes * (nodes + 1) * width
         passthrough = 2 if len(sizes[0].sides) > 1 else 0  # of an encoder-decoder
-        tensors = tensor * ((2 if self.tensor in ("af", "bcf") else 1) + passthrough)
+        tensors = tensor * ((2 if self.tensor in ("af", "bcf", "net") else 1) + passthrough)
         results = 16 * batch * network + tensor
         # The memory that is free excludes the images that have been read.
         free = free_bytes(self.activations.device) if limit is None else limit - images

@@ -1,0 +1,39 @@
+"""Capacities that are net at every node: what enters a node adds up to what the node is worth.
+
+Let E be the signed effects of a layer, residual edges among them. Node j is worth the sum of its
+readers' effects,
+
+    r[j] = sum_i E[i, j],    C[i, j] = relu(E[i, j]) * relu(r[j]) / sum_i relu(E[i, j])
+
+So nothing enters a node that is worth nothing on balance, and no more than its worth enters any
+other. Clipping edge by edge, as `cf` does, forgets what cancels: a node whose readers speak for and
+against in equal parts keeps all that speaks for it. In deep decoders the first token, on which
+attention rests where nothing else is wanted, is such a node. Where no effect is negative C is E.
+
+Source: ours; docs/method.md derives it. Read next: staged.py.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from attnflow.capture.capture import Capture, Effects, captured
+from attnflow.capture.stacking import with_passthrough
+
+
+def net_capture(effects: Effects) -> Capture:
+    """Return the capture whose capacities are net at every node, from the effects of `cf`.
+
+    It does not keep the signed effects, which are as large as the capacities.
+    """
+    signed, residual = effects.effects
+    # A token's attention to itself and its residual edge join the same two nodes: one edge, so that
+    # they may cancel like any other two effects on the node.
+    whole = signed + torch.diag_embed(residual)
+    worth = whole.sum(2)
+    positive = whole.relu_()
+    enters = positive.sum(2)
+    share = worth.relu() / enters.where(enters > 0, 1.0)
+    capacities = positive.mul_(share[:, :, None, :])
+    capture = captured(effects, with_passthrough(capacities, effects.passthrough))
+    return replace(capture, signed=None)
