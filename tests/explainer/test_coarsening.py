@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from support.attribution_checks import assert_scores_add_up
 
 from attnflow import Explainer, InputError, layered_network, load, maximum_flow, save
 from attnflow.capture import capture
@@ -38,7 +39,7 @@ def test_scores_of_segments_add_up_to_the_flow(exact, texts, tensor, coarsen):
     for text, a in zip(
         texts, exact(texts, tensor=tensor, coarsen=coarsen, edges=True), strict=True
     ):
-        assert a.scores.sum() == pytest.approx(a.certificate.value)
+        assert_scores_add_up(a)
         assert a.edges.shape == (2, len(a), len(a)) and a.certificate.status == "solved"
         assert [w.score for w in a.words()] == list(a.scores[~a.special])
         assert a.special.tolist() == [True, *[False] * (len(a) - 2), True]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from support.attribution_checks import assert_scores_add_up
 from support.text_models import BART, ENCODER_DECODERS, SOURCE, encoder_decoder
 
 from attnflow import Explainer, InputError, ModelError
@@ -23,7 +24,7 @@ def test_the_first_token_written(tokenizer, name, tensor):
     assert a.tokens == (*tokenizer.convert_ids_to_tokens(ids["input_ids"][0]), "[CLS]")
     assert a.position == len(a) - 1 and a.edges.shape == (8, len(a), len(a))
     assert a.certificate.is_certified
-    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+    assert_scores_add_up(a)
 
 
 @pytest.mark.parametrize("tensor", ("cf", "bcf"))

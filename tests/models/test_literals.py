@@ -8,8 +8,8 @@ from attnflow.capture import TENSORS
 from attnflow.models.literals import ConservativeTensor, InformationTensor, PaperTensor
 
 
-def test_information_tensors_are_those_of_capture_and_the_balanced_one():
-    assert get_args(InformationTensor) == (*TENSORS, "bcf")
+def test_information_tensors_are_those_of_capture_and_those_with_stages():
+    assert get_args(InformationTensor) == (*TENSORS, "bcf", "net")
 
 
 def test_each_information_tensor_is_of_the_paper_or_conservative():

@@ -8,12 +8,20 @@ def assert_sound(a, layers=None, gap=0.02):
     t = len(a)
     assert a.scores.shape == (t,) and a.scores.dtype == np.float64
     assert (a.scores >= 0).all() and np.isfinite(a.scores).all()
-    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+    assert_scores_add_up(a)
     assert a.certificate.value <= a.certificate.upper_bound * (1 + 1e-12)
     assert 0 <= a.certificate.gap < gap
     assert a.certificate.conservation < 1e-8 and a.certificate.centrality < 1e-6
     if layers is not None:
         assert a.edges.shape == (layers, t, t) and (a.edges >= 0).all()
+
+
+def assert_scores_add_up(a):
+    """The scores are the flow; a token that some stages lack counts only where it is."""
+    if a.tensor == "net":
+        assert a.scores.sum() >= a.certificate.value * (1 - 1e-8)
+    else:
+        assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
 
 
 def close(a, b, tolerance):

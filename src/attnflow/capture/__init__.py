@@ -2,12 +2,13 @@
 
 from attnflow.capture.capture import Capture, capture, captures
 from attnflow.capture.edge_ablation import only_edges
-from attnflow.capture.families import FAMILIES, sees_scores
+from attnflow.capture.families import FAMILIES
 from attnflow.capture.merging import Segments
+from attnflow.capture.net_worth import product_rules
 from attnflow.capture.objectives import Objective
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
-from attnflow.capture.recorder import ProductRules
 from attnflow.capture.stacking import ONE_STACK, StackLayout, balanced
+from attnflow.capture.stage_means import mean_present, signed_scores
 from attnflow.capture.staged import (
     NET_REMOVED,
     REMOVED,
@@ -30,7 +31,6 @@ __all__ = [
     "Capture",
     "HiddenTokens",
     "Patches",
-    "ProductRules",
     "Segments",
     "Stage",
     "StackLayout",
@@ -41,10 +41,12 @@ __all__ = [
     "check_model",
     "largest",
     "leading_tokens",
+    "mean_present",
     "only_edges",
     "patches_of",
     "removal_of",
-    "sees_scores",
+    "product_rules",
+    "signed_scores",
     "staged_capture",
     "whole_units",
 ]

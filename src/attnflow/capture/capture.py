@@ -314,6 +314,7 @@ def clip(effects: Effects) -> Capture:
         return captured(replace(effects, signed=None), layers)
     # Attention and residual effects are clipped apart: they are two edges between the same nodes,
     # and must not cancel.
-    capacities = effects.effects[0].relu()
-    capacities.diagonal(dim1=2, dim2=3).add_(effects.residual.relu())
+    signed, residual = effects.effects
+    capacities = signed.relu()
+    capacities.diagonal(dim1=2, dim2=3).add_(residual.relu())
     return captured(effects, with_passthrough(capacities, effects.passthrough))

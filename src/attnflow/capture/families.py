@@ -208,12 +208,6 @@ def conservative_family(model: PreTrainedModel) -> Family:
     return family
 
 
-def sees_scores(model: PreTrainedModel) -> bool:
-    """Return whether attention runs through transformers' interface, with queries and keys seen."""
-    family = family_of(getattr(model, "_orig_mod", model))
-    return family is None or family.probabilities is None
-
-
 def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the modules of the family's block classes; a ModelError if there are none."""
     names = [family.block, *(family.cross or ())[:1]]

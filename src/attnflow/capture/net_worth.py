@@ -16,9 +16,26 @@ Source: ours; docs/method.md derives it. Read next: staged.py.
 from dataclasses import replace
 
 import torch
+from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, Effects, captured
+from attnflow.capture.families import family_of
+from attnflow.capture.recorder import ProductRules, Sharing
 from attnflow.capture.stacking import with_passthrough
+
+
+def product_rules(model: PreTrainedModel, pattern: Sharing | None = None) -> ProductRules:
+    """Return the backward rules of the tensor `net`: gates are shared, the pattern as is asked.
+
+    Args:
+        model: The model.
+        pattern: None: shared where the model's queries and keys are seen, frozen where it computes
+            attention itself.
+    """
+    if pattern is None:
+        family = family_of(getattr(model, "_orig_mod", model))
+        pattern = "shared" if family is None or family.probabilities is None else "frozen"
+    return ProductRules(pattern, gates="shared")
 
 
 def net_capture(effects: Effects) -> Capture:

@@ -27,10 +27,14 @@ folder. --scores NAME=FILE takes scores computed elsewhere, in lines such as
 {"example": 0, "scores": [0.1, ...]}, one number for each token of the model's tokenizer (or for the
 class token and the patches).
 
-Of a language model the next token is explained. Images are files in a folder; labels, if there are
+Of a language model the next token is explained. A line {"text": ..., "target": " Paris", "span":
+[15, 21]} of a .jsonl file tells the right token and the characters that it rests on, for --extras
+evidence. Images are files in a folder; labels, if there are
 any, are in a table labels.tsv there, with columns file and label.
 """
 FORMATS = ("text", "csv", "latex", "html")
+# Names of `evaluation.extra_metrics.EXTRAS`, whose import would need torch.
+EXTRAS = ("steps", "naopc", "soft", "infidelity", "sensitivity", "lds", "evidence")
 
 
 def add(commands: Any) -> None:
@@ -61,7 +65,8 @@ def _add_measurement(group: Any) -> None:
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
     add("--methods", nargs="+", metavar="M",
-        help="Names of methods (default: the published ones, cf:flow and bcf:flow).")  # fmt: skip
+        help="Names of methods (default: the published ones, and the flows of cf, bcf and "
+        "net).")  # fmt: skip
     add("--scores", nargs="+", metavar="N=F", default=[],
         help="Scores computed elsewhere: a name and a .jsonl file.")  # fmt: skip
     add("--split", default="test", help="Split of a data set given by id (default: %(default)s).")
@@ -97,7 +102,7 @@ def _add_protocol(group: Any) -> None:
         "(default: float32).")  # fmt: skip
     add("--removed-only", dest="kept", action="store_const", const=False,
         help="Leave out sufficiency and insertion, which saves half of the passes.")  # fmt: skip
-    add("--extras", nargs="+", choices=("steps", "naopc", "soft", "infidelity", "sensitivity"),
+    add("--extras", nargs="+", choices=EXTRAS,
         help="Metrics that take longer: %(choices)s.")  # fmt: skip
     add("--seed", type=int, default=0,
         help="Seed of the draw of texts, of noise and of ties (default: %(default)s).")  # fmt: skip

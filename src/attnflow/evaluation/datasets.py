@@ -25,11 +25,17 @@ class Example:
         index: Position in the data set.
         content: The text, or the image's file.
         label: Index of the class; None where the data have no labels.
+        answer: The token that should come next, as text; None: the model's own prediction.
+        evidence: Half-open characters of the text on which the answer rests, or None.
+        family: The kind of example, "" where there is one kind.
     """
 
     index: int
     content: str | Path
     label: int | None
+    answer: str | None = None
+    evidence: tuple[int, int] | None = None
+    family: str = ""
 
 
 def read_examples(source: str, *, split: str = "test") -> list[Example]:
@@ -37,9 +43,11 @@ def read_examples(source: str, *, split: str = "test") -> list[Example]:
 
     Args:
         source: A .tsv or .csv file with a column `text` (or `sentence`) and perhaps `label`; a
-            .jsonl file of such objects; a .txt file with a text on each line; a folder of image
-            files, perhaps with a table `labels.tsv`, `.csv` or `.jsonl` with columns `file` and
-            `label`; or an id of the `datasets` library.
+            .jsonl file of such objects, which may have a known answer: `target`, the token that
+            comes next, `span`, the half-open characters that it rests on, and `family`; a .txt
+            file with a text on each line; a folder of image files, perhaps with a table
+            `labels.tsv`, `.csv` or `.jsonl` with columns `file` and `label`; or an id of the
+            `datasets` library.
         split: Part of a data set given by id.
 
     Raises:
@@ -95,10 +103,35 @@ def _examples(rows: Sequence[Row], source: str) -> list[Example]:
     column = next((c for c in ("text", "sentence") if rows and c in rows[0]), None)
     if column is None:
         raise InputError(f"{source} has no column 'text' or 'sentence', or no rows.")
-    return [
-        Example(index, str(row[column]), _label(row, f"{source}, row {index}"))
-        for index, row in enumerate(rows)
-    ]
+    examples = []
+    for index, row in enumerate(rows):
+        text, where = str(row[column]), f"{source}, row {index}"
+        answer = row.get("target")
+        examples.append(
+            Example(
+                index,
+                text,
+                _label(row, where),
+                answer=None if answer in (None, "") else str(answer),
+                evidence=_evidence(row, text, where),
+                family=str(row.get("family") or ""),
+            )
+        )
+    return examples
+
+
+def _evidence(row: Row, text: str, where: str) -> tuple[int, int] | None:
+    span = row.get("span")
+    if span in (None, ""):
+        return None
+    if not isinstance(span, list) or [type(end) for end in span] != [int, int]:
+        raise InputError(f"{where}: span must be two characters, [start, stop], got {span!r}.")
+    start, stop = span
+    if not 0 <= start < stop <= len(text):
+        raise InputError(
+            f"{where}: span {span} is not inside the text, which has {len(text)} characters."
+        )
+    return start, stop
 
 
 def _label(row: Row, where: str) -> int | None:

@@ -9,11 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
-from attnflow.evaluation.metrics import METRICS
+from attnflow.errors import InputError
+from attnflow.evaluation.metrics import METRICS, log_odds_of
 from attnflow.evaluation.naopc import aopc_limits, normalised
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import Ranking, unit_masks
 from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft_scores
+from attnflow.evaluation.statistics import rank_correlation
 from attnflow.methods import Instance, Method, Scores
 
 
@@ -110,6 +112,45 @@ def _max_sensitivity(metric_input: MetricInput) -> dict[str, float]:
     return {"max_sensitivity": max_sensitivity(metric_input.instance, metric_input.method)}
 
 
+def _subset_correlation(metric_input: MetricInput) -> dict[str, float]:
+    """Rank correlation of summed scores and log-odds over random halves of the units (LDS)."""
+    instance, masks = metric_input.instance, metric_input.ranking.unit_masks
+    rng = np.random.default_rng([instance.seed, SUBSETS])
+    half = len(masks) // 2
+    drawn = [masks[rng.permutation(len(masks))[half:]] for _ in range(SUBSETS)]
+    removed = [np.array(some.any(axis=0)) for some in drawn]
+    kept = [float(metric_input.scores[~nodes & instance.ordinary].sum()) for nodes in removed]
+    values = {}
+    for operator in metric_input.operators:
+        variants = [OPERATORS[operator](instance, nodes) for nodes in removed]
+        log_p = instance.log_probability(variants, bfloat16=metric_input.bfloat16)
+        values[f"lds {operator}"] = rank_correlation(np.array(kept), log_odds_of(log_p))
+    return values
+
+
+def _evidence(metric_input: MetricInput) -> dict[str, float]:
+    """Rank of the first unit of the evidence, and its share of the positive scores."""
+    instance = metric_input.instance
+    if instance.evidence is None:
+        raise InputError(
+            "extras 'evidence' needs examples with a span, the characters that the answer rests "
+            "on; see benchmarks/known_answers.py for such a file."
+        )
+    # Every token counts, the one that is read too: an answer may rest on the last word.
+    nodes = ~np.array(instance.content.special)
+    order = np.argsort(-np.where(nodes, metric_input.scores, -np.inf), kind="stable")
+    rank = 1 + int(np.argmax(instance.evidence[order]))
+    positive = np.where(nodes, metric_input.scores.clip(min=0), 0.0)
+    total = max(positive.sum(), 1e-300)  # nothing positive: no share
+    return {
+        "hit": float(rank == 1),
+        "reciprocal_rank": 1 / rank,
+        "evidence_share": float(positive[instance.evidence].sum() / total),
+        "first_share": float(positive[int(np.argmax(nodes))] / total),
+    }
+
+
+SUBSETS = 32  # random halves; half of the units each, since any score correlates with their number
 STEPPED = ("aopc", "log_odds", "deletion_auc", "insertion_auc")
 EXTRAS: dict[str, Callable[[MetricInput], dict[str, float]]] = {
     "steps": _all_steps,
@@ -117,5 +158,8 @@ EXTRAS: dict[str, Callable[[MetricInput], dict[str, float]]] = {
     "soft": _soft,
     "infidelity": _infidelity,
     "sensitivity": _max_sensitivity,
+    "lds": _subset_correlation,
+    "evidence": _evidence,
 }
-EXTRAS_OF_ANY = ("steps", "naopc", "infidelity")  # the others change word embeddings
+# The others change word embeddings.
+EXTRAS_OF_ANY = ("steps", "naopc", "infidelity", "lds", "evidence")

@@ -15,6 +15,8 @@ Differences are signed, except in `absolute_aopc`.
     deletion_auc       mean over steps of p(removed)                    lower
     insertion_auc      mean over steps of p(kept)                       higher
     absolute_aopc      mean over steps of |p(x) - p(removed)|           as AttCAT's code has it
+    logit_drop         mean over steps of lo(x) - lo(removed), lo = log p / (1 - p)      higher
+    area_between       mean over steps of lo(kept) - lo(removed)                         higher
 
 Comprehensiveness is the name that ERASER gives to `aopc`; its shares are 1, 5, 10, 20 and 50 %.
 What AttCAT and its successors call log-odds is a log ratio of probabilities; `logit_drop` is the
@@ -44,7 +46,7 @@ def log_odds(whole: Values, removed: Values, kept: Values) -> Values:
 
 def logit_drop(whole: Values, removed: Values, kept: Values) -> Values:
     """`(n,)` mean drop of log p / (1 - p)."""
-    return _logit(whole) - _logit(removed).mean(1)
+    return log_odds_of(whole) - log_odds_of(removed).mean(1)
 
 
 def sufficiency(whole: Values, removed: Values, kept: Values) -> Values:
@@ -67,7 +69,15 @@ def absolute_aopc(whole: Values, removed: Values, kept: Values) -> Values:
     return np.abs(np.exp(whole)[:, None] - np.exp(removed)).mean(1)
 
 
-def _logit(log_p: Values) -> Values:
+def area_between(whole: Values, removed: Values, kept: Values) -> Values:
+    """`(n,)` mean log-odds of what is kept less those of what is left without it.
+
+    The area between the curves of removing the least important first and the most important first.
+    """
+    return log_odds_of(kept).mean(1) - log_odds_of(removed).mean(1)
+
+
+def log_odds_of(log_p: Values) -> Values:
     """log p / (1 - p), without cancellation at either end."""
     # At p = 1 there would be the logarithm of 0.
     return log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
@@ -77,12 +87,13 @@ METRICS: dict[str, Callable[[Values, Values, Values], Values]] = {
     "aopc": aopc,
     "log_odds": log_odds,
     "logit_drop": logit_drop,
+    "area_between": area_between,
     "sufficiency": sufficiency,
     "deletion_auc": deletion_auc,
     "insertion_auc": insertion_auc,
     "absolute_aopc": absolute_aopc,
 }
-OF_KEPT = frozenset({"sufficiency", "insertion_auc"})
+OF_KEPT = frozenset({"sufficiency", "insertion_auc", "area_between"})
 LOWER_IS_BETTER = frozenset(
     {
         "log_odds",

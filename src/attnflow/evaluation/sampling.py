@@ -84,7 +84,9 @@ def sample_instances(
     if change is not None:
         # After the draw, so that clean and noisy runs have the same texts.
         drawn = [_changed(change(example), instance) for example, instance in drawn]
-    return _with_labels(drawn) if target == "label" else _with_predictions(drawn, adapter)
+    if target == "label":
+        return _with_labels(drawn)
+    return _with_evidence(_with_answers(_with_predictions(drawn, adapter)))
 
 
 def _check_options(
@@ -148,6 +150,42 @@ def _with_predictions(
         (example, replace(instance, target=target))
         for (example, instance), target in zip(drawn, predicted, strict=True)
     ]
+
+
+def _with_answers(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:
+    """Leave out examples whose known answer is not what the model says.
+
+    What a model did not answer does not rest on the evidence, so there is nothing to find.
+    """
+    right = []
+    for example, instance in drawn:
+        if example.answer is not None:
+            adapter: Any = instance.adapter
+            if not isinstance(adapter, LanguageModel):
+                raise InputError(
+                    f"example {example.index} has a target, the next token, and the model is "
+                    f"{adapter.kind}: expected a language model, or data without targets."
+                )
+            if adapter.first_token_of(example.answer) != instance.target:
+                continue
+        right.append((example, instance))
+    if not right:
+        raise InputError("the model predicts the target of no example: there is nothing to judge.")
+    return right
+
+
+def _with_evidence(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:
+    """Tell each instance the nodes whose characters overlap with its example's evidence."""
+    found = []
+    for example, instance in drawn:
+        if example.evidence is not None:
+            start, stop = example.evidence
+            offsets = np.array(instance.content.offsets)
+            overlaps = (offsets[:, 0] < stop) & (offsets[:, 1] > start)
+            evidence = overlaps & (offsets[:, 0] < offsets[:, 1])
+            instance = replace(instance, evidence=evidence)
+        found.append((example, instance))
+    return found
 
 
 def _with_labels(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:

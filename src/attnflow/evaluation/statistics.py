@@ -46,6 +46,17 @@ def trimmed_mean(values: Values, axis: int = -1) -> Any:
     return trim_mean(values, TRIMMED, axis=axis)
 
 
+def rank_correlation(first: Values, second: Values) -> float:
+    """Spearman's correlation of two `(n,)` arrays; 0 where one of them is constant."""
+    with needs("rank correlations need SciPy"):
+        from scipy.stats import rankdata
+    # Not `spearmanr`, which warns of a constant array and returns NaN for it.
+    ranks = np.stack([rankdata(first), rankdata(second)])
+    ranks -= ranks.mean(1, keepdims=True)
+    length = np.sqrt((ranks**2).sum(1)).prod()
+    return float(ranks[0] @ ranks[1] / length) if length > 0 else 0.0
+
+
 def bootstrap_estimate(
     values: Values, *, statistic: Statistic = np.mean, seed: int = 0
 ) -> BootstrapEstimate:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.attribution import Attribution
-from attnflow.capture import ONE_STACK, Capture, StackLayout
+from attnflow.capture import ONE_STACK, Capture, StackLayout, mean_present, signed_scores
 from attnflow.explainer.attention_sink import (
     RESIDUAL,
     exclude_from_ranking,
@@ -22,8 +22,6 @@ from attnflow.explainer.request import Request
 from attnflow.explainer.scores import (
     as_array,
     certificate,
-    mean_present,
-    signed_scores,
     stage_scores,
 )
 from attnflow.inputs.example import Example
@@ -66,12 +64,13 @@ class AttributionBuilder:
         scored, raw, rows = flows.scored, flows.unrestricted, flows.rows(row)
         nodes = capture.mask[row].nonzero()[:, 0].to(scored.sink.device)
         real = nodes.cpu().numpy()  # nodes that are no padding
-        present = flows.present[:, row].numpy()[:, real]
-        by_stage = stage_scores(scored, rows, options.readout)[:, real]
-        signed = None
-        if flows.contributions is not None:
-            contributions = as_array(flows.contributions[:, row])[:, real]
-            signed = (contributions, signed_scores(by_stage, contributions))
+
+        def mean(values: Tensor) -> NDArray[np.float64]:
+            return as_array(mean_present(values, flows.present[:, row]))[real]
+
+        by_stage = stage_scores(scored, rows, options.readout)
+        contributions = None if flows.contributions is None else flows.contributions[:, row]
+        signed = None if contributions is None else signed_scores(by_stage, contributions)
         return Attribution(
             text=example.text,
             tokens=example.tokens,
@@ -91,13 +90,11 @@ class AttributionBuilder:
             against=choices.wanted[1] if len(choices.wanted) > 1 else None,
             labels=choices.names,
             logits=choices.logits,
-            scores=mean_present(by_stage, present),
-            contributions=None if signed is None else mean_present(signed[0], present),
-            signed_scores=None if signed is None else mean_present(signed[1], present),
+            scores=mean(by_stage),
+            contributions=None if contributions is None else mean(contributions),
+            signed_scores=None if signed is None else mean(signed),
             explained=float(capture.explained[row]),
-            raw_scores=None
-            if raw is None
-            else mean_present(stage_scores(raw, rows, options.readout)[:, real], present),
+            raw_scores=None if raw is None else mean(stage_scores(raw, rows, options.readout)),
             edges=_edges(scored.edges[rows].mean(0), nodes) if options.edges else None,
             certificate=certificate(scored, rows),
             null_shares=self._null_shares(row, request, capture),

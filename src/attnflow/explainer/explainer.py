@@ -45,6 +45,7 @@ from attnflow.inputs.image_inputs import ImageInputs
 from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models import loading
 from attnflow.models.embedded import EMBEDDED_MODEL
+from attnflow.models.literals import Pattern
 from attnflow.models.pooling import check_pooling
 from attnflow.models.tasks import Task, explained_task, labels_of, reads_images
 
@@ -175,7 +176,7 @@ class Explainer:
         attention_sink: str = "keep",
         tensor: str = "net",
         stages: Sequence[float] | None = None,
-        pattern: str | None = None,
+        pattern: Pattern | None = None,
         readout: str = "input",
         gap: float = 1e-2,
         mu: float | None = None,

@@ -20,6 +20,7 @@ from attnflow.capture import (
     balanced,
     captured_stages,
     captures,
+    product_rules,
     removal_of,
     staged_capture,
 )
@@ -79,7 +80,7 @@ def run_model(
     objective = _objective(inputs, requests, tensors, options)
     if options.tensor == "net":
         removal = _removal(inputs, requests, tensors, objective)
-        rules = options.rules(inputs.model)
+        rules = product_rules(inputs.model, options.pattern)
         stages = captured_stages(
             inputs.model,
             tensors,
@@ -115,7 +116,7 @@ def _run_shared(
             tensors,
             objectives,
             tensor="cf",
-            rules=options.rules(inputs.model),
+            rules=product_rules(inputs.model, options.pattern),
             segments=segments,
         )
         rows = [_balanced(net_capture(row)) for row in effects]

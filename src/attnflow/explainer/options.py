@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast, get_args
+from typing import Any, TypedDict, get_args
 
-from attnflow.capture import NET_REMOVED, REMOVED, ProductRules, sees_scores
+from attnflow.capture import NET_REMOVED, REMOVED
 from attnflow.capture.objectives import Value
 from attnflow.capture.validation import check_removed
 from attnflow.errors import InputError
@@ -34,7 +34,7 @@ class CallOptions:
 
     tensor: str = "net"
     stages: Sequence[float] | None = None
-    pattern: str | None = None
+    pattern: Pattern | None = None
     readout: str = "input"
     gap: float = 1e-2
     mu: float | None = None
@@ -50,8 +50,8 @@ class CallOptions:
         _check_name("readout", self.readout, get_args(Readout))
         if self.readout == "throughput" and not self.is_conservative:
             raise InputError(
-                f"readout 'throughput' needs tensor 'net', 'bcf' or 'cf', got {self.tensor!r}: without "
-                "residual edges a token's rows are not its own."
+                f"readout 'throughput' needs tensor 'net', 'bcf' or 'cf', got {self.tensor!r}: "
+                "without residual edges a token's rows are not its own."
             )
         self._check_net()
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
@@ -83,14 +83,6 @@ class CallOptions:
     def explains_log_odds(self) -> bool:
         """True where the log-odds are explained, False where it is the logit."""
         return self.tensor in ("bcf", "net")
-
-    def rules(self, model: Any) -> ProductRules:
-        """Return the backward rules of "net": gates are shared, and the pattern as was asked.
-
-        Where nothing was asked the pattern is shared if the model's queries and keys are seen.
-        """
-        pattern = self.pattern or ("shared" if sees_scores(model) else "frozen")
-        return ProductRules(pattern=cast(Pattern, pattern), gates="shared")
 
     def _check_net(self) -> None:
         """Check the options that only "net" has."""
@@ -138,7 +130,7 @@ class CallKeywords(TypedDict, total=False):
     span: Span | Sequence[Span] | None
     tensor: str
     stages: Sequence[float] | None
-    pattern: str | None
+    pattern: Pattern | None
     readout: str
     gap: float
     mu: float | None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.capture.objectives import class_logits
-from attnflow.capture.token_removal import removal_of
+from attnflow.capture.token_removal import Removal, removal_of
 from attnflow.errors import ModelError
 from attnflow.inputs.example import ModelInputs
 from attnflow.models.tasks import Task, explained_task
@@ -121,6 +121,11 @@ class ModelAdapter(ABC):
         The node at `position` is among them, although methods do not rank it.
         """
         return self.inputs.baseline([content], self.collate(content))
+
+    def stage_removal(self, content: Any) -> Removal:
+        """Return the way in which the stages of "net" remove nodes, as in an explanation."""
+        inputs = self.collate(content)
+        return removal_of(self.model, inputs, self.neutral(content))
 
     def removable(self, content: Any) -> Nodes:
         """`(t,)` bool, true at ordinary nodes that differ from what would replace them."""

@@ -93,7 +93,7 @@ def captured(name: str) -> InformationTensorMethod:
 
     def tensor(instance: Instance) -> SignedEffects:
         model = instance.adapter.model
-        row = capture(model, instance.inputs, _objective(instance), tensor=name)
+        row = capture(model, instance.inputs, objective_of(instance), tensor=name)
         # In float64, as the solver computes.
         return SignedEffects(row.capacities[0].double().cpu(), passthrough=_passthrough(row))
 
@@ -114,7 +114,7 @@ class ConservativeEffects:
 
     def __call__(self, instance: Instance) -> SignedEffects:
         instance = _explaining(instance, self.explained)
-        model, objective = instance.adapter.model, _objective(instance)
+        model, objective = instance.adapter.model, objective_of(instance)
         rows = [_effects(capture(model, inputs, objective)) for inputs in self._inputs(instance)]
         attention = torch.stack([row.attention for row in rows]).mean(0)
         residual = torch.stack([row.residual for row in rows if row.residual is not None]).mean(0)
@@ -155,7 +155,7 @@ class StagedEffects:
                 instance.adapter.model,
                 instance.inputs,
                 instance.neutral,
-                _objective(instance),
+                objective_of(instance),
                 removed=self.removed,
             )
         )
@@ -173,7 +173,7 @@ def _explaining(instance: Instance, explained: str | None) -> Instance:
     return instance if explained is None else replace(instance, explained=explained)
 
 
-def _objective(instance: Instance) -> Objective:
+def objective_of(instance: Instance) -> Objective:
     """The number of the model's output that is explained."""
     position = instance.position
     return Objective(

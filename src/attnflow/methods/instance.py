@@ -32,6 +32,8 @@ class Instance:
         seed: The seed of methods that draw random numbers.
         explained: A name of `objectives.SCALARS`: the number of the class that gradients are
             taken of, the same for all methods.
+        evidence: `(t,)` bool, true at nodes on which the class is known to rest; None where that is
+            not known. Methods never see it.
         cache: Passes of the model over this instance, shared by methods; see `cached`.
     """
 
@@ -40,6 +42,7 @@ class Instance:
     target: int
     seed: int = 0
     explained: str = "contrast"
+    evidence: Nodes | None = None
     # `replace` makes a new cache: another instance has other passes.
     cache: PassCache = field(default_factory=PassCache, init=False, repr=False, compare=False)
 

@@ -12,6 +12,7 @@ from attnflow.methods import attention, decomposition, gradients, lrp, perturbat
 from attnflow.methods.adapter import Scores
 from attnflow.methods.information_tensors import INFORMATION_TENSORS
 from attnflow.methods.instance import Instance
+from attnflow.methods.net import NET_READINGS, NET_TENSORS
 from attnflow.methods.readouts import READOUTS, ROW_READOUTS
 from attnflow.methods.staged import in_stages
 
@@ -88,11 +89,20 @@ METHODS: dict[str, Method] = (
         for tensor in INFORMATION_TENSORS
         for readout in (*READOUTS, *ROW_READOUTS)
     }
+    | {
+        f"{tensor}:{name}": Method(
+            f"{tensor}:{name}",
+            partial(reading, stages),
+            f"{len(stages.removed) + 1} backward",
+        )
+        for tensor, stages in NET_TENSORS.items()
+        for name, reading in NET_READINGS.items()
+    }
 )
 
 
-# Of some 400 pairs of tensor and readout only the default tensor, and `cf`, which has no stages.
-DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow")
+# Of some 400 pairs of tensor and readout only the default tensor, and those it came from.
+DEFAULT = (*_PUBLISHED, "cf:flow", "bcf:flow", "net:flow", "net:signed")
 
 
 def method(name: str) -> Method:

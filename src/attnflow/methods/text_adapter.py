@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnflow.capture import HiddenTokens, removal_of
 from attnflow.capture.input_names import MASK_OF_IDS
+from attnflow.capture.token_removal import Removal
 from attnflow.errors import InputError, ModelError
 from attnflow.inputs.batching import collate_texts
 from attnflow.inputs.text import EncodedText
@@ -221,6 +223,14 @@ class NextTokenModel(TextAdapter):
     def position(self, content: EncodedText) -> int:
         return len(content.tokens) - 1
 
+    def stage_removal(self, content: EncodedText) -> Removal:
+        """The node that is read stays, unlike in the stages of "bcf"."""
+        inputs, neutral = self.collate(content), self.neutral(content)
+        neutral[:, -1] = torch.cat([inputs[name] for name in MASK_OF_IDS if name in inputs], 1)[
+            :, -1
+        ]
+        return removal_of(self.model, inputs, neutral)
+
     def readout_node(self, content: EncodedText) -> int:
         return self.position(content)
 
@@ -243,10 +253,20 @@ class LanguageModel(NextTokenModel):
     loader = "AutoModelForCausalLM"
     kind = "a language model"
 
+    def stage_removal(self, content: EncodedText) -> Removal:
+        """Tokens are hidden by the attention mask, and keep their positions."""
+        removable = torch.from_numpy(self.ordinary(content))[None].to(self.device)
+        return HiddenTokens.of(self.model, self.collate(content), removable)
+
     def cut(self, content: EncodedText, count: int) -> EncodedText:
         """Return the first `count` tokens of a text, after which the next one is asked for."""
         # Cut in ids: tokenized again, the beginning of the text could have other tokens.
         return encode_ids(self.tokenizer, content.inputs["input_ids"][:count], None)
+
+    def first_token_of(self, answer: str) -> int | None:
+        """Return the first token of an answer that continues a text; None where it has none."""
+        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return int(ids[0]) if ids else None
 
     def logits(self, points: Tensor) -> Tensor:
         logits: Tensor = self.read(self.model(**self.inputs_at(points), **self._only_logits_at(1)))

@@ -23,7 +23,7 @@ from attnflow.inputs.given import Given
 from attnflow.inputs.image_inputs import ImageInputs
 from attnflow.models.tasks import explained_task
 
-TENSORS = ("af", "gf", "agf", "cf", "bcf")
+TENSORS = ("af", "gf", "agf", "cf", "bcf", "net")
 SIDE = 32
 # 256 patches: squares, tiles and activations are all of some size.
 LARGE = dict(hidden_size=32, intermediate_size=64, image_size=SIDE)
@@ -51,7 +51,7 @@ def peak_of_capture(model, values, tensor):
         examples = map(Coarsened, inputs.read(Given(pixel_values=values)).examples)
         requests = [Request(example, decision, Classes(["number"])) for example in examples]
         found = run_model(inputs, requests, CallOptions(tensor=tensor))
-    assert found.capacities.shape[-1] == requests[0].example.nodes
+    assert found[0].capture.capacities.shape[-1] == requests[0].example.nodes
     return counted.peak, [ExampleSize.of(request.example) for request in requests]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.attribution_checks import assert_scores_add_up
 from support.text_models import (
     PROMPT,
     SOURCE,
@@ -37,7 +38,7 @@ def test_its_probability_is_the_product(writer, reader):
     product = (likely[3, ids[4]] + likely[4, ids[5]]).exp().item()
     assert a.probabilities[0] == pytest.approx(product, rel=1e-5) and a.label == "good dog"
     assert a.certificate.is_certified
-    assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+    assert_scores_add_up(a)
     by_attention = writer(PROMPT, continuation=" good dog", span=True, tensor="agf")
     for one in (a, by_attention):
         assert one.scores[5] == 0, "nothing is read from the last token"

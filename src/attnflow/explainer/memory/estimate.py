@@ -40,11 +40,9 @@ from attnflow.solver.memory import (
 )
 
 PARTS = ("activations", "tensors", "solver", "images")
-HELD = {
-    "bcf": 3,
-    "cf": 2,
-    "net": 5,
-}  # with their signs, as capacities, balanced; others are capacities
+# With their signs, as capacities, balanced; of "net" the capacities of four stages, one of them not
+# balanced yet; of others capacities alone.
+HELD = {"bcf": 3, "cf": 2, "net": 5}
 BATCHES, COARSENED = (8, 4, 2, 1), (2, 4, 8, 16, 32, 64, 128)  # what a refusal tries
 
 

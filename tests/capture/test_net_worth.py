@@ -1,0 +1,136 @@
+"""Capacities net at nodes: what enters a node adds up to what it is worth."""
+
+import pytest
+import torch
+
+from attnflow.capture import HiddenTokens, captured_stages, mean_present, signed_scores
+from attnflow.capture.capture import Effects, clip
+from attnflow.capture.net_worth import net_capture, product_rules
+from attnflow.capture.objectives import Objective, contrast, logits_at
+from attnflow.capture.position_ids import with_fixed_positions
+from attnflow.solver import maximum_flow
+from attnflow.solver.network import layered_network
+
+
+def effects(seed=0, layers=3, t=6, shift=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    signed = torch.randn(2, layers, t, t, generator=generator, dtype=torch.float64) + shift
+    residual = torch.randn(2, layers, t, generator=generator, dtype=torch.float64) + shift
+    sources = torch.zeros(2, t, dtype=torch.bool)
+    sources[:, -1] = True
+    return Effects(
+        signed=signed,
+        residual=residual,
+        mask=torch.ones(2, t, dtype=torch.bool),
+        logits=torch.zeros(2, 3),
+        target=torch.zeros(2, dtype=torch.int64),
+        sources=sources,
+        explained=torch.zeros(2),
+    )
+
+
+def worth(found):
+    signed, residual = found.effects
+    return signed.sum(2) + residual
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_enters_a_node_is_its_worth_and_nothing_where_that_is_negative(seed):
+    found = effects(seed)
+    capacities = net_capture(found).capacities
+    torch.testing.assert_close(capacities.sum(2), worth(found).relu())
+    assert (capacities >= 0).all()
+    assert (worth(found) <= 0).any(), "a case without such a node tests nothing"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_edge_has_more_than_its_effect(seed):
+    found = effects(seed)
+    whole = found.effects[0] + torch.diag_embed(found.effects[1])
+    assert (net_capture(found).capacities <= whole.relu() + 1e-12).all()
+
+
+def test_without_negative_effects_it_is_cf():
+    found = effects(shift=10.0)
+    assert (found.effects[0] > 0).all() and (found.effects[1] > 0).all()
+    torch.testing.assert_close(net_capture(found).capacities, clip(found).capacities)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_flow_into_a_token_is_at_most_its_contribution(seed):
+    found = effects(seed)
+    capture = net_capture(found)
+    flow = maximum_flow(layered_network(capture.capacities, capture.sources, capture.mask))
+    assert (flow.sink <= found.of_inputs.relu() + 1e-9).all()
+    assert (flow.sink[found.of_inputs <= 0] == 0).all()
+
+
+def test_the_effects_are_left_as_they_were():
+    found = effects()
+    before = found.effects[0].clone()
+    net_capture(found)
+    assert torch.equal(found.effects[0], before)
+
+
+def objective(at):
+    return Objective(torch.tensor([5, 17, 9]), contrast, logits_at(at), at)
+
+
+def test_a_hidden_token_is_seen_by_none_and_all_keep_their_positions(build, batch):
+    model, inputs = build("llama", dtype=torch.float64), batch()
+    at = inputs["attention_mask"].sum(1) - 1
+    removable = inputs["attention_mask"].bool()
+    removable[:, 0] = False
+    removable[torch.arange(3), at] = False
+    removal = HiddenTokens.of(model, inputs, removable)
+    first, *later = captured_stages(
+        model, inputs, removal, objective(at), removed=(0.3, 0.6), rules=product_rules(model)
+    )
+    for stage in later:
+        gone = first.present & ~stage.present
+        assert gone[0].any() and not (gone & ~removable).any()
+        mask = inputs["attention_mask"] * ~gone
+        positions = with_fixed_positions(model, inputs)["position_ids"]
+        output = model(input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions)
+        expected = logits_at(at)(output)
+        torch.testing.assert_close(stage.capture.logits, expected.detach())
+        columns = stage.capture.capacities.sum((1, 2))
+        assert (columns[gone] == 0).all() and (stage.capture.contributions[gone] == 0).all()
+
+
+def test_the_first_token_can_be_hidden(build, batch):
+    model, inputs = build("llama", dtype=torch.float64), batch()
+    at = inputs["attention_mask"].sum(1) - 1
+    removable = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+    removable[:, 0] = True
+    removal = HiddenTokens.of(model, inputs, removable)
+    _, stage = captured_stages(model, inputs, removal, objective(at), removed=(0.5,))
+    assert not stage.present[:, 0].any()
+    mask = inputs["attention_mask"].clone()
+    mask[:, 0] = 0
+    positions = torch.arange(mask.shape[1]).expand_as(mask)
+    output = model(input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions)
+    torch.testing.assert_close(stage.capture.logits, logits_at(at)(output).detach())
+
+
+def test_where_nothing_can_be_removed_all_stages_are_the_text(build, batch):
+    model, inputs = build("llama", dtype=torch.float64), batch()
+    at = inputs["attention_mask"].sum(1) - 1
+    nothing = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)
+    removal = HiddenTokens.of(model, inputs, nothing)
+    first, second = captured_stages(model, inputs, removal, objective(at), removed=(0.5,))
+    assert torch.equal(first.present, second.present)
+    torch.testing.assert_close(first.capture.capacities, second.capture.capacities)
+
+
+def test_a_mean_counts_only_stages_that_have_the_token():
+    values = torch.tensor([[1.0, 2.0, 3.0], [3.0, 9.0, 5.0]])
+    present = torch.tensor([[True, True, False], [True, False, False]])
+    assert mean_present(values, present).tolist() == [2.0, 2.0, 0.0]
+
+
+def test_signed_scores_are_in_the_units_of_contributions():
+    contributions = torch.tensor([[2.0, -1.0, 4.0]])
+    signed = signed_scores(torch.tensor([[0.1, 0.0, 0.2]]), contributions)
+    torch.testing.assert_close(signed, torch.tensor([[2.0, -1.0, 4.0]]))
+    assert signed_scores(torch.zeros(1, 3), contributions).tolist() == [[0.0, -1.0, 0.0]]
