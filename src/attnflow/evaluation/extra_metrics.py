@@ -16,7 +16,7 @@ from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import Ranking, unit_masks
 from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft_scores
 from attnflow.evaluation.statistics import rank_correlation
-from attnflow.methods import Instance, Method, Scores
+from attnflow.methods import Instance, Method, Nodes, Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,19 +112,34 @@ def _max_sensitivity(metric_input: MetricInput) -> dict[str, float]:
     return {"max_sensitivity": max_sensitivity(metric_input.instance, metric_input.method)}
 
 
+@dataclass(frozen=True)
+class RandomHalves:
+    """Log-odds of an instance without random halves of its units: the same for every method."""
+
+    operator: str
+    granularity: str
+    bfloat16: bool
+
+    def removed(self, instance: Instance) -> list[Nodes]:
+        """Return the nodes of each half, drawn by the instance's own seed."""
+        masks = unit_masks(instance, self.granularity)
+        rng = np.random.default_rng([instance.seed, SUBSETS])
+        halves = [rng.permutation(len(masks))[len(masks) // 2 :] for _ in range(SUBSETS)]
+        return [np.array(masks[half].any(axis=0)) for half in halves]
+
+    def __call__(self, instance: Instance) -> Scores:
+        variants = [OPERATORS[self.operator](instance, nodes) for nodes in self.removed(instance)]
+        return log_odds_of(instance.log_probability(variants, bfloat16=self.bfloat16))
+
+
 def _subset_correlation(metric_input: MetricInput) -> dict[str, float]:
     """Rank correlation of summed scores and log-odds over random halves of the units (LDS)."""
-    instance, masks = metric_input.instance, metric_input.ranking.unit_masks
-    rng = np.random.default_rng([instance.seed, SUBSETS])
-    half = len(masks) // 2
-    drawn = [masks[rng.permutation(len(masks))[half:]] for _ in range(SUBSETS)]
-    removed = [np.array(some.any(axis=0)) for some in drawn]
-    kept = [float(metric_input.scores[~nodes & instance.ordinary].sum()) for nodes in removed]
-    values = {}
+    instance, values = metric_input.instance, {}
     for operator in metric_input.operators:
-        variants = [OPERATORS[operator](instance, nodes) for nodes in removed]
-        log_p = instance.log_probability(variants, bfloat16=metric_input.bfloat16)
-        values[f"lds {operator}"] = rank_correlation(np.array(kept), log_odds_of(log_p))
+        halves = RandomHalves(operator, metric_input.granularity, metric_input.bfloat16)
+        ordinary = [instance.ordinary & ~nodes for nodes in halves.removed(instance)]
+        kept = np.array([metric_input.scores[nodes].sum() for nodes in ordinary])
+        values[f"lds {operator}"] = rank_correlation(kept, instance.cached(halves))
     return values
 
 

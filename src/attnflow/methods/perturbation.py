@@ -31,6 +31,18 @@ def occlusion(instance: Instance) -> Scores:
     return _on_ordinary(instance, probabilities[0] - probabilities[1:])
 
 
+def leave_one_out(instance: Instance) -> Scores:
+    """Fall of the log-odds where a node alone is deleted."""
+    nodes = np.flatnonzero(instance.ordinary)
+    adapter, content = instance.adapter, instance.content
+    without = [adapter.deleted_variant(content, np.arange(instance.nodes) == i) for i in nodes]
+    log_p = instance.log_probability([adapter.whole_variant(content), *without])
+    odds = log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
+    scores = np.zeros(instance.nodes)
+    scores[nodes] = odds[0] - odds[1:]
+    return scores
+
+
 def lime(instance: Instance) -> Scores:
     """Weights of a ridge regression on masked texts, of which near ones weigh more (captum)."""
     captum, models = _captum()

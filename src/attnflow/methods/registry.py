@@ -58,6 +58,7 @@ _PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
     "smoothgrad": (gradients.smoothgrad, "25 backward"),
     "deeplift": (gradients.deeplift, "1 backward of 2 texts"),
     "occlusion": (perturbation.occlusion, "1 forward a token"),
+    "leave-one-out": (perturbation.leave_one_out, "1 forward a token"),
     "lime": (perturbation.lime, "20 forward a token"),
     "kernel-shap": (perturbation.kernel_shap, "20 forward a token"),
     "partition-shap": (perturbation.partition_shap, "20 forward a token"),
