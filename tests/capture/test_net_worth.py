@@ -5,7 +5,7 @@ import torch
 
 from attnflow.capture import HiddenTokens, captured_stages, mean_present, signed_scores
 from attnflow.capture.capture import Effects, clip
-from attnflow.capture.net_worth import net_capture, product_rules
+from attnflow.capture.net_worth import net_capacities, net_capture, product_rules
 from attnflow.capture.objectives import Objective, contrast, logits_at
 from attnflow.capture.position_ids import with_fixed_positions
 from attnflow.solver import maximum_flow
@@ -37,39 +37,43 @@ def worth(found):
 @pytest.mark.parametrize("seed", range(5))
 def test_what_enters_a_node_is_its_worth_and_nothing_where_that_is_negative(seed):
     found = effects(seed)
-    capacities = net_capture(found).capacities
-    torch.testing.assert_close(capacities.sum(2), worth(found).relu())
+    expected = worth(found)
+    capacities = net_capacities(found)
+    torch.testing.assert_close(capacities.sum(2), expected.relu())
     assert (capacities >= 0).all()
-    assert (worth(found) <= 0).any(), "a case without such a node tests nothing"
+    assert (expected <= 0).any(), "a case without such a node tests nothing"
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_edge_has_more_than_its_effect(seed):
     found = effects(seed)
     whole = found.effects[0] + torch.diag_embed(found.effects[1])
-    assert (net_capture(found).capacities <= whole.relu() + 1e-12).all()
+    assert (net_capacities(found) <= whole.relu() + 1e-12).all()
 
 
 def test_without_negative_effects_it_is_cf():
     found = effects(shift=10.0)
     assert (found.effects[0] > 0).all() and (found.effects[1] > 0).all()
-    torch.testing.assert_close(net_capture(found).capacities, clip(found).capacities)
+    expected = clip(found).capacities
+    torch.testing.assert_close(net_capacities(found), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_flow_into_a_token_is_at_most_its_contribution(seed):
     found = effects(seed)
-    capture = net_capture(found)
-    flow = maximum_flow(layered_network(capture.capacities, capture.sources, capture.mask))
-    assert (flow.sink <= found.of_inputs.relu() + 1e-9).all()
-    assert (flow.sink[found.of_inputs <= 0] == 0).all()
+    contributions, sources, mask = found.of_inputs, found.sources, found.mask
+    flow = maximum_flow(layered_network(net_capacities(found), sources, mask))
+    assert (flow.sink <= contributions.relu() + 1e-9).all()
+    assert (flow.sink[contributions <= 0] == 0).all()
 
 
-def test_the_effects_are_left_as_they_were():
+def test_a_capture_has_layers_of_one_weight_and_the_contributions():
     found = effects()
-    before = found.effects[0].clone()
-    net_capture(found)
-    assert torch.equal(found.effects[0], before)
+    expected = found.of_inputs.clone()
+    capture = net_capture(found)
+    torch.testing.assert_close(capture.contributions, expected)
+    torch.testing.assert_close(capture.capacities.sum((2, 3)), torch.ones(2, 3).double())
+    assert capture.signed is None
 
 
 def objective(at):

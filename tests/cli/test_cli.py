@@ -184,7 +184,7 @@ def test_options_reach_the_explainer(run, tmp_path):
         return json.loads(path.read_text())[0]
 
     plain = record()
-    assert (plain["tensor"], plain["readout"], plain["truncated"]) == ("bcf", "input", 0)
+    assert (plain["tensor"], plain["readout"], plain["truncated"]) == ("net", "input", 0)
     assert record("--readout", "throughput")["readout"] == "throughput"
     assert record("--tensor", "gf")["tensor"] == "gf"
     assert record("--target", "2")["label"] == "positive"
@@ -348,8 +348,11 @@ def test_the_state_of_the_process_is_kept(run):
         (["good", "--tensor", "xy"], "invalid choice: 'xy'"),
         (["good", "--readout", "xy"], "invalid choice: 'xy'"),
         (["good", "--granularity", "xy"], "invalid choice: 'xy'"),
-        (["good", "--tensor", "agf", "--readout", "throughput"], "needs tensor 'bcf' or 'cf'"),
         (["good", "--max-memory", "much"], "max_memory must be bytes > 0"),
+        (
+            ["good", "--tensor", "agf", "--readout", "throughput"],
+            "needs tensor 'net', 'bcf' or 'cf'",
+        ),
         (["good", "--json", "missing/a.json"], "there is no folder missing"),
         (["good", "--html", ""], "it is a folder"),
         (["good", "--save", "."], "it is a folder"),

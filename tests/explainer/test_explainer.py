@@ -91,10 +91,12 @@ def test_one_text_gives_one_attribution(explainer, texts):
 
 
 def test_a_smaller_gap_brings_more_flow(explainer, texts):
-    values = [explainer(texts[0], gap=gap).certificate for gap in (0.3, 1e-2, 1e-5)]
+    # One stage: the barrier's weight is relative to each stage's own network.
+    options = dict(stages=())
+    values = [explainer(texts[0], gap=gap, **options).certificate for gap in (0.3, 1e-2, 1e-5)]
     assert values[0].value < values[1].value < values[2].value
     assert values[2].gap < 1e-4 < values[0].gap
-    fixed = explainer(texts[0], mu=values[1].mu).certificate
+    fixed = explainer(texts[0], mu=values[1].mu, **options).certificate
     assert fixed.value == pytest.approx(values[1].value) and fixed.mu == values[1].mu
 
 
@@ -180,11 +182,11 @@ def test_mu_is_positive(explainer, mu):
 @pytest.mark.parametrize(
     ("options", "message"),
     (
-        (dict(tensor="xy"), "tensor must be one of af, gf, agf, cf, bcf, got 'xy'"),
+        (dict(tensor="xy"), "tensor must be one of af, gf, agf, cf, bcf, net, got 'xy'"),
         (dict(tensor=None), "tensor must be one of"),
         (dict(tensor="CF"), "tensor must be one of"),
         (dict(readout="output"), "readout must be one of input, throughput"),
-        (dict(readout="throughput", tensor="agf"), "needs tensor 'bcf' or 'cf', got 'agf'"),
+        (dict(readout="throughput", tensor="agf"), "needs tensor 'net', 'bcf' or 'cf', got 'agf'"),
         (dict(batch_size=0), "batch_size must be an integer of at least 1, got 0"),
         (dict(batch_size=-2), "batch_size"),
         (dict(batch_size=1.5), "batch_size"),

@@ -239,6 +239,27 @@ class AttributionData:
         ordinary.sort(key=lambda i: (-self.scores[i], i))
         return [(self.surface(i), float(self.scores[i])) for i in ordinary[:k]]
 
+    def top_against(self, k: int = 5) -> list[tuple[str, float]]:
+        """Return the ordinary tokens that speak most against the decision, as (surface, number).
+
+        The numbers are those of `signed_scores`, below 0, the most negative first; there may be
+        fewer than `k`.
+
+        Raises:
+            InputError: `k` is less than 1, or the tensor's effects have no signs.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}.")
+        if self.signed_scores is None:
+            raise InputError(
+                f"tensor {self.tensor!r} has no signs: it cannot tell what speaks against; use "
+                "tensor='net'."
+            )
+        signed = self.signed_scores
+        against = [i for i in range(len(self)) if not self.special[i] and signed[i] < 0]
+        against.sort(key=lambda i: (signed[i], i))
+        return [(self.surface(i), float(signed[i])) for i in against[:k]]
+
     def words(self) -> list[Word]:
         """Return the words of the text in order, each with the sum of its tokens' scores.
 

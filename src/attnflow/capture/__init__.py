@@ -7,6 +7,7 @@ from attnflow.capture.merging import Segments
 from attnflow.capture.net_worth import product_rules
 from attnflow.capture.objectives import Objective
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
+from attnflow.capture.recorder import FROZEN
 from attnflow.capture.stacking import ONE_STACK, StackLayout, balanced
 from attnflow.capture.stage_means import mean_present, signed_scores
 from attnflow.capture.staged import (
@@ -24,6 +25,7 @@ from attnflow.capture.validation import TENSORS, check_model
 __all__ = [
     "ONE_STACK",
     "FAMILIES",
+    "FROZEN",
     "NET_REMOVED",
     "REMOVED",
     "TENSORS",

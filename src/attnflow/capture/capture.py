@@ -122,10 +122,9 @@ class Capture(Effects):
     contributions: Tensor | None
 
 
-def captured(effects: Effects, capacities: Tensor) -> Capture:
-    """Return effects together with the capacities made of them."""
+def captured(effects: Effects, capacities: Tensor, contributions: Tensor | None) -> Capture:
+    """Return effects together with the capacities and contributions made of them."""
     shared = {f.name: getattr(effects, f.name) for f in fields(effects)}
-    contributions = None if effects.residual is None else effects.of_inputs
     return Capture(capacities=capacities, contributions=contributions, **shared)
 
 
@@ -311,10 +310,11 @@ def clip(effects: Effects) -> Capture:
     if effects.residual is None and effects.signed is not None:
         # A tensor without signs was clipped head by head as it was recorded.
         layers = with_passthrough(effects.signed, effects.passthrough)
-        return captured(replace(effects, signed=None), layers)
+        return captured(replace(effects, signed=None), layers, None)
     # Attention and residual effects are clipped apart: they are two edges between the same nodes,
     # and must not cancel.
     signed, residual = effects.effects
     capacities = signed.relu()
     capacities.diagonal(dim1=2, dim2=3).add_(residual.relu())
-    return captured(effects, with_passthrough(capacities, effects.passthrough))
+    layers = with_passthrough(capacities, effects.passthrough)
+    return captured(effects, layers, effects.of_inputs)

@@ -15,13 +15,13 @@ Source: ours; docs/method.md derives it. Read next: staged.py.
 
 from dataclasses import replace
 
-import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, Effects, captured
 from attnflow.capture.families import family_of
 from attnflow.capture.recorder import ProductRules, Sharing
-from attnflow.capture.stacking import with_passthrough
+from attnflow.capture.stacking import balanced, with_passthrough
 
 
 def product_rules(model: PreTrainedModel, pattern: Sharing | None = None) -> ProductRules:
@@ -39,18 +39,26 @@ def product_rules(model: PreTrainedModel, pattern: Sharing | None = None) -> Pro
 
 
 def net_capture(effects: Effects) -> Capture:
-    """Return the capture whose capacities are net at every node, from the effects of `cf`.
+    """Return the capture whose capacities are net at every node, with every layer of equal weight.
 
-    It does not keep the signed effects, which are as large as the capacities.
+    The effects, of `cf`, are used up: their memory becomes that of the capacities.
     """
-    signed, residual = effects.effects
+    contributions = effects.of_inputs  # before the effects are used up
+    capacities = balanced(net_capacities(effects), effects.passthrough)
+    return captured(replace(effects, signed=None), capacities, contributions)
+
+
+def net_capacities(effects: Effects) -> Tensor:
+    """`(batch, layers, t, t)` capacities that are net at every node.
+
+    The memory of the signed effects is used for them.
+    """
+    whole, residual = effects.effects
     # A token's attention to itself and its residual edge join the same two nodes: one edge, so that
     # they may cancel like any other two effects on the node.
-    whole = signed + torch.diag_embed(residual)
+    whole.diagonal(dim1=2, dim2=3).add_(residual)
     worth = whole.sum(2)
     positive = whole.relu_()
     enters = positive.sum(2)
     share = worth.relu() / enters.where(enters > 0, 1.0)
-    capacities = positive.mul_(share[:, :, None, :])
-    capture = captured(effects, with_passthrough(capacities, effects.passthrough))
-    return replace(capture, signed=None)
+    return with_passthrough(positive.mul_(share[:, :, None, :]), effects.passthrough)

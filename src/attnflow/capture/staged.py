@@ -23,7 +23,7 @@ Source: ours. Measured in docs/results. Read next: frozen_backward.py for the ef
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,8 +106,10 @@ def captured_stages(
     removed: Sequence[float] = REMOVED,
     rules: ProductRules = FROZEN,
     segments: Segments | None = None,
-) -> list[Stage]:
-    """Return the net capture (net_worth.py) of every stage, the whole text's first.
+) -> Iterator[Stage]:
+    """Yield the net capture (net_worth.py) of every stage, the whole text's first.
+
+    A stage is captured when it is asked for, so that the one before can be made smaller first.
 
     Args:
         model: As for `capture`.
@@ -126,20 +128,24 @@ def captured_stages(
     objective = objective or Objective(scalar=contrast)
     (whole,) = record(model, inputs, [objective], tensor="cf", rules=rules, segments=segments)
     objective = replace(objective, target=whole.target)
-    total, count = whole.of_inputs, whole.mask.to(whole.of_inputs)
-    stages = [Stage(net_capture(whole), whole.mask)]
+    mask, total = whole.mask, whole.of_inputs
+    count = mask.to(total)
+    first = net_capture(whole)
     del whole  # its effects are as large as the capacities
+    yield Stage(first, mask)
+    del first
     for share in removed:
         nodes, inputs_left = _remove(removal, total / count.clamp(min=1), share, segments)
         (effects,) = record(
             model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments
         )
-        present = stages[0].present & ~nodes
+        present = mask & ~nodes
         total = total + effects.of_inputs.where(present, 0.0)
         count = count + present
-        stages.append(Stage(net_capture(effects), present))
+        capture = net_capture(effects)
         del effects
-    return stages
+        yield Stage(capture, present)
+        del capture
 
 
 def _remove(

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, get_args
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
-from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, unit
+from attnflow.cli.options import TENSORS, count, inside_unit, positive, shares, span, unit
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
@@ -16,7 +16,7 @@ from attnflow.cli.streams import (
     write_output,
 )
 from attnflow.errors import InputError
-from attnflow.models.literals import Granularity, Readout, SinkPolicy
+from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
 
 if TYPE_CHECKING:
     from attnflow.attribution.attribution import Attribution, Attributions
@@ -86,11 +86,17 @@ def _add_inputs(group: Any) -> None:
 def _add_computation(group: Any) -> None:
     add = group.add_argument
     add("--tensor", choices=TENSORS, default="net",
-        help="Information tensor: balanced conservative (bcf, default), its one-pass form (cf), or "
-        "one of the paper's.")  # fmt: skip
+        help="Information tensor: effects net at every token (net, default), the older balanced "
+        "conservative one (bcf), its one-pass form (cf), or one of the paper's.")  # fmt: skip
+    add("--stages", metavar="S", type=shares,
+        help="Shares of the tokens that net removes in its stages after the first, such as "
+        "0.1,0.3,0.5 (default), or none for one stage.")  # fmt: skip
+    add("--pattern", choices=get_args(Pattern),
+        help="Attention's weights in net: a factor with a share (shared, default where the model "
+        "allows it), or constants (frozen).")  # fmt: skip
     add("--readout", choices=get_args(Readout), default="input",
         help="Scores are the flow into the input tokens (input, default) or the mean flow through "
-        "a token over all layers (throughput, for bcf and cf).")  # fmt: skip
+        "a token over all layers (throughput, for net, bcf and cf).")  # fmt: skip
     add("--attention-sink", choices=get_args(SinkPolicy), default="keep",
         help="Language models: treat the first token like any other (keep, default), let no flow "
         "end there (exclude), or score it without ranking it (apart).")  # fmt: skip
@@ -228,6 +234,8 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
         # Refuse what can be refused before the model is loaded.
         CallOptions(
             tensor=args.tensor,
+            stages=args.stages,
+            pattern=args.pattern,
             readout=args.readout,
             gap=args.gap,
             mu=args.mu,
@@ -245,6 +253,8 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
                 continuation=continuation,
                 pair=args.pair,
                 tensor=args.tensor,
+                stages=args.stages,
+                pattern=args.pattern,
                 target=args.target,
                 against=args.against,
                 position=args.position,

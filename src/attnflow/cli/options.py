@@ -47,6 +47,11 @@ def inside_unit(text: str) -> float:
     return value
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """Parse numbers inside (0, 1) with commas between them; `none` is no number."""
+    return () if text == "none" else tuple(inside_unit(part) for part in text.split(","))
+
+
 def positive(text: str) -> float:
     """Parse a barrier's weight, a finite number > 0."""
     value = number(text)

@@ -321,7 +321,7 @@ class Explainer:
         attributions: dict[int, Attribution] = {}
         example_of = requests.example_indices
         left = Counter(example_of)  # requests of each example
-        planner = MemoryPlanner(self.model, options.tensor)
+        planner = MemoryPlanner(self.model, options.tensor, options.networks)
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
             stages = run_model(inputs, some, options)
@@ -386,7 +386,9 @@ class Explainer:
         options.check_task(task)
         sizes = sizes_of(self._inputs(task, compares_pairs=False), given, coarsen)
         batch_size = batch_size if can_share_pass(self.model, task, None) else 1
-        return MemoryPlanner(self.model, tensor).largest(sizes, batch_size, max_memory)
+        return MemoryPlanner(self.model, tensor, options.networks).largest(
+            sizes, batch_size, max_memory
+        )
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"

@@ -90,7 +90,7 @@ def run_model(
             rules=rules,
             segments=segments,
         )
-        return [replace(stage, capture=_balanced(stage.capture)) for stage in stages]
+        return list(stages)
     if not options.removed:
         (capture,) = captures(
             inputs.model, tensors, [objective], tensor=options.tensor, segments=segments
@@ -99,7 +99,8 @@ def run_model(
         baseline = _baseline(inputs, requests, tensors, objective)
         capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
         # Balanced last: the stages' means have to be taken of effects in the model's own units.
-        capture = _balanced(capture)
+        capacities = balanced(capture.capacities, capture.passthrough)
+        capture = replace(capture, capacities=capacities)
     return [Stage(replace(capture, signed=None), capture.mask)]
 
 
@@ -119,16 +120,11 @@ def _run_shared(
             rules=product_rules(inputs.model, options.pattern),
             segments=segments,
         )
-        rows = [_balanced(net_capture(row)) for row in effects]
+        rows = [net_capture(row) for row in effects]
     else:
         rows = captures(inputs.model, tensors, objectives, tensor=options.tensor, segments=segments)
     capture = _concatenate([replace(row, signed=None) for row in rows])
     return [Stage(capture, capture.mask)]
-
-
-def _balanced(capture: Capture) -> Capture:
-    """The capture with every layer of equal weight."""
-    return replace(capture, capacities=balanced(capture.capacities, capture.passthrough))
 
 
 def _concatenate(captures: Sequence[Capture]) -> Capture:

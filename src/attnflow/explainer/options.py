@@ -80,6 +80,11 @@ class CallOptions:
         return NET_REMOVED if self.stages is None else tuple(self.stages)
 
     @property
+    def networks(self) -> int:
+        """Networks that each decision becomes: one in each stage of "net"."""
+        return len(self.removed) + 1 if self.tensor == "net" else 1
+
+    @property
     def explains_log_odds(self) -> bool:
         """True where the log-odds are explained, False where it is the logit."""
         return self.tensor in ("bcf", "net")

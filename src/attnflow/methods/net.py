@@ -14,7 +14,6 @@ from torch import Tensor
 from attnflow.capture import (
     NET_REMOVED,
     Stage,
-    balanced,
     captured_stages,
     mean_present,
     product_rules,
@@ -42,13 +41,15 @@ class NetStages:
     pattern: Pattern | None = None
 
     def __call__(self, instance: Instance) -> list[Stage]:
-        return captured_stages(
-            instance.adapter.model,
-            instance.inputs,
-            instance.adapter.stage_removal(instance.content),
-            objective_of(instance),
-            removed=self.removed,
-            rules=product_rules(instance.adapter.model, self.pattern),
+        return list(
+            captured_stages(
+                instance.adapter.model,
+                instance.inputs,
+                instance.adapter.stage_removal(instance.content),
+                objective_of(instance),
+                removed=self.removed,
+                rules=product_rules(instance.adapter.model, self.pattern),
+            )
         )
 
 
@@ -60,9 +61,9 @@ class NetFlows:
 
     def __call__(self, instance: Instance) -> Tensor:
         captures = [stage.capture for stage in instance.cached(self.stages)]
-        capacities = torch.cat([balanced(c.capacities, c.passthrough) for c in captures])
-        sources, mask = (
-            torch.cat([getattr(c, name) for c in captures]) for name in ("sources", "mask")
+        capacities, sources, mask = (
+            torch.cat([getattr(capture, name) for capture in captures])
+            for name in ("capacities", "sources", "mask")
         )
         # A flow without a certificate would be compared as if it were the method's answer.
         solved = maximum_flow(layered_network(capacities, sources, mask))

@@ -62,7 +62,9 @@ def test_estimates_of_capture_lie_between_the_peak_and_twice_that(family, tensor
     for count in (1, 3):
         peak, sizes = peak_of_capture(model, pixels(count), tensor)
         images = sum(size.kept for size in sizes)
-        found = MemoryPlanner(model, tensor).estimate(sizes, limit=1e12, images=images)
+        networks = CallOptions(tensor=tensor).networks
+        planner = MemoryPlanner(model, tensor, networks)
+        found = planner.estimate(sizes, limit=1e12, images=images)
         passes = found.activations + found.tensors
         assert peak <= found.images + max(passes, found.held) <= 2 * peak
         assert found.texts == count and found.nodes == found.tokens == sizes[0].nodes

@@ -21,7 +21,14 @@ from attnflow.attribution.views.image_heatmap import ImageMap, image_map, layers
 from attnflow.attribution.views.layout import Ranked, pieces_of, rank
 from attnflow.attribution.views.templates import render
 from attnflow.attribution.views.text_heatmap import Stretch, stretches
-from attnflow.attribution.views.wording import READOUTS, TENSORS, diagnostics, merged, note
+from attnflow.attribution.views.wording import (
+    READOUTS,
+    TENSORS,
+    diagnostics,
+    merged,
+    note,
+    opposing,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -107,6 +114,7 @@ def article(
         whole="text" if is_text else "image",
         layers=None if is_text else layers(attribution),
         rankings=[_sources(attribution)] if part else _rankings(attribution),
+        opposing=opposing(attribution),
         alternatives=_alternatives(attribution),
         model=attribution.model,
         tensor=attribution.tensor,

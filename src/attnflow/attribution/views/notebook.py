@@ -19,7 +19,7 @@ from attnflow.attribution.views.layout import (
 )
 from attnflow.attribution.views.templates import render as render_template
 from attnflow.attribution.views.text_heatmap import TINT, tinted_stretches
-from attnflow.attribution.views.wording import NOTE, format_bound, note, summary
+from attnflow.attribution.views.wording import format_bound, note, summary
 
 LEADERS = 5  # pieces that are named under the picture
 
@@ -64,7 +64,7 @@ def render_continuation(continuation: ContinuationData) -> str:
         rows=[_Row(a.label, certainty(a), _sources(a)) for a in continuation],
         # One bound for the whole table: the worst one holds for every row.
         worst_gap=format_bound(max(a.certificate.gap for a in continuation)),
-        note=NOTE,
+        note=note(first),
     )
     return str(html)
 

@@ -6,6 +6,7 @@ Terminal, notebook and page use the same words, so all take them from here.
 from dataclasses import dataclass
 
 from attnflow.attribution.data import AttributionData
+from attnflow.attribution.views.sanitize import as_name
 
 TENSORS = {
     "af": "attention, mean over the heads",
@@ -20,24 +21,33 @@ READOUTS = {
     "throughput": "the flow through each token's position, mean over all rows",
 }
 
-NOTE = (
+_FLOW = (
     "The scores are non-negative shares of one maximum flow. They add up to the flow, not to the "
+)
+# The stages' flows have different tokens, so that their means add up to no one flow.
+_STAGES = (
+    "The scores are non-negative: each token’s mean flow over the stages that have it. They do not "
+    "add up to the "
+)
+_NOTE = (
     "model’s output, and they are not Shapley values of the model. A word’s score is the sum of "
     "its tokens’ scores. Shares leave the special tokens out."
 )
-
-NOTE_OF_IMAGES = (
-    "The scores are non-negative shares of one maximum flow. They add up to the flow, not to the "
+_NOTE_OF_IMAGES = (
     "model’s output, and they are not Shapley values of the model. A patch stands for the token "
     "that it enters the model as. Shares leave the class token and its like out."
 )
 
+OPPOSING = 5  # tokens named that speak against
+# Of the largest signed score: what is smaller would only be in the way of what matters.
+CLEARLY = 0.05
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def note(attribution: AttributionData) -> str:
     """Return the sentence that states what the scores are, and what they are not."""
-    return NOTE if attribution.grid is None else NOTE_OF_IMAGES
+    scores = _STAGES if attribution.tensor == "net" else _FLOW
+    return scores + (_NOTE if attribution.grid is None else _NOTE_OF_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,27 @@ def format_percent(fraction: float) -> str:
 def format_bound(fraction: float) -> str:
     """Return a gap in percent with two significant digits, however small."""
     return f"{100 * max(fraction, 0.0):.2g} %"
+
+
+@dataclass(frozen=True)
+class Opposing:
+    """A token that speaks against the decision, and its signed score as it is written."""
+
+    name: str
+    score: str
+
+
+def opposing(attribution: AttributionData) -> list[Opposing]:
+    """Return the few tokens that speak clearly against the decision, strongest first."""
+    signed = attribution.signed_scores
+    if signed is None or not signed.size:
+        return []
+    least = CLEARLY * float(abs(signed).max())
+    return [
+        Opposing(name, f"−{format_number(-score)}")
+        for name, score in attribution.top_against(OPPOSING)
+        if -score >= least
+    ]
 
 
 def diagnostics(attribution: AttributionData) -> list[Diagnostic]:
@@ -209,6 +240,10 @@ def summary(attribution: AttributionData) -> list[str]:
             f"nothing in the tensor {attribution.tensor} speaks for this class: no path leads from "
             "the decision to a token, and every score is 0"
         )
+    against = opposing(attribution)
+    if against:
+        named = ", ".join(f"{as_name(token.name)} {token.score}" for token in against)
+        lines.append(f"speaks against: {named}; the explained number is {_explained(attribution)}")
     lines.append(
         f"certificate: flow {format_number(certificate.value)}, at most "
         f"{format_bound(certificate.gap)} below the maximum; {certificate.status} in "
@@ -220,6 +255,11 @@ def summary(attribution: AttributionData) -> list[str]:
         f"tokens took {format_percent(attribution.special_share)}"
     )
     return [*lines, *_path_lines(attribution)]
+
+
+def _explained(attribution: AttributionData) -> str:
+    value = attribution.explained
+    return f"−{format_number(-value)}" if value < 0 else format_number(value)
 
 
 def _path_lines(attribution: AttributionData) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnflow.capture import Objective, captures
+from attnflow.capture import FROZEN, Objective, captures, product_rules
 from attnflow.capture.attention import TILE
 from attnflow.capture.families import family_of
 from attnflow.capture.input_names import MASK_OF_IDS
@@ -36,7 +36,8 @@ class ActivationMemory:
 
     Attributes:
         model: The model.
-        tensor: The tensor of its passes; a stage of `bcf` is a pass of `cf`.
+        tensor: The tensor of its passes; a stage of `bcf` or `net` is a pass of `cf`.
+        rules: The backward rules of these passes.
         device: The device of the model.
         element_size: Bytes of a number.
     """
@@ -44,6 +45,8 @@ class ActivationMemory:
     def __init__(self, model: Any, tensor: str) -> None:
         self.model = model
         self.tensor = "cf" if tensor in ("bcf", "net") else tensor
+        # A shared pattern has gradients of queries and keys as well.
+        self.rules = product_rules(model) if tensor == "net" else FROZEN
         is_encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
         self._names = tuple(MASK_OF_IDS)[: 2 if is_encoder_decoder else 1]
         # All parameters lie on one device, which `check_model` has checked.
@@ -110,7 +113,9 @@ class ActivationMemory:
         """Layers and nodes of an example's flow, and the bytes at the peak of its passes."""
         objective = Objective(read=_any_number)
         with AllocationTracker() as allocated:
-            (capture,) = captures(self.model, inputs, [objective], tensor=self.tensor)
+            (capture,) = captures(
+                self.model, inputs, [objective], tensor=self.tensor, rules=self.rules
+            )
         _, layers, nodes, _ = capture.capacities.shape
         return layers, nodes, allocated.peak
 

@@ -9,9 +9,11 @@ has s nodes (s = t, or the number of segments), and a number w bytes (4, or 8 in
                  for images b times the bytes of one
     tensors      E w for the layers' (s, s) tensors, E = b L s^2, and a row of residuals each: once
                  while the backward pass runs, twice for `bcf` (the sum of its stages) and `af` (a
-                 list, and the result); HELD times when activations are freed
-    solver       capacities and flow in float64, 16 E; the solver's own arrays for the largest group
-                 that it solves at once, by the primal-dual method, or one network by the dual one
+                 list, and the result); HELD times when activations are freed; and once for each
+                 stage of `net` that was captured before
+    solver       capacities and flow of every stage in float64, 16 E; the solver's own arrays for
+                 the largest group that it solves at once, by the primal-dual method, or one network
+                 by the dual one
 
 An encoder-decoder needs two tensors more, for the nodes that its layers pass through.
 
@@ -40,9 +42,11 @@ from attnflow.solver.memory import (
 )
 
 PARTS = ("activations", "tensors", "solver", "images")
-# With their signs, as capacities, balanced; of "net" the capacities of four stages, one of them not
-# balanced yet; of others capacities alone.
-HELD = {"bcf": 3, "cf": 2, "net": 5}
+HELD = {
+    "bcf": 3,
+    "cf": 2,
+    "net": 3,
+}  # with their signs, as capacities, balanced; others are capacities
 BATCHES, COARSENED = (8, 4, 2, 1), (2, 4, 8, 16, 32, 64, 128)  # what a refusal tries
 
 
@@ -131,8 +135,10 @@ class MemoryPlanner:
     The model's activations are measured once, when they are asked for.
     """
 
-    def __init__(self, model: Any, tensor: str) -> None:
+    def __init__(self, model: Any, tensor: str, stages: int = 1) -> None:
+        """Take a model, an information tensor, and the networks that each example becomes."""
         self.model, self.tensor = getattr(model, "_orig_mod", model), tensor
+        self.stages = stages
         self.activations = ActivationMemory(self.model, tensor)
         config = self.model.config
         vision = getattr(config, "vision_config", config)
@@ -162,16 +168,18 @@ class MemoryPlanner:
         network, width = layers * nodes**2, self.activations.element_size
         tensor = batch * layers * nodes * (nodes + 1) * width
         passthrough = 2 if len(sizes[0].sides) > 1 else 0  # of an encoder-decoder
-        tensors = tensor * ((2 if self.tensor in ("af", "bcf", "net") else 1) + passthrough)
-        results = 16 * batch * network + tensor
+        stored = tensor * (self.stages - 1)  # the stages captured before
+        tensors = stored + tensor * ((2 if self.tensor in ("af", "bcf") else 1) + passthrough)
+        networks = batch * self.stages
+        results = 16 * networks * network + stored + tensor
         # The memory that is free excludes the images that have been read.
         free = free_bytes(self.activations.device) if limit is None else limit - images
         budget = free - results
-        arrays, method = _solver_arrays(batch, network, budget)
+        arrays, method = _solver_arrays(networks, network, budget)
         return Estimate(
             activations=self.activations.of_batch(sizes) if activations else 0,
             tensors=tensors,
-            held=tensor * HELD.get(self.tensor, 1),
+            held=stored + tensor * HELD.get(self.tensor, 1),
             solver=results + arrays,
             budget=budget,
             method=method,
