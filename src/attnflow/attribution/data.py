@@ -11,7 +11,6 @@ flow. They are not the Shapley values of the model (see docs/method.md).
 Read next: `views`, which draw the data; `attribution`, the public classes.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from attnflow.errors import InputError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 CertificateStatus = Literal["solved", "empty", "iteration_limit", "numerical_limit"]
 
@@ -142,7 +141,7 @@ class AttributionData:
             that have the token. None for the paper's tensors, whose effects have no signs.
         signed_scores: `(t,)` float64, the same with the flow, in the same units, where a token
             speaks for the decision; None like `contributions`.
-        explained: The explained number itself: a logit, or with "bcf" and "net" the log-odds; NaN
+        explained: The explained number itself: a logit, or with "bcf" and "net" the log-odds; None
             in results that older versions saved.
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
@@ -180,7 +179,7 @@ class AttributionData:
     segments: tuple[tuple[int, int], ...] | None = field(default=None, metadata=_PAIRS)
     contributions: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
     signed_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
-    explained: float = math.nan
+    explained: float | None = None
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
@@ -338,7 +337,7 @@ def stored_fields(data: AttributionData) -> dict[str, Any]:
 def restored_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an attribution from what `stored_fields` returned, by way of JSON.
 
-    Fields that are missing stay missing: files of schemas 1 and 2 have fewer, and those that came
+    Fields that are missing stay missing: files of schemas 1 to 3 have fewer, and those that came
     later have defaults.
 
     Raises:

@@ -77,7 +77,7 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
     with pytest.raises(
         InputError, match=r"a batch of 8 texts .* max_memory allows .*batch_size=[124]"
     ):
-        explainer([TEXT] * 8, max_memory=0.7 * needed.total)
+        explainer([TEXT] * 8, max_memory=0.3 * needed.total)
     monkeypatch.setattr("attnflow.explainer.memory.estimate.free_bytes", lambda device: 1000.0)
     with pytest.raises(InputError, match=r"a batch of 1 text with .* 1\.0 KB is free"):
         explainer(TEXT)

@@ -96,7 +96,7 @@ def opposing(attribution: AttributionData) -> list[Opposing]:
         return []
     least = CLEARLY * float(abs(signed).max())
     return [
-        Opposing(name, f"−{format_number(-score)}")
+        Opposing(name, _signed(score))
         for name, score in attribution.top_against(OPPOSING)
         if -score >= least
     ]
@@ -243,7 +243,9 @@ def summary(attribution: AttributionData) -> list[str]:
     against = opposing(attribution)
     if against:
         named = ", ".join(f"{as_name(token.name)} {token.score}" for token in against)
-        lines.append(f"speaks against: {named}; the explained number is {_explained(attribution)}")
+        whole = attribution.explained
+        of = "" if whole is None else f"; the explained number is {_signed(whole)}"
+        lines.append(f"speaks against: {named}{of}")
     lines.append(
         f"certificate: flow {format_number(certificate.value)}, at most "
         f"{format_bound(certificate.gap)} below the maximum; {certificate.status} in "
@@ -257,8 +259,7 @@ def summary(attribution: AttributionData) -> list[str]:
     return [*lines, *_path_lines(attribution)]
 
 
-def _explained(attribution: AttributionData) -> str:
-    value = attribution.explained
+def _signed(value: float) -> str:
     return f"−{format_number(-value)}" if value < 0 else format_number(value)
 
 
