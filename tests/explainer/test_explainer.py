@@ -90,6 +90,32 @@ def test_one_text_gives_one_attribution(explainer, texts):
     assert [a.text for a in explainer(np.array(texts))] == texts
 
 
+def test_edges_of_stages_conserve_and_end_at_the_scores(explainer, texts):
+    for a in explainer(texts, edges=True):
+        small = 1e-8 * a.scores.sum()
+        entering, leaving = a.edges.sum(1), a.edges.sum(2)
+        np.testing.assert_allclose(entering[0], a.scores, rtol=0, atol=small)
+        np.testing.assert_allclose(entering[1], leaving[0], rtol=0, atol=small)
+        assert leaving[1].sum() == pytest.approx(a.scores.sum(), rel=1e-8)
+
+
+def test_one_stage_is_one_flow(explainer, texts):
+    for a in explainer(texts, stages=(), edges=True):
+        assert a.scores.sum() == pytest.approx(a.certificate.value, rel=1e-8)
+        assert a.edges[0].sum() == pytest.approx(a.certificate.value, rel=1e-8)
+        assert (a.scores[a.contributions <= 0] == 0).all()
+
+
+def test_frozen_patterns_contribute_what_is_explained(tiny, tokenizer, texts):
+    explainer = Explainer(tiny("Bert"), tokenizer)
+    for a in explainer(texts, stages=(), pattern="frozen"):
+        b = explainer(a.text, tensor="cf", target=a.target)
+        assert a.contributions.shape == b.contributions.shape
+        assert a.explained == pytest.approx(
+            float(a.logits[a.target] - np.logaddexp.reduce(np.delete(a.logits, a.target)))
+        )
+
+
 def test_a_smaller_gap_brings_more_flow(explainer, texts):
     # One stage: the barrier's weight is relative to each stage's own network.
     options = dict(stages=())

@@ -22,11 +22,13 @@ from attnflow.explainer.request import Request
 from attnflow.explainer.scores import (
     as_array,
     certificate,
+    stage_edges,
     stage_scores,
 )
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
 from attnflow.models.tasks import Task
+from attnflow.solver import Flow
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class AttributionBuilder:
             signed_scores=None if signed is None else mean(signed),
             explained=float(capture.explained[row]),
             raw_scores=None if raw is None else mean(stage_scores(raw, rows, options.readout)),
-            edges=_edges(scored.edges[rows].mean(0), nodes) if options.edges else None,
+            edges=_edges(scored, rows, flows.present[:, row], nodes) if options.edges else None,
             certificate=certificate(scored, rows),
             null_shares=self._null_shares(row, request, capture),
             readout=options.readout,
@@ -132,9 +134,14 @@ class AttributionBuilder:
         return path_null(t, layers, sources, residual=residual, stacks=_stacks(capture, row))
 
 
-def _edges(edges: Tensor, nodes: Tensor) -> NDArray[np.float64]:
+def _edges(
+    flow: Flow[Tensor], rows: Sequence[int], present: Tensor, nodes: Tensor
+) -> NDArray[np.float64]:
     """`(layers, t, t)` flow on the edges between nodes that are no padding."""
-    return as_array(edges[:, nodes][:, :, nodes])
+    edges = flow.edges[list(rows)]
+    if len(edges) > 1:
+        edges = stage_edges(edges, present.to(edges.device))[None]
+    return as_array(edges[0][:, nodes][:, :, nodes])
 
 
 def _stacks(capture: Capture, row: int) -> StackLayout:

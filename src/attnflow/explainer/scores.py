@@ -23,6 +23,29 @@ def stage_scores(flow: Flow[Tensor], rows: Sequence[int], readout: str) -> Tenso
     return torch.stack([flow.throughput(row) for row in rows]).cpu()
 
 
+def stage_edges(edges: Tensor, present: Tensor) -> Tensor:
+    """`(layers, nodes, nodes)` one flow of all stages, which ends at the mean scores of the tokens.
+
+    A score is a mean over the stages that have its token, so that tokens have weights of their own,
+    and the mean of the stages' flows ends elsewhere. So each stage's flow is split by the token at
+    which it ends, every node dividing what arrives in proportion, and each part has the weight of
+    its token. Every part is a flow, and so is their sum.
+
+    Args:
+        edges: `(stages, layers, nodes, nodes)` flows, layer 0 next to the tokens; query, then key.
+        present: `(stages, nodes)` bool, nodes that a stage has not removed.
+    """
+    total = torch.zeros_like(edges[0])
+    # Weight of what arrives at a node: of a token its own, above the mean of where it flows to.
+    weight = present.to(edges) / present.sum(0).clamp(min=1).to(edges)
+    for layer in range(edges.shape[1]):
+        weighted = edges[:, layer] * weight[:, None, :]
+        total[layer] = weighted.sum(0)
+        leaves = edges[:, layer].sum(-1)
+        weight = weighted.sum(-1) / leaves.where(leaves > 0, 1.0)
+    return total
+
+
 def as_array(tensor: Tensor) -> NDArray[Any]:
     """The tensor as float64 of numpy."""
     return tensor.detach().cpu().to(torch.float64).numpy()
