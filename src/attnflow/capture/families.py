@@ -222,17 +222,17 @@ def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 
 def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the activation modules whose output multiplies another branch."""
-    if family.gates is None:
-        return []
-    owners = [m for m in model.modules() if type(m).__name__ == family.gates.owner]
-    return [_submodule(owner, family.gates.attribute) for owner in owners]
+    gate = family.gates
+    return (
+        [] if gate is None else [_submodule(m, gate.attribute) for m in gated_mlps(model, family)]
+    )
 
 
 def gated_mlps(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the MLPs in which an activated gate multiplies another branch."""
     if family.gates is None:
         return []
-    return [m for m in model.modules() if type(m).__name__ == family.gates[0]]
+    return [m for m in model.modules() if type(m).__name__ == family.gates.owner]
 
 
 def _submodule(block: nn.Module, paths: str) -> nn.Module:
