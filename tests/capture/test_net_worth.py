@@ -35,7 +35,7 @@ def worth(found):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_enters_a_node_is_its_worth_and_nothing_where_that_is_negative(seed):
+def test_capacities_into_a_node_add_up_to_its_worth_if_that_is_positive(seed):
     found = effects(seed)
     expected = worth(found)
     capacities = net_capacities(found)
@@ -117,7 +117,7 @@ def test_the_first_token_can_be_hidden(build, batch):
     torch.testing.assert_close(stage.capture.logits, logits_at(at)(output).detach())
 
 
-def test_where_nothing_can_be_removed_all_stages_are_the_text(build, batch):
+def test_stages_without_anything_to_remove_are_the_text(build, batch):
     model, inputs = build("llama", dtype=torch.float64), batch()
     at = inputs["attention_mask"].sum(1) - 1
     nothing = torch.zeros_like(inputs["attention_mask"], dtype=torch.bool)

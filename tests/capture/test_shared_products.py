@@ -74,7 +74,7 @@ def captured(build, batch):
 
 @pytest.mark.parametrize("rules", [SHARED, HALF, ProductRules()], ids=["shared", "half", "frozen"])
 @pytest.mark.parametrize("name", [*ENCODERS, *DECODERS, *VISION, *TWO_STACKS])
-def test_what_enters_a_node_is_its_activation_times_its_gradient(captured, name, rules):
+def test_effects_into_a_node_add_up_to_activation_times_gradient(captured, name, rules):
     if rules == SHARED and name.split()[0] in OWN_ATTENTION:
         pytest.skip("computes its own attention, whose pattern cannot be shared")
     got, worth, source = captured(name, rules)

@@ -145,6 +145,7 @@ def test_two_words_by_hand(instance):
         "deletion_auc": (p[-2] + p[0]) / 2,
         "insertion_auc": (p[3] + p[1]) / 2,
         "absolute_aopc": (p[1] - p[-2] + p[1] - p[0]) / 2,
+        "area_between": (3 + 1) / 2 - (-2 + 0) / 2,
     }
     assert set(expected) == set(METRICS)
     for name, value in expected.items():
@@ -233,7 +234,7 @@ def test_without_the_kept_there_is_no_sufficiency(asked, oracle, tmp_path):
     half = metric_scores(evaluate(run, asked, methods, tmp_path / "half"))
     assert set(full.values) - set(half.values) == {
         (metric, operator)
-        for metric in ("sufficiency", "insertion_auc")
+        for metric in ("sufficiency", "insertion_auc", "area_between")
         for operator in PROTOCOL.operators
     }
     for key, values in half.values.items():

@@ -452,7 +452,7 @@ def test_a_tokenizer_goes_by_both_its_names(tokenizer, explainer):
 
 def test_type_checkers_know_every_keyword_of_a_call():
     names = set(inspect.signature(Explainer.__call__).parameters) - {"self"}
-    examples = {"texts", *TEXT_ARGUMENTS, *IMAGE_ARGUMENTS} - {"pair", "truncate", "neutral"}
+    examples = {"texts", *TEXT_ARGUMENTS, *IMAGE_ARGUMENTS} - {"pair", "truncate", "neutral", "bos"}
     assert set(CallKeywords.__annotations__) == names - examples
     defaults = inspect.signature(CallOptions).parameters
     called = inspect.signature(Explainer.__call__).parameters

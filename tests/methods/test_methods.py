@@ -363,7 +363,7 @@ def test_flows_are_those_of_the_explainer(bert, tensor):
 def test_the_default_flow_is_that_of_the_explainer(bert):
     explainer = Explainer(bert.adapter.model, bert.adapter.tokenizer)
     expected = explainer(TEXT, target=1).scores
-    scores = run_method(METHODS["bcf:flow"], bert).scores
+    scores = run_method(METHODS["net:flow"], bert).scores
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-7)
 
 

@@ -80,6 +80,9 @@ def _add_inputs(group: Any) -> None:
     add("--span", metavar="A:B", type=span,
         help="Language models: explain tokens A to B (B excluded) together; all for the whole "
         "continuation.")  # fmt: skip
+    add("--bos", action="store_true",
+        help="Language models whose tokenizer puts no beginning-of-text token in front: put it "
+        "there.")  # fmt: skip
     add("--truncate", action="store_true", help="Cut texts longer than the model takes.")
 
 
@@ -199,7 +202,7 @@ def _images(args: argparse.Namespace) -> "list[SourceImage]":
 
     of_texts = (
         "file", "chat", "pair", "position", "continuation", "max_new_tokens",
-        "span", "truncate",
+        "span", "truncate", "bos",
     )  # fmt: skip
     given = [
         f"--{name.replace('_', '-')}"
@@ -265,6 +268,7 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
                 mu=args.mu,
                 edges=args.html is not None or args.save is not None,
                 truncate=args.truncate,
+                bos=args.bos,
                 batch_size=args.batch_size,
                 coarsen=args.coarsen,
                 max_memory=args.max_memory,

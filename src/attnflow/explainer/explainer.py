@@ -182,6 +182,7 @@ class Explainer:
         mu: float | None = None,
         edges: bool = False,
         truncate: bool = False,
+        bos: bool = False,
         batch_size: int = 16,
         coarsen: Coarsen = None,
         max_memory: float | str | None = None,
@@ -239,6 +240,8 @@ class Explainer:
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
             edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
             truncate: Cut texts that are longer than the model takes, with a warning.
+            bos: For a decoder whose tokenizer puts no beginning-of-text token in front: put the
+                model's own there. It is a special token, which is not ranked.
             batch_size: Most texts or images in one forward pass.
             coarsen: Merge so many neighbouring tokens, or those of a "word" or "sentence", into one
                 node of the flow: for long texts. The result's tokens are then these segments, with
@@ -286,6 +289,7 @@ class Explainer:
             input_ids=input_ids,
             attention_mask=attention_mask,
             truncate=truncate,
+            bos=bos,
             continuation=continuation,
             images=images,
             pixel_values=pixel_values,

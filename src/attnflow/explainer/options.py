@@ -142,6 +142,7 @@ class CallKeywords(TypedDict, total=False):
     edges: bool
     attention_sink: str
     truncate: bool
+    bos: bool
     batch_size: int
     coarsen: Coarsen
     max_memory: float | str | None

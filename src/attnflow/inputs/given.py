@@ -7,7 +7,9 @@ from typing import Any
 from attnflow.errors import InputError
 from attnflow.models.literals import Modality
 
-TEXT_ARGUMENTS = ("texts", "pair", "input_ids", "attention_mask", "truncate", "continuation")
+TEXT_ARGUMENTS = (
+    *("texts", "pair", "input_ids", "attention_mask", "truncate", "continuation", "bos"),
+)
 IMAGE_ARGUMENTS = ("images", "pixel_values", "neutral")
 
 
@@ -21,6 +23,7 @@ class Given:
         input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
         attention_mask: 0 at padding of `input_ids`.
         truncate: Cut texts that are too long.
+        bos: Put the model's beginning-of-text token in front.
         continuation: How a text continues, or how many tokens to generate.
         images: An image, or a sequence of them.
         pixel_values: Pixel values instead of images.
@@ -32,6 +35,7 @@ class Given:
     input_ids: Any = None
     attention_mask: Any = None
     truncate: bool = False
+    bos: bool = False
     continuation: str | int | None = None
     images: Any = None
     pixel_values: Any = None

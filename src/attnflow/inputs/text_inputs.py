@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnflow.errors import InputError, ModelError, warn
 from attnflow.inputs import batching
+from attnflow.inputs.beginning import beginning_id, lacks_beginning, with_beginning
 from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat, listed
 from attnflow.inputs.continuation import append, continuation_ids, generate, with_decoder_prefix
 from attnflow.inputs.example import ContinuedText, ReadExamples
@@ -73,11 +74,14 @@ class TextInputs:
                 )
             # A chat is a list of dicts, and one example; a list of texts or chats is several.
             is_single = isinstance(given.texts, str) or is_chat(given.texts)
-            return ReadExamples(self._read_texts(given), is_single, "text")
+            texts = self._begun(self._read_texts(given), given.bos)
+            return ReadExamples(texts, is_single, "text")
         if given.texts is not None:
             raise InputError("give texts or input_ids, and not both.")
         if given.pair is not None:
             raise InputError("pair goes with texts, and not with input_ids.")
+        if given.bos:
+            raise InputError("bos goes with texts: put the token in front of input_ids yourself.")
         encoded = self._read_ids(given.input_ids, given.attention_mask)
         return ReadExamples(encoded, np.ndim(given.input_ids[0]) == 0, "text")
 
@@ -162,6 +166,30 @@ class TextInputs:
 
     def check_nodes(self, example: EncodedText, nodes: int) -> None:
         """Check nothing: the capture itself compares the tokens of texts with its nodes."""
+
+    def _begun(self, texts: list[EncodedText], bos: bool) -> list[EncodedText]:
+        """The texts with a beginning-of-text token, if that is asked for; else a word about it."""
+        is_decoder = self.task.is_generative and not self.task.has_two_stacks
+        if bos and not is_decoder:
+            raise InputError(f"bos is for decoders of one stack; this one is for {self.task.name}.")
+        token = beginning_id(self.model, self.tokenizer)
+        if is_decoder and not bos and any(lacks_beginning(text, token) for text in texts):
+            warn(
+                f"the tokenizer of {type(self.model).__name__} puts no beginning-of-text token in "
+                f"front, so that attention rests on the first word; bos=True (--bos) puts "
+                f"{self._name(token)!r} there, which is not ranked."
+            )
+        if not bos:
+            return texts
+        labels = ExampleLabels([text.text for text in texts])
+        begun = []
+        for i, text in enumerate(texts):
+            with labels.about(i):
+                begun.append(with_beginning(text, token, self._name(token), self.limit))
+        return begun
+
+    def _name(self, token: int | None) -> str:
+        return "" if token is None else str(self.tokenizer.convert_ids_to_tokens(token))
 
     def _read_texts(self, given: Given) -> list[EncodedText]:
         if self.tokenizer is None:

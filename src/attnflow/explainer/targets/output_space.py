@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER
-from attnflow.errors import InputError
+from attnflow.errors import InputError, warn
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
 from attnflow.models.tasks import Task, labels_of
@@ -139,18 +139,33 @@ class Vocabulary:
         if text in vocabulary:
             return int(vocabulary[text])
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        spaced = self._spaced(text)
         if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
+            if spaced is not None and spaced != ids[0]:
+                warn(
+                    f"target {text!r} is the token without a space in front, which begins no new "
+                    f"word; {' ' + text!r} is another token: give that one if you mean the word."
+                )
             return int(ids[0])
+        hint = "" if spaced is None else f" Did you mean {' ' + text!r}, with a space?"
         pieces = self.tokenizer.convert_ids_to_tokens(ids)
         if len(ids) < 2:
             raise InputError(
                 f"target {text!r:.80} is no token that this model knows: its tokenizer makes "
-                f"{pieces} of it. Give another, or a token's id."
+                f"{pieces} of it.{hint} Give another, or a token's id."
             )
         raise InputError(
             f"target {text!r:.80} is not one token of this model but {len(ids)} ({pieces}): give "
-            "one of them, or explain them one by one (continuation=, --continuation)."
+            f"one of them, or explain them one by one (continuation=, --continuation).{hint}"
         )
+
+    def _spaced(self, text: str) -> int | None:
+        """Id of the token that is the text with a space in front, where there is such a token."""
+        if not text or text[0].isspace():
+            return None
+        ids = self.tokenizer(" " + text, add_special_tokens=False)["input_ids"]
+        is_spaced = len(ids) == 1 and str(self.tokenizer.decode(ids)).startswith(" ")
+        return int(ids[0]) if is_spaced else None
 
     def name(self, index: int) -> str:
         """The token's text, or its name where the text is blank."""
