@@ -23,7 +23,7 @@ from attnflow.evaluation import Example, Protocol, RunSettings, evaluate, sample
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.methods import DEFAULT, METHODS, EncoderDecoder, Instance, adapter_for
 
-TENSORS = ("af", "gf", "agf", "cf", "bcf")
+TENSORS = ("af", "gf", "agf", "cf", "bcf", "net")
 KINDS = ("classifier", "decoder", *ENCODER_DECODERS, "image", "unnormalised image")
 READ_EMBEDDINGS = (
     *("raw-attention", "rollout", "attention-flow", "attention-gradients", "grad-sam"),
@@ -73,8 +73,8 @@ def explain(explainer, content, **options):
 @pytest.mark.parametrize("kind", KINDS)
 def test_flows_are_those_of_the_explainer(explained, kind, tensor):
     explainer, content = explained(kind)
-    # `bcf` explains the log-odds; the others the logit alone, as in the paper.
-    number = "contrast" if tensor == "bcf" else "logit"
+    # `bcf` and `net` explain the log-odds; the others the logit alone, as in the paper.
+    number = "contrast" if tensor in ("bcf", "net") else "logit"
     instance = replace(instance_of(explainer, content), explained=number)
     readouts = {"flow": "input"}
     if tensor in ("cf", "bcf"):
@@ -86,6 +86,20 @@ def test_flows_are_those_of_the_explainer(explained, kind, tensor):
         assert expected.probabilities[expected.target] == pytest.approx(probability, rel=1e-4)
         largest = np.abs(expected.scores).max()
         np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("name", ["net", "net1", "net-frozen"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_signed_readings_are_those_of_the_explainer(explained, kind, name):
+    explainer, content = explained(kind)
+    options = {"net": {}, "net1": dict(stages=()), "net-frozen": dict(pattern="frozen")}[name]
+    expected = explain(explainer, content, **options)
+    instance = instance_of(explainer, content)
+    for reading, wanted in (
+        ("contributions", expected.contributions), ("signed", expected.signed_scores)
+    ):  # fmt: skip
+        scores = METHODS[f"{name}:{reading}"].scores(instance)
+        np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -55,7 +55,7 @@ def test_the_docs_say_of_every_family_what_the_table_says():
     for row, (_, tensors, back_ends, padding, error, *costs) in zip(
         supported_families(), rows, strict=True
     ):
-        every = row.tensors == (*TENSORS, "bcf")
+        every = row.tensors == (*TENSORS, "bcf", "net")
         assert tensors == ("all" if every else " ".join(row.tensors))
         assert (back_ends, padding) == (" ".join(row.back_ends), " ".join(row.padding) or "none")
         assert float(error) == row.error and len(costs) == 8
@@ -95,7 +95,7 @@ def test_one_row_for_each_family_in_every_format(run):
 
 
 def test_values_shared_by_all_families_are_printed_once():
-    assert table("text").count("af gf agf cf bcf") == 1, "for as long as all families have all"
+    assert table("text").count("af gf agf cf bcf net") == 1, "for as long as all families have all"
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_values_shared_by_all_families_are_printed_once():
 )
 def test_known_families(saved, run, kind, architecture, options, task):
     found = support_of(saved(kind, architecture, **options))
-    assert found.tensors == ("af", "gf", "agf", "cf", "bcf") and found.task == task
+    assert found.tensors == ("af", "gf", "agf", "cf", "bcf", "net") and found.task == task
     code, out, _ = run("--check", found.model)
-    assert code == 0 and f"can be explained for {task} by af gf agf cf bcf" in out
+    assert code == 0 and f"can be explained for {task} by af gf agf cf bcf net" in out
     assert json.loads(run("--check", found.model, "--format", "json")[1])["task"] == task
 
 

@@ -27,6 +27,7 @@ TOLERANCE = {
 }
 RIGHT, LEFT, MIXED = ("right",) * 3, ("left",) * 3, ("left", "right", "left")
 SIDES = {"right": RIGHT, "left": LEFT, "mixed": MIXED}
+STAGED = ("bcf", "net")  # judged by scores: their tensors are those of several passes
 BACK_ENDS = ("eager", "sdpa", "flex_attention")
 _LENGTHS = ((6, 3), (9, 4), (2, 2))  # of three texts, and of what an encoder-decoder has written
 _TARGETS = torch.tensor([0, 2, 1])
@@ -158,7 +159,7 @@ def score_error(name, tensor):
 
 def works(name, tensor):
     """Return whether a tensor's answers are the same in a batch as alone."""
-    if tensor != "bcf":
+    if tensor not in STAGED:
         return error(name, tensor) <= TOLERANCE["capacities, CPU"]
     return score_error(name, tensor) <= TOLERANCE["scores"]
 
@@ -251,7 +252,7 @@ def measured(kind_of):
         "model_type": kind_of,
         "kind": kind,
         "tasks": [task for task in classes_of(first) if answers(first, task)],
-        "tensors": [t for t in (*TENSORS, "bcf") if all(works(name, t) for name in forms)],
+        "tensors": [t for t in (*TENSORS, *STAGED) if all(works(name, t) for name in forms)],
         "back_ends": [b for b in BACK_ENDS if loads(first, b) and _alike(first, b)],
         "padding": sides,
         "error": float(f"{max(errors):.0e}"),

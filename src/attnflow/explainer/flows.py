@@ -27,8 +27,8 @@ class Flows:
         unrestricted: The flows of the whole networks, where the first token was excluded; else
             None.
         present: `(stages, batch, nodes)` bool, nodes that a stage has not removed.
-        contributions: `(stages, batch, nodes)` signed effects of the input nodes, 0 where removed;
-            None for tensors without signs.
+        contributions: `(stages, batch, nodes)` signed effects of the input nodes, also of those
+            that replace removed ones; None for tensors without signs.
     """
 
     scored: Flow[Tensor]
@@ -75,11 +75,7 @@ def solve_flows(
 
 def _contributions(stages: Sequence[Stage]) -> Tensor | None:
     signed = [stage.capture.contributions for stage in stages]
-    rows = [
-        contributions.where(stage.present, 0.0)
-        for contributions, stage in zip(signed, stages, strict=True)
-        if contributions is not None
-    ]
+    rows = [contributions for contributions in signed if contributions is not None]
     return torch.stack(rows).cpu().double() if rows else None
 
 
