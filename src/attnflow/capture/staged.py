@@ -100,7 +100,7 @@ class Stage:
 def captured_stages(
     model: PreTrainedModel,
     inputs: Mapping[str, Tensor],
-    removal: Removal,
+    removal: Removal | None,
     objective: Objective | None = None,
     *,
     removed: Sequence[float] = REMOVED,
@@ -114,7 +114,8 @@ def captured_stages(
     Args:
         model: As for `capture`.
         inputs: As for `capture`, with `input_ids` or `pixel_values`.
-        removal: The way in which nodes are removed; `removal_of` or `HiddenTokens.of`.
+        removal: The way in which nodes are removed, `removal_of` or `HiddenTokens.of`; None where
+            no stage removes any.
         objective: As for `staged_capture`.
         removed: As for `staged_capture`; none: the whole text is the only stage.
         rules: The backward rules of products.
@@ -134,7 +135,7 @@ def captured_stages(
     del whole  # its effects are as large as the capacities
     yield Stage(first, mask)
     del first
-    for share in removed:
+    for share in removed if removal is not None else ():
         nodes, inputs_left = _remove(removal, total / count.clamp(min=1), share, segments)
         (effects,) = record(
             model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments

@@ -79,7 +79,9 @@ def run_model(
     segments = batch_segments(examples, tensors)
     objective = _objective(inputs, requests, tensors, options)
     if options.tensor == "net":
-        removal = _removal(inputs, requests, tensors, objective)
+        # One stage needs no token to replace others, and patches may overlap.
+        staged = bool(options.removed)
+        removal = _removal(inputs, requests, tensors, objective) if staged else None
         rules = product_rules(inputs.model, options.pattern)
         stages = captured_stages(
             inputs.model,

@@ -45,7 +45,7 @@ class NetStages:
             captured_stages(
                 instance.adapter.model,
                 instance.inputs,
-                instance.adapter.stage_removal(instance.content),
+                instance.adapter.stage_removal(instance.content) if self.removed else None,
                 objective_of(instance),
                 removed=self.removed,
                 rules=product_rules(instance.adapter.model, self.pattern),
