@@ -135,7 +135,9 @@ def captured_stages(
     del whole  # its effects are as large as the capacities
     yield Stage(first, mask)
     del first
-    for share in removed if removal is not None else ():
+    if removal is None:
+        return
+    for share in removed:
         nodes, inputs_left = _remove(removal, total / count.clamp(min=1), share, segments)
         (effects,) = record(
             model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments
