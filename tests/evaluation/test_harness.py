@@ -1,5 +1,6 @@
 """The instrument itself: on a model whose answer is known, by hand, and after a kill."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -32,7 +33,8 @@ from attnflow.evaluation.metrics import LOWER_IS_BETTER
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.protocol import MethodOutput, measure_faithfulness
 from attnflow.evaluation.ranking import rank_units, unit_masks
-from attnflow.evaluation.run_folder import ROWS
+from attnflow.evaluation.run_folder import ROWS, read_run
+from attnflow.evaluation.run_folder import RUN as RUN_FILE
 from attnflow.evaluation.statistics import trimmed_mean
 from attnflow.methods import METHODS, Method, TextVariant
 
@@ -303,8 +305,42 @@ def test_a_method_that_fails_is_a_row_with_the_reason(asked, oracle, tmp_path):
 def test_other_texts_are_another_run(asked, instance, tmp_path):
     evaluate(RUN, asked, [RANDOM], tmp_path)
     other = [(asked[0][0], instance("good good good")), *asked[1:]]
-    with pytest.raises(InputError, match="another texts"):
+    complaint = "run of other texts, or of a model that gives other probabilities: name another"
+    with pytest.raises(InputError, match=complaint):
         evaluate(RUN, other, [RANDOM], tmp_path)
+
+
+@pytest.mark.parametrize(("before", "after"), ((1, 3), (3, 1), (2, 4)))
+def test_the_limit_may_change(asked, instance, tmp_path, before, after):
+    evaluate(replace(RUN, limit=before), asked[:before], [RANDOM], tmp_path)
+    rows = evaluate(replace(RUN, limit=after), asked[:after], [RANDOM], tmp_path)
+    assert len(rows) == max(before, after)
+    assert read_run(tmp_path)["run"]["limit"] == after
+    # All texts are still compared, those beyond a smaller limit too.
+    last = max(before, after) - 1
+    other = [*asked[:last], (asked[last][0], instance("good good good"))]
+    with pytest.raises(InputError, match="run of other texts"):
+        evaluate(RUN, other, [RANDOM], tmp_path)
+
+
+@pytest.mark.parametrize("before", (2, 4))
+def test_a_run_with_one_digest_of_all_texts_goes_on(asked, instance, tmp_path, before):
+    """Older versions saved it."""
+    evaluate(RUN, asked[:before], [RANDOM], tmp_path)
+    digest = hashlib.sha256()
+    for _, one in asked[:before]:
+        adapter = one.adapter
+        log_p = adapter.log_probabilities([adapter.whole_variant(one.content)])[0]
+        digest.update(adapter.identity(one.content) + log_p.round(2).tobytes())
+    record = read_run(tmp_path)
+    record["run"]["texts"] = digest.hexdigest()[:16]
+    (tmp_path / RUN_FILE).write_text(json.dumps(record), encoding="utf-8")
+
+    other = [(asked[0][0], instance("good good good")), *asked[1:]]
+    with pytest.raises(InputError, match="run of other texts"):
+        evaluate(RUN, other, [RANDOM], tmp_path)
+    assert len(evaluate(RUN, asked, [RANDOM], tmp_path)) == 4
+    assert len(read_run(tmp_path)["run"]["texts"]) == 4
 
 
 def test_shares_are_rounded_up():

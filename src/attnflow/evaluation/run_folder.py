@@ -20,7 +20,7 @@ from attnflow.files import write_whole
 from attnflow.methods import Instance
 
 ROWS, RUN = "rows.jsonl", "run.json"
-FINGERPRINTED = 5  # texts by which a run recognises its data
+FINGERPRINTED = 5  # texts by which a run recognises its data and its model
 LIBRARIES = ("attnflow", "torch", "transformers", "numpy", "captum", "shap", "igraph")
 RENAMED = {"least": "min_tokens", "most": "max_tokens"}  # settings of older runs
 
@@ -71,19 +71,25 @@ def open_run(
     """Make the folder of a run, or resume the run in it, and return the rows measured so far.
 
     Raises:
-        InputError: The folder holds a run of something else.
+        InputError: The folder holds a run with other settings, texts or probabilities.
         StorageError: The folder or a file in it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
-    current = {**settings.to_dict(), "texts": _fingerprint(instances)}
+    fingerprints = _fingerprints(instances)
+    current = {**settings.to_dict(), "texts": [_digest(one) for one in fingerprints]}
     versions = installed_versions(LIBRARIES)
     record: dict[str, Any] = {"run": current, "versions": [versions]}
     if (folder / RUN).exists():
         record = read_run(folder)
-        _check_same_run(current, _current_names(record["run"]), folder)
+        before = _current_names(record["run"])
+        if isinstance(before["texts"], str):
+            before["texts"] = _digests_of_older(before["texts"], fingerprints)
+        _check_same_run(current, before, folder)
+        # A smaller limit forgets no text: later runs are compared with all of them.
+        current["texts"] = max(current["texts"], before["texts"], key=len)
         if record["versions"][-1] != versions:
             # All are kept: rows of one run may come from several versions.
             record["versions"].append(versions)
@@ -96,11 +102,18 @@ def open_run(
 def _check_same_run(current: dict[str, Any], before: dict[str, Any], folder: Path) -> None:
     """Raise unless nothing but the limit differs."""
     for key, value in current.items():
-        if key != "limit" and before.get(key) != value:
+        if key not in ("limit", "texts") and before.get(key) != value:
             raise InputError(
                 f"{folder} holds a run with another {key} ({before.get(key)!r}, not {value!r}): "
                 "name another folder."
             )
+    # One of the runs may have fewer texts, by its limit.
+    both = zip(current["texts"], before["texts"], strict=False)
+    if not before["texts"] or any(now != then for now, then in both):
+        raise InputError(
+            f"{folder} holds a run of other texts, or of a model that gives other probabilities: "
+            "name another folder."
+        )
 
 
 def _current_names(settings: dict[str, Any]) -> dict[str, Any]:
@@ -110,15 +123,27 @@ def _current_names(settings: dict[str, Any]) -> dict[str, Any]:
     return {**renamed, "position": "random" if position == "drawn" else position}
 
 
-def _fingerprint(instances: Sequence[tuple[Example, Instance]]) -> str:
-    """Return a number for the first inputs and the model's probabilities: it changes with them."""
-    digest = hashlib.sha256()
+def _fingerprints(instances: Sequence[tuple[Example, Instance]]) -> list[bytes]:
+    """Return the bytes of the first inputs and of the model's probabilities for each."""
+    fingerprints = []
     for _, instance in instances[:FINGERPRINTED]:
         adapter = instance.adapter
         log_p = adapter.log_probabilities([adapter.whole_variant(instance.content)])[0]
         # Rounded, since another machine's last digits are not another model.
-        digest.update(adapter.identity(instance.content) + log_p.round(2).tobytes())
-    return digest.hexdigest()[:16]
+        fingerprints.append(adapter.identity(instance.content) + log_p.round(2).tobytes())
+    return fingerprints
+
+
+def _digest(fingerprint: bytes) -> str:
+    return hashlib.sha256(fingerprint).hexdigest()[:16]
+
+
+def _digests_of_older(digest: str, fingerprints: Sequence[bytes]) -> list[str]:
+    """Return a digest for each text of an older run, which has one of all; [] if others made it."""
+    for count in range(len(fingerprints), 0, -1):
+        if _digest(b"".join(fingerprints[:count])) == digest:
+            return [_digest(one) for one in fingerprints[:count]]
+    return []
 
 
 def read_rows(folder: Path) -> list[Row]:
