@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import support_path  # noqa: F401
 import torch
-from support.family_measurements import images
+from support.family_measurements import STAGED, images
 from support.tiny_models import TINY, build
 
 from attnflow.capture import TENSORS, Objective, capture, staged_capture
@@ -171,7 +171,7 @@ def main() -> None:
 
 def _line(row: SupportedFamily) -> str:
     costs = measure_apart(row.model_type)
-    has_all = row.tensors == (*TENSORS, "bcf")
+    has_all = row.tensors == (*TENSORS, *STAGED)
     cells = [
         row.name,
         "all" if has_all else " ".join(row.tensors),

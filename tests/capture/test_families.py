@@ -193,3 +193,16 @@ def test_a_difference_would_be_seen():
         )
         > 1e-2
     )
+
+
+@pytest.mark.parametrize("name", [name for name in DECODERS if "sliding_window" in str(TINY[name])])
+def test_a_window_is_small_enough_to_matter(name):
+    model, settings = build(name), TINY[name].settings
+    unlimited = {"sliding_window": 32}
+    if "text_config" in settings:
+        unlimited = {"text_config": settings["text_config"] | unlimited}
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        change = model(input_ids=ids).logits - build(name, **unlimited)(input_ids=ids).logits
+    assert change[:, :3].abs().max() < 1e-5  # inside the window nothing changes
+    assert change[:, 4:].abs().max() > 0.1

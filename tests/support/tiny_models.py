@@ -78,7 +78,7 @@ _RELATIVE = dict(
 )
 _GROUPED = dict(ENDS, num_key_value_heads=2)
 _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
-_WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3)
+_WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3, max_window_layers=1)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
 _GATED = dict(_T5, feed_forward_proj="gated-gelu")
 _PATCHES = SIZES | dict(image_size=8, patch_size=2)
