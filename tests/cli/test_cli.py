@@ -16,6 +16,7 @@ from support.images import photo, processor_of
 from support.tiny_models import build
 
 import attnflow
+from attnflow import cli
 from attnflow.attribution.views import terminal
 from attnflow.cli import main
 from attnflow.errors import InputError
@@ -281,6 +282,14 @@ def test_an_unknown_option_shows_the_usage_of_its_subcommand(refused, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "solver", "--nonsense"])
     assert capsys.readouterr().err.startswith("usage: attnflow bench solver ")
+
+
+def test_a_subcommand_needs_no_option_quiet(monkeypatch):
+    def add(commands):
+        commands.add_parser("models").set_defaults(run=lambda args: 7)
+
+    monkeypatch.setattr(cli.models, "add", add)
+    assert main(["models"]) == 7
 
 
 def test_version_and_help(run, capsys):

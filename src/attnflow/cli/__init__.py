@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"attnflow {__version__}",
         help="Show the version and exit.")  # fmt: skip
+    parser.set_defaults(quiet=False)  # of subcommands without --quiet
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for subcommand in (explain, evaluate, models, bench_command):
         subcommand.add(commands)

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    models.set_defaults(run=_models, quiet=False)
+    models.set_defaults(run=_models)
     models.add_argument("--check", metavar="ID", help="Check this model: a hub id or folder.")
     models.add_argument("--format", choices=FORMATS, help="Format of the output (default: text).")
 

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         description="Print Markdown tables of what the maximum flow costs on this machine. Without "
         "options it takes long; begin with --quick. Competitors: pip install 'attnflow[bench]'.",
     )
-    solver.set_defaults(run=_bench_solver, quiet=False)
+    solver.set_defaults(run=_bench_solver)
     add = solver.add_argument
     add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="S",
         help="Sections to run: %(choices)s (default: all).")  # fmt: skip
