@@ -9,9 +9,15 @@ import pytest
 from PIL import Image as pillow
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from attnflow import InputError
+from attnflow import InputError, cli
 from attnflow.cli import main
-from attnflow.evaluation import read_examples
+from attnflow.evaluation import PRESETS, read_examples
+from attnflow.evaluation.extra_metrics import EXTRAS
+from attnflow.evaluation.noise import NOISE
+from attnflow.evaluation.operators import OPERATORS
+from attnflow.evaluation.protocol import PRECISIONS
+from attnflow.evaluation.ranking import GRANULARITIES
+from attnflow.evaluation.sampling import POSITIONS, TARGETS
 from attnflow.models import loading
 
 REVIEWS = (
@@ -294,3 +300,21 @@ def test_folders_that_hold_no_images_or_label_others(pictures, tmp_path):
     (pictures / "labels.tsv").write_text("file\tlabel\na.png\tone\n")
     with pytest.raises(InputError, match="a.png: label must be an integer, got 'one'"):
         read_examples(str(pictures))
+
+
+def test_the_command_offers_what_the_evaluation_has():
+    """The command lists the names itself, since --help must not wait for torch."""
+    (commands,) = (a for a in cli._parser()._actions if a.dest == "command")
+    parser = commands.choices["evaluate"]
+    choices = {action.dest: action.choices for action in parser._actions}
+    for option, names in (
+        ("extras", EXTRAS),
+        ("operators", OPERATORS),
+        ("preset", PRESETS),
+        ("granularity", GRANULARITIES),
+        ("target", TARGETS),
+        ("precision", PRECISIONS),
+        ("position", POSITIONS),
+        ("noise", NOISE),
+    ):
+        assert sorted(choices[option]) == sorted(names), option

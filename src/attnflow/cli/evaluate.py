@@ -33,7 +33,10 @@ evidence. Images are files in a folder; labels, if there are
 any, are in a table labels.tsv there, with columns file and label.
 """
 FORMATS = ("text", "csv", "latex", "html")
-# Names of `evaluation.extra_metrics.EXTRAS`, whose import would need torch.
+# Names of the evaluation's own lists, whose import would need torch.
+PRESETS = ("paper", "attcat")
+OPERATORS = ("mask", "delete", "pad", "pad-attended", "darkest")
+GRANULARITIES = ("token", "word")
 EXTRAS = ("steps", "naopc", "soft", "infidelity", "sensitivity", "lds", "evidence")
 
 
@@ -86,15 +89,15 @@ def _add_measurement(group: Any) -> None:
 
 def _add_protocol(group: Any) -> None:
     add = group.add_argument
-    add("--preset", choices=("paper", "attcat"), default="paper",
+    add("--preset", choices=PRESETS, default="paper",
         help="Protocol of the paper, or of AttCAT's code (default: %(default)s). For AttCAT's "
         "numbers add --metrics absolute_aopc log_odds.")  # fmt: skip
     add("--shares", nargs="+", type=float, metavar="S",
         help="Shares of the tokens or patches to remove, inside (0, 1] "
         "(default: 0.1 0.2 0.3 0.4 0.5).")  # fmt: skip
-    add("--operators", nargs="+", choices=("mask", "delete", "pad", "pad-attended", "darkest"),
+    add("--operators", nargs="+", choices=OPERATORS,
         help="Ways to remove tokens or patches (default: mask delete).")  # fmt: skip
-    add("--granularity", choices=("token", "word"), help="Unit to remove (default: token).")
+    add("--granularity", choices=GRANULARITIES, help="Unit to remove (default: token).")
     add("--target", choices=("predicted", "label"),
         help="Class to explain (default: predicted).")  # fmt: skip
     add("--precision", choices=("float32", "bfloat16"),
