@@ -277,11 +277,25 @@ def test_overwrite(run, tmp_path):
     assert json.loads(path.read_text())
 
 
-def test_an_unknown_option_shows_the_usage_of_its_subcommand(refused, capsys):
-    assert refused("good", "--nonsense").startswith("usage: attnflow explain ")
+def test_an_error_of_the_options_is_one_line_with_the_subcommand(refused, capsys):
+    for arguments in (("good", "--nonsense"), ("good", "--gap", "2"), ("good", "--json")):
+        line = refused(*arguments)
+        assert line.startswith("attnflow explain: error: ")
+        assert line.endswith(" (see attnflow explain --help)\n") and line.count("\n") == 1
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "solver", "--nonsense"])
-    assert capsys.readouterr().err.startswith("usage: attnflow bench solver ")
+    line = capsys.readouterr().err
+    assert line.startswith("attnflow bench solver: error: unrecognized arguments: --nonsense ")
+    assert "attnflow bench solver --help" in line and line.count("\n") == 1
+
+
+def test_a_model_without_check_gets_a_hint(capsys):
+    assert main(["models", "bert"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "attnflow models --check bert" in captured.err
+    with pytest.raises(SystemExit):
+        main(["models", "--help"])
+    assert "usage: attnflow models [-h] [--check ID] [--format" in capsys.readouterr().out
 
 
 def test_a_subcommand_needs_no_option_quiet(monkeypatch):
@@ -410,11 +424,14 @@ def test_cuda_where_there_is_none(refused):
 
 
 def test_no_command_and_an_unknown_one(capsys):
-    for arguments in ([], ["explode"]):
-        with pytest.raises(SystemExit) as exit:
-            main(arguments)
-        assert exit.value.code == 2
+    with pytest.raises(SystemExit) as exit:
+        main(["explode"])
+    assert exit.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("usage: attnflow [-h]")
+    assert "Score the tokens of texts" in captured.err and "error" not in captured.err
 
 
 def test_models_that_are_none(refused, tiny, save_model, tmp_path):

@@ -6,6 +6,7 @@ a model that cannot be explained, 130 interrupted.
 """
 
 import argparse
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -19,7 +20,12 @@ from attnflow.errors import AttnflowError, UnsolvedError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    typed = sys.argv[1:] if arguments is None else arguments
+    if not typed:
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(typed)
     try:
         with warnings.catch_warnings(), logged_lines(hidden=args.quiet):
             warnings.showwarning = show_warning

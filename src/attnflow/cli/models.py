@@ -30,11 +30,15 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     models.set_defaults(run=_models)
+    # Hidden: only so that a model without --check gets a hint.
+    models.add_argument("model", nargs="?", help=argparse.SUPPRESS)
     models.add_argument("--check", metavar="ID", help="Check this model: a hub id or folder.")
     models.add_argument("--format", choices=FORMATS, help="Format of the output (default: text).")
 
 
 def _models(args: argparse.Namespace) -> int:
+    if args.model is not None:
+        raise InputError(f"to check a model, write attnflow models --check {args.model}.")
     if args.check is None:
         show(table(args.format or "text"))
         return 0

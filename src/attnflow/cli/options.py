@@ -10,7 +10,7 @@ TENSORS = get_args(InformationTensor)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors cannot drive the terminal with what was typed."""
+    """A parser whose errors are one line, and cannot drive the terminal with what was typed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, add_help=False)
@@ -28,7 +28,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from attnflow.attribution.views.sanitize import for_terminal
 
-        super().error(for_terminal(message))
+        # Without the usage, which takes a dozen lines.
+        self.exit(2, for_terminal(f"{self.prog}: error: {message} (see {self.prog} --help)") + "\n")
 
 
 def number(text: str) -> float:
