@@ -186,8 +186,13 @@ def test_broken_files_are_an_error_of_the_model(folder, tmp_path, weights, conte
 
 def test_a_name_on_the_hub_without_network_answers_at_once():
     start = time.perf_counter()
-    for name in ("nobody/nothing-here", "nothing-here", "not a name/at all"):
-        with pytest.raises(ModelError, match=f"cannot load model '{name}'.*network"):
+    for name, advice in (
+        ("nobody/nothing-here", "Check the name and the network, or give a local folder"),
+        ("nothing-here", "Check the name and the network, or give a local folder"),
+        # The hub is not asked for it.
+        ("not a name/at all", "Check the name, or give a local folder"),
+    ):
+        with pytest.raises(ModelError, match=f"cannot load model '{name}'.*{advice}"):
             load(name)
     assert time.perf_counter() - start < 5
 

@@ -268,10 +268,21 @@ def _as_model_errors(name: str | Path) -> Iterator[None]:
     except AttnflowError:
         raise
     except Exception as error:  # broken files make their parsers raise anything, KeyError included
+        # The hub is not asked for a name that none of its models can have.
+        check = "the name" if _is_malformed(error) else "the name and the network"
         raise ModelError(
-            f"cannot load model {str(name)!r}: {_first_line(error)} Check the name and the "
-            "network, or give a local folder as save_pretrained writes it."
+            f"cannot load model {str(name)!r}: {_first_line(error)} Check {check}, or give a local "
+            "folder as save_pretrained writes it."
         ) from error
+
+
+def _is_malformed(error: BaseException | None) -> bool:
+    """Return whether an error comes from a name that cannot be a hub id."""
+    from huggingface_hub.errors import HFValidationError
+
+    while error is not None and not isinstance(error, HFValidationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager
