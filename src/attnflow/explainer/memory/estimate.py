@@ -257,6 +257,8 @@ class MemoryPlanner:
             advice += [*_coarser(sizes, fits), "shorter texts (truncate)"]
         else:
             advice += ["fewer images in a call, or images and models of fewer patches"]
+        if allowed.is_measured:
+            advice += ["a larger max_memory"]
         return InputError(
             f"a batch of {many} with up to {needed.tokens} tokens needs "
             f"{'about' if needed.activations else 'at least'} {needed} besides the model, and "
