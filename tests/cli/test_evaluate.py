@@ -170,7 +170,7 @@ def test_noise_is_part_of_the_run(run, reviews, tmp_path):
         (("DATA", "--out", "run", "--shares", "1.5"), "shares must lie inside (0, 1]"),
         (("DATA", "--out", "run", "--methods", "magic"), "there is no method 'magic'"),
         (("DATA", "--out", "run", "--scores", "mine"), "NAME=FILE"),
-        (("none.tsv", "--out", "run"), "cannot read none.tsv"),
+        (("none.tsv", "--out", "run"), "cannot read none.tsv: No such file or directory.\n"),
         (("DATA", "--out", "run", "--to", "F"), "unrecognized arguments: --to F"),
         (("DATA", "--out", "run", "--least", "5"), "unrecognized arguments: --least 5"),
         (("DATA", "--out", "run", "--most", "5"), "unrecognized arguments: --most 5"),
@@ -178,7 +178,8 @@ def test_noise_is_part_of_the_run(run, reviews, tmp_path):
         (("DATA", "--out", "run", "--output", "no/folder"), "there is no folder no"),
         (("no/such-data", "--out", "run"), "pip install datasets"),
         (("DATA", "--out", "run", "--reference", "nobody"), "reference 'nobody'"),
-        (("--report", "none"), "holds no run"),
+        (("--report", "none"), "none holds no run: there is no such folder."),
+        (("--report", "."), "holds no run: there is no rows.jsonl in it"),
     ),
 )
 def test_refused_before_the_model_is_loaded(
@@ -191,6 +192,13 @@ def test_refused_before_the_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*(reviews if a == "DATA" else a for a in arguments))
     assert (code, out) == (2, "") and complaint in err and "Traceback" not in err
+
+
+def test_one_text_has_no_interval(run, reviews, tmp_path):
+    options = ("--methods", "random", "occlusion", "--min-tokens", "5", "--limit", "1")
+    code, shown, _ = run(reviews, "--out", tmp_path / "run", *options, "--reference", "random")
+    assert code == 0 and shown.startswith("1 examples\n")
+    assert "nan" not in shown and " – |" in shown and " – p 1, won " in shown
 
 
 def test_the_table_replaces_no_file_that_is_read(run, reviews, monkeypatch, tmp_path):

@@ -70,7 +70,9 @@ def text_examples(lines: Sequence[str]) -> list[Example]:
 def _rows(path: Path) -> list[Row]:
     try:
         return list(_read(path))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}.") from error
 
 

@@ -166,6 +166,8 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def _existing(folder: Path, name: str) -> Path:
+    if not folder.exists():
+        raise InputError(f"{folder} holds no run: there is no such folder.")
     if not (folder / name).exists():
         raise InputError(f"{folder} holds no run: there is no {name} in it.")
     return folder / name

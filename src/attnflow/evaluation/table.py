@@ -6,6 +6,7 @@ from typing import Any
 from attnflow.errors import InputError, needs
 from attnflow.evaluation.aggregation import ROBUST, MetricScores, differences, means
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
+from attnflow.evaluation.statistics import BootstrapEstimate
 from attnflow.models.markdown import table_head, table_row
 
 HEADLINE = ("aopc", "log_odds", "sufficiency")
@@ -66,7 +67,7 @@ def _columns(
     ]
     for metric, operator in shown:
         columns[f"{metric} {operator}".strip()] = [
-            f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in means(scores, metric, operator)
+            f"{e.mean:.3f} {_interval(e)}" for e in means(scores, metric, operator)
         ]
     compared = [] if reference is None else [pair for pair in shown if pair[0] in COMPARED]
     for metric, operator in compared:
@@ -79,9 +80,16 @@ def _columns(
     return columns
 
 
-def _difference(estimate: Any, p: float) -> str:
-    interval = f"[{estimate.low:+.3f}, {estimate.high:+.3f}]"
+def _difference(estimate: BootstrapEstimate, p: float) -> str:
+    interval = _interval(estimate, sign="+")
     return f"{estimate.mean:+.3f} {interval} p {p:.1g}, won {estimate.wins:.0%}"
+
+
+def _interval(estimate: BootstrapEstimate, sign: str = "") -> str:
+    """Return the ends of an interval; a dash for one example, which has none."""
+    if math.isnan(estimate.low):
+        return "–"
+    return f"[{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
 
 
 def _formatted(data: Any, scores: MetricScores, form: str) -> str:
