@@ -115,6 +115,13 @@ def test_a_text_is_shown(run):
     assert any(label in out for label in ("negative", "neutral", "positive"))
 
 
+def test_several_texts_are_numbered_as_in_errors(run):
+    alone, out = run(TEXT)[1], run(TEXT, "a dog")[1]
+    first, second = out.split("\n\n[1] ")
+    assert first.splitlines()[0] == f"[0] {alone.splitlines()[0]}"
+    assert len(first.splitlines()) == len(alone.splitlines()) and "a dog" in second
+
+
 class Watched(io.StringIO):
     """A terminal at which somebody sits."""
 
@@ -440,6 +447,7 @@ def test_models_that_are_none(refused, tiny, save_model, tmp_path):
         (tmp_path / "empty", "is no model"),
         (tmp_path / "missing", "is not there"),
         ("nobody/nothing-here", "Check the name and the network"),
+        ("my model", "Check the name, or give a local folder"),
         ("a" * 5000, "is no name of a model"),
         ("", "is no model"),
         (save_model(tiny(head=None)), "give a text to compare with"),

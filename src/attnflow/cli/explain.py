@@ -280,14 +280,14 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
 def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:
     from attnflow.attribution.views.terminal import render, render_continuation
 
-    show(
-        "\n\n".join(
-            render_continuation(a)
-            if isinstance(a, list)
-            else render(a, granularity=args.granularity)
-            for a in attributions
-        )
-    )
+    blocks = [
+        render_continuation(a) if isinstance(a, list) else render(a, granularity=args.granularity)
+        for a in attributions
+    ]
+    if len(blocks) > 1:
+        # From 0, as errors and warnings number the texts.
+        blocks = [f"[{i}] {block}" for i, block in enumerate(blocks)]
+    show("\n\n".join(blocks))
 
 
 def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
