@@ -6,9 +6,9 @@ are added. Both are named by a class and a path below it. In some decoders an ML
 parallel with attention, and all three are added: the MLP's output stays with its token. Layers are
 told apart by the order of calls, never by module, since ALBERT runs one module for all of them.
 
-CONTRIBUTING.md tells in five steps how a family is added: an entry here and a tiny model for the
-tests. Of these the conservation test shows whether everything non-linear is frozen. Read next:
-capture.py.
+CONTRIBUTING.md says in five steps how to add a family: an entry here, a tiny model for the tests,
+their run, and its rows in two measured tables. Of the tests the one of conservation shows whether
+everything non-linear is frozen. Read next: capture.py.
 """
 
 from __future__ import annotations
