@@ -108,11 +108,11 @@ def _check_external_scores(
     """Raise unless each has a name of its own, and a finite number for every token."""
     # Every method's name, since any may be added to the folder later.
     taken = {m.name for m in methods} | set(METHODS)
-    for name, of_examples in external_scores.items():
+    for name, by_example in external_scores.items():
         if name in taken:
             raise InputError(f"{name!r} is the name of a method: give your scores another.")
         for example, instance in instances:
-            scores = of_examples.get(example.index)
+            scores = by_example.get(example.index)
             if scores is None:
                 continue
             if scores.shape != (instance.nodes,) or not np.isfinite(scores).all():

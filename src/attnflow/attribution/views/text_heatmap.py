@@ -61,11 +61,9 @@ def describe(piece: Piece, place: int | None, count: int) -> str:
 
 def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretch]:
     """Yield the page's heat map: every piece with its classes, heat and description."""
-    pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
+    pieces, heat = _pieces_and_heat(attribution, granularity)
     ranked = rank(pieces)
-    # By tokens: two pieces can have one name, and detached ones the same offsets.
     places = {entry.piece.tokens: entry.rank for entry in ranked}
-    heat = dict(zip((p.tokens for p in pieces), intensities(pieces), strict=True))
     for stretch, segment, piece in _laid_out(attribution, pieces):
         if piece is not None:
             stretch = replace(
@@ -86,7 +84,7 @@ def explained_stretches(
         attribution: Any one of the continuation.
         articles: Number of the article about each token that is explained.
     """
-    pieces = join_template_tokens(attribution, pieces_of(attribution, "token"))
+    pieces, _ = _pieces_and_heat(attribution, "token")
     for stretch, segment, piece in _laid_out(attribution, pieces):
         if piece is not None:
             article = articles.get(piece.tokens[0])
@@ -101,8 +99,7 @@ def explained_stretches(
 
 def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
-    pieces = join_template_tokens(attribution, pieces_of(attribution, "token"))
-    heat = dict(zip((p.tokens for p in pieces), intensities(pieces), strict=True))
+    pieces, heat = _pieces_and_heat(attribution, "token")
     for stretch, segment, piece in _laid_out(attribution, pieces):
         if piece is not None:
             stretch = replace(
@@ -112,6 +109,16 @@ def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
                 title=f"{format_percent(piece.share)}, score {format_number(piece.score)}",
             )
         yield stretch
+
+
+def _pieces_and_heat(
+    attribution: AttributionData, granularity: str
+) -> tuple[list[Piece], dict[tuple[int, ...], float]]:
+    """Return the pieces of a text, and the heat of each by its tokens."""
+    pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
+    # Keyed by tokens, since names and offsets need not be unique.
+    heat = zip((piece.tokens for piece in pieces), intensities(pieces), strict=True)
+    return pieces, dict(heat)
 
 
 def _laid_out(
