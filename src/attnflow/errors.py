@@ -1,7 +1,7 @@
 """Errors and warnings, each stating what was expected, what came, and what to do.
 
 AttnflowError
-    InputError      an argument is not what it should be (also a ValueError)
+    InputError      an argument is invalid (also a ValueError)
     ModelError      the model cannot be explained, or gave numbers that cannot be used
     UnsolvedError   the solver could not certify an answer
     StorageError    a file could not be read or written (also an OSError)
@@ -20,7 +20,7 @@ class AttnflowError(Exception):
 
 
 class InputError(AttnflowError, ValueError):
-    """An argument is not what it should be."""
+    """An argument is invalid."""
 
 
 class ModelError(AttnflowError):

@@ -220,7 +220,7 @@ def test_a_newer_schema_is_refused(one, tmp_path):
 def test_a_file_that_lacks_something_is_refused(one, tmp_path, change):
     path = one.save(tmp_path / "changed")
     rewritten(path, change)
-    with pytest.raises(StorageError, match="no file of attributions"):
+    with pytest.raises(StorageError, match="is not a file of attributions"):
         attnflow.load(path)
 
 
@@ -228,13 +228,13 @@ def test_a_file_that_lacks_something_is_refused(one, tmp_path, change):
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "other"
     path.write_bytes(content)
-    with pytest.raises(StorageError, match="no file of attributions"):
+    with pytest.raises(StorageError, match="is not a file of attributions"):
         attnflow.load(path)
 
 
 def test_other_tensors_are_refused(tmp_path):
     safetensors.numpy.save_file({"x": np.ones(3)}, tmp_path / "weights")
-    with pytest.raises(StorageError, match="no file of attributions"):
+    with pytest.raises(StorageError, match="is not a file of attributions"):
         attnflow.load(tmp_path / "weights")
 
 

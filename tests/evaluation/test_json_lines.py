@@ -42,7 +42,7 @@ def test_no_file_has_no_records(tmp_path):
 
 def test_a_whole_line_that_is_no_json_is_named(path):
     path.write_text('{"name": "a"}\nname: b\n', encoding="utf-8")
-    with pytest.raises(InputError, match="line 2 is no JSON"):
+    with pytest.raises(InputError, match="line 2 is not JSON"):
         resume_records(path)
 
 

@@ -96,8 +96,11 @@ def test_contrasts_of_one_thing_with_itself(refused, writer, explainer, reader, 
     ("target", "message"),
     [
         ("good dog", r"is not one token of this model but 2 \(\['good', 'dog'\]\)"),
-        ("日", r"'日' is no token that this model knows: its tokenizer makes \['\[UNK\]'\] of it"),
-        ("", r"'' is no token that this model knows: its tokenizer makes \[\] of it"),
+        (
+            "日",
+            r"'日' is not a token that this model knows: its tokenizer makes \['\[UNK\]'\] of it",
+        ),
+        ("", r"'' is not a token that this model knows: its tokenizer makes \[\] of it"),
         (-1, "token -1 is not in the vocabulary"),
         (10**6, "token 1000000 is not in the vocabulary of this model, which ends at"),
         (True, "a target must be a token, as text or id, got True"),
@@ -133,7 +136,7 @@ def test_accuracy_and_memory_are_checked_before_the_model_runs(writer, options, 
 
 @pytest.mark.parametrize("ids", ([5, -1], [[5], [6, 10**6]], [5, 10**30], torch.tensor([-100])))
 def test_ids_outside_the_vocabulary(refused, writer, ids):
-    message = r"input_ids has .*, which is no token of LlamaForCausalLM: expected 0 to \d+"
+    message = r"input_ids has .*, which is not a token of LlamaForCausalLM: expected 0 to \d+"
     refused(writer, message, input_ids=ids)
     refused(Explainer(writer.model), message, input_ids=ids)
 
@@ -241,7 +244,7 @@ CHATS = [
     ([{"content": "a dog"}], "message 0 must have a role that is a string"),
     ([{"role": "user", "content": ""}], "every message of the chat is empty"),
     ([{"role": "tool", "content": "a"}], "template refuses these messages: unknown role tool"),
-    ([], "is no chat"),
+    ([], "is not a chat"),
 ]
 TEMPLATE = (
     "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}"
@@ -299,8 +302,8 @@ def command(saved, tmp_path, capsys):
         (["--span=-2:1"], "expected A:B, two indices of tokens, or all"),
         (["--span", "all"], "span=True is the whole continuation (--span all): give one"),
         (["--target", "good dog"], "not one token of this model but 2"),
-        (["--target", "日"], "is no token that this model knows"),
-        (["--target", ""], "is no token that this model knows"),
+        (["--target", "日"], "is not a token that this model knows"),
+        (["--target", ""], "is not a token that this model knows"),
         (["--target", "good", "--against", "good"], "no contrast with itself"),
         (["--pair", "a dog"], "pair is for models that read two texts"),
         (["--image", "photo.png"], "is a text to explain: leave out one"),

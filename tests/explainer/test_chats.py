@@ -197,7 +197,11 @@ def test_the_command_reads_a_chat(saved, tmp_path, capsys):
 
 def test_the_command_refuses_what_is_no_chat(tmp_path, capsys):
     file = tmp_path / "chat.json"
-    for content, message in (("{", "is not JSON"), ('["a"]', "is no chat"), ("[]", "is no chat")):
+    for content, message in (
+        ("{", "is not JSON"),
+        ('["a"]', "is not a chat"),
+        ("[]", "is not a chat"),
+    ):
         file.write_text(content, encoding="utf-8")
         assert main(["explain", "--chat", str(file)]) == 2
         assert message in capsys.readouterr().err

@@ -21,10 +21,10 @@ def asked(tiny, tokenizer):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(pair=CONTEXTS, target="film"), "target 'film' is no answer"),
-        (dict(pair=CONTEXTS, target=["good", "good"]), "target 'good' is no answer"),
+        (dict(pair=CONTEXTS, target="film"), "target 'film' is not an answer"),
+        (dict(pair=CONTEXTS, target=["good", "good"]), "target 'good' is not an answer"),
         (dict(pair=CONTEXTS, target=[None, 3]), "must be an answer"),
-        (dict(pair=CONTEXTS, against="film"), "'film' is no answer"),
+        (dict(pair=CONTEXTS, against="film"), "'film' is not an answer"),
         (dict(pair=[CONTEXTS[0], None]), "answered from a second text"),
         (dict(pair=CONTEXTS, target=["film", "dog"], against=["good", "dog"]), "contrast with its"),
         (dict(pair=CONTEXTS, position=[None, 2]), "leave position out"),
@@ -55,7 +55,7 @@ def test_an_error_common_to_all_examples_names_none(asked, explainer):
 
 
 def test_a_class_that_one_text_asks_for(explainer):
-    with pytest.raises(InputError, match=r"text 1 \(of 2\), 'a dog': target 'x' is no class"):
+    with pytest.raises(InputError, match=r"text 1 \(of 2\), 'a dog': target 'x' is not a class"):
         explainer(["bad", "a dog"], target=["positive", "x"])
 
 
@@ -112,7 +112,7 @@ def test_images(tmp_path):
     values[1, 0, 0, 0] = torch.nan
     with pytest.raises(InputError, match=r"image 1 \(of 2\): pixel_values: .* not finite"):
         explainer(pixel_values=values)
-    with pytest.raises(InputError, match=r"image 1 \(of 2\): target 9 is no class"):
+    with pytest.raises(InputError, match=r"image 1 \(of 2\): target 9 is not a class"):
         explainer(pixel_values=values.nan_to_num(), target=[1, 9])
     (tmp_path / "broken.png").write_text("no image")
     seeing = Explainer(explainer.model, processor_of(explainer.model))

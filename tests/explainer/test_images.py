@@ -234,14 +234,14 @@ def test_processor_and_model_that_do_not_belong_together(seeing, tokenizer):
     grey = Explainer(build("vit", num_channels=1), processor_of(seeing.model))
     with pytest.raises(ModelError, match="does not take an image of mode L"):
         grey(images=photo())
-    with pytest.raises(InputError, match="is no image processor"):
+    with pytest.raises(InputError, match="is not an image processor"):
         Explainer(seeing.model, tokenizer)
     with pytest.raises(InputError, match="no image processor to read"):
         Explainer(seeing.model)(images=photo())
 
 
 def test_an_image_processor_is_no_tokenizer(explainer, seeing):
-    with pytest.raises(InputError, match="reads texts.*is no tokenizer"):
+    with pytest.raises(InputError, match="reads texts.*is not a tokenizer"):
         Explainer(explainer.model, seeing.image_processor)
 
 

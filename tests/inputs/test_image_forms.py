@@ -106,7 +106,7 @@ def test_files_that_are_refused(seeing, tmp_path):
     with pytest.raises(StorageError, match="No such file"):
         seeing(images=tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(InputError, match="no image that Pillow can read"):
+    with pytest.raises(InputError, match="is not an image that Pillow can read"):
         seeing(images=tmp_path / "text.png")
     Image.fromarray(photo(300, 300)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])

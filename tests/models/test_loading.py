@@ -136,8 +136,8 @@ def test_paths_that_hold_no_model_are_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     for name, message in (
-        ("file", "is no model: expected a folder with config.json"),
-        ("empty", "is no model: expected a folder with config.json"),
+        ("file", "is not a model: expected a folder with config.json"),
+        ("empty", "is not a model: expected a folder with config.json"),
         ("missing", "is not there"),
     ):
         for given in (tmp_path / name, str(tmp_path / name)):

@@ -29,7 +29,9 @@ def test_the_pooling_that_a_folder_names(save_model, tiny):
     written(folder, "pooling_mode_cls_token")
     assert Explainer.from_pretrained(folder).pooling == "cls"
     assert Explainer.from_pretrained(folder, pooling="last").pooling == "last"
-    with pytest.raises(InputError, match="pooling is of models that embed .* text-classification"):
+    with pytest.raises(
+        InputError, match="pooling applies only to models that embed texts.* text-classification"
+    ):
         Explainer.from_pretrained(pooling="cls")
     with pytest.raises(ModelError, match="pools by pooling_mode_max_tokens"):
         pooling(written(folder, "pooling_mode_max_tokens"))

@@ -170,7 +170,7 @@ def test_the_embedded_model():
 def test_configs_that_cannot_be_read(tmp_path, run):
     with pytest.raises(InputError, match="is not there"):
         support_of(tmp_path / "missing")
-    with pytest.raises(InputError, match="is no model"):
+    with pytest.raises(InputError, match="is not a model"):
         support_of(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
     with pytest.raises(ModelError, match="cannot load model"):

@@ -148,7 +148,7 @@ def load(file: str | Path) -> list[Attribution]:
     """Read what `save` wrote.
 
     Raises:
-        StorageError: The file is missing, is no file of attributions, or is of a newer schema.
+        StorageError: The file is missing, is not a file of attributions, or is of a newer schema.
     """
     path = Path(file)
     records = read_records(path)

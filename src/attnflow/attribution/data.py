@@ -120,7 +120,7 @@ class AttributionData:
         span: Half-open indices of tokens explained at once; None where one decision is explained.
             The first is decided on at `position`, each other one at the token before it.
         message_ids: Of a chat, for each token the index of its message, or None for a token of the
-            template's; empty where the text is no chat.
+            template's; empty where the text is not a chat.
         roles: Of a chat, the role of each message, that of a continuation last; else empty.
         attention_sink: Policy for the first token that a decoder reads: "keep", "exclude" or
             "apart".

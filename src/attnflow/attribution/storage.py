@@ -45,7 +45,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """Return the dictionary of fields of each attribution in a file.
 
     Raises:
-        StorageError: The file is missing, is no file of attributions, or is of a newer schema.
+        StorageError: The file is missing, is not a file of attributions, or is of a newer schema.
     """
     with refusing_malformed(path):
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -76,6 +76,6 @@ def refusing_malformed(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot read {path}: {error}.") from error
     except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
         raise StorageError(
-            f"{path} is no file of attributions: expected one written by Attribution.save "
+            f"{path} is not a file of attributions: expected one written by Attribution.save "
             f"or --save ({error})."
         ) from error

@@ -278,7 +278,7 @@ def _backward_pass(
 def _mask(inputs: dict[str, Tensor], shapes: Sequence[tuple[int, int, int]]) -> Tensor:
     """`(batch, t)` bool, real tokens: the source's, then those of an encoder-decoder's prefix."""
     if "pixel_values" in inputs:
-        # The first call of attention tells how many tokens the model makes of an image.
+        # The first call of attention shows how many tokens the model makes of an image.
         batch, t, _ = shapes[0]
         return torch.ones(batch, t, dtype=torch.bool, device=inputs["pixel_values"].device)
     masks = []

@@ -16,7 +16,9 @@ from torch.nn.functional import pad
 from attnflow.errors import InputError
 
 LONGEST_ANSWER = 30  # tokens; runs that are longer are not considered as answers
-NEVER = -1e9  # logit of a run that is no answer: of probability 0, but finite, as logits must be
+NEVER = (
+    -1e9
+)  # logit of a run that is not an answer: of probability 0, but finite, as logits must be
 
 Value = Callable[[Any], Any]  # from a model's output to `(batch,)` numbers
 Scalar = Callable[[Tensor, Tensor], Tensor]  # from logits and target to `(batch,)` numbers

@@ -83,7 +83,7 @@ class ForwardPass:
         wanted = [*self.leaves, *self.stream.outputs]
         gradients: tuple[Tensor, ...] = ()
         if all(x.requires_grad for x in (scalar, *wanted)):
-            # Unused ones come back as None: the error below tells more than torch's own.
+            # Unused ones come back as None: the error below says more than torch's own.
             gradients = torch.autograd.grad(
                 scalar, wanted, allow_unused=True, retain_graph=not last
             )

@@ -27,8 +27,8 @@ folder. --scores NAME=FILE takes scores computed elsewhere, in lines such as
 {"example": 0, "scores": [0.1, ...]}, one number for each token of the model's tokenizer (or for the
 class token and the patches).
 
-Of a language model the next token is explained. A line {"text": ..., "target": " Paris", "span":
-[15, 21]} of a .jsonl file tells the right token and the characters that it rests on, for --extras
+For a language model the next token is explained. A line {"text": ..., "target": " Paris", "span":
+[15, 21]} of a .jsonl file gives the right token and the characters that it rests on, for --extras
 evidence. Images are files in a folder; labels, if there are
 any, are in a table labels.tsv there, with columns file and label.
 """

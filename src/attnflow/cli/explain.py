@@ -192,7 +192,7 @@ def _chat(name: str) -> list[Any]:
     except json.JSONDecodeError as error:
         raise InputError(f"--chat {name} is not JSON ({error}): expected {expected}.") from error
     if not (isinstance(messages, list) and any(isinstance(m, dict) for m in messages)):
-        raise InputError(f"--chat {name} is no chat: expected {expected}.")
+        raise InputError(f"--chat {name} is not a chat: expected {expected}.")
     return messages
 
 

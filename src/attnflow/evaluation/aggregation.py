@@ -73,7 +73,7 @@ def metric_scores(rows: Sequence[Row], methods: Sequence[str] | None = None) -> 
 
 def _metric_scores(methods: tuple[str, ...], table: Sequence[Sequence[Row]]) -> MetricScores:
     """Compute the metrics of a table of rows, a line for each method."""
-    # Any row tells what was judged, since a run has one protocol.
+    # Any row shows what was judged, since a run has one protocol.
     first = table[0][0]
     cut = {
         (metric, operator): np.stack([_values(rows, metric, operator) for rows in table])

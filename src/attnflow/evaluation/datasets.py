@@ -95,7 +95,7 @@ def _from_datasets(name: str, split: str) -> list[Example]:
         import datasets
     except ImportError as error:
         raise MissingExtraError(
-            f"{name!r} is no folder of images and no .tsv, .csv, .jsonl or .txt file; to take it "
+            f"{name!r} is not a folder of images or a .tsv, .csv, .jsonl or .txt file; to take it "
             "for an id of the datasets library: pip install datasets."
         ) from error
     return _examples([dict(row) for row in datasets.load_dataset(name, split=split)], name)
@@ -166,7 +166,7 @@ def read_scores(item: str) -> tuple[str, dict[int, Scores]]:
     """Read scores computed elsewhere, from `NAME=FILE` with JSON lines of `example` and `scores`.
 
     Raises:
-        InputError: The item is no such pair, or the file has other lines.
+        InputError: The item is not such a pair, or the file has other lines.
     """
     name, _, file = item.partition("=")
     if not name or not file:

@@ -28,7 +28,7 @@ from attnflow.evaluation.protocol import (
 from attnflow.evaluation.run_folder import ROWS, Row, RunSettings, open_run
 from attnflow.methods import METHODS, Instance, Method, Scores
 
-TIMED = 20  # first examples, whose seconds are measured; on later ones methods share passes
+TIMED = 20  # only the first examples are timed; later ones share passes between methods
 
 ExternalScores = Mapping[str, Mapping[int, Scores]]
 
@@ -46,16 +46,19 @@ def evaluate(
 
     Args:
         settings: What is measured.
-        instances: Examples with what is explained of each, from `sample_instances`.
-        methods: Each scores every instance that it has no row for.
-        folder: Made if there is none.
-        external_scores: Scores computed elsewhere, `(t,)` by example index, by name.
+        instances: Each example with its instance (the content and the class or token to explain),
+            from `sample_instances`.
+        methods: Methods to measure. A method scores the instances for which the folder has no row
+            of it.
+        folder: Folder of the run. Created if missing.
+        external_scores: Scores computed elsewhere: name -> example index -> `(t,)` scores.
         progress: Called with the number of rows finished, first with the number found in the
             folder.
 
     Raises:
-        InputError: The folder holds a run of something else, the protocol needs what the model's
-            kind cannot do, or it explains labels and an instance does not explain its own.
+        InputError: The folder holds a run with other settings, texts or probabilities; the
+            protocol needs what the model's kind cannot do; or the protocol explains labels, and an
+            instance explains another class than the label of its example.
         StorageError: The folder or a file in it cannot be written.
     """
     for adapter in {id(i.adapter): i.adapter for _, i in instances}.values():
@@ -105,12 +108,12 @@ def _check_external_scores(
     instances: Sequence[tuple[Example, Instance]],
     methods: Sequence[Method],
 ) -> None:
-    """Raise unless each has a name of its own, and a finite number for every token."""
+    """Raise unless all scores have names of their own, and a finite number for every token."""
     # Every method's name, since any may be added to the folder later.
     taken = {m.name for m in methods} | set(METHODS)
     for name, by_example in external_scores.items():
         if name in taken:
-            raise InputError(f"{name!r} is the name of a method: give your scores another.")
+            raise InputError(f"{name!r} is the name of a method: choose another name.")
         for example, instance in instances:
             scores = by_example.get(example.index)
             if scores is None:
@@ -132,7 +135,7 @@ def _measure(
     timed: bool,
 ) -> list[Row]:  # fmt: skip
     """Return a row for each method, with the reason in place of numbers where it failed."""
-    fresh = instance.with_empty_cache()  # else the passes of all instances stay in memory
+    fresh = instance.with_empty_cache()  # otherwise every instance's passes stay in memory
     outputs: list[MethodOutput] = []
     rows: list[Row] = []
     for method in methods:

@@ -14,7 +14,7 @@ def read_records(path: Path) -> list[Record]:
     """Return the records of all whole lines.
 
     Raises:
-        InputError: A line is no JSON.
+        InputError: A line is not JSON.
     """
     return _parsed(_whole_lines(path), path)
 
@@ -23,7 +23,7 @@ def resume_records(path: Path) -> list[Record]:
     """Return the records of a file, none if there is no file, and make it ready for more.
 
     Raises:
-        InputError: A line is no JSON.
+        InputError: A line is not JSON.
     """
     if not path.exists():
         return []
@@ -52,5 +52,5 @@ def _parsed(lines: bytes, path: Path) -> list[Record]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number} is no JSON: {error}.") from error
+            raise InputError(f"{path}, line {number} is not JSON: {error}.") from error
     return records

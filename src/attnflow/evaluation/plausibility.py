@@ -64,7 +64,7 @@ def read_rationales(
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no file of reviews with rationales: {error!r}.") from error
+        raise InputError(f"{path} is not a file of reviews with rationales: {error!r}.") from error
     return [
         example
         for example in examples

@@ -150,7 +150,7 @@ def read_rows(folder: Path) -> list[Row]:
     """Return all whole rows of a run's folder.
 
     Raises:
-        InputError: There is no run, or a line of it is no JSON.
+        InputError: There is no run, or a line of it is not JSON.
     """
     return read_records(_existing(folder, ROWS))
 

@@ -2,7 +2,7 @@
 
 A segment is a run of neighbouring tokens: so many of them, a word, or a sentence. Special tokens
 stay single, and so does the token that a decision is read at. No segment reaches from one stack of
-an encoder-decoder to the other. capture/merging.py and docs/method.md tell what merging means. Here
+an encoder-decoder to the other. capture/merging.py and docs/method.md say what merging means. Here
 it is decided what is merged, and what a result then has instead of tokens.
 """
 

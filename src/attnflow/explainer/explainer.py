@@ -3,9 +3,9 @@
 A call takes these steps:
 
 1. **Options** - the arguments become three frozen objects: the examples as they were given
-   (`Given`), what is asked to be explained (`TargetOptions`), and how (`CallOptions`).
+   (`Given`), what to explain (`TargetOptions`), and how (`CallOptions`).
 2. **Inputs** - `TextInputs` or `ImageInputs` reads the examples: tokens or patches with their
-   places, and a continuation where the text continues.
+   places, and the continuation, if any.
 3. **Requests** - each decision about an example becomes a `Request` with its output space; with
    `coarsen` its tokens are merged into segments (`request`, `targets`, `coarsening`).
 4. **Memory plan** - requests of similar length form batches that fit into memory (`memory`).
@@ -16,7 +16,7 @@ A call takes these steps:
 7. **Attributions** - scores are read off the flow and joined with example and decision
    (`attribution_builder`), then handed back in the form that the examples came in.
 
-The explainer holds a model with its tokenizer or image processor, and nothing of a call.
+The explainer holds a model with its tokenizer or image processor, and keeps no state between calls.
 """
 
 from collections import Counter
@@ -70,35 +70,36 @@ class Explainer:
         name: str | None = None,
         pooling: str = "mean",
     ) -> None:
-        """Take a model of transformers in evaluation mode, in float32, and its tokenizer.
+        """Take a transformers model in evaluation mode, in float32, and its tokenizer.
 
         Args:
             model: The model.
             processor: Its tokenizer; without one the explainer takes `input_ids`, and names tokens
-                by their ids. For a model of images its image processor; without one the explainer
+                by their ids. For an image model its image processor; without one the explainer
                 takes `pixel_values`.
-            tokenizer: Another name of `processor`.
+            tokenizer: Alias for `processor`.
             name: The name that results give to the model.
             pooling: For a model that embeds: how the states of its last layer become one vector,
                 "mean", "cls" (the first token's) or "last" (the last token's).
 
         Raises:
-            InputError: One of these is something else, or both names of the tokenizer are given.
+            InputError: An argument has the wrong type, or both processor and tokenizer are given.
         """
         if processor is not None and tokenizer is not None:
             raise InputError("give processor= or tokenizer=, two names of one argument, not both.")
         processor = tokenizer if processor is None else processor
         if not hasattr(model, "config") or not (processor is None or callable(processor)):
             raise InputError(
-                f"Explainer takes a model of transformers and its tokenizer or image processor, "
+                f"Explainer takes a transformers model and its tokenizer or image processor, "
                 f"got {type(model).__name__} and {type(processor).__name__}; to load both by name, "
                 "use Explainer.from_pretrained."
             )
         images = reads_images(model)
         if hasattr(processor, "get_vocab" if images else "preprocess"):
+            expected = "an image processor" if images else "a tokenizer"
             raise InputError(
                 f"{type(model).__name__} reads {'images' if images else 'texts'}, and "
-                f"{type(processor).__name__} is no {'image processor' if images else 'tokenizer'}."
+                f"{type(processor).__name__} is not {expected}."
             )
         self.model = model
         self.tokenizer = None if images else processor
@@ -119,20 +120,20 @@ class Explainer:
         Args:
             name: A folder, a hub id, or the name of the embedded model.
             device: The device of the model; the CPU when None.
-            pooling: For a model of embeddings, as in `Explainer`; when None, what the files of
-                sentence-transformers next to its weights tell.
+            pooling: For an embedding model, as in `Explainer`; when None, what the files of
+                sentence-transformers next to its weights say.
 
         Raises:
-            InputError: The device or the folder is not what it should be, or the model embeds
-                nothing and a pooling is given.
-            ModelError: There is no such model, or none that can be explained.
+            InputError: The device or the folder is invalid, or a pooling is given and the model
+                does not embed texts.
+            ModelError: There is no such model, or it cannot be explained.
         """
         model, processor = loading.load(name, device=device)
         task = explained_task(model)
         if pooling is not None and not task.embeds_texts:
             raise InputError(
-                f"pooling is of models that embed texts, and {name} is for {task.name}: leave it "
-                "out."
+                f"pooling applies only to models that embed texts, and {name} is for {task.name}: "
+                "leave it out."
             )
         if pooling is None:
             pooling = loading.pooling(name) if task.embeds_texts else "mean"
@@ -195,8 +196,8 @@ class Explainer:
         Args:
             texts: A text, or a chat: a list of messages, `{"role": "user", "content": "..."}` each,
                 which the tokenizer's template renders; or a sequence of texts or chats.
-            images: For a model of images, instead of texts: an image or a sequence of images. Each
-                is a path, an image of Pillow, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or
+            images: For an image model, instead of texts: an image or a sequence of images. Each is
+                a path, a Pillow image, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or
                 of floats in 0..1.
             pixel_values: Instead of images: what the model reads, `(channels, height, width)` or
                 `(batch, channels, height, width)` floats.
@@ -207,22 +208,24 @@ class Explainer:
             attention_mask: 0 at padding of `input_ids`, on the left or on the right.
             pair: A second text, for all texts or one for each. Models that read two (entailment,
                 paraphrase, question and context) read it after the text; in the result it stands
-                on a line of its own. With a model of embeddings the text is compared with it: the
-                text's part in their cosine is explained.
+                on a line of its own. With an embedding model, the text's contribution to the cosine
+                of the two embeddings is explained.
             target: The class, token or answer to explain, by label, text or index, for all texts or
                 one for each; None is the predicted one. An answer is the first run of tokens with
                 its text. Or a function that computes a number for each text, `(batch,)`, from the
                 model's output: that number is explained.
             against: Another class or token: why the target and not this one, by the difference of
-                their logits. Spans and continuations have none: explain both, one after the other.
+                their logits. Not for spans and continuations: to contrast two of them, explain each
+                in a call of its own.
             position: For models that decide at every token: the index of the token whose output is
-                read. A causal language model predicts there the token after it, by default after
-                the last; tokens after the position get exactly 0. A masked one fills the mask.
+                read. A causal language model predicts the next token there, by default the one
+                after the last; tokens after the position get exactly 0. A masked language model
+                fills the mask.
             span: For a language model: explain tokens `start` to `stop` of the result, half-open,
                 at once, by the sum of their numbers; True is the whole continuation.
             attention_sink: For a language model, the policy for the first token that its decoder
                 reads: "keep" it like any other, "exclude" it (no flow may end there; `raw_scores`
-                of the result has the scores with it), or "apart": a score, and no rank.
+                of the result has the scores with it), or "apart": scored but not ranked.
             tensor: Information tensor: "net" (effects net at every token, four backward passes),
                 "bcf" (balanced conservative, four), "cf" (conservative, one), all three of
                 docs/method.md, or the paper's "af", "gf" or "agf".
@@ -238,33 +241,34 @@ class Explainer:
             gap: Accuracy of the flow, relative to the capacity of its narrowest row, inside (0, 1);
                 see `maximum_flow`.
             mu: Absolute weight of the barrier, > 0, instead of `gap`.
-            edges: Keep the flow on every edge in the result (layers * t * t numbers a text).
+            edges: Keep the flow on every edge in the result (layers * t * t numbers for each text).
             truncate: Cut texts that are longer than the model takes, with a warning.
             bos: For a decoder whose tokenizer puts no beginning-of-text token in front: put the
                 model's own there. It is a special token, which is not ranked.
-            batch_size: Most texts or images in one forward pass.
-            coarsen: Merge so many neighbouring tokens, or those of a "word" or "sentence", into one
-                node of the flow: for long texts. The result's tokens are then these segments, with
-                `segments` set; `edges` are between them. See docs/long.md. Patches of images are
-                not merged.
+            batch_size: The maximum number of texts or images in one forward pass.
+            coarsen: Merge this many neighbouring tokens, or those of a "word" or "sentence", into
+                one node of the flow: for long texts. The result's tokens are then these segments,
+                with `segments` set; `edges` are between them. See docs/long.md. Patches of images
+                are not merged.
             max_memory: Bytes, or as in "8GB", that the call may take besides the loaded model. The
                 solver switches to its method of least memory to stay below it. The model's part
                 is measured first: on short texts, or in one pass for each size of images. When
-                None nothing is held back, but a flow that cannot fit into what is free is refused.
-            keep_unsolved: Return flows that have no certificate too, instead of raising.
+                None there is no limit, but a flow that cannot fit into the free memory is refused.
+            keep_unsolved: Also return uncertified flows, instead of raising.
             neutral: For images: the pixel values that stages put into removed patches, in the units
                 of `pixel_values`: a number, one for each channel, or pixel values. None is the
                 image processor's mean, 0 after it.
             progress: A function that is called after each batch with the number of texts or images
-                done in it. A text with a continuation is done with the last of its tokens.
+                done in it. A text with a continuation counts as done once its last token is.
 
         Returns:
-            One attribution for a text or image, a list in their order for a sequence; with a
-            continuation the `Attributions` of its tokens, a list, instead of each.
+            One attribution for a text or image, and a list of them, in the order given, for a
+            sequence. With a continuation the place of each attribution is taken by `Attributions`,
+            a list with one attribution for each token of the continuation.
 
         Raises:
-            InputError: An argument, a label, a text or an image is not what it should be, or the
-                call needs more memory than it may take.
+            InputError: An argument, a label, a text or an image is invalid, or the call needs more
+                memory than it may take.
             StorageError: The file of an image cannot be read.
             ModelError: The model cannot be explained.
             UnsolvedError: A flow could not be certified.
@@ -297,7 +301,7 @@ class Explainer:
         )
         explained = TargetOptions(target=target, against=against, position=position, span=span)
         # Before the texts are read: an error in the model concerns all of them.
-        check_model(getattr(self.model, "_orig_mod", self.model))  # of torch.compile
+        check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
         task = explained_task(self.model)
         options.check_task(task)
         spaces = output_spaces(task, self.model, self.tokenizer, target)
@@ -340,7 +344,7 @@ class Explainer:
         return [attributions[i] for i in range(len(requests))]
 
     def _inputs(self, task: Task, *, compares_pairs: bool = True) -> ModelInputs[Any]:
-        """Return the reader of texts or of images: of whichever the model reads."""
+        """Return the reader of texts, or of images if the model reads images."""
         if task.modality == "image":
             return ImageInputs(self.model, self.image_processor, task)
         # A function of the output may want both texts in one, as a cross-encoder reads them.
@@ -404,5 +408,5 @@ class Explainer:
 
     @property
     def limit(self) -> int | None:
-        """Most tokens the model takes, special ones included; None where nothing bounds it."""
+        """The maximum number of tokens, special ones included; None where nothing bounds it."""
         return loading.token_limit(self.model.config, self.tokenizer)

@@ -144,7 +144,7 @@ def _objective(
     options: CallOptions,
 ) -> Objective:
     """The number of the model's output that each request explains."""
-    # All requests of a call are of one kind, so that the first tells the kind of all.
+    # All requests of a call are of one kind, so that the first has the kind of all.
     decisions = [request.decision for request in requests]
     if decisions[0].value is not None:
         return Objective(read=number(decisions[0].value))

@@ -104,7 +104,7 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
         limit: Most tokens that the model takes, the prompt's included, or None.
 
     Raises:
-        InputError: `count` is no number of tokens, or the model takes fewer and does not end.
+        InputError: `count` is not a number of tokens, or the model takes fewer and does not end.
     """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise InputError(

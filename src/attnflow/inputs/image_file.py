@@ -94,7 +94,7 @@ def _read_file(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as opened:
             return _from_pillow(opened, repr(str(path)))
     except UnidentifiedImageError as error:
-        raise InputError(f"{str(path)!r} is no image that Pillow can read.") from error
+        raise InputError(f"{str(path)!r} is not an image that Pillow can read.") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{str(path)!r} is too large to be safe: {error}") from error
     except OSError as error:

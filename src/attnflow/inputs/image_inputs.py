@@ -90,7 +90,7 @@ class ImageInputs:
             neutral: Pixel values of removed patches, as for `Explainer.__call__`.
 
         Raises:
-            InputError: It is no image, or there is no image processor.
+            InputError: It is not an image, or there is no image processor.
             ModelError: Image processor and model do not belong together.
             StorageError: The file cannot be read.
         """

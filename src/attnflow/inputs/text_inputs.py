@@ -24,7 +24,7 @@ from attnflow.inputs.token_ids import check_length, encode_ids, unpadded_rows
 from attnflow.models.loading import token_limit
 from attnflow.models.tasks import Task
 
-NO_VOCABULARY = 2**31  # more tokens than any tokenizer has, where a config does not tell
+NO_VOCABULARY = 2**31  # more tokens than any tokenizer has, where a config does not say
 
 
 class TextInputs:
@@ -245,7 +245,7 @@ class TextInputs:
         unknown = [i for i in ids if not 0 <= i < self._vocabulary]
         if unknown:
             raise InputError(
-                f"input_ids has {unknown[0]}, which is no token of {type(self.model).__name__}: "
+                f"input_ids has {unknown[0]}, which is not a token of {type(self.model).__name__}: "
                 f"expected 0 to {self._vocabulary - 1}, as its own tokenizer gives them."
             )
 

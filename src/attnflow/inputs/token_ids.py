@@ -70,7 +70,7 @@ def encode_ids(tokenizer: Any, ids: Ids, limit: int | None) -> EncodedText:
             inputs={"input_ids": list(ids)},
             tokens=names,
             offsets=_joined_spans(names),
-            # Without a tokenizer nothing tells which ids are special.
+            # Without a tokenizer nothing says which ids are special.
             special=(False,) * count,
             word_ids=tuple(range(count)),
         )

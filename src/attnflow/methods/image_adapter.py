@@ -98,7 +98,7 @@ class ImageClassifier(ModelAdapter):
             pixel_values: `(channels, height, width)` floats, instead of an image.
 
         Raises:
-            InputError: It is no image, or there is no image processor.
+            InputError: It is not an image, or there is no image processor.
             StorageError: The file cannot be read.
             MissingExtraError: Pillow is not installed.
         """

@@ -1,1 +1,1 @@
-"""Models by name: load one, tell its task and pooling, tell whether it can be explained."""
+"""Models by name: load a model, find its task and pooling, and whether it can be explained."""

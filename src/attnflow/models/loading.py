@@ -126,14 +126,16 @@ def _folder_or_id(name: str | Path) -> str | Path:
         path = Path(name).expanduser()
         exists = path.exists()
     except (OSError, RuntimeError) as error:  # no such user, a name that is too long
-        raise InputError(f"model {str(name)!r:.80} is no name of a model: {error!s:.80}") from error
+        raise InputError(
+            f"model {str(name)!r:.80} is not the name of a model: {error!s:.80}"
+        ) from error
     if not exists:
         if looks_local:
             raise InputError(f"model {str(name)!r} is not there: give a folder or a hub id.")
         return name
     if not path.is_dir() or not (path / "config.json").is_file():
         raise InputError(
-            f"model {str(name)!r} is no model: expected a folder with config.json, weights and "
+            f"model {str(name)!r} is not a model: expected a folder with config.json, weights and "
             "tokenizer, as save_pretrained writes it."
         )
     return path
@@ -164,7 +166,7 @@ def class_of(architecture: str | None) -> Any:
 
 def calls_attention_interface(model_class: Any) -> bool:
     """Return whether a class computes attention through transformers' attention interface."""
-    # Its flags tell which back ends it supports, not whether it has code of its own for them.
+    # Its flags say which back ends it supports, not whether it has code of its own for them.
     module = sys.modules.get(getattr(model_class, "__module__", ""))
     return hasattr(module, "ALL_ATTENTION_FUNCTIONS")
 

@@ -1,6 +1,6 @@
 """The task of a model: what it outputs, where that is read, and which class loads it.
 
-Tasks have the names of transformers' pipelines, whose tables tell which class of model is for what.
+Tasks have the names of transformers' pipelines, whose tables say which class of model is for what.
 So no name of a model is listed here. A class that is in none of the tables counts as a classifier,
 and has to give a logit for each class. Read next: loading.py; explainer/targets/output_space.py for
 the classes, tokens and answers that a task chooses from.

@@ -31,7 +31,7 @@ def most_edges(budget: float) -> float:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Bytes that are free on a device; infinite where the system does not tell."""
+    """Bytes that are free on a device; infinite where the system does not say."""
     if device.type == "cuda":
         # torch keeps freed memory for itself, which a solve can use.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

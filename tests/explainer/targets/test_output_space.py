@@ -60,9 +60,9 @@ def test_answers_alone_and_in_a_batch(asked):
     ("options", "message"),
     [
         (dict(), "answered from a second text"),
-        (dict(pair=CONTEXT, target="cat"), "is no answer"),
-        (dict(pair=CONTEXT, target="goo"), "is no answer"),
-        (dict(pair="good " + "[SEP] " * 20 + "dog " * 2, target="was"), "is no answer"),
+        (dict(pair=CONTEXT, target="cat"), "is not an answer"),
+        (dict(pair=CONTEXT, target="goo"), "is not an answer"),
+        (dict(pair="good " + "[SEP] " * 20 + "dog " * 2, target="was"), "is not an answer"),
         (dict(pair=CONTEXT, target=3), "must be an answer"),
         (dict(pair=CONTEXT, target="good", against="good"), "no contrast with itself"),
         (dict(pair=CONTEXT, position=2), "leave position out"),
@@ -176,7 +176,7 @@ def test_labels_that_look_like_indices_are_labels(tiny, tokenizer, texts):
     assert explainer(texts[0], target=1).target == 1
     assert explainer(texts[0], target="2").target == 2
     assert explainer(texts[0], target="pos").target == 3
-    with pytest.raises(InputError, match="no class of this model"):
+    with pytest.raises(InputError, match="not a class of this model"):
         explainer(texts[0], target="Pos")
 
 
@@ -186,9 +186,9 @@ def test_labels_that_look_like_indices_are_labels(tiny, tokenizer, texts):
     + (torch.tensor(1), object()),
 )
 def test_an_unknown_class_is_refused(explainer, texts, target):
-    with pytest.raises(InputError, match="no class of this model.*'negative'.*0 to 2"):
+    with pytest.raises(InputError, match="not a class of this model.*'negative'.*0 to 2"):
         explainer(texts[0], target=target)
-    with pytest.raises(InputError, match="no class of this model"):
+    with pytest.raises(InputError, match="not a class of this model"):
         explainer(texts[:2], target=[0, target])
 
 

@@ -1,4 +1,4 @@
-"""The text in stretches, each token or word with the heat of its score, for page and notebook.
+"""Text split into runs coloured by score, for the page and the notebook.
 
 The heat maps show the text exactly as it was written. Templates turn each stretch into a tag.
 """
@@ -20,7 +20,7 @@ from attnflow.attribution.views.layout import (
 from attnflow.attribution.views.sanitize import as_name
 from attnflow.attribution.views.wording import format_number, format_percent
 
-# Translucent over the notebook's own ground, and no stronger than leaves its text readable.
+# Translucent over the notebook's own background, and faint enough to keep the text readable.
 TINT = (226, 92, 20)
 STRONGEST_TINT = 0.6
 
@@ -36,8 +36,8 @@ class Stretch:
         heat: 0 to 1, or an opacity, with two decimals.
         title: Description of the piece.
         role: Role of the message that begins here, or None.
-        isolated: True where the piece shows its name instead of characters of the text: the
-            direction of its letters must not spread.
+        isolated: True where the piece shows its name instead of characters of the text: isolate it,
+            so that its direction does not affect its neighbours.
         article: Number of the article that explains this token, or None.
     """
 
@@ -81,7 +81,7 @@ def explained_stretches(
     """Yield a continuation's text without heat: scripts colour it for the token that is chosen.
 
     Args:
-        attribution: Any one of the continuation.
+        attribution: Any attribution of the continuation.
         articles: Number of the article about each token that is explained.
     """
     pieces, _ = _pieces_and_heat(attribution, "token")

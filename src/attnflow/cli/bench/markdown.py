@@ -56,8 +56,8 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, or else its architecture."""
-    # Asked first, since `platform.processor` tells no name on most Linux systems.
+    """The processor's name where the system states it, or else its architecture."""
+    # Asked first, since `platform.processor` gives no name on most Linux systems.
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -142,7 +142,7 @@ class MemoryPlanner:
         self.activations = ActivationMemory(self.model, tensor)
         config = self.model.config
         vision = getattr(config, "vision_config", config)
-        # None where the config does not tell.
+        # None where the config does not say.
         self.layers = expected_calls(vision if reads_images(self.model) else config)
 
     def estimate(

@@ -62,7 +62,7 @@ class ExampleSize:
             raise InputError(
                 f"how many {coarsen}s tokens make is known of texts alone: give texts."
             )
-        # A length tells no special tokens: as many as usual are counted as single.
+        # A length says nothing about special tokens: the usual number counts as single.
         nodes = tokens if coarsen is None else min(tokens, -(-tokens // coarsen) + SINGLE_TOKENS)
         return cls((tokens, 1) if has_two_stacks else (tokens,), nodes + has_two_stacks)
 

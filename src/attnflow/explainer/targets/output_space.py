@@ -77,7 +77,7 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
         if 0 <= target < len(labels):
             return int(target)
     raise InputError(
-        f"target {target!r} is no class of this model: expected one of "
+        f"target {target!r} is not a class of this model: expected one of "
         f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
     )
 
@@ -151,7 +151,7 @@ class Vocabulary:
         pieces = self.tokenizer.convert_ids_to_tokens(ids)
         if len(ids) < 2:
             raise InputError(
-                f"target {text!r:.80} is no token that this model knows: its tokenizer makes "
+                f"target {text!r:.80} is not a token that this model knows: its tokenizer makes "
                 f"{pieces} of it.{hint} Give another, or a token's id."
             )
         raise InputError(
@@ -205,8 +205,8 @@ class Answers:
             if tokens and tokens[-1] - tokens[0] < LONGEST_ANSWER:
                 return tokens[0] * LONGEST_ANSWER + tokens[-1] - tokens[0]
         raise InputError(
-            f"target {target!r:.80} is no answer: expected 1 to {LONGEST_ANSWER} whole tokens of "
-            "what the model reads of the second text."
+            f"target {target!r:.80} is not an answer: expected 1 to {LONGEST_ANSWER} whole tokens "
+            "of what the model reads of the second text."
         )
 
     def _tokens(self, start: int, end: int) -> list[int]:
@@ -273,7 +273,7 @@ def output_spaces(task: Task, model: Any, tokenizer: Any, target: Any) -> SpaceO
     """Return a function that gives the output space of each example.
 
     Raises:
-        InputError: The model chooses from nothing, and no function tells what to explain.
+        InputError: The model makes no choice, and no function says what to explain.
     """
     if callable(target):
         return _always(Classes([_function_name(target)]))
