@@ -85,7 +85,7 @@ class AttributionBuilder:
             image=example.image,
             grid=example.grid,
             box=example.box,
-            segments=request.example.segments,
+            segments=request.merged.segments,
             position=request.node,
             span=request.span,
             target=choices.wanted[0],
@@ -110,7 +110,7 @@ class AttributionBuilder:
 
     def _displayed(self, request: Request) -> Example:
         """The example with its segments, and with its first token as the policy has it."""
-        example = request.example.displayed
+        example = request.merged.displayed
         if self.options.attention_sink != "apart":
             return example
         text = cast(EncodedText, example)  # a policy for texts alone
@@ -118,7 +118,7 @@ class AttributionBuilder:
 
     def _first_node(self, request: Request) -> int:
         """The node of the first token that the decoder reads."""
-        return request.example.segment_of(first_token(self.task, request.example.example))
+        return request.merged.segment_of(first_token(self.task, request.example))
 
     def _null_shares(
         self, row: int, request: Request, capture: Capture

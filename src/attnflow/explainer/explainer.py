@@ -304,9 +304,9 @@ class Explainer:
         check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
         task = explained_task(self.model)
         options.check_task(task)
-        spaces = output_spaces(task, self.model, self.tokenizer, target)
+        space_of = output_spaces(task, self.model, self.tokenizer, target)
         inputs = self._inputs(task, compares_pairs=not callable(target))
-        requests = make_requests(inputs, given, explained, spaces).coarsened(coarsen, task)
+        requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
         shares_pass = can_share_pass(self.model, task, target)
         attributions = self._explain(inputs, requests, options, shares_pass, progress)
         if not options.keep_unsolved:
@@ -323,7 +323,7 @@ class Explainer:
     ) -> list[Attribution]:
         """Return the attribution of each request, batch by batch."""
         builder = AttributionBuilder(inputs.task, self.name, options)
-        sizes = [ExampleSize.of(request.example) for request in requests.requests]
+        sizes = [ExampleSize.of(request.merged) for request in requests.requests]
         batch_size = options.batch_size if shares_pass else 1
         # Batches are ordered by length, results by request.
         attributions: dict[int, Attribution] = {}

@@ -68,7 +68,7 @@ def solve_flows(
     # A second solve, not a rescaling: the flow that would have ended there has to find other ways.
     sinks, mask = network.sinks.clone(), stages[0].capture.mask
     for i, request in enumerate(requests):
-        first = request.example.segment_of(first_token(task, request.example.example))
+        first = request.merged.segment_of(first_token(task, request.example))
         sinks[flows.rows(i), mask[i].nonzero()[first, 0]] = False
     return replace(flows, scored=solve(replace(network, sinks=sinks)), unrestricted=whole)
 

@@ -70,13 +70,13 @@ def run_model(
     Only "net" has more than one: the others are captured once, or as the mean over their stages.
     One forward pass reads all examples. An example that all requests are about is read once.
     """
-    examples = [request.example for request in requests]
-    is_shared = len(examples) > 1 and all(example is examples[0] for example in examples)
+    merged = [request.merged for request in requests]
+    is_shared = len(merged) > 1 and all(example is merged[0] for example in merged)
     if is_shared and not options.removed:  # stages of two decisions remove different tokens
         return _run_shared(inputs, requests, options)
     # Padding is on the right: positions stay those of the text alone, in every family.
-    tensors = inputs.collate([example.example for example in examples])
-    segments = batch_segments(examples, tensors)
+    tensors = inputs.collate([request.example for request in requests])
+    segments = batch_segments(merged, tensors)
     objective = _objective(inputs, requests, tensors, options)
     if options.tensor == "net":
         # One stage needs no token to replace others, and patches may overlap.
@@ -110,8 +110,8 @@ def _run_shared(
     inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
 ) -> list[Stage]:
     """One forward pass of one example, and a backward pass for each request."""
-    tensors = inputs.collate([requests[0].example.example])
-    segments = batch_segments([requests[0].example], tensors)
+    tensors = inputs.collate([requests[0].example])
+    segments = batch_segments([requests[0].merged], tensors)
     objectives = [_objective(inputs, [request], tensors, options) for request in requests]
     if options.tensor == "net":
         effects = record(
@@ -155,7 +155,7 @@ def _objective(
     if decisions[0].position is None:
         return Objective(target, explained, _reading(inputs, requests, tensors, options))
     nodes = [
-        inputs.places(request.example.example, tensors)[request.decision.position]
+        inputs.places(request.example, tensors)[request.decision.position]
         for request in requests
         if request.decision.position is not None
     ]
@@ -188,7 +188,7 @@ def _span_objective(
     for request in requests:
         decision = request.decision
         count, missing = len(decision.tokens), longest - len(decision.tokens)
-        places = inputs.places(request.example.example, tensors)[decision.position :][:count]
+        places = inputs.places(request.example, tensors)[decision.position :][:count]
         nodes.append([*places, *places[-1:] * missing])
         tokens.append([*decision.tokens, *[-1] * missing])
     position = torch.tensor(nodes)
@@ -203,7 +203,7 @@ def _reading(
     options: CallOptions,
 ) -> LogitsReader:
     """The reading of a model that decides about whole examples."""
-    examples = [request.example.example for request in requests]
+    examples = [request.example for request in requests]
     if inputs.task.output_kind == "answer":
         # Answers lie in the second text; a run that begins in the question is none.
         allowed = torch.zeros(tensors["input_ids"].shape, dtype=torch.bool)
@@ -229,7 +229,7 @@ def _removal(
     # A decoder of one stack was trained on texts of any length, and on no token that says nothing;
     # encoders have [MASK] for that. Measured in docs/results/language-models.md.
     if inputs.task.is_generative and not inputs.task.has_two_stacks:
-        texts = [request.example.example for request in requests]
+        texts = [request.example for request in requests]
         kept = _kept(inputs, tensors, objective, readout_kept=True)
         removable = batching.ordinary_nodes(texts, tensors) & ~kept
         return HiddenTokens.of(inputs.model, tensors, removable)
@@ -246,7 +246,7 @@ def _baseline(
     readout_kept: bool = False,
 ) -> Tensor:
     """The batch with nothing in it that could be removed."""
-    baseline = inputs.baseline([request.example.example for request in requests], tensors)
+    baseline = inputs.baseline([request.example for request in requests], tensors)
     if objective.position is None:
         return baseline
     kept = _kept(inputs, tensors, objective, readout_kept=readout_kept)
@@ -301,4 +301,4 @@ def check_capture(
         request = requests.requests[i]
         if request.decision.against == predicted:
             raise requests.labels.named(i, self_contrast(contrasts[i]))
-        inputs.check_nodes(request.example.example, capture.mask.shape[1])
+        inputs.check_nodes(request.example, capture.mask.shape[1])

@@ -33,20 +33,25 @@ class Request:
     """One decision to explain.
 
     Attributes:
-        example: The example as it was read, and its segments where tokens are merged.
+        merged: The example, and its segments where tokens are merged.
         decision: The decision about it, in tokens.
         space: The output space of the decision.
     """
 
-    example: Coarsened
+    merged: Coarsened
     decision: Decision
     space: OutputSpace
+
+    @property
+    def example(self) -> Any:
+        """The example as it was read, in tokens."""
+        return self.merged.example
 
     @property
     def node(self) -> int | None:
         """The node of the flow where the decision is read; None where the model itself reads it."""
         position = self.decision.position
-        return None if position is None else self.example.segment_of(position)
+        return None if position is None else self.merged.segment_of(position)
 
     @property
     def span(self) -> tuple[int, int] | None:
@@ -93,17 +98,17 @@ class Requests:
             return self
         single: dict[int, set[int]] = {}
         for request in self.requests:
-            text, decision = request.example, request.decision
-            tokens = single.setdefault(id(text), set())
+            decision = request.decision
+            tokens = single.setdefault(id(request.merged), set())
             if task.is_generative:
-                tokens.add(first_token(task, text.example))
+                tokens.add(first_token(task, request.example))
             if decision.position is not None:
                 end = decision.position + len(decision.tokens) + 1
                 tokens.update(range(decision.position, end))
-        texts = {id(request.example): request.example.example for request in self.requests}
+        texts = {id(request.merged): request.example for request in self.requests}
         merged = {key: merge(text, coarsen, single[key]) for key, text in texts.items()}
         requests = [
-            replace(request, example=merged[id(request.example)]) for request in self.requests
+            replace(request, merged=merged[id(request.merged)]) for request in self.requests
         ]
         return replace(self, requests=requests)
 
@@ -119,7 +124,7 @@ class Requests:
 
 
 def make_requests(
-    inputs: ModelInputs[Any], given: Given, options: TargetOptions, spaces: SpaceOf
+    inputs: ModelInputs[Any], given: Given, options: TargetOptions, space_of: SpaceOf
 ) -> Requests:
     """Read the examples of a call, and return a request for each decision about them.
 
@@ -134,13 +139,13 @@ def make_requests(
     if options.span is not None:
         return _span_requests(inputs, read, given, options)
     if given.continuation is not None:
-        return _continuation_requests(inputs, read, given.continuation, options, spaces)
+        return _continuation_requests(inputs, read, given.continuation, options, space_of)
     # An encoder-decoder decides on the first token of its own text where no other is given.
     prompts = [inputs.with_prompt(example) for example in read.examples]
     prompted = ReadExamples(prompts, read.is_single, read.modality)
-    decisions = decide(inputs.task, spaces, prompted, inputs.tokenizer, options)
+    decisions = decide(inputs.task, space_of, prompted, inputs.tokenizer, options)
     requests = [
-        Request(Coarsened(example), decision, spaces(example))
+        Request(Coarsened(example), decision, space_of(example))
         for example, decision in zip(prompts, decisions, strict=True)
     ]
     return _collected(requests, read, against=options.against)
@@ -151,14 +156,14 @@ def _continuation_requests(
     read: ReadExamples[Any],
     continuation: str | int,
     options: TargetOptions,
-    spaces: SpaceOf,
+    space_of: SpaceOf,
 ) -> Requests:
     check_generative(inputs.task, "continuation", options)
     requests, counts = [], []
     for i, example in enumerate(read.examples):
         with read.labels.about(i):
             continued = inputs.continued(example, continuation)
-        whole, space = Coarsened(continued.text), spaces(continued.text)
+        whole, space = Coarsened(continued.text), space_of(continued.text)
         decisions = decide_continuation(continued.start, continued.ids)
         requests += [Request(whole, decision, space) for decision in decisions]
         counts.append(len(decisions))
@@ -191,6 +196,6 @@ def _collected(
     counts: Sequence[int] | None = None,
     against: Any = None,
 ) -> Requests:
-    examples: list[Example] = [request.example.example for request in requests]
+    examples: list[Example] = [request.example for request in requests]
     labels = ExampleLabels([example.text for example in examples], read.modality)
     return Requests(requests, read.is_single, counts, labels, against)

@@ -123,7 +123,8 @@ class TextInputs:
         Raises:
             InputError: The continuation is empty, or longer than the model takes.
         """
-        # The prompt has the decoder's start token, after which an encoder-decoder generates.
+        # For the ids alone: the decoder's start tokens, after which an encoder-decoder generates,
+        # are in the prompt, and `_append` puts them after the example itself.
         prompt = self.with_prompt(example)
         prompt_ids, limit = prompt.inputs["input_ids"], self.limit
         if self.task.has_two_stacks:  # the decoder's positions are counted by themselves

@@ -65,13 +65,13 @@ class Decision:
 
 
 def decide(
-    task: Task, spaces: SpaceOf, read: ReadExamples[Any], tokenizer: Any, options: TargetOptions
+    task: Task, space_of: SpaceOf, read: ReadExamples[Any], tokenizer: Any, options: TargetOptions
 ) -> list[Decision]:
     """Return one decision about each example; options are one for all, or one for each.
 
     Args:
         task: The task of the model.
-        spaces: The output space of each example.
+        space_of: The output space of an example.
         read: The examples.
         tokenizer: The model's, or None.
         options: The call's target, contrast and position.
@@ -96,11 +96,11 @@ def decide(
     )
     if task.output_kind != "answer" and is_one(options.target) and is_one(options.against):
         # An error in them concerns all examples, so that it is raised before any is named.
-        _indices(spaces(examples[0]), options.target, options.against)
+        _indices(space_of(examples[0]), options.target, options.against)
     decisions = []
     for i, example in enumerate(examples):
         with read.labels.about(i):
-            target, against = _indices(spaces(example), targets[i], contrasts[i])
+            target, against = _indices(space_of(example), targets[i], contrasts[i])
             position = _readout_position(task, example, positions[i], tokenizer)
             decisions.append(Decision(position, target, against))
     return decisions
