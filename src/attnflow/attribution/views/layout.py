@@ -48,8 +48,8 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A stretch of the heat map: plain text, a piece in its place, or a detached piece."""
+class Run:
+    """A run of characters of the heat map: plain text, a piece in its place, or a detached one."""
 
     text: str
     piece: Piece | None = None
@@ -119,19 +119,19 @@ def join_template_tokens(attribution: AttributionData, pieces: Sequence[Piece]) 
 
     joined: list[Piece] = []
     for template, group in groupby(pieces, is_template):
-        run = list(group)
-        joined += [_joined(attribution, run)] if template else run
+        neighbours = list(group)
+        joined += [_joined(attribution, neighbours)] if template else neighbours
     return joined
 
 
-def _joined(attribution: AttributionData, run: Sequence[Piece]) -> Piece:
-    tokens = tuple(token for piece in run for token in piece.tokens)
+def _joined(attribution: AttributionData, pieces: Sequence[Piece]) -> Piece:
+    tokens = tuple(token for piece in pieces for token in piece.tokens)
     # WordPiece marks a continued word by ##, which a template may also write itself: only a ##
     # right before a letter is a mark.
     name = "".join(re.sub(r"^##(?=\w)", "", attribution.tokens[token]) for token in tokens)
     for mark, meaning in _SPELLED.items():
         name = name.replace(mark, meaning)
-    return Piece(name, 0, 0, sum(piece.score for piece in run), 0.0, True, tokens)
+    return Piece(name, 0, 0, sum(piece.score for piece in pieces), 0.0, True, tokens)
 
 
 def rank(pieces: Sequence[Piece]) -> list[Ranked]:
@@ -152,21 +152,21 @@ def intensities(pieces: Sequence[Piece]) -> list[float]:
     return [0.0 if p.special or best <= 0 else p.score / best for p in pieces]
 
 
-def lay_out(text: str, pieces: Sequence[Piece]) -> Iterator[Segment]:
+def lay_out(text: str, pieces: Sequence[Piece]) -> Iterator[Run]:
     """Yield the text from its first to its last character, each piece in or next to its place."""
     cursor = 0
     for piece in pieces:
         # Offsets may overlap or run past the end; characters already shown are not shown again.
         start, end = max(piece.start, cursor), min(piece.end, len(text))
         if end <= start or text[start:end].isspace():
-            yield Segment(piece.name, piece, detached=True)
+            yield Run(piece.name, piece, detached=True)
             continue
         # Spaces that a tokenizer counts to its tokens stay outside the coloured ground.
         body = text[start:end].strip()
         start = text.index(body, start)
         if start > cursor:
-            yield Segment(text[cursor:start])
-        yield Segment(body, piece)
+            yield Run(text[cursor:start])
+        yield Run(body, piece)
         cursor = start + len(body)
     if cursor < len(text):
-        yield Segment(text[cursor:])
+        yield Run(text[cursor:])

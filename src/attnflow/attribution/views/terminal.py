@@ -16,7 +16,7 @@ from attnflow.attribution.views.layout import (
     VISIBLE,
     Piece,
     Ranked,
-    Segment,
+    Run,
     intensities,
     join_template_tokens,
     lay_out,
@@ -162,42 +162,42 @@ def _chunks(
     places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
     roles = role_starts(attribution)
     first = True
-    for segment in lay_out(attribution.text, pieces):
-        piece = segment.piece
+    for run in lay_out(attribution.text, pieces):
+        piece = run.piece
         if piece is not None and piece.tokens[0] in roles:
             role = f"{for_terminal(roles[piece.tokens[0]])}:"
             yield from (_Chunk(role, style.mark(role, FAINT)), _BLANK)
         if piece is None:
-            yield from _plain(segment.text)
+            yield from _plain(run.text)
         elif piece.special:
             name = for_terminal(as_name(piece.name))
             if not first:
                 yield _BLANK
             yield from (_Chunk(name, style.mark(name, FAINT)), _BLANK)
         else:
-            yield _ordinary(segment, heat[piece.tokens], places.get(piece.tokens), style)
+            yield _ordinary(run, heat[piece.tokens], places.get(piece.tokens), style)
         first = False
 
 
 def _plain(text: str) -> Iterator[_Chunk]:
     """Yield text between pieces, with line breaks and blanks on their own."""
-    run = ""
+    printed = ""
     # A tab takes as many columns as its place asks for, which `_wrap` could not count.
     for character in text.replace("\r\n", "\n").expandtabs(4):
         if character in "\n ":
-            if run:
-                yield _Chunk(run, run)
-            run = ""
+            if printed:
+                yield _Chunk(printed, printed)
+            printed = ""
             yield _Chunk(character, character)
         else:
-            run += for_terminal(character)
-    if run:
-        yield _Chunk(run, run)
+            printed += for_terminal(character)
+    if printed:
+        yield _Chunk(printed, printed)
 
 
-def _ordinary(segment: Segment, heat: float, place: int | None, style: Style) -> _Chunk:
-    name = for_terminal(as_name(segment.text))
-    if segment.detached:
+def _ordinary(run: Run, heat: float, place: int | None, style: Style) -> _Chunk:
+    name = for_terminal(as_name(run.text))
+    if run.detached:
         # In brackets: these are not characters of the text at this place.
         name = f"‹{name}›"
     if style.depth == "none" and place is not None:

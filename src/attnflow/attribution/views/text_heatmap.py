@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.layout import (
     Piece,
-    Segment,
+    Run,
     intensities,
     join_template_tokens,
     lay_out,
@@ -27,7 +27,7 @@ STRONGEST_TINT = 0.6
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of a heat map as templates write it: plain text, or a piece with its heat.
+    """A run of a heat map as templates write it: plain text, or a piece with its heat.
 
     Attributes:
         text: Characters to show.
@@ -64,11 +64,11 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     pieces, heat = _pieces_and_heat(attribution, granularity)
     ranked = rank(pieces)
     places = {entry.piece.tokens: entry.rank for entry in ranked}
-    for stretch, segment, piece in _laid_out(attribution, pieces):
+    for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
             stretch = replace(
                 stretch,
-                classes=classes(segment, piece),
+                classes=classes(run, piece),
                 heat=f"{heat[piece.tokens]:.2f}",
                 title=describe(piece, places.get(piece.tokens), len(ranked)),
             )
@@ -85,12 +85,12 @@ def explained_stretches(
         articles: Number of the article about each token that is explained.
     """
     pieces, _ = _pieces_and_heat(attribution, "token")
-    for stretch, segment, piece in _laid_out(attribution, pieces):
+    for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
             article = articles.get(piece.tokens[0])
             stretch = replace(
                 stretch,
-                classes=classes(segment, piece) + ("" if article is None else " explained"),
+                classes=classes(run, piece) + ("" if article is None else " explained"),
                 title=as_name(piece.name),
                 article=article,
             )
@@ -100,11 +100,11 @@ def explained_stretches(
 def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
     pieces, heat = _pieces_and_heat(attribution, "token")
-    for stretch, segment, piece in _laid_out(attribution, pieces):
+    for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
             stretch = replace(
                 stretch,
-                text=as_name(segment.text) if stretch.isolated else segment.text,
+                text=as_name(run.text) if stretch.isolated else run.text,
                 heat=f"{STRONGEST_TINT * heat[piece.tokens]:.2f}",
                 title=f"{format_percent(piece.share)}, score {format_number(piece.score)}",
             )
@@ -123,21 +123,21 @@ def _pieces_and_heat(
 
 def _laid_out(
     attribution: AttributionData, pieces: Sequence[Piece]
-) -> Iterator[tuple[Stretch, Segment, Piece | None]]:
-    """Yield the text in order: each stretch, its segment, and the piece there if there is one."""
+) -> Iterator[tuple[Stretch, Run, Piece | None]]:
+    """Yield the text in order: each stretch, its run, and the piece there if there is one."""
     roles = role_starts(attribution)
-    for segment in lay_out(attribution.text, pieces):
-        piece = segment.piece
+    for run in lay_out(attribution.text, pieces):
+        piece = run.piece
         if piece is None:
-            yield Stretch(segment.text), segment, None
+            yield Stretch(run.text), run, None
             continue
         stretch = Stretch(
-            text=as_name(segment.text) if segment.detached else segment.text,
+            text=as_name(run.text) if run.detached else run.text,
             tokens=token_list(piece),
             role=roles.get(piece.tokens[0]),
-            isolated=piece.special or segment.detached,
+            isolated=piece.special or run.detached,
         )
-        yield stretch, segment, piece
+        yield stretch, run, piece
 
 
 def token_list(piece: Piece) -> str:
@@ -145,9 +145,9 @@ def token_list(piece: Piece) -> str:
     return " ".join(map(str, piece.tokens))
 
 
-def classes(segment: Segment, piece: Piece) -> str:
+def classes(run: Run, piece: Piece) -> str:
     """Return the style classes of a piece."""
     names = ["t"]
     names += ["special"] if piece.special else []
-    names += ["detached"] if segment.detached else []
+    names += ["detached"] if run.detached else []
     return " ".join(names)
