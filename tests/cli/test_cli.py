@@ -379,6 +379,7 @@ def test_the_state_of_the_process_is_kept(run):
         (["good", "--readout", "xy"], "invalid choice: 'xy'"),
         (["good", "--granularity", "xy"], "invalid choice: 'xy'"),
         (["good", "--max-memory", "much"], "max_memory must be bytes > 0"),
+        (["good", "--max-memory", "much"], "(--max-memory 8GB)"),
         (
             ["good", "--tensor", "agf", "--readout", "throughput"],
             "needs tensor 'net', 'bcf' or 'cf'",
@@ -410,6 +411,11 @@ def test_refused_before_the_model_is_loaded(
         (["[SEP] [CLS]"], "only special tokens"),
         (["good", "\u200b"], "text 1 (of 2)"),
         (["good " * 40], "has 42 tokens and the model takes 32"),
+        (["good", "--max-new-tokens", "2"], "continuation=, --continuation or --max-new-tokens"),
+        (["good", "--span", "1:2"], "(span=, --span)"),
+        (["good", "--position", "1"], "(position=, --position)"),
+        (["good", "--attention-sink", "apart"], "leave it out (--attention-sink)"),
+        (["good", "--max-memory", "1KB"], "or a larger max_memory (--max-memory)"),
         (["good", "--target", "nice"], "target 'nice' is not a class"),
         (["good", "--target", ""], "target '' is not a class"),
         (["good", "--target", "3"], "an index from 0 to 2"),
@@ -746,7 +752,7 @@ def test_images_that_are_refused(refused, sight, tmp_path, folder):
     model, file = sight
     (tmp_path / "text.png").write_text("no image")
     assert "No such file" in refused("--image", tmp_path / "none.png", model=model)
-    assert "no image that Pillow" in refused("--image", tmp_path / "text.png", model=model)
+    assert "is not an image that Pillow" in refused("--image", tmp_path / "text.png", model=model)
     assert "reads texts: give" in refused("--image", file, model=folder)
     assert "reads images: give" in refused("a text", model=model)
     assert "must name different files" in refused("--image", file, "--html", file, "--overwrite")

@@ -296,6 +296,8 @@ def command(saved, tmp_path, capsys):
         (["--position=-5"], "position -5 is outside the text"),
         (["--position", "1.5"], "invalid int value: '1.5'"),
         (["--continuation", ""], "the continuation '' is empty"),
+        (["--max-new-tokens", "99"], "Let it write fewer (--max-new-tokens)"),
+        (["--max-new-tokens", "2", "--target", "good"], "(target=, --target; continuation=, "),
         (["--max-new-tokens", "0"], "expected an integer of at least 1, got 0"),
         (["--span", "3:1"], "span (3, 1) is not in the text"),
         (["--span", "2:2"], "span (2, 2) is not in the text"),

@@ -33,7 +33,8 @@ def check_pattern(rules: ProductRules, family: Family, model: PreTrainedModel) -
     if rules.pattern == "shared" and family.probabilities is not None:
         raise InputError(
             f"{type(model).__name__} computes its own attention, so that its queries and keys are "
-            "not seen and cannot have a share of the pattern: give pattern='frozen'."
+            "not seen and cannot have a share of the pattern: give pattern='frozen' (--pattern "
+            "frozen)."
         )
 
 

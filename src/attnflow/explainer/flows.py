@@ -101,5 +101,6 @@ def check_certified(attributions: Sequence[Attribution]) -> None:
         shown = ", ".join(f"{i} ({attributions[i].certificate.status})" for i in bad[:5])
         raise UnsolvedError(
             f"{len(bad)} of {len(attributions)} flows could not be certified: number {shown}. Ask "
-            "for a larger gap, or for the results as they are (keep_unsolved=True)."
+            "for a larger gap (gap=, --gap), or in Python for the results as they are "
+            "(keep_unsolved=True)."
         )

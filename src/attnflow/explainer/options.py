@@ -121,7 +121,7 @@ class CallOptions:
         if self.attention_sink != "keep" and not task.is_generative:
             raise InputError(
                 f"attention_sink {self.attention_sink!r} is for models that read from the left and "
-                f"write; this one is for {task.name}."
+                f"write; this one is for {task.name}: leave it out (--attention-sink)."
             )
 
 

@@ -119,7 +119,7 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
     if is_cut and not (tokens and tokens[-1] in end_tokens):
         raise InputError(
             f"continuation={count} is too long: the model takes {limit} tokens, of which {prompt} "
-            "are there. Let it write fewer, or shorten the text."
+            "are there. Let it write fewer (--max-new-tokens), or shorten the text."
         )
     return tokens
 

@@ -75,9 +75,8 @@ def test_too_little_memory_is_refused_before_anything_runs(explainer, monkeypatc
     enough = explainer([TEXT] * 8, max_memory=2 * needed.total)
     np.testing.assert_allclose(enough[0].scores, explainer(TEXT).scores, atol=1e-6)
     least = explainer.estimate([TEXT] * 8, max_memory=1).total  # by the method of least memory
-    refusal = (
-        r"a batch of 8 texts .* max_memory allows .*batch_size=[124].*, or a larger max_memory"
-    )
+    fewer = r"batch_size=([124]), --batch-size \1"
+    refusal = rf"a batch of 8 texts .* max_memory allows .*{fewer}.*, or a larger max_memory"
     with pytest.raises(InputError, match=refusal):
         explainer([TEXT] * 8, max_memory=0.9 * least)
     monkeypatch.setattr("attnflow.explainer.memory.estimate.free_bytes", lambda device: 1000.0)
@@ -90,7 +89,7 @@ def test_a_refusal_names_a_coarsening_that_fits(explainer):
     size, limit = ExampleSize((4000,), 4000), 1.5e9
     with pytest.raises(InputError, match="coarsen=") as refused:
         planner.plan([size], 1, limit)
-    coarsen = int(str(refused.value).split("coarsen=")[1].split(")")[0])
+    coarsen = int(str(refused.value).split("coarsen=")[1].split(",")[0])
     merged = ExampleSize((4000,), 4000 // coarsen + 4)
     assert planner.plan([merged], 1, limit)[0].budget > 0
 

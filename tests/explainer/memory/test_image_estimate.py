@@ -148,7 +148,7 @@ def test_too_little_memory_is_refused_with_what_would_help(seeing):
     said = str(refused.value)
     assert "a batch of 8 images with up to 17 tokens needs about" in said
     assert "max_memory allows" in said and "coarsen" not in said and "truncate" not in said
-    fits = int(said.split("batch_size=")[1].split(")")[0])
+    fits = int(said.split("batch_size=")[1].split(",")[0])
     found = seeing(pixel_values=pixels(8), max_memory=4 * one, batch_size=fits)
     assert len(found) == 8 and 1 < fits < 8
 

@@ -252,13 +252,15 @@ class MemoryPlanner:
 
         # Smaller batches change no result; merging and truncating do, so they come after.
         batch = next((b for b in BATCHES if b < len(sizes) and fits(sizes[:b])), None)
-        advice = [] if batch is None else [f"fewer {kind} at a time (batch_size={batch})"]
+        advice = []
+        if batch is not None:
+            advice += [f"fewer {kind} at a time (batch_size={batch}, --batch-size {batch})"]
         if kind == "texts":
-            advice += [*_coarser(sizes, fits), "shorter texts (truncate)"]
+            advice += [*_coarser(sizes, fits), "shorter texts (truncate=True, --truncate)"]
         else:
             advice += ["fewer images in a call, or images and models of fewer patches"]
         if allowed.is_measured:
-            advice += ["a larger max_memory"]
+            advice += ["a larger max_memory (--max-memory)"]
         return InputError(
             f"a batch of {many} with up to {needed.tokens} tokens needs "
             f"{'about' if needed.activations else 'at least'} {needed} besides the model, and "
@@ -274,7 +276,7 @@ def _coarser(
     for coarsen in COARSENED:
         merged = -(-longest // coarsen) + SINGLE_TOKENS
         if merged < longest and fits([ExampleSize(size.sides, merged) for size in sizes]):
-            return [f"merged tokens (coarsen={coarsen})"]
+            return [f"merged tokens (coarsen={coarsen}, --coarsen {coarsen})"]
     return []
 
 

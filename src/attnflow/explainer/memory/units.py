@@ -26,7 +26,8 @@ def parse_bytes(value: float | str | None) -> float | None:
             number = None
     if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
         raise InputError(
-            f"max_memory must be bytes > 0, as a number or as in '8GB', got {value!r}."
+            "max_memory must be bytes > 0, as a number or as in '8GB' (--max-memory 8GB), got "
+            f"{value!r}."
         )
     return float(number)
 

@@ -25,6 +25,11 @@ from attnflow.inputs.per_example import is_one, one_for_each
 from attnflow.models.tasks import Task
 
 SHOWN_TOKENS = 12  # that an error lists
+# How a call and the command ask for generated tokens, for errors.
+_OPTIONS = {
+    "continuation": "continuation=, --continuation or --max-new-tokens",
+    "span": "span=, --span",
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def _readout_position(task: Task, example: Any, position: Any, tokenizer: Any) -
     if position is not None:
         raise InputError(
             f"position {position!r}: a model for {task.name} decides about the whole "
-            f"{task.modality}; leave position out."
+            f"{task.modality}; leave position out (position=, --position)."
         )
     return None
 
@@ -150,7 +155,10 @@ def check_generative(task: Task, what: str, options: TargetOptions) -> None:
         InputError: The model does not generate, or a target, contrast or position is given.
     """
     if not task.is_generative:
-        raise InputError(f"{what} is for models that write; this one is for {task.name}.")
+        raise InputError(
+            f"{what} is for models that write; this one is for {task.name}: leave it out "
+            f"({_OPTIONS[what]})."
+        )
     names = ("target", "against", "position")
     given = [name for name in names if getattr(options, name) is not None]
     if not given:
@@ -161,7 +169,8 @@ def check_generative(task: Task, what: str, options: TargetOptions) -> None:
     )
     raise InputError(
         f"{given[0]} and {what} exclude each other: a {what}'s own tokens are what is "
-        f"explained.{advice if 'against' in given else ''}"
+        f"explained. Leave one of them out ({given[0]}=, --{given[0]}; {_OPTIONS[what]})."
+        f"{advice if 'against' in given else ''}"
     )
 
 
