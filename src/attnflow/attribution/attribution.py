@@ -97,7 +97,7 @@ class Attributions(list[Attribution], ContinuationData):
         """Take attributions that are each about the next token at one position of the same text.
 
         Raises:
-            InputError: There are none, or they are about something else.
+            InputError: There are no attributions, or they are not those of one continuation.
         """
         super().__init__(attributions)
         if not self:
