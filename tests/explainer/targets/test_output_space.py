@@ -5,10 +5,13 @@ import pytest
 import torch
 from support.attribution_checks import assert_sound
 from support.text_models import PROMPT
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from attnflow import Explainer, InputError
 from attnflow.capture import Objective, capture
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER, answers, similarity
+from attnflow.explainer.targets.output_space import Vocabulary
 from attnflow.models.pooling import pooled
 
 QUESTION, CONTEXT = "was it dull?", "the film is not good, but it was never dull"
@@ -206,3 +209,24 @@ def test_a_given_token_by_text_and_by_id(writer, reader):
     by_text, by_id = (writer(PROMPT, target=t) for t in ("good", wanted))
     assert by_text.label == by_id.label == "good"
     np.testing.assert_array_equal(by_text.scores, by_id.scores)
+
+
+@pytest.fixture
+def spaced():
+    """A vocabulary in which a word in a text has its space in front of it."""
+    words = {"Paris": 0, "ĠParis": 1, "ĠRome": 2, "R": 3, "<unk>": 4}
+    raw = Tokenizer(models.WordLevel(words, "<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return Vocabulary(PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>"), 5)
+
+
+def test_a_target_without_its_space_is_met_with_a_hint(spaced):
+    assert spaced.index(" Paris") == 1 and spaced.index("<unk>") == 4
+    with pytest.warns(UserWarning, match="' Paris' is another token"):
+        assert spaced.index("Paris") == 0
+    with pytest.raises(InputError, match="Did you mean ' Rome', with a space"):
+        spaced.index("Rome")
+    with pytest.raises(InputError) as refused:
+        spaced.index("Oslo")
+    assert "Did you mean" not in str(refused.value)

@@ -134,14 +134,12 @@ class Vocabulary:
             raise InputError(
                 f"target {text!r} is a text, and there is no tokenizer: give the token's id."
             )
-        vocabulary = self.tokenizer.get_vocab()
+        vocabulary, spaced = self.tokenizer.get_vocab(), self._spaced(text)
         # A token's own name ("Ġdog") is unambiguous; other texts are tokenized.
-        if text in vocabulary:
-            return int(vocabulary[text])
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        spaced = self._spaced(text)
-        if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
-            if spaced is not None and spaced != ids[0]:
+        is_name = text in vocabulary
+        ids = [vocabulary[text]] if is_name else self._tokenized(text)
+        if is_name or (len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id):
+            if spaced not in (None, ids[0]):
                 warn(
                     f"target {text!r} is the token without a space in front, which begins no new "
                     f"word; {' ' + text!r} is another token: give that one if you mean the word."
@@ -163,9 +161,13 @@ class Vocabulary:
         """Id of the token that is the text with a space in front, where there is such a token."""
         if not text or text[0].isspace():
             return None
-        ids = self.tokenizer(" " + text, add_special_tokens=False)["input_ids"]
+        ids = self._tokenized(" " + text)
         is_spaced = len(ids) == 1 and str(self.tokenizer.decode(ids)).startswith(" ")
         return int(ids[0]) if is_spaced else None
+
+    def _tokenized(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def name(self, index: int) -> str:
         """The token's text, or its name where the text is blank."""
