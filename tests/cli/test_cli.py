@@ -196,6 +196,12 @@ def test_options_reach_the_explainer(run, tmp_path):
     assert record("--readout", "throughput")["readout"] == "throughput"
     assert record("--tensor", "gf")["tensor"] == "gf"
     assert record("--target", "2")["label"] == "positive"
+    every = tmp_path / "every.json"
+    assert run(TEXT, "good", "--quiet", "--json", every, "--target", "all")[0] == 0
+    assert [a["target"] for a in json.loads(every.read_text())] == [0, 1, 2] * 2
+    assert record("--stages", "none")["scores"] != plain["scores"]
+    assert record("--stages", "0.1,0.3,0.5")["scores"] == plain["scores"]
+    assert record("--pattern", "frozen")["scores"] != plain["scores"]
     assert record("--target", "NEUTRAL")["target"] == 1
     assert record("--mu", "1e-2")["certificate"]["mu"] == pytest.approx(1e-2)
     assert record("--gap", "3e-1")["gap"] > plain["gap"]

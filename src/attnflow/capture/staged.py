@@ -106,6 +106,7 @@ def captured_stages(
     removed: Sequence[float] = REMOVED,
     rules: ProductRules = FROZEN,
     segments: Segments | None = None,
+    whole: Effects | None = None,
 ) -> Iterator[Stage]:
     """Yield the net capture (net_worth.py) of every stage, the whole text's first.
 
@@ -120,6 +121,7 @@ def captured_stages(
         removed: As for `staged_capture`; none: the whole text is the only stage.
         rules: The backward rules of products.
         segments: As for `staged_capture`.
+        whole: Effects of the whole text, where they were recorded before; they are used up.
 
     Raises:
         InputError: As for `staged_capture`.
@@ -127,7 +129,8 @@ def captured_stages(
     """
     check_removed(removed)
     objective = objective or Objective(scalar=contrast)
-    (whole,) = record(model, inputs, [objective], tensor="cf", rules=rules, segments=segments)
+    if whole is None:
+        (whole,) = record(model, inputs, [objective], tensor="cf", rules=rules, segments=segments)
     objective = replace(objective, target=whole.target)
     mask, total = whole.mask, whole.of_inputs
     count = mask.to(total)

@@ -64,8 +64,8 @@ def _add_inputs(group: Any) -> None:
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
     add("--target", metavar="CLASS",
-        help="Class or token to explain, by label, text or index (default: the predicted "
-        "one).")  # fmt: skip
+        help="Class or token to explain, by label, text or index (default: the predicted one); "
+        "all for every class.")  # fmt: skip
     add("--against", metavar="CLASS",
         help="Contrast: explain why the target and not this class or token.")  # fmt: skip
     add("--pair", metavar="TEXT", help="Second text, for models that read two.")
@@ -250,7 +250,7 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
         continuation = args.max_new_tokens if args.continuation is None else args.continuation
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
-            attributions: list[Result] = explainer(
+            attributions = explainer(
                 texts=examples if args.image is None else None,
                 images=None if args.image is None else examples,
                 continuation=continuation,
@@ -274,7 +274,13 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
                 max_memory=args.max_memory,
                 progress=advance,
             )
-            return attributions
+            return _flat(attributions)
+
+
+def _flat(attributions: list[Any]) -> "list[Result]":
+    """The results one after the other: with several targets a text has a list of them."""
+    # Not `isinstance`: a continuation is a list too, which is shown as a whole.
+    return [a for item in attributions for a in (item if type(item) is list else [item])]
 
 
 def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:

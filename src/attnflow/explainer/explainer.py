@@ -170,7 +170,7 @@ class Explainer:
         input_ids: Any = None,
         attention_mask: Any = None,
         pair: str | Sequence[str] | None = None,
-        target: Target | Value | Sequence[Target] = None,
+        target: Target | Value | Sequence[Target] | Sequence[Sequence[Target]] = None,
         against: Target | Sequence[Target] = None,
         position: int | Sequence[int] | None = None,
         span: Span | Sequence[Span] | None = None,
@@ -211,9 +211,11 @@ class Explainer:
                 on a line of its own. With an embedding model, the text's contribution to the cosine
                 of the two embeddings is explained.
             target: The class, token or answer to explain, by label, text or index, for all texts or
-                one for each; None is the predicted one. An answer is the first run of tokens with
-                its text. Or a function that computes a number for each text, `(batch,)`, from the
-                model's output: that number is explained.
+                one for each; None is the predicted one. "all" is every class, and a list for one
+                text by itself, or a list of lists, several targets of a text, which share its
+                forward passes: each text then has a list of attributions. An answer is the first
+                run of tokens with its text. Or a function that computes a number for each text,
+                `(batch,)`, from the model's output: that number is explained.
             against: Another class or token: why the target and not this one, by the difference of
                 their logits. Not for spans and continuations: to contrast two of them, explain each
                 in a call of its own.
@@ -263,8 +265,9 @@ class Explainer:
 
         Returns:
             One attribution for a text or image, and a list of them, in the order given, for a
-            sequence. With a continuation the place of each attribution is taken by `Attributions`,
-            a list with one attribution for each token of the continuation.
+            sequence. With several targets the place of each attribution is taken by a list of them,
+            with a continuation by `Attributions`, a list with one attribution for each of its
+            tokens.
 
         Raises:
             InputError: An argument, a label, a text or an image is invalid, or the call needs more

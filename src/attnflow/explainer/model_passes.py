@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture import (
+    FROZEN,
     Capture,
     HiddenTokens,
     Objective,
@@ -24,8 +25,7 @@ from attnflow.capture import (
     removal_of,
     staged_capture,
 )
-from attnflow.capture.capture import record
-from attnflow.capture.net_worth import net_capture
+from attnflow.capture.capture import Effects, clip, record
 from attnflow.capture.objectives import (
     LogitsReader,
     Scalar,
@@ -72,8 +72,6 @@ def run_model(
     """
     merged = [request.merged for request in requests]
     is_shared = len(merged) > 1 and all(example is merged[0] for example in merged)
-    if is_shared and not options.removed:  # stages of two decisions remove different tokens
-        return _run_shared(inputs, requests, options)
     # Padding is on the right: positions stay those of the text alone, in every family.
     tensors = inputs.collate([request.example for request in requests])
     segments = batch_segments(merged, tensors)
@@ -81,60 +79,51 @@ def run_model(
     if options.tensor == "net":
         # One stage needs no token to replace others, and patches may overlap.
         staged = bool(options.removed)
-        removal = _removal(inputs, requests, tensors, objective) if staged else None
-        rules = product_rules(inputs.model, options.pattern)
         stages = captured_stages(
             inputs.model,
             tensors,
-            removal,
+            _removal(inputs, requests, tensors, objective) if staged else None,
             objective,
             removed=options.removed,
-            rules=rules,
+            rules=product_rules(inputs.model, options.pattern),
             segments=segments,
+            # Later stages remove other tokens for each decision; the whole text is the same.
+            whole=_shared_effects(inputs, requests, options) if is_shared else None,
         )
         return list(stages)
-    if not options.removed:
-        (capture,) = captures(
-            inputs.model, tensors, [objective], tensor=options.tensor, segments=segments
-        )
-    else:
+    if options.tensor == "bcf":
         baseline = _baseline(inputs, requests, tensors, objective)
         capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
         # Balanced last: the stages' means have to be taken of effects in the model's own units.
         capacities = balanced(capture.capacities, capture.passthrough)
         capture = replace(capture, capacities=capacities)
+    elif is_shared:
+        capture = clip(_shared_effects(inputs, requests, options))
+    else:
+        (capture,) = captures(
+            inputs.model, tensors, [objective], tensor=options.tensor, segments=segments
+        )
     return [Stage(replace(capture, signed=None), capture.mask)]
 
 
-def _run_shared(
+def _shared_effects(
     inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
-) -> list[Stage]:
-    """One forward pass of one example, and a backward pass for each request."""
+) -> Effects:
+    """Effects of one forward pass of one example, and a backward pass for each request."""
     tensors = inputs.collate([requests[0].example])
-    segments = batch_segments([requests[0].merged], tensors)
-    objectives = [_objective(inputs, [request], tensors, options) for request in requests]
-    if options.tensor == "net":
-        effects = record(
-            inputs.model,
-            tensors,
-            objectives,
-            tensor="cf",
-            rules=product_rules(inputs.model, options.pattern),
-            segments=segments,
-        )
-        rows = [net_capture(row) for row in effects]
-    else:
-        rows = captures(inputs.model, tensors, objectives, tensor=options.tensor, segments=segments)
-    capture = _concatenate([replace(row, signed=None) for row in rows])
-    return [Stage(capture, capture.mask)]
-
-
-def _concatenate(captures: Sequence[Capture]) -> Capture:
-    """The rows of several captures of one example, in one."""
-    names = [f.name for f in fields(Capture) if f.name != "passthrough"]
-    rows = {name: [getattr(capture, name) for capture in captures] for name in names}
-    joined = {name: None if row[0] is None else torch.cat(row) for name, row in rows.items()}
-    return Capture(**joined, passthrough=captures[0].passthrough)  # type: ignore[arg-type]
+    is_net = options.tensor == "net"
+    rows = record(
+        inputs.model,
+        tensors,
+        [_objective(inputs, [request], tensors, options) for request in requests],
+        tensor="cf" if is_net else options.tensor,
+        rules=product_rules(inputs.model, options.pattern) if is_net else FROZEN,
+        segments=batch_segments([requests[0].merged], tensors),
+    )
+    names = [f.name for f in fields(Effects) if f.name != "passthrough"]
+    values = {name: [getattr(row, name) for row in rows] for name in names}
+    joined = {name: None if row[0] is None else torch.cat(row) for name, row in values.items()}
+    return Effects(**joined, passthrough=rows[0].passthrough)  # type: ignore[arg-type]
 
 
 def _objective(

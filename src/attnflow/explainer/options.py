@@ -129,7 +129,7 @@ class CallKeywords(TypedDict, total=False):
     """Keywords of `Explainer.__call__` besides its examples, for type checkers."""
 
     pair: str | Sequence[str] | None
-    target: Target | Value | Sequence[Target]
+    target: Target | Value | Sequence[Target] | Sequence[Sequence[Target]]
     against: Target | Sequence[Target]
     position: int | Sequence[int] | None
     span: Span | Sequence[Span] | None

@@ -19,12 +19,13 @@ from attnflow.explainer.targets.decision import (
     check_generative,
     decide,
     decide_continuation,
+    several_targets,
 )
-from attnflow.explainer.targets.output_space import OutputSpace, SpaceOf
+from attnflow.explainer.targets.output_space import OutputSpace, SpaceOf, Target
 from attnflow.explainer.targets.span import SpanSpace, decide_span, spans_of
 from attnflow.inputs.example import Example, ModelInputs, ReadExamples
 from attnflow.inputs.given import Given, wrong_modality
-from attnflow.inputs.per_example import ExampleLabels
+from attnflow.inputs.per_example import ExampleLabels, one_for_each
 from attnflow.models.tasks import Task
 
 
@@ -68,9 +69,11 @@ class Requests:
     Attributes:
         requests: The requests.
         is_single: True where one example was given by itself.
-        counts: Requests of each example, of continuations; None where each example has one.
+        counts: Requests of each example, where one may have several; else None.
         labels: Names of the requests' examples, for errors.
         against: The contrasts as the call gave them: one for all requests, or one for each.
+        is_continued: True where the requests of an example are the tokens of a continuation, False
+            where they are several targets.
     """
 
     requests: Sequence[Request]
@@ -78,6 +81,7 @@ class Requests:
     counts: Sequence[int] | None
     labels: ExampleLabels
     against: Any = None
+    is_continued: bool = True
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -114,13 +118,17 @@ class Requests:
 
     def regroup(
         self, attributions: Sequence[Attribution]
-    ) -> Attribution | list[Attribution] | Attributions | list[Attributions]:
+    ) -> Attribution | list[Attribution] | list[list[Attribution]]:
         """Return the attributions of the requests in the form that the examples were given in."""
         if self.counts is None:
             return attributions[0] if self.is_single else list(attributions)
         rest = iter(attributions)
-        continuations = [Attributions(next(rest) for _ in range(count)) for count in self.counts]
-        return continuations[0] if self.is_single else continuations
+        groups: list[list[Attribution]] = [
+            [next(rest) for _ in range(count)] for count in self.counts
+        ]
+        if self.is_continued:
+            groups = [Attributions(group) for group in groups]
+        return groups[0] if self.is_single else groups
 
 
 def make_requests(
@@ -143,12 +151,39 @@ def make_requests(
     # An encoder-decoder decides on the first token of its own text where no other is given.
     prompts = [inputs.with_prompt(example) for example in read.examples]
     prompted = ReadExamples(prompts, read.is_single, read.modality)
+    several = several_targets(space_of, prompted, options)
+    if several is not None:
+        return _target_requests(inputs, prompted, several, options, space_of)
     decisions = decide(inputs.task, space_of, prompted, inputs.tokenizer, options)
     requests = [
         Request(Coarsened(example), decision, space_of(example))
         for example, decision in zip(prompts, decisions, strict=True)
     ]
     return _collected(requests, read, against=options.against)
+
+
+def _target_requests(
+    inputs: ModelInputs[Any],
+    read: ReadExamples[Any],
+    several: Sequence[Sequence[Target]],
+    options: TargetOptions,
+    space_of: SpaceOf,
+) -> Requests:
+    """A request for each target of each example; those about one example share it."""
+    contrasts = one_for_each(options.against, len(read.examples), "against")
+    positions = one_for_each(options.position, len(read.examples), "position")
+    requests, counts, against = [], [], []
+    for i, example in enumerate(read.examples):
+        whole, space = Coarsened(example), space_of(example)
+        alone = ReadExamples([example], True, read.modality)
+        with read.labels.about(i):
+            for target in several[i]:
+                asked = replace(options, target=target, against=contrasts[i], position=positions[i])
+                (decision,) = decide(inputs.task, space_of, alone, inputs.tokenizer, asked)
+                requests.append(Request(whole, decision, space))
+                against.append(contrasts[i])
+        counts.append(len(several[i]))
+    return replace(_collected(requests, read, counts, against), is_continued=False)
 
 
 def _continuation_requests(

@@ -25,6 +25,57 @@ def test_the_class_matters(explainer, texts):
     assert not np.allclose(scores[0], scores[1]) and not np.allclose(scores[1], scores[2])
 
 
+@pytest.mark.parametrize("tensor", ["net", "bcf", "cf", "agf"])
+def test_every_class_of_a_text(exact, texts, tensor):
+    every = exact(texts[:2], target="all", tensor=tensor)
+    assert [[a.target for a in of_text] for of_text in every] == [[0, 1, 2]] * 2
+    for text, of_text in zip(texts[:2], every, strict=True):
+        for a in of_text:
+            close(a, exact(text, target=a.target, tensor=tensor), 1e-7)
+    alone = exact(texts[0], target="all", tensor=tensor)
+    assert type(alone) is list and [a.target for a in alone] == [0, 1, 2]
+
+
+def test_several_targets_of_a_text_share_its_first_forward_pass(exact, texts):
+    calls = []
+    hook = exact.model.register_forward_hook(lambda m, args, out: calls.append(len(out.logits)))
+    try:
+        some = exact(texts[0], target=["negative", "positive"])
+        assert calls == [1, 2, 2, 2], "the text once, and three stages of both"
+        calls.clear()
+        exact(texts[0], target="all", stages=())
+        assert calls == [1]
+    finally:
+        hook.remove()
+    assert [a.label for a in some] == ["negative", "positive"]
+
+
+def test_several_targets_of_each_text(exact, texts):
+    first, second = exact(texts[:2], target=[[0, 2], "neutral"])
+    assert [a.target for a in first] == [0, 2] and [a.target for a in second] == [1]
+    against = exact(texts[0], target=[0, 1], against="positive")
+    assert [a.against for a in against] == [2, 2]
+
+
+def test_several_tokens_of_a_language_model(writer):
+    some = writer(PROMPT, target=["good", "bad"])
+    for a, label in zip(some, ("good", "bad"), strict=True):
+        assert a.label == label
+        np.testing.assert_allclose(a.scores, writer(PROMPT, target=label).scores, atol=1e-6)
+    with pytest.raises(InputError, match="explains every class of a classifier"):
+        writer(PROMPT, target="all")
+
+
+def test_a_class_of_that_name_comes_first(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(labels=("none", "some", "all")), tokenizer)
+    assert explainer(texts[0], target="all").target == 2
+
+
+def test_an_empty_list_of_targets_is_refused(exact, texts):
+    with pytest.raises(InputError, match="empty list for an example"):
+        exact(texts[:2], target=[[0], []])
+
+
 @pytest.mark.parametrize("target", ([], [0], [0, 1, 2]))
 def test_targets_are_as_many_as_texts(explainer, texts, target):
     with pytest.raises(

@@ -7,13 +7,14 @@ several tokens at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
 from attnflow.explainer.targets.output_space import (
+    EVERY,
     OutputSpace,
     SpaceOf,
     Span,
@@ -37,13 +38,14 @@ class TargetOptions:
     """The arguments of a call that select what is explained.
 
     Attributes:
-        target: A class, token or answer, one for each example, or a function of the output.
+        target: A class, token or answer, one for each example, several of each, or a function of
+            the output.
         against: A class or token, or one for each example.
         position: Index of a token, or one for each example.
         span: Half-open indices of tokens, True for a whole continuation, or one for each example.
     """
 
-    target: Target | Value | Sequence[Target] = None
+    target: Target | Value | Sequence[Target] | Sequence[Sequence[Target]] = None
     against: Target | Sequence[Target] = None
     position: int | Sequence[int] | None = None
     span: Span | Sequence[Span] | None = None
@@ -109,6 +111,46 @@ def decide(
             position = _readout_position(task, example, positions[i], tokenizer)
             decisions.append(Decision(position, target, against))
     return decisions
+
+
+def several_targets(
+    spaces: SpaceOf, read: ReadExamples[Any], options: TargetOptions
+) -> list[list[Target]] | None:
+    """Return the targets of each example, where several of one are to be explained; else None.
+
+    That is `EVERY` class, a sequence of targets for one example by itself, or a sequence of them
+    for each example.
+
+    Raises:
+        InputError: There are too many choices to explain every one, or another number of sequences
+            than of examples.
+    """
+    target, examples = options.target, read.examples
+    if isinstance(target, str):
+        every = [spaces(example) for example in examples]
+        if target != EVERY or any(_is_choice(space, target) for space in every):
+            return None
+        return [list(space.every()) for space in every]
+    if callable(target) or is_one(target):
+        return None
+    given: list[Any] = list(cast(Sequence[Any], target))
+    if read.is_single and len(given) > 1:
+        return [given]
+    if not any(isinstance(part, Sequence) and not isinstance(part, str) for part in given):
+        return None
+    parts = one_for_each(given, len(examples), "target")
+    if any(not is_one(part) and len(part) == 0 for part in parts):
+        raise InputError("target has an empty list for an example: name what to explain, or None.")
+    return [[part] if is_one(part) else list(part) for part in parts]
+
+
+def _is_choice(space: OutputSpace, target: str) -> bool:
+    """Return whether a space has a choice of that name."""
+    try:
+        space.index(target)
+    except InputError:
+        return False
+    return True
 
 
 def _indices(space: OutputSpace, target: Any, against: Any) -> tuple[int | None, int | None]:

@@ -21,6 +21,7 @@ from attnflow.models.tasks import Task, labels_of
 
 LIKELIEST = 10  # tokens or answers that a result shows
 REST = "(all other {})"
+EVERY = "all"  # as a target: every class, unless a class has this name
 
 Logits = NDArray[np.float64]
 Target = int | str | None
@@ -50,6 +51,13 @@ class OutputSpace(Protocol):
 
         Raises:
             InputError: There is no such class, token or answer.
+        """
+
+    def every(self) -> list[int]:
+        """Index of every choice.
+
+        Raises:
+            InputError: They are too many to explain each.
         """
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
@@ -91,6 +99,10 @@ class Classes:
     def index(self, target: Target) -> int | None:
         """Index of a class, as `class_index`."""
         return class_index(target, self.labels)
+
+    def every(self) -> list[int]:
+        """Index of every class."""
+        return list(range(len(self.labels)))
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
         """All classes."""
@@ -179,6 +191,12 @@ class Vocabulary:
         text = str(self.tokenizer.decode([index]))
         return text if text.strip() else str(token)
 
+    def every(self) -> list[int]:
+        raise InputError(
+            f"target {EVERY!r} explains every class of a classifier, and this model has "
+            f"{self.size} tokens: give the tokens that you want, target=[...]."
+        )
+
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
         """The likeliest tokens, and all others together."""
         return _likeliest(logits, wanted, self.name, "tokens")
@@ -227,6 +245,12 @@ class Answers:
         first, more = divmod(index, LONGEST_ANSWER)
         offsets = self.text.offsets[first : first + more + 1]
         return self.text.text[offsets[0][0] : offsets[-1][1]]
+
+    def every(self) -> list[int]:
+        raise InputError(
+            f"target {EVERY!r} explains every class of a classifier: give the answers that you "
+            "want, target=[...]."
+        )
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
         """The likeliest answers, and all others together."""

@@ -117,6 +117,10 @@ class SpanSpace:
         """0: the span is the one choice."""
         return 0
 
+    def every(self) -> list[int]:
+        """0 alone."""
+        return [0]
+
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
         """The span and all others, from what `span_reading` read."""
         log_probability = float(logits[1])
