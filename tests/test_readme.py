@@ -19,6 +19,7 @@ LISTED = re.search(
 KINDS = [  # of the lines in their order: the model that each is for, and its task
     ("classifier", "text-classification"),
     ("classifier", "text-classification"),
+    ("classifier", "text-classification"),
     ("answering", "question-answering"),
     ("embedding", "sentence-similarity"),
     ("labelling", "token-classification"),
