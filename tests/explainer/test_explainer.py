@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from support.attribution_checks import assert_sound, close
 
 from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
 from attnflow.attribution.attribution import Certificate
+from attnflow.explainer.flows import warn_of_faint
 from attnflow.explainer.options import CallKeywords, CallOptions
 from attnflow.inputs.given import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
 
@@ -114,6 +115,18 @@ def test_frozen_patterns_contribute_what_is_explained(tiny, tokenizer, texts):
         assert a.explained == pytest.approx(
             float(a.logits[a.target] - np.logaddexp.reduce(np.delete(a.logits, a.target)))
         )
+
+
+def test_flows_that_carry_little_are_warned_of(explainer, texts):
+    plain = explainer(texts[0])
+    faint = replace(plain, certificate=replace(plain.certificate, value=1e-3))
+    with pytest.warns(
+        UserWarning, match=r"1 of 2 flows carry less than 5%.*least 0\.001 \(number 1\)"
+    ):
+        warn_of_faint([replace(plain, certificate=replace(plain.certificate, value=0.5)), faint])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_faint([replace(faint, tensor="cf")])
 
 
 def test_a_smaller_gap_brings_more_flow(explainer, texts):

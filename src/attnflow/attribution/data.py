@@ -22,6 +22,11 @@ from attnflow.errors import InputError
 
 SCHEMA_VERSION = 4
 
+BALANCED = ("bcf", "net")
+# Flows of `bcf` that carried less found the evidence in none of nine prompts, others in half of 36:
+# benchmarks/faint_flows.py.
+FAINT = 0.05
+
 CertificateStatus = Literal["solved", "empty", "iteration_limit", "numerical_limit"]
 
 
@@ -206,6 +211,19 @@ class AttributionData:
         return shifted / shifted.sum()
 
     @property
+    def carried(self) -> float | None:
+        """Share of what its layers could carry that the flow does, 0 to 1, the mean over stages.
+
+        None for tensors whose layers are not balanced, where each layer could carry another amount.
+        """
+        return self.certificate.value if self.tensor in BALANCED else None
+
+    @property
+    def is_faint(self) -> bool:
+        """True where the flow carries too little to be relied on, less than `FAINT`."""
+        return self.carried is not None and self.carried < FAINT
+
+    @property
     def shares(self) -> NDArray[np.float64]:
         """`(t,)` scores over the sum of the ordinary tokens' scores; special tokens are 0."""
         ordinary = np.where(self.special, 0.0, self.scores)
@@ -310,6 +328,7 @@ class AttributionData:
             "shares": self.shares.tolist(),
             "special_share": self.special_share,
             "gap": self.certificate.gap,
+            "carried": self.carried,
             "words": [asdict(word) for word in self.words()] if self.grid is None else [],
         }
         return {"schema_version": SCHEMA_VERSION} | record | derived

@@ -31,7 +31,7 @@ from attnflow.capture import check_model
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
 from attnflow.explainer.attribution_builder import AttributionBuilder
-from attnflow.explainer.flows import check_certified, solve_flows
+from attnflow.explainer.flows import check_certified, solve_flows, warn_of_faint
 from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize, sizes_of
 from attnflow.explainer.model_passes import can_share_pass, check_capture, run_model
@@ -314,6 +314,7 @@ class Explainer:
         attributions = self._explain(inputs, requests, options, shares_pass, progress)
         if not options.keep_unsolved:
             check_certified(attributions)
+        warn_of_faint(attributions)
         return requests.regroup(attributions)
 
     def _explain(

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from attnflow.attribution import Attribution
+from attnflow.attribution.data import FAINT
 from attnflow.capture import Capture, Stage
-from attnflow.errors import UnsolvedError
+from attnflow.errors import UnsolvedError, warn
 from attnflow.explainer.attention_sink import first_token
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.request import Request
@@ -88,6 +89,18 @@ def _network(captures: Sequence[Capture]) -> LayeredNetwork:
         for name in ("capacities", "sources", "mask")
     )
     return layered_network(capacities, sources, mask)
+
+
+def warn_of_faint(attributions: Sequence[Attribution]) -> None:
+    """Warn of flows that carry too little of what their layers could."""
+    some = [i for i, a in enumerate(attributions) if a.is_faint]
+    if some:
+        least = min(attributions[i].certificate.value for i in some)
+        warn(
+            f"{len(some)} of {len(attributions)} flows carry less than {FAINT:.0%} of what their "
+            f"layers could, the least {least:.2g} (number {', '.join(map(str, some[:5]))}): their "
+            "rankings say little. Another target, or a contrast (against=), may say more."
+        )
 
 
 def check_certified(attributions: Sequence[Attribution]) -> None:

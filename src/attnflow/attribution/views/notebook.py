@@ -21,6 +21,7 @@ from attnflow.attribution.views.templates import render as render_template
 from attnflow.attribution.views.text_heatmap import TINT, tinted_stretches
 from attnflow.attribution.views.wording import format_bound, note, summary
 
+GREY = (128, 128, 128)  # the tint of a faint flow
 LEADERS = 5  # pieces that are named under the picture
 
 
@@ -46,7 +47,7 @@ def render(attribution: AttributionData) -> str:
         tensor=attribution.tensor,
         stretches=tinted_stretches(attribution) if is_text else None,
         image=None if is_text else notebook_image_map(attribution),
-        tint=TINT if is_text else TINT_OF_IMAGES,
+        tint=GREY if attribution.is_faint else TINT if is_text else TINT_OF_IMAGES,
         ranked=ranked[:LEADERS],
         lines=[*summary(attribution), note(attribution)],
     )

@@ -73,7 +73,8 @@ def render(
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
     width = _columns(width)
-    style = style_of(color)
+    # Without colour, which would promise more than a faint flow holds.
+    style = style_of(False if attribution.is_faint else color)
     pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
     ranked = rank(pieces)
     unit = units(attribution)[granularity]

@@ -240,6 +240,8 @@ def summary(attribution: AttributionData) -> list[str]:
             f"nothing in the tensor {attribution.tensor} speaks for this class: no path leads from "
             "the decision to a token, and every score is 0"
         )
+    if attribution.is_faint and certificate.status != "empty":
+        lines.append(faint(attribution))
     against = opposing(attribution)
     if against:
         named = ", ".join(f"{as_name(token.name)} {token.score}" for token in against)
@@ -257,6 +259,14 @@ def summary(attribution: AttributionData) -> list[str]:
         f"tokens took {format_percent(attribution.special_share)}"
     )
     return [*lines, *_path_lines(attribution)]
+
+
+def faint(attribution: AttributionData) -> str:
+    """Return the warning about a flow that carries little."""
+    return (
+        f"little flow: {format_percent(attribution.carried or 0.0)} of what the layers could carry "
+        "reaches the tokens, so that the ranking says little; contributions may say more"
+    )
 
 
 def _signed(value: float) -> str:
