@@ -1,6 +1,7 @@
 """Write prompts whose answer rests on a known word, for `attnflow evaluate`.
 
-    python benchmarks/known_answers.py --out prompts.jsonl --seed 0
+    .venv/bin/python benchmarks/known_answers.py --out prompts.jsonl --seed 0
+    .venv/bin/python benchmarks/known_answers.py --out needle.jsonl --needle 400 --each 20
 
 Each line is a prompt with the token that should come next, and the characters on which that token
 rests: {"text": ..., "target": " Paris", "span": [15, 21], "foil": " Rome", "family": "capital"}.
@@ -112,6 +113,26 @@ _KEYS = ("red", "blue", "green", "black", "white", "yellow", "brown", "pink", "g
 _CITIES = ("Paris", "Rome", "London", "Berlin", "Madrid", "Tokyo", "Moscow", "Boston", "Chicago")
 
 
+_FILLER = (
+    "The road along the river was quiet in the morning.",
+    "Most of the shops open at nine and close at six.",
+    "He put the plates back on the shelf and turned off the light.",
+    "In winter the lake freezes, and children skate on it.",
+    "The train was late again, so they had a cup of tea.",
+    "A new bridge has been planned for many years.",
+    "She painted the fence and left it to dry in the sun.",
+    "The meeting was moved to the larger room upstairs.",
+    "Nobody knew who had left the window open.",
+    "The garden needs water when it has not rained for a week.",
+    "Two dogs ran across the field after the same ball.",
+    "The teacher read the last page slowly and closed the book.",
+    "There is a small museum behind the old town hall.",
+    "They walked home and talked about the film.",
+    "The soup was too hot to eat, and everyone waited.",
+    "Clouds came over the hills, but the rain stayed away.",
+)
+
+
 def _at(text: str, evidence: str, last: bool = False) -> tuple[int, int]:
     start = text.rindex(evidence) if last else text.index(evidence)
     return start, start + len(evidence)
@@ -184,6 +205,19 @@ def in_context(rng: random.Random) -> KnownAnswer:
     return KnownAnswer(text, f" {city}", _at(text, country), f" {examples[0][1]}", "in-context")
 
 
+def needle(rng: random.Random, words: int) -> KnownAnswer:
+    """A city that is named once in so many words of other sentences."""
+    city, foil = rng.sample(_CITIES, 2)
+    told = f"The secret meeting of the club will be held in the city of {city}."
+    filler: list[str] = []
+    while sum(len(sentence.split()) for sentence in filler) < words:
+        filler.append(rng.choice(_FILLER))
+    filler.insert(rng.randrange(len(filler)), told)
+    text = " ".join([*filler, "The secret meeting of the club will be held in the city of"])
+    start = text.index(told) + told.index(city)
+    return KnownAnswer(text, f" {city}", (start, start + len(city)), f" {foil}", "needle")
+
+
 FAMILIES: dict[str, Callable[[random.Random], KnownAnswer]] = {
     "capital": capital,
     "distant": distant,
@@ -212,11 +246,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--each", type=int, default=40, help="prompts of each family")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--needle", type=int, metavar="WORDS",
+        help="one sentence with the answer in so many words of others, instead")  # fmt: skip
     args = parser.parse_args()
+    if args.needle is not None:
+        rng = random.Random(args.seed)
+        written = [needle(rng, args.needle) for _ in range(args.each)]
+    else:
+        written = [p for name in FAMILIES for p in islice(prompts(name, args.seed), args.each)]
     with args.out.open("w", encoding="utf-8") as file:
-        for family in FAMILIES:
-            for prompt in islice(prompts(family, args.seed), args.each):
-                file.write(json.dumps(asdict(prompt)) + "\n")
+        file.writelines(json.dumps(asdict(prompt)) + "\n" for prompt in written)
 
 
 if __name__ == "__main__":

@@ -92,9 +92,11 @@ def test_rank_and_share_of_the_evidence(saved, adapter):
     scores[dog - 1] = 1
     found = judged(instance, scores, extras=("evidence",))
     assert (found["hit"], found["reciprocal_rank"], found["evidence_share"]) == (1, 1, 0.75)
+    assert found["recovery"] == 1
     scores[dog - 1], scores[-1] = 9, 4
     found = judged(instance, scores, extras=("evidence",))
     assert (found["hit"], found["reciprocal_rank"]) == (0, pytest.approx(1 / 3, abs=1e-6))
+    assert found["recovery"] == 0
     assert found["first_share"] == pytest.approx(9 / 16 if dog == 1 else 0)
 
 

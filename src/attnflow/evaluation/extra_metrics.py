@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from attnflow.capture import whole_units
 from attnflow.errors import InputError
 from attnflow.evaluation.metrics import METRICS, log_odds_of
 from attnflow.evaluation.naopc import aopc_limits, normalised
@@ -144,7 +145,7 @@ def _subset_correlation(metric_input: MetricInput) -> dict[str, float]:
 
 
 def _evidence(metric_input: MetricInput) -> dict[str, float]:
-    """Rank of the first unit of the evidence, and its share of the positive scores."""
+    """Rank of the evidence, its share of positive scores, and its part in the top tenth."""
     instance = metric_input.instance
     if instance.evidence is None:
         raise InputError(
@@ -160,6 +161,8 @@ def _evidence(metric_input: MetricInput) -> dict[str, float]:
     return {
         "hit": float(rank == 1),
         "reciprocal_rank": 1 / rank,
+        "recovery": float(instance.evidence[order[: whole_units(0.1, int(nodes.sum()))]].sum())
+        / max(int(instance.evidence.sum()), 1),
         "evidence_share": float(positive[instance.evidence].sum() / total),
         "first_share": float(positive[int(np.argmax(nodes))] / total),
     }
