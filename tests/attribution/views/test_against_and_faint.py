@@ -1,4 +1,4 @@
-"""What speaks against a decision, and flows that carry little: in every view, and safely."""
+"""Tokens that speak against a decision, and flows that carry little: in every view, and safely."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def views(attribution):
     }
 
 
-def test_what_speaks_against_is_named_strongest_first(signed):
+def test_tokens_against_it_are_named_strongest_first(signed):
     assert signed.top_against(1) == [("not", -3.0)]
     assert [name for name, _ in signed.top_against()] == ["not", "cute"]
     for name, shown in views(signed).items():

@@ -114,7 +114,7 @@ def decide(
 
 
 def several_targets(
-    spaces: SpaceOf, read: ReadExamples[Any], options: TargetOptions
+    space_of: SpaceOf, read: ReadExamples[Any], options: TargetOptions
 ) -> list[list[Target]] | None:
     """Return the targets of each example, where several of one are to be explained; else None.
 
@@ -127,10 +127,10 @@ def several_targets(
     """
     target, examples = options.target, read.examples
     if isinstance(target, str):
-        every = [spaces(example) for example in examples]
-        if target != EVERY or any(_is_choice(space, target) for space in every):
+        spaces = [space_of(example) for example in examples]
+        if target != EVERY or any(_is_choice(space, target) for space in spaces):
             return None
-        return [list(space.every()) for space in every]
+        return [list(space.every()) for space in spaces]
     if callable(target) or is_one(target):
         return None
     given: list[Any] = list(cast(Sequence[Any], target))
