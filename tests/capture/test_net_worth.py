@@ -1,5 +1,7 @@
 """Capacities net at nodes: what enters a node adds up to what it is worth."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -138,3 +140,21 @@ def test_signed_scores_are_in_the_units_of_contributions():
     signed = signed_scores(torch.tensor([[0.1, 0.0, 0.2]]), contributions)
     torch.testing.assert_close(signed, torch.tensor([[2.0, -1.0, 4.0]]))
     assert signed_scores(torch.zeros(1, 3), contributions).tolist() == [[0.0, -1.0, 0.0]]
+
+
+def test_a_node_without_flow_does_not_swell_the_others():
+    contributions = torch.tensor([[6.0, -1.0, 4.0]])  # the first was excluded
+    signed = signed_scores(torch.tensor([[0.0, 0.0, 0.2]]), contributions)
+    torch.testing.assert_close(signed, torch.tensor([[0.0, -1.0, 4.0]]))
+
+
+def test_passthrough_edges_carry_all_that_arrives():
+    found = effects(layers=2, t=4)
+    passthrough = torch.tensor([[False, False, True, True], [True, True, False, False]])
+    signed = found.signed.clone()
+    signed[:, 0, 2:] = 0
+    signed[:, 1, :2] = 0
+    found = replace(found, signed=signed, passthrough=passthrough)
+    capacities = net_capacities(found)
+    arrived = capacities[:, 1].sum(1)
+    torch.testing.assert_close(capacities[:, 0].diagonal(dim1=1, dim2=2)[:, 2:], arrived[:, 2:])

@@ -78,6 +78,15 @@ def test_a_span_outside_its_text_is_refused(saved, adapter, span, message):
         read_examples(str(saved({"span": span})))
 
 
+def test_a_span_without_a_token_is_refused(saved, adapter):
+    space = PROMPT.index(" ")
+    with pytest.raises(InputError, match="no token that the model reads overlaps"):
+        drawn(saved({"span": [space, space + 1]}), adapter)
+    with pytest.raises(InputError, match="spans would lie elsewhere"):
+        examples = read_examples(str(saved({"span": [0, 3]})))
+        sample_instances(examples, adapter, min_tokens=2, position="random")
+
+
 def test_known_answers_are_for_language_models(saved, tokenizer):
     with pytest.raises(InputError, match="expected a language model"):
         drawn(saved({"span": [0, 3]}), Classifier(tiny_model(), tokenizer))

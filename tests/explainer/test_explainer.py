@@ -129,6 +129,41 @@ def test_flows_that_carry_little_are_warned_of(explainer, texts):
         warn_of_faint([replace(faint, tensor="cf")])
 
 
+@pytest.mark.parametrize("stages", [0.3, "0.3", ("a",), (1.5,), (0.0,), [0.1, None]])
+def test_stages_are_shares(explainer, stages):
+    with pytest.raises(InputError, match=r"stages \(--stages\) must be shares .* got"):
+        explainer("good", stages=stages)
+
+
+def test_a_result_tells_its_stages_and_pattern(tiny, tokenizer, texts):
+    explainer = Explainer(tiny("Bert"), tokenizer)
+    a = explainer(texts[0])
+    assert (a.stages, a.pattern) == ((0.1, 0.3, 0.5), "shared")
+    b = explainer(texts[0], stages=(), pattern="frozen")
+    assert (b.stages, b.pattern) == ((), "frozen")
+    c = explainer(texts[0], tensor="cf")
+    assert (c.stages, c.pattern) == (None, None)
+    assert "mean flow over the stages" in a._repr_html_()
+    assert "one maximum flow" in b._repr_html_() and "one maximum flow" in c._repr_html_()
+
+
+def test_a_pattern_that_cannot_be_shared_is_refused_before_any_pass(tiny, tokenizer, texts):
+    explainer, calls = Explainer(tiny("MPNet"), tokenizer), []
+    hook = explainer.model.register_forward_hook(lambda *args: calls.append(1))
+    try:
+        with pytest.raises(InputError, match="computes its own attention.*--pattern frozen"):
+            explainer(texts[0], pattern="shared")
+        assert not calls
+    finally:
+        hook.remove()
+    assert explainer(texts[0]).pattern == "frozen"
+
+
+def test_signs_are_those_of_the_input_whatever_is_read_out(explainer, texts):
+    for a, b in zip(explainer(texts), explainer(texts, readout="throughput"), strict=True):
+        np.testing.assert_allclose(a.signed_scores, b.signed_scores, rtol=1e-9)
+
+
 def test_a_smaller_gap_brings_more_flow(explainer, texts):
     # One stage: the barrier's weight is relative to each stage's own network.
     options = dict(stages=())

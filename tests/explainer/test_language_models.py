@@ -9,7 +9,13 @@ import pytest
 import torch
 from support import stories
 from support.attribution_checks import assert_scores_add_up
-from support.text_models import LANGUAGE_MODELS, PROMPT, language_model, next_log_probabilities
+from support.text_models import (
+    LANGUAGE_MODELS,
+    PROMPT,
+    language_model,
+    next_log_probabilities,
+    sharp,
+)
 from tokenizers import normalizers
 
 from attnflow import Explainer, InputError, load, save
@@ -272,3 +278,35 @@ def test_lily_against_tim(storyteller):
     text = "Lily had a red ball. She loved to play with the ball. One day,"
     a = storyteller(text, target="Lily", against="Tim")
     assert a.top(1)[0][0] == "Lily"
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_a_function_may_read_any_token_in_every_stage(writer, column):
+    def value(output):
+        return output.logits[:, -1, column]
+
+    a = writer(PROMPT, target=value, stages=(0.95,))
+    assert np.isfinite(a.contributions).all() and a.certificate.is_certified
+
+
+COUNTING = {
+    "RobertaForCausalLM": dict(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24
+    ),
+    "BartForCausalLM": dict(
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=24,
+        is_decoder=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_decoders_that_count_their_positions_are_explained(name):
+    common = dict(vocab_size=40, max_position_embeddings=40, pad_token_id=1, is_decoder=True)
+    model = sharp(name, **(common | COUNTING[name]))
+    a = Explainer(model)(input_ids=[5, 6, 7, 8, 9])
+    assert a.certificate.is_certified and a.scores.sum() > 0

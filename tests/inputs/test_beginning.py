@@ -58,3 +58,17 @@ def test_a_text_that_leaves_no_place_for_it(writer):
     assert len(writer(longest)) == writer.limit
     with pytest.raises(InputError, match="there is no place for the beginning-of-text token"):
         writer(longest, bos=True)
+
+
+def test_a_text_that_is_cut_leaves_a_place_for_it(writer):
+    longest = " ".join(["good"] * (writer.limit + 3))
+    with pytest.warns(UserWarning, match="was cut to"):
+        a = writer(longest, bos=True, truncate=True)
+    assert len(a) == writer.limit and a.special[0] and a.truncated == 4
+
+
+def test_a_continuation_has_the_tokens_that_it_has_without(writer):
+    plain = writer(PROMPT, continuation=" good dog")
+    begun = writer(PROMPT, continuation=" good dog", bos=True)
+    assert [a.label for a in begun] == [a.label for a in plain]
+    assert begun[0].tokens[1:] == plain[0].tokens

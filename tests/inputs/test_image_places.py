@@ -103,7 +103,7 @@ def test_cells_of_patches_that_overlap_are_the_middle_of_each():
     explainer = Explainer(model.eval(), ViTImageProcessorPil(size={"height": 8, "width": 8}))
     a = explainer(images=photo(16, 16), tensor="cf")
     assert a.grid == (3, 3) and a.box == (2, 2, 14, 14)
-    with pytest.raises(ModelError, match="use tensor='cf'"):
+    with pytest.raises(ModelError, match=r"stages=\(\) .*or tensor='cf'"):
         explainer(images=photo(16, 16))
 
 

@@ -148,6 +148,9 @@ class AttributionData:
             speaks for the decision; None like `contributions`.
         explained: The explained number itself: a logit, or with "bcf" and "net" the log-odds; None
             in results that older versions saved.
+        stages: With "net" the shares of the tokens that were removed in the stages after the first;
+            () where the whole text was the only one. None for other tensors.
+        pattern: With "net" attention's pattern, "shared" or "frozen"; None for other tensors.
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
             of segments, and each of them counts as a word. None where nothing was merged.
@@ -185,6 +188,8 @@ class AttributionData:
     contributions: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
     signed_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
     explained: float | None = None
+    stages: tuple[float, ...] | None = field(default=None, metadata=_TUPLE)
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
@@ -214,9 +219,11 @@ class AttributionData:
     def carried(self) -> float | None:
         """Share of what its layers could carry that the flow does, 0 to 1, the mean over stages.
 
-        None for tensors whose layers are not balanced, where each layer could carry another amount.
+        None for tensors whose layers are not balanced, where each layer could carry another amount,
+        and where flow was kept from the first token.
         """
-        return self.certificate.value if self.tensor in BALANCED else None
+        is_whole = self.tensor in BALANCED and self.attention_sink != "exclude"
+        return self.certificate.value if is_whole else None
 
     @property
     def is_faint(self) -> bool:

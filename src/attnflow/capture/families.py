@@ -195,8 +195,8 @@ def conservative_family(model: PreTrainedModel) -> Family:
     family, name = family_of(model), type(model).__name__
     if family is None:
         raise ModelError(
-            f"the conservative tensors bcf and cf must know where the residual stream of {name} "
-            f"runs, and know it of {len(FAMILIES)} other families. `attnflow models` lists them, "
+            f"the tensors net, bcf and cf must know where the residual stream of {name} runs, "
+            f"and know it of {len(FAMILIES)} other families. `attnflow models` lists them, "
             "and states with --check what works with this model, mostly tensor 'agf', 'gf' or 'af'."
         )
     if family.mixer and getattr(model.config, family.mixer, 0) > 0:

@@ -72,7 +72,8 @@ def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
         if kind.__name__ not in _ACTIVATIONS:
             raise ModelError(
                 f"The activation {kind.__name__} has no slope through the origin that could be "
-                "held constant, so tensor='cf' cannot be computed; use tensor='agf'."
+                "held constant, so tensor='net' cannot be computed, nor 'cf' unless it is the gate "
+                "of an MLP; use tensor='agf'."
             )
         return _held(args[0], output.detach(), module.forward)
 

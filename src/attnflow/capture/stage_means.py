@@ -22,15 +22,16 @@ def mean_present(values: Tensor, present: Tensor) -> Tensor:
 def signed_scores(flow: Tensor, contributions: Tensor) -> Tensor:
     """Flow where a token speaks for the decision, and its contribution where it speaks against.
 
-    A stage's flow is scaled to the sum of its positive contributions, so that both are in the units
-    of the explained number. A token that is worth less than nothing has no flow: nothing enters
-    its node.
+    A stage's flow is scaled to the sum of the positive contributions of the nodes that have some,
+    so that both are in the units of the explained number. A token that is worth less than nothing
+    has no flow: nothing enters its node.
 
     Args:
         flow: Scores of each stage, >= 0.
         contributions: Signed effects of each stage's input nodes.
     """
-    positive = contributions.clamp(min=0).sum(-1, keepdim=True)
+    # Without nodes that speak for it and have no flow, such as a first token that was excluded.
+    positive = contributions.clamp(min=0).where(flow > 0, 0.0).sum(-1, keepdim=True)
     total = flow.sum(-1, keepdim=True)
     return torch.where(
         contributions < 0, contributions, flow * (positive / total.where(total > 0, 1.0))

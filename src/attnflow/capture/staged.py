@@ -38,6 +38,7 @@ from attnflow.capture.objectives import Objective, contrast
 from attnflow.capture.recorder import FROZEN, ProductRules
 from attnflow.capture.token_removal import Removal, removal_of
 from attnflow.capture.validation import check_removed
+from attnflow.errors import InputError
 
 REMOVED = (0.05, 0.15, 0.3)  # shares of the tokens, one stage each after the whole text
 NET_REMOVED = (0.1, 0.3, 0.5)  # the same of `captured_stages`
@@ -103,20 +104,20 @@ def captured_stages(
     removal: Removal | None,
     objective: Objective | None = None,
     *,
-    removed: Sequence[float] = REMOVED,
+    removed: Sequence[float] = NET_REMOVED,
     rules: ProductRules = FROZEN,
     segments: Segments | None = None,
     whole: Effects | None = None,
 ) -> Iterator[Stage]:
     """Yield the net capture (net_worth.py) of every stage, the whole text's first.
 
-    A stage is captured when it is asked for, so that the one before can be made smaller first.
+    A stage is captured when it is asked for. Its effects are freed before the next one's exist.
 
     Args:
         model: As for `capture`.
         inputs: As for `capture`, with `input_ids` or `pixel_values`.
         removal: The way in which nodes are removed, `removal_of` or `HiddenTokens.of`; None where
-            no stage removes any.
+            `removed` is empty.
         objective: As for `staged_capture`.
         removed: As for `staged_capture`; none: the whole text is the only stage.
         rules: The backward rules of products.
@@ -139,6 +140,8 @@ def captured_stages(
     yield Stage(first, mask)
     del first
     if removal is None:
+        if removed:
+            raise InputError("stages that remove nodes need a removal; got None.")
         return
     for share in removed:
         nodes, inputs_left = _remove(removal, total / count.clamp(min=1), share, segments)
@@ -167,6 +170,8 @@ def _remove(
         removable = pad(removable, (effects.shape[1] - removable.shape[1], 0))
         nodes = largest(effects, removable, share)
         return nodes, removal.inputs_without(nodes)
+    # Segments are made on the CPU, whatever the model's device is.
+    segments = replace(segments, of_node=segments.of_node.to(removable.device))
     nodes = largest(effects, segments.touched(removable), share)
     return nodes, removal.inputs_without(segments.spread(nodes) & removable)
 

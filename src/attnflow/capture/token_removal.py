@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 from transformers import PreTrainedModel
 
+from attnflow.capture.families import family_of
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.patches import Patches, patches_of
 from attnflow.capture.position_ids import with_fixed_positions
@@ -92,6 +93,18 @@ class _TokenRemoval:
                 start = stop
 
 
+def can_hide(model: PreTrainedModel) -> bool:
+    """Return whether tokens of a model can be hidden by its attention mask, in any place.
+
+    That is a model of one stack whose positions are given, or known by distances alone: others
+    would take hidden tokens in front for padding, and count from the first one left.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        return False
+    family = family_of(model)
+    return family is not None and family.positions in ("given", "relative")
+
+
 @dataclass(frozen=True)
 class HiddenTokens:
     """Removes tokens of a model of one stack by its attention mask; positions stay.
@@ -145,6 +158,7 @@ def _separate_patches(model: nn.Module) -> Patches:
     if patches.overlap:
         raise ModelError(
             f"patches of {type(model).__name__} are {patches.size} pixels and {patches.stride} "
-            "apart, so that none can be removed by itself, as tensor='bcf' does: use tensor='cf'."
+            "apart, so that none can be removed by itself, as stages do: give tensor='net' with "
+            "stages=() (--stages none), or tensor='cf'."
         )
     return patches

@@ -114,6 +114,11 @@ def _check_options(
         raise InputError(f"{adapter.kind} explains the token that it predicts: it has no labels.")
     if position != "end" and not isinstance(adapter, LanguageModel):
         raise InputError(f"position {position!r} is for language models, not for {adapter.kind}.")
+    if position != "end" and any(example.evidence is not None for example in examples):
+        raise InputError(
+            "position 'random' cuts texts, and their spans would lie elsewhere: give --position "
+            "end, or data without spans."
+        )
     if change is not None and not isinstance(adapter, Classifier):
         raise InputError(f"noise is for the texts of classifiers, not for {adapter.kind}.")
 
@@ -183,6 +188,11 @@ def _with_evidence(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example,
             offsets = np.array(instance.content.offsets)
             overlaps = (offsets[:, 0] < stop) & (offsets[:, 1] > start)
             evidence = overlaps & (offsets[:, 0] < offsets[:, 1])
+            if not evidence.any():
+                raise InputError(
+                    f"example {example.index}: no token that the model reads overlaps with the "
+                    f"span {list(example.evidence)}; is the text cut before it?"
+                )
             instance = replace(instance, evidence=evidence)
         found.append((example, instance))
     return found

@@ -39,11 +39,13 @@ class AttributionBuilder:
         task: The task of the model.
         model: The name that results give to the model.
         options: The options of the call.
+        pattern: Attention's pattern in "net"; None for other tensors.
     """
 
     task: Task
     model: str
     options: CallOptions
+    pattern: str | None = None
 
     def build(
         self, requests: Sequence[Request], capture: Capture, flows: Flows
@@ -72,7 +74,9 @@ class AttributionBuilder:
 
         by_stage = stage_scores(scored, rows, options.readout)
         contributions = None if flows.contributions is None else flows.contributions[:, row]
-        signed = None if contributions is None else signed_scores(by_stage, contributions)
+        # The signs are those of the input nodes, whatever rows the scores are read from.
+        inflow = stage_scores(scored, rows, "input")
+        signed = None if contributions is None else signed_scores(inflow, contributions)
         return Attribution(
             text=example.text,
             tokens=example.tokens,
@@ -102,6 +106,8 @@ class AttributionBuilder:
             null_shares=self._null_shares(row, request, capture),
             readout=options.readout,
             tensor=options.tensor,
+            stages=options.removed if options.tensor == "net" else None,
+            pattern=self.pattern,
             attention_sink=options.attention_sink,
             source_tokens=self._first_node(request),
             task=self.task.name,

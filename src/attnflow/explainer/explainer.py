@@ -27,7 +27,7 @@ from typing import Any, Unpack, overload
 import torch
 
 from attnflow.attribution import Attribution
-from attnflow.capture import check_model
+from attnflow.capture import check_model, product_rules
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
 from attnflow.explainer.attribution_builder import AttributionBuilder
@@ -212,10 +212,10 @@ class Explainer:
                 of the two embeddings is explained.
             target: The class, token or answer to explain, by label, text or index, for all texts or
                 one for each; None is the predicted one. "all" is every class, and a list for one
-                text by itself, or a list of lists, several targets of a text, which share its
-                forward passes: each text then has a list of attributions. An answer is the first
-                run of tokens with its text. Or a function that computes a number for each text,
-                `(batch,)`, from the model's output: that number is explained.
+                text by itself, or a list of lists, several targets of a text: each text then has a
+                list of attributions. Those of one text by itself share its first pass. An answer is
+                the first run of tokens with its text. Or a function that computes a number for each
+                text, `(batch,)`, from the model's output: that number is explained.
             against: Another class or token: why the target and not this one, by the difference of
                 their logits. Not for spans and continuations: to contrast two of them, explain each
                 in a call of its own.
@@ -307,6 +307,7 @@ class Explainer:
         check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
         task = explained_task(self.model)
         options.check_task(task)
+        options.check_pattern(self.model)
         space_of = output_spaces(task, self.model, self.tokenizer, target)
         inputs = self._inputs(task, compares_pairs=not callable(target))
         requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
@@ -326,7 +327,9 @@ class Explainer:
         progress: Callable[[int], object] | None,
     ) -> list[Attribution]:
         """Return the attribution of each request, batch by batch."""
-        builder = AttributionBuilder(inputs.task, self.name, options)
+        is_net = options.tensor == "net"
+        pattern = product_rules(self.model, options.pattern).pattern if is_net else None
+        builder = AttributionBuilder(inputs.task, self.name, options, pattern)
         sizes = [ExampleSize.of(request.merged) for request in requests.requests]
         batch_size = options.batch_size if shares_pass else 1
         # Batches are ordered by length, results by request.
@@ -364,6 +367,7 @@ class Explainer:
         images: Any = None,
         pixel_values: Any = None,
         tensor: str = "net",
+        stages: Sequence[float] | None = None,
         batch_size: int = 16,
         coarsen: Coarsen = None,
         truncate: bool = False,
@@ -379,6 +383,7 @@ class Explainer:
             images: As in a call, like the options that follow.
             pixel_values: As in a call.
             tensor: As in a call.
+            stages: As in a call.
             batch_size: As in a call; 1 for a target that is a function, whose texts are read one by
                 one.
             coarsen: As in a call.
@@ -391,7 +396,11 @@ class Explainer:
             ModelError: As in a call.
         """
         options = CallOptions(
-            tensor=tensor, batch_size=batch_size, coarsen=coarsen, max_memory=max_memory
+            tensor=tensor,
+            stages=stages,
+            batch_size=batch_size,
+            coarsen=coarsen,
+            max_memory=max_memory,
         )
         given = Given(texts=texts, images=images, pixel_values=pixel_values, truncate=truncate)
         task = explained_task(self.model)

@@ -38,7 +38,7 @@ from attnflow.capture.objectives import (
     similarity,
     versus,
 )
-from attnflow.capture.token_removal import Removal
+from attnflow.capture.token_removal import Removal, can_hide
 from attnflow.explainer.coarsening import batch_segments
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.request import Request, Requests
@@ -217,7 +217,9 @@ def _removal(
     """The way in which stages of "net" remove nodes: hidden from a decoder, replaced elsewhere."""
     # A decoder of one stack was trained on texts of any length, and on no token that says nothing;
     # encoders have [MASK] for that. Measured in docs/results/language-models.md.
-    if inputs.task.is_generative and not inputs.task.has_two_stacks:
+    # Nobody knows where a function reads, so that its tokens cannot be hidden: they are replaced.
+    is_function = requests[0].decision.value is not None
+    if inputs.task.is_generative and not is_function and can_hide(inputs.model):
         texts = [request.example for request in requests]
         kept = _kept(inputs, tensors, objective, readout_kept=True)
         removable = batching.ordinary_nodes(texts, tensors) & ~kept

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, get_args
 
-from attnflow.capture import NET_REMOVED, REMOVED
+from attnflow.capture import NET_REMOVED, REMOVED, product_rules
+from attnflow.capture.families import family_of
 from attnflow.capture.objectives import Value
-from attnflow.capture.validation import check_removed
+from attnflow.capture.validation import check_pattern
 from attnflow.errors import InputError
 from attnflow.explainer.memory.units import parse_bytes
 from attnflow.explainer.targets.output_space import Span, Target
@@ -101,7 +102,17 @@ class CallOptions:
         if self.pattern is not None:
             _check_name("pattern", self.pattern, get_args(Pattern))
         if self.stages is not None:
-            check_removed(tuple(self.stages))
+            _check_stages(self.stages)
+
+    def check_pattern(self, model: Any) -> None:
+        """Check that the model's queries and keys are seen, if they are to have a share.
+
+        Raises:
+            InputError: The model computes attention itself.
+        """
+        family = family_of(getattr(model, "_orig_mod", model))
+        if self.pattern is not None and family is not None:
+            check_pattern(product_rules(model, self.pattern), family, model)
 
     def check_task(self, task: Task) -> None:
         """Check the options that only some tasks have.
@@ -154,6 +165,17 @@ class CallKeywords(TypedDict, total=False):
 def _check_name(option: str, value: Any, names: tuple[str, ...]) -> None:
     if value not in names:
         raise InputError(f"{option} must be one of {', '.join(names)}, got {value!r}.")
+
+
+def _check_stages(stages: Any) -> None:
+    is_listed = isinstance(stages, Sequence) and not isinstance(stages, str)
+    if not is_listed or not all(
+        isinstance(share, int | float) and 0 < share < 1 for share in stages
+    ):
+        raise InputError(
+            "stages (--stages) must be shares of the tokens inside (0, 1), such as (0.1, 0.3), or "
+            f"() for one stage (--stages none), got {stages!r}."
+        )
 
 
 def _check_coarsen(coarsen: Any) -> None:

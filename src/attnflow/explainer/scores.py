@@ -2,7 +2,7 @@
 
 "input" scores a token by its outflow from the input row, as the paper does. "throughput" is its
 mean flow over all L + 1 rows: with residual edges a token's rows are its own residual stream.
-Either way all scores add up to the value of the flow.
+Either way the scores of one stage add up to the value of its flow.
 """
 
 from collections.abc import Sequence

@@ -103,6 +103,6 @@ def neutral_token(*owners: Any) -> int:
             if getattr(owner, name, None) is not None:
                 return int(getattr(owner, name))
     raise ModelError(
-        "the tokenizer has no mask, unknown, padding or end token for tensor='bcf' to put in "
-        "the place of removed ones; use tensor='cf'."
+        "the tokenizer has no mask, unknown, padding or end token for stages to put in the place "
+        "of removed ones; give tensor='net' with stages=() (--stages none), or tensor='cf'."
     )

@@ -67,4 +67,5 @@ def with_beginning(
         offsets=((0, 0), *text.offsets),
         special=(True, *text.special),
         word_ids=(None, *text.word_ids),
+        begun=1,
     )

@@ -43,7 +43,7 @@ def continuation_ids(
 
 def _ids_after(tokenizer: Any, continuation: str, prompt: EncodedText) -> list[int] | None:
     """The tokens after the prompt's in the whole text; None where the prompt's change."""
-    prompt_ids = list(prompt.inputs["input_ids"])
+    prompt_ids = list(prompt.inputs["input_ids"])[prompt.begun :]
     # Tokens may merge across the border; then the prompt explained would not be the one given.
     whole = list(tokenizer(prompt.text + continuation, verbose=False)["input_ids"])
     start = len(prompt_ids)
@@ -147,7 +147,11 @@ def append(tokenizer: Any, text: EncodedText, ids: Ids) -> EncodedText:
         return whole
     # The prompt stays as the user wrote it, not as its tokens spell it.
     suffix = decode_suffix(tokenizer, text.inputs["input_ids"], ids)
-    return place_tokens(tokenizer, text.text + suffix, whole.inputs["input_ids"])
+    placed = place_tokens(tokenizer, text.text + suffix, whole.inputs["input_ids"])
+    # A beginning that only the config knows is no special token to the tokenizer.
+    special = (*text.special[: text.begun], *placed.special[text.begun :])
+    words = (*text.word_ids[: text.begun], *placed.word_ids[text.begun :])
+    return replace(placed, special=special, word_ids=words, begun=text.begun)
 
 
 def decode_suffix(tokenizer: Any, prompt: Ids, ids: Ids) -> str:

@@ -31,6 +31,7 @@ class EncodedText(Example):
         compared: The text whose embedding this one's is compared with, if any.
         message_ids: For each token of a chat the index of its message, None for the template's.
         roles: The role of each message of a chat.
+        begun: Tokens in front besides those of the tokenizer: 1 where `bos` put one there.
     """
 
     text: str
@@ -44,6 +45,7 @@ class EncodedText(Example):
     compared: "EncodedText | None" = None
     message_ids: tuple[int | None, ...] = ()
     roles: tuple[str, ...] = ()
+    begun: int = 0
 
     @property
     def sides(self) -> tuple[int, ...]:

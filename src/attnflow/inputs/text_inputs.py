@@ -85,27 +85,35 @@ class TextInputs:
         encoded = self._read_ids(given.input_ids, given.attention_mask)
         return ReadExamples(encoded, np.ndim(given.input_ids[0]) == 0, "text")
 
-    def encode(self, text: Any, pair: str | None = None, *, truncate: bool = False) -> EncodedText:
+    def encode(
+        self, text: Any, pair: str | None = None, *, truncate: bool = False, bos: bool = False
+    ) -> EncodedText:
         """Encode one text or chat, with its pair after it, or apart where the two are compared.
+
+        With `bos` a text that is cut leaves one place for the token that comes in front.
 
         Raises:
             InputError: As `text.encode` and `encode_chat`.
             ModelError: Tokenizer and model do not belong together.
         """
-        encoded = self._encode(text, pair, truncate=truncate)
+        limit = self.limit
+        if bos and truncate and limit is not None:
+            limit -= 1
+        encoded = self._encode(text, pair, truncate=truncate, limit=limit)
         self._check_vocabulary(encoded)
         if encoded.compared is not None:
             self._check_vocabulary(encoded.compared)
         return encoded
 
-    def _encode(self, text: Any, pair: str | None, *, truncate: bool) -> EncodedText:
+    def _encode(
+        self, text: Any, pair: str | None, *, truncate: bool, limit: int | None
+    ) -> EncodedText:
         if is_chat(text):
             return self._encode_chat(text, pair)
         if pair is None or not self.compares_pairs:
-            return encode(self.tokenizer, text, pair, limit=self.limit, truncate=truncate)
+            return encode(self.tokenizer, text, pair, limit=limit, truncate=truncate)
         whole, compared = (
-            encode(self.tokenizer, part, limit=self.limit, truncate=truncate)
-            for part in (text, pair)
+            encode(self.tokenizer, part, limit=limit, truncate=truncate) for part in (text, pair)
         )
         return replace(whole, compared=compared)
 
@@ -207,7 +215,7 @@ class TextInputs:
         encoded = []
         for i, (text, pair) in enumerate(zip(texts, pairs, strict=True)):
             with labels.about(i):
-                encoded.append(self.encode(text, pair, truncate=given.truncate))
+                encoded.append(self.encode(text, pair, truncate=given.truncate, bos=given.bos))
         # After all are encoded: what is refused is not warned about.
         for index, example in enumerate(encoded):
             _warn_where_cut(index, example)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attnflow.capture import HiddenTokens, removal_of
 from attnflow.capture.input_names import MASK_OF_IDS
-from attnflow.capture.token_removal import Removal
+from attnflow.capture.token_removal import Removal, can_hide
 from attnflow.errors import InputError, ModelError
 from attnflow.inputs.batching import collate_texts
 from attnflow.inputs.text import EncodedText
@@ -254,7 +254,9 @@ class LanguageModel(NextTokenModel):
     kind = "a language model"
 
     def stage_removal(self, content: EncodedText) -> Removal:
-        """Tokens are hidden by the attention mask, and keep their positions."""
+        """Tokens are hidden by the attention mask, and keep their positions, where that can be."""
+        if not can_hide(self.model):
+            return super().stage_removal(content)
         removable = torch.from_numpy(self.ordinary(content))[None].to(self.device)
         return HiddenTokens.of(self.model, self.collate(content), removable)
 

@@ -46,7 +46,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def note(attribution: AttributionData) -> str:
     """Return the sentence that states what the scores are, and what they are not."""
-    scores = _STAGES if attribution.tensor == "net" else _FLOW
+    scores = _STAGES if attribution.stages else _FLOW
     return scores + (_NOTE if attribution.grid is None else _NOTE_OF_IMAGES)
 
 
