@@ -58,6 +58,9 @@ _TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # to 2,048 tokens is still one tile, so that the loop over tiles costs only long texts anything.
 TILE = 2**22
 
+# Weights of several heads that are computed at once: a mebibyte in float32.
+TOGETHER = 2**18
+
 # Options of attention functions that change the weights and that are not computed here.
 _UNKNOWN_OPTIONS = ("s_aux", "cache")
 
@@ -88,8 +91,11 @@ class Scoring:
         bias = options.get("position_bias")
         return cls(scaling, mask, options.get("softcap"), None if bias is None else bias.detach())
 
-    def of_head(self, head: int, rows: slice, shape: torch.Size) -> Scoring:
-        """Return the scoring of some queries of one head of `shape`, (batch, heads, t, ...)."""
+    def of_head(self, head: int | slice, rows: slice, shape: torch.Size) -> Scoring:
+        """Return the scoring of some queries of one head or several.
+
+        `shape` is that of all queries, (batch, heads, t, ...).
+        """
         mask, bias = (
             None if x is None else x.expand(*shape[:3], -1)[:, head, rows]
             for x in (self.mask, self.bias)
@@ -332,25 +338,48 @@ def _shared_backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor,
     for rows in _tiles(query, key):
         total = _zeros(query, key, rows)
         of_queries = total.new_zeros(total.shape[:2])
-        for head in range(query.shape[1]):
-            shared = head * key.shape[1] // query.shape[1]
-            scoring = ctx.scoring.of_head(head, rows, query.shape)
-            head_query, head_key = query[:, head, rows], key[:, shared]
+        for heads, shared in _head_groups(query, key, rows):
+            scoring = ctx.scoring.of_head(heads, rows, query.shape)
+            head_query = query[:, heads, rows]
+            head_key, head_value = (of_every_head(x[:, shared], head_query) for x in (key, value))
             scores = scoring.scores(head_query, head_key)
             weights = scoring.normalised(scores)
-            do = output_gradient[:, head, rows] / 2
-            gradient = do @ value[:, shared].mT
+            do = output_gradient[:, heads, rows] / 2
+            gradient = do @ head_value.mT
             ds = _through_softmax(weights, gradient) / 2
             through_key = scores * ds
-            total += (weights * gradient).add_(through_key)
-            of_queries += through_key.sum(-1)
-            dv[:, shared] += weights.mT @ do
+            of_queries += through_key.sum((1, 3))
+            total += through_key.add_(weights * gradient).sum(1)
+            dv[:, shared] += _of_shared_heads(weights.mT @ do, shared)
             ds *= scoring.slope_through_origin(head_query, head_key, scores)
-            dq[:, head, rows] = ds @ head_key
-            dk[:, shared] += ds.mT @ head_query
+            dq[:, heads, rows] = ds @ head_key
+            dk[:, shared] += _of_shared_heads(ds.mT @ head_query, shared)
         recorder.write(layer, rows, total, query.shape[1])
         recorder.write_queries(layer, rows, of_queries)
     return dq, dk, dv
+
+
+def _head_groups(query: Tensor, key: Tensor, rows: slice) -> Iterator[tuple[slice, slice]]:
+    """Yield heads of queries, and of keys, that are computed at once.
+
+    Computing the heads of a short text together saves most of the time, which there goes into calls
+    rather than into numbers. Those of a longer text are computed one by one, since their arrays
+    would no longer fit into a cache.
+    """
+    heads, group = query.shape[1], query.shape[1] // key.shape[1]
+    fits = TOGETHER // (len(query) * (rows.stop - rows.start) * key.shape[2])
+    # Queries that share a head of keys stay together, or each is by itself.
+    size = max(fits // group * group, 1)
+    for start in range(0, heads, size):
+        stop = min(start + size, heads)
+        yield slice(start, stop), slice(start // group, (stop - 1) // group + 1)
+
+
+def _of_shared_heads(gradient: Tensor, shared: slice) -> Tensor:
+    """`(batch, shared heads, keys, d)` sums over the heads of queries that share one of keys."""
+    batch, heads, *sizes = gradient.shape
+    count = shared.stop - shared.start
+    return gradient.view(batch, count, heads // count, *sizes).sum(2)
 
 
 def _through_softmax(weights: Tensor, gradient: Tensor) -> Tensor:
