@@ -18,7 +18,7 @@ import numpy as np
 
 from attnflow import Explainer
 
-BOUNDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 1.0)
+BOUNDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, float("inf"))
 
 
 def main() -> None:

@@ -310,3 +310,25 @@ def test_decoders_that_count_their_positions_are_explained(name):
     model = sharp(name, **(common | COUNTING[name]))
     a = Explainer(model)(input_ids=[5, 6, 7, 8, 9])
     assert a.certificate.is_certified and a.scores.sum() > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(target="good", against="bad"),
+        dict(continuation=2),
+        dict(continuation=2, span=True),
+        dict(tensor="bcf"),
+        dict(tensor="agf"),
+    ],
+)
+def test_explained_inside_inference_mode_as_outside(writer, options):
+    with torch.inference_mode():
+        inside = writer(PROMPT, **options)
+    outside = writer(PROMPT, **options)
+    pairs = (
+        [(inside, outside)] if not isinstance(inside, list) else zip(inside, outside, strict=True)
+    )
+    for a, b in pairs:
+        np.testing.assert_array_equal(a.scores, b.scores)

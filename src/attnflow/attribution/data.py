@@ -23,8 +23,8 @@ from attnflow.errors import InputError
 SCHEMA_VERSION = 4
 
 BALANCED = ("bcf", "net")
-# Flows of `bcf` that carried less found the evidence in none of nine prompts, others in half of 36:
-# benchmarks/faint_flows.py.
+# Flows of `bcf` that carried less found the evidence in none of nine prompts, others in half of 36;
+# none of `net` carried so little: benchmarks/faint_flows.py.
 FAINT = 0.05
 
 CertificateStatus = Literal["solved", "empty", "iteration_limit", "numerical_limit"]

@@ -339,7 +339,9 @@ class Explainer:
         planner = MemoryPlanner(self.model, options.tensor, options.networks)
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
-            stages = run_model(inputs, some, options)
+            # A caller may be in inference mode, whose tensors no backward pass can use.
+            with torch.inference_mode(False):
+                stages = run_model(inputs, some, options)
             whole = stages[0].capture
             check_capture(inputs, requests, batch.indices, whole)
             flows = solve_flows(stages, some, options, inputs.task, batch.budget)
