@@ -25,7 +25,7 @@ from attnflow.capture.stacking import balanced, with_passthrough
 
 
 def product_rules(model: PreTrainedModel, pattern: Sharing | None = None) -> ProductRules:
-    """Return the backward rules of the tensor `net`: gates are shared, the pattern as is asked.
+    """Return the backward rules of the tensor `net`: gates are shared, the pattern as asked.
 
     Args:
         model: The model.

@@ -49,7 +49,7 @@ def inside_unit(text: str) -> float:
 
 
 def shares(text: str) -> tuple[float, ...]:
-    """Parse numbers inside (0, 1) with commas between them; `none` is not a number."""
+    """Parse numbers inside (0, 1) with commas between them; `none` is none of them."""
     return () if text == "none" else tuple(inside_unit(part) for part in text.split(","))
 
 
