@@ -11,13 +11,14 @@ import numpy as np
 
 from attnflow.capture import whole_units
 from attnflow.errors import InputError
-from attnflow.evaluation.metrics import METRICS, log_odds_of
+from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.naopc import aopc_limits, normalised
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import Ranking, unit_masks
 from attnflow.evaluation.soft_metrics import infidelity, max_sensitivity, soft_scores
 from attnflow.evaluation.statistics import rank_correlation
 from attnflow.methods import Instance, Method, Nodes, Scores
+from attnflow.methods.adapter import log_odds_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from attnflow.methods.adapter import log_odds_of
+
 Values = NDArray[np.float64]
 
 
@@ -75,12 +77,6 @@ def area_between(whole: Values, removed: Values, kept: Values) -> Values:
     The area between the curves of removing the least important first and the most important first.
     """
     return log_odds_of(kept).mean(1) - log_odds_of(removed).mean(1)
-
-
-def log_odds_of(log_p: Values) -> Values:
-    """log p / (1 - p), without cancellation at either end."""
-    # At p = 1 there would be the logarithm of 0.
-    return log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
 
 
 METRICS: dict[str, Callable[[Values, Values, Values], Values]] = {

@@ -30,6 +30,13 @@ Scores = NDArray[np.float64]
 Nodes = NDArray[np.bool_]
 
 
+def log_odds_of(log_p: Scores) -> Scores:
+    """log p / (1 - p), without cancellation at either end."""
+    # At p = 1 there would be the logarithm of 0.
+    odds: Scores = log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
+    return odds
+
+
 class Variant(Protocol):
     """A content with something removed.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.errors import needs
-from attnflow.methods.adapter import Scores
+from attnflow.methods.adapter import Scores, log_odds_of
 from attnflow.methods.instance import Instance
 
 SAMPLES_A_NODE, LEAST_SAMPLES = 20, 500
@@ -37,7 +37,7 @@ def leave_one_out(instance: Instance) -> Scores:
     adapter, content = instance.adapter, instance.content
     without = [adapter.deleted_variant(content, np.arange(instance.nodes) == i) for i in nodes]
     log_p = instance.log_probability([adapter.whole_variant(content), *without])
-    odds = log_p - np.log(-np.expm1(np.minimum(log_p, -1e-300)))
+    odds = log_odds_of(log_p)
     scores = np.zeros(instance.nodes)
     scores[nodes] = odds[0] - odds[1:]
     return scores
