@@ -1,7 +1,7 @@
 """Compare how much a flow carries with whether it finds a known answer.
 
     .venv/bin/python benchmarks/known_answers.py --out prompts.jsonl
-    .venv/bin/python benchmarks/faint_flows.py prompts.jsonl --model runs/smollm2
+    .venv/bin/python benchmarks/faint_flows.py prompts.jsonl --model runs/smollm2 --every 3
 
 Prints, for `bcf` and `net`, the prompts whose flow carries so much of what its layers could, and
 the share of them in which the token of largest score lies in the evidence. Prompts that the model
@@ -9,12 +9,10 @@ does not answer as expected are left out. The threshold of the warning, `attribu
 comes from it.
 """
 
-import argparse
-import json
 import warnings
-from pathlib import Path
 
 import numpy as np
+from known_answers import evidence, prompts_for_explainers
 
 from attnflow import Explainer
 
@@ -22,23 +20,17 @@ BOUNDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, float("inf"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("prompts", type=Path)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--every", type=int, default=3, help="take every so many prompts")
-    args = parser.parse_args()
+    args = prompts_for_explainers(__doc__)
     warnings.simplefilter("ignore")
     explainer = Explainer.from_pretrained(args.model)
     found: dict[str, list[tuple[float, bool]]] = {"bcf": [], "net": []}
-    for line in args.prompts.read_text(encoding="utf-8").splitlines()[:: args.every]:
-        prompt = json.loads(line)
-        start, stop = prompt["span"]
+    for prompt in args.prompts:
         for tensor, rows in found.items():
-            a = explainer(prompt["text"], tensor=tensor)
-            if a.label != prompt["target"]:
+            a = explainer(prompt.text, tensor=tensor)
+            if a.label != prompt.target:
                 break
-            first, last = a.offsets[int(np.argmax(a.scores))]
-            rows.append((a.certificate.value, first < stop and last > start))
+            hits = evidence(prompt, a.offsets)
+            rows.append((a.certificate.value, hits[int(np.argmax(a.scores))]))
     print("| tensor | carried | prompts | found |\n|---|---|---|---|")
     for tensor, rows in found.items():
         for low, high in zip(BOUNDS, BOUNDS[1:], strict=False):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -239,6 +239,24 @@ def prompts(family: str, seed: int) -> Iterator[KnownAnswer]:
         if not misses:
             seen.add(prompt.text)
             yield prompt
+
+
+def prompts_for_explainers(description: str | None) -> argparse.Namespace:
+    """Arguments of a benchmark that explains such prompts: `prompts`, read, and `model`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("file", type=Path, help="prompts, as this script writes them")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--every", type=int, default=1, help="take every so many prompts")
+    args = parser.parse_args()
+    lines = args.file.read_text(encoding="utf-8").splitlines()[:: args.every]
+    args.prompts = [KnownAnswer(**json.loads(line)) for line in lines]
+    return args
+
+
+def evidence(prompt: KnownAnswer, offsets: Sequence[tuple[int, int]]) -> list[bool]:
+    """True at tokens, given by their characters, that overlap with the prompt's evidence."""
+    start, stop = prompt.span
+    return [first < stop and last > start for first, last in offsets]
 
 
 def main() -> None:
