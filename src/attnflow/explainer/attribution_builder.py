@@ -74,9 +74,10 @@ class AttributionBuilder:
 
         by_stage = stage_scores(scored, rows, options.readout)
         contributions = None if flows.contributions is None else flows.contributions[:, row]
-        # The signs are those of the input nodes, whatever rows the scores are read from.
-        inflow = stage_scores(scored, rows, "input")
-        signed = None if contributions is None else signed_scores(inflow, contributions)
+        signed = None
+        if contributions is not None:
+            # The signs are those of the input nodes, whatever rows the scores are read from.
+            signed = signed_scores(stage_scores(scored, rows, "input"), contributions)
         return Attribution(
             text=example.text,
             tokens=example.tokens,
