@@ -11,7 +11,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from attnflow import InputError, cli
 from attnflow.cli import main
-from attnflow.evaluation import PRESETS, read_examples
+from attnflow.evaluation import PRESETS, metric_scores, read_examples, read_runs
 from attnflow.evaluation.extra_metrics import EXTRAS
 from attnflow.evaluation.noise import NOISE
 from attnflow.evaluation.operators import OPERATORS
@@ -74,6 +74,35 @@ def test_measure_go_on_and_report(run, reviews, tmp_path):
     assert (code, shown) == (0, "") and f"wrote {page}" in err
     assert page.read_text().startswith("<table")
     assert sorted(f.name for f in figures.iterdir()) == ["curves.svg", "runtime.svg"]
+
+
+def test_several_runs_in_one_table(run, reviews, tmp_path):
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    options = ("--methods", "random", "gradient", "--min-tokens", "5")
+    assert run(reviews, "--out", first, *options)[0] == 0
+    assert run(reviews, "--out", second, *options, "--limit", "2", "--seed", "1")[0] == 0
+    assert run(reviews, "--out", other, *options, "--operators", "delete")[0] == 0
+    code, shown, _ = run("--report", first, second, "--format", "csv", "--metrics", "logit_drop")
+    assert code == 0
+    table = {line.split(",")[0]: line for line in shown.splitlines()}
+    pooled = read_runs([first, second])
+    assert len({row["example"] for row in pooled}) == 5 and len(pooled) == 10
+    mean = metric_scores(pooled).values["logit_drop", "mask"].mean(1)
+    assert f"{mean[metric_scores(pooled).methods.index('gradient')]:.3f}" in table["gradient"]
+    code, shown, err = run("--report", first, other)
+    assert (code, shown) == (2, "") and "other holds a run with another operators than" in err
+
+
+def test_named_metrics_are_all_compared(run, reviews, tmp_path):
+    out, compared = tmp_path / "run", "random better by, {} mask"
+    options = ("--methods", "random", "gradient", "--min-tokens", "5", "--reference", "random")
+    code, shown, _ = run(reviews, "--out", out, *options, "--format", "csv")
+    assert code == 0 and compared.format("sufficiency") not in shown
+    assert compared.format("aopc") in shown
+    names = ("--metrics", "area_between")
+    code, shown, _ = run("--report", out, "--reference", "random", *names, "--format", "csv")
+    assert code == 0 and compared.format("area_between") in shown
+    assert compared.format("aopc") not in shown
 
 
 def test_standard_input_and_standard_output(run, reviews, tmp_path, monkeypatch):

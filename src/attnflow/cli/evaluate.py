@@ -113,8 +113,9 @@ def _add_protocol(group: Any) -> None:
 
 def _add_output(group: Any) -> None:
     add = group.add_argument
-    add("--report", metavar="DIR", type=Path,
-        help="Show the run in this folder, and measure nothing.")  # fmt: skip
+    add("--report", nargs="+", metavar="DIR", type=Path,
+        help="Show the run in this folder, and measure nothing; or the runs in several, of one "
+        "model and protocol, in one table.")  # fmt: skip
     add("--metrics", nargs="+", metavar="K",
         help="Metrics of the table (default: aopc log_odds sufficiency and the "
         "extras).")  # fmt: skip
@@ -140,7 +141,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     with quiet_transformers():
         if args.report is None:
             _measure(args)
-        _report(args.report or args.out, args)
+        _report(args.report or [args.out], args)
     return 0
 
 
@@ -223,12 +224,12 @@ def _given_or(default: Any, value: Any) -> Any:
     return default if value is None else value
 
 
-def _report(folder: Path, args: argparse.Namespace) -> None:
-    from attnflow.evaluation import metric_scores, read_rows, read_run, table
+def _report(folders: list[Path], args: argparse.Namespace) -> None:
+    from attnflow.evaluation import metric_scores, read_run, read_runs, table
     from attnflow.evaluation.figures import draw
 
     names = None if args.methods is None else [*args.methods, *_external_names(args)]
-    rows = read_rows(folder)
+    rows = read_runs(folders)
     scores = metric_scores(rows, names)
     metrics = None if args.metrics is None else tuple(args.metrics)
     text = table(scores, reference=args.reference, metrics=metrics, form=args.format)
@@ -237,6 +238,6 @@ def _report(folder: Path, args: argparse.Namespace) -> None:
     else:
         write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
     if args.figures is not None:
-        shares = read_run(folder)["run"]["protocol"]["shares"]
+        shares = read_run(folders[0])["run"]["protocol"]["shares"]
         for path in draw(rows, scores, args.figures, shares=shares, overwrite=args.overwrite):
             wrote(path, quiet=args.quiet)

@@ -19,7 +19,7 @@ from attnflow.evaluation.extra_metrics import EXTRAS
 from attnflow.evaluation.harness import evaluate
 from attnflow.evaluation.metrics import METRICS
 from attnflow.evaluation.protocol import PRESETS, Protocol
-from attnflow.evaluation.run_folder import RunSettings, read_rows, read_run
+from attnflow.evaluation.run_folder import RunSettings, read_rows, read_run, read_runs
 from attnflow.evaluation.sampling import sample_instances
 from attnflow.evaluation.statistics import BootstrapEstimate, bootstrap_estimate, holm
 from attnflow.evaluation.table import table
@@ -42,6 +42,7 @@ __all__ = [
     "read_examples",
     "read_rows",
     "read_run",
+    "read_runs",
     "read_scores",
     "sample_instances",
     "table",

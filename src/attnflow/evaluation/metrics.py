@@ -10,7 +10,6 @@ Differences are signed, except in `absolute_aopc`.
 
     aopc               mean over steps of p(x) - p(removed)             higher is better
     log_odds           mean over steps of log p(removed) - log p(x)     lower
-    logit_drop         mean over steps of logit p(x) - logit p(removed) higher
     sufficiency        mean over steps of p(x) - p(kept)                lower
     deletion_auc       mean over steps of p(removed)                    lower
     insertion_auc      mean over steps of p(kept)                       higher

@@ -155,6 +155,39 @@ def read_rows(folder: Path) -> list[Row]:
     return read_records(_existing(folder, ROWS))
 
 
+def read_runs(folders: Sequence[Path]) -> list[Row]:
+    """Return the whole rows of several runs, as if they were of one.
+
+    The same text in two runs counts as two examples: it may have been cut elsewhere. Examples are
+    numbered anew after those of the first run.
+
+    Raises:
+        InputError: As `read_rows`, or a folder has another model or protocol than the first.
+    """
+    rows: list[Row] = []
+    first = _judged(folders[0]) if len(folders) > 1 else {}
+    for folder in folders:
+        if len(folders) > 1:
+            for key, value in _judged(folder).items():
+                if value != first[key]:
+                    raise InputError(
+                        f"{folder} holds a run with another {key} than {folders[0]} ({value!r}, "
+                        f"not {first[key]!r}): show it by itself."
+                    )
+        # The next number after all so far; 0 in the first run.
+        start = 1 + max((row["example"] for row in rows), default=-1)
+        rows += [{**row, "example": start + row["example"]} for row in read_rows(folder)]
+    return rows
+
+
+def _judged(folder: Path) -> dict[str, Any]:
+    """Return what rows of several runs must have in common."""
+    run = read_run(folder)["run"]
+    # The seed draws texts and breaks ties: another one judges in the same way.
+    protocol = {key: value for key, value in run["protocol"].items() if key != "seed"}
+    return {"model": run["model"], **protocol}
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """Return the settings and versions of a run's folder.
 

@@ -28,7 +28,8 @@ def table(
         reference: A method to compare the others with, in separate columns. They show by how much
             it is better, Holm's p-value, and the share of texts on which it is (ties count half).
         metrics: Names of `METRICS`, of `aggregation.ROBUST`, or of extras that were measured; AOPC,
-            log-odds, sufficiency and all extras when None.
+            log-odds, sufficiency and all extras when None. Those named are all compared with the
+            reference; when None, AOPC and log-odds.
         form: "text" (Markdown), "csv", "latex" or "html".
 
     Raises:
@@ -39,6 +40,7 @@ def table(
         import pandas
     if form not in FORMATS:
         raise InputError(f"form must be one of {', '.join(FORMATS)}, got {form!r}.")
+    compared = COMPARED if metrics is None else metrics
     known = [*dict.fromkeys(metric for metric, _ in scores.values), *ROBUST]
     if metrics is None:
         metrics = tuple(m for m in known if m in HEADLINE or m not in (*METRICS, *ROBUST))
@@ -47,7 +49,7 @@ def table(
         raise InputError(f"metrics must be of {', '.join(known)}, got {unknown[0]!r}.")
     if reference is not None and reference not in scores.methods:
         raise InputError(f"the reference {reference!r} is not among the methods shown.")
-    data = pandas.DataFrame(_columns(scores, reference, metrics))
+    data = pandas.DataFrame(_columns(scores, reference, metrics, compared))
     first = data.columns[1]
     ascending = metrics[0] in LOWER_IS_BETTER
     # The cells are text by now, each with its mean first.
@@ -56,7 +58,10 @@ def table(
 
 
 def _columns(
-    scores: MetricScores, reference: str | None, metrics: tuple[str, ...]
+    scores: MetricScores,
+    reference: str | None,
+    metrics: tuple[str, ...],
+    compared: tuple[str, ...],
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"method": list(scores.methods)}
     shown = [
@@ -69,9 +74,10 @@ def _columns(
         columns[f"{metric} {operator}".strip()] = [
             f"{e.mean:.3f} {_interval(e)}" for e in means(scores, metric, operator)
         ]
-    compared = [] if reference is None else [pair for pair in shown if pair[0] in COMPARED]
-    for metric, operator in compared:
-        better = differences(scores, str(reference), metric, operator)
+    for metric, operator in shown:
+        if reference is None or metric not in compared:
+            continue
+        better = differences(scores, reference, metric, operator)
         columns[f"{reference} better by, {metric} {operator}".strip()] = [
             "" if name == reference else _difference(*better[name]) for name in scores.methods
         ]
