@@ -1,6 +1,7 @@
 """Edges taken out of a model, and the routes that choose them."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from attnflow import InputError, ModelError
 from attnflow.capture import only_edges
 from attnflow.evaluation.edge_knockout import (
     ROUTES,
+    _net_edges,
+    _tops,
     best_path_through,
     information_flow_routes,
     knockout_curve,
@@ -17,6 +20,7 @@ from attnflow.evaluation.edge_knockout import (
 from attnflow.methods import Instance
 from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.model_internals import eager, internals
+from attnflow.methods.net import NetStages
 
 
 def probability(bert, kept):
@@ -81,6 +85,37 @@ def test_routes_name_a_number_for_every_edge(bert, route):
     edges = ROUTES[route](bert)
     t = bert.nodes
     assert edges.shape == (3, t, t) and torch.isfinite(edges).all() and edges.std() > 0
+
+
+DECODERS = ("random", "attention", "patching", "agf flow", "cf flow paths", "net1 flow", "net1 walk")
+
+
+@pytest.mark.parametrize("route", DECODERS)
+def test_routes_of_a_decoder_lie_among_its_edges(llama, route):
+    edges = ROUTES[route](llama)
+    layers, t = edges.shape[0], llama.nodes
+    assert edges.shape == (layers, t, t) and torch.isfinite(edges).all()
+    if route != "random":
+        assert (edges.triu(1) == 0).all()
+    found = knockout_curve(llama, edges, (0.5, 1.0))
+    # All edges that a decoder has are half of the matrices: each share is one of those.
+    assert found.kept[1] == pytest.approx(found.whole, rel=1e-5)
+    exists = torch.ones(t, t, dtype=torch.bool).tril().expand(layers, t, t)
+    assert _tops(edges, exists, (0.5,), 0).sum() == math.ceil(0.5 * int(exists.sum()))
+    assert not (_tops(edges, exists, (1.0,), 0)[0] & ~exists).any()
+
+
+def test_the_flow_of_net_keeps_within_the_networks_of_an_explanation(llama):
+    capacities, attention = llama.cached(_net_edges)
+    (stage,) = llama.cached(NetStages(()))
+    expected = stage.capture.capacities[0].double()
+    expected[-1] *= stage.capture.sources[0][:, None]
+    torch.testing.assert_close(capacities, expected)
+    assert ((attention >= 0) & (attention <= 1)).all()
+    off = ~torch.eye(llama.nodes, dtype=torch.bool)
+    assert (attention[:, off] == 1).all() and (attention[:, ~off] < 1).any()
+    flow = ROUTES["net1 flow"](llama)
+    assert (flow <= capacities * attention + 1e-12).all() and flow.sum() > 0
 
 
 def test_the_importance_of_heads_is_added_last(bert):

@@ -1,8 +1,9 @@
 """Knock out the attention edges that a route ranks first, or keep only them.
 
 A route gives every attention edge a number, `(layers, t, t)`. Residual connections stay whole.
-An edge of `cf` from a token to itself carries attention and residual together; its flow is divided
-between the two in proportion to their capacities.
+An edge of `cf` or `net` from a token to itself carries attention and residual together; its flow is
+divided between the two in proportion to their capacities, or to their positive effects. Edges that
+a mask forbids, those to later tokens in a decoder, are none, and do not count in a share.
 """
 
 import math
@@ -13,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.capture import only_edges
+from attnflow.capture import only_edges, product_rules
+from attnflow.capture.capture import record
+from attnflow.capture.net_worth import net_capture
 from attnflow.methods import Instance, Scores
 from attnflow.methods.attention import readout_row
 from attnflow.methods.decomposition import edge_importance
-from attnflow.methods.information_tensors import INFORMATION_TENSORS
+from attnflow.methods.information_tensors import INFORMATION_TENSORS, objective_of
 from attnflow.methods.model_internals import forward, internals
 from attnflow.methods.readouts import walked
 from attnflow.solver import maximum_flow
@@ -95,12 +98,49 @@ def _route(tensor: str, weights: str, paths: bool = False) -> Callable[[Instance
 
     def route(instance: Instance) -> Tensor:
         edges = INFORMATION_TENSORS[tensor](instance)
-        on_edges = EDGE_WEIGHTS[weights](edges.capacities)
+        if instance.position is not None:
+            edges = edges.with_source(instance.position)
         # An edge without capacity weighs 0, also divided by 1e-300.
-        attention, whole = edges.attention.relu(), edges.capacities.clamp(min=1e-300)
-        return (best_path_through(on_edges) if paths else on_edges) * attention / whole
+        attention = edges.attention.relu() / edges.capacities.clamp(min=1e-300)
+        return _weighted(edges.capacities, attention, weights, paths)
 
     return route
+
+
+def _weighted(capacities: Tensor, attention: Tensor, weights: str, paths: bool) -> Tensor:
+    """Weights of the edges, times the attention's share of each."""
+    on_edges = EDGE_WEIGHTS[weights](capacities)
+    return (best_path_through(on_edges) if paths else on_edges) * attention
+
+
+def _net_edges(instance: Instance) -> tuple[Tensor, Tensor]:
+    """`(layers, t, t)` capacities of `net` with the whole text, and the attention's share of each.
+
+    Effects add up on an edge from a token to itself before they are clipped, so that its share is
+    that of the positive effects.
+    """
+    model = instance.adapter.model
+    (effects,) = record(
+        model,
+        instance.inputs,
+        [objective_of(instance)],
+        tensor="cf",
+        rules=product_rules(model),
+        segments=None,
+    )
+    signed, residual = effects.effects
+    own = signed[0].diagonal(dim1=1, dim2=2).relu()
+    share = torch.ones_like(signed[0])
+    share.diagonal(dim1=1, dim2=2).copy_(own / (own + residual[0].relu()).clamp(min=1e-30))
+    capture = net_capture(effects)  # uses the effects up
+    capacities = capture.capacities[0].double().cpu()
+    capacities[-1] *= capture.sources[0].cpu()[:, None]
+    return capacities, share.double().cpu()
+
+
+def _net_route(weights: str, paths: bool = False) -> Callable[[Instance], Tensor]:
+    """Return a route of `net` with one stage, the whole text; otherwise as `_route`."""
+    return lambda instance: _weighted(*instance.cached(_net_edges), weights, paths)
 
 
 def best_path_through(edges: Tensor) -> Tensor:
@@ -136,6 +176,8 @@ ROUTES: dict[str, Callable[[Instance], Tensor]] = {
         for tensor in ("cf", "bcf")
         for weights in EDGE_WEIGHTS
     },
+    **{f"net1 {weights}": _net_route(weights) for weights in EDGE_WEIGHTS},
+    **{f"net1 {weights} paths": _net_route(weights, paths=True) for weights in EDGE_WEIGHTS},
 }
 
 
@@ -147,25 +189,26 @@ def knockout_curve(
     Args:
         instance: A text and the class to explain.
         edges: `(layers, t, t)` a number for each attention edge; the largest are removed first.
-        shares: Shares of all attention edges, inside (0, 1], rounded up to whole edges.
+        shares: Shares of all attention edges that there are, inside (0, 1], rounded up to whole
+            edges.
         seed: Of the order of ties.
     """
-    top = _tops(edges, shares, seed)
+    top = _tops(edges, forward(instance).mean_attention > 0, shares, seed)
     kept = torch.cat([torch.ones_like(top[:1]), ~top, top])
     p = np.concatenate([_probabilities(instance, part) for part in torch.split(kept, BATCH_SIZE)])
     knocked_out, alone = p[1:].reshape(2, len(shares))
     return KnockoutCurve(float(p[0]), knocked_out, alone)
 
 
-def _tops(edges: Tensor, shares: Sequence[float], seed: int) -> Tensor:
-    """`(shares, layers, t, t)` bool, true at the best edges of each share."""
-    flat = edges.flatten().numpy()
+def _tops(edges: Tensor, exists: Tensor, shares: Sequence[float], seed: int) -> Tensor:
+    """`(shares, layers, t, t)` bool, true at the best edges of each share of those that exist."""
+    flat = edges.double().where(exists, -torch.inf).flatten().numpy()
     # Ties at random, as of tokens: the order of layers and positions would favour some.
     shuffled = np.random.default_rng(seed).permutation(len(flat))
     order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
     top = torch.zeros(len(shares), len(flat), dtype=torch.bool)
     for row, share in enumerate(shares):
-        top[row, order[: math.ceil(share * len(flat))]] = True
+        top[row, order[: math.ceil(share * int(exists.sum()))]] = True
     return top.view(len(shares), *edges.shape)
 
 
