@@ -8,11 +8,14 @@ flows, walks and whole paths keep beyond the capacities of the same tensor.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from faithfulness import DATA, instances_of, model_of
 from journal import Journal
+from torch import Tensor
 from tqdm import tqdm
 
 from attnflow.evaluation import bootstrap_estimate
@@ -32,40 +35,66 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     options = {"texts": texts, "most": args.max_tokens, "data": name, "shares": list(SHARES),
                "routes": list(ROUTES)}  # fmt: skip
     journal = Journal(args.models / "routes" / f"{name}.jsonl", options)
-    for example, instance in tqdm(instances, desc=f"routes {name}"):
+    return measured(instances, journal, tuple(ROUTES), SHARES)
+
+
+def measured(
+    instances: Sequence[Any],
+    journal: Journal,
+    routes: Sequence[str],
+    shares: Sequence[float],
+    always: Callable[[int], Tensor | None] = lambda nodes: None,
+) -> list[dict]:
+    """Measure the routes on each instance that the journal has not; return its records.
+
+    `always` names the edges that stay, for a number of nodes.
+    """
+    for example, instance in tqdm(instances, desc=f"routes {journal.path.stem}"):
         if str(example.index) not in journal.records:
             fresh = instance.with_empty_cache()  # else all instances' passes stay in memory
             curves = {
-                route: knockout_curve(fresh, edges(fresh), seed=example.index)
-                for route, edges in ROUTES.items()
+                route: knockout_curve(
+                    fresh,
+                    ROUTES[route](fresh),
+                    shares,
+                    seed=example.index,
+                    always=always(fresh.nodes),
+                )
+                for route in routes
             }
             journal.add({
                 "name": str(example.index),
                 "whole": curves["random"].whole,
-                "out": {route: f.knocked_out.round(6).tolist() for route, f in curves.items()},
-                "kept": {route: f.kept.round(6).tolist() for route, f in curves.items()},
+                "out": {route: f.knocked_out.tolist() for route, f in curves.items()},
+                "kept": {route: f.kept.tolist() for route, f in curves.items()},
             })  # fmt: skip
     return list(journal.records.values())
 
 
-def tables(name: str, records: list[dict]) -> str:
-    """Format the probability that is left, by share of the edges."""
-    whole = np.array([record["whole"] for record in records])
-    out = {r: np.array([record["out"][r] for record in records]) for r in ROUTES}
-    kept = {r: np.array([record["kept"][r] for record in records]) for r in ROUTES}
+def tables(
+    title: str,
+    records: list[dict],
+    shares: Sequence[float],
+    of: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    name: str = "probability",
+) -> str:
+    """Format what is left of the probability, or a function `of` it, by share of the edges."""
+    routes = list(records[0]["out"])
+    whole = of(np.array([record["whole"] for record in records]))
+    out = {r: of(np.array([record["out"][r] for record in records])) for r in routes}
+    kept = {r: of(np.array([record["kept"][r] for record in records])) for r in routes}
     lines = [
-        f"# Routes on {name}",
+        f"# {title}",
         "",
-        f"{len(records)} texts, probability of the predicted class {whole.mean():.3f} with all "
-        "edges.",
+        f"{len(records)} texts, mean {name} {whole.mean():.3f} with all edges.",
         "",
-        *_table("kept alone", kept),
+        *_table("kept alone", kept, shares),
         "",
-        *_table("knocked out", out),
+        *_table("knocked out", out, shares),
         "",
         "Kept alone, more than by the capacities of the same tensor:",
         "",
-        *_table("difference", _beyond_capacities(kept)),
+        *_table("difference", _beyond_capacities(kept), shares),
     ]
     return "\n".join(lines) + "\n"
 
@@ -79,8 +108,8 @@ def _beyond_capacities(kept: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _table(title: str, values: dict[str, np.ndarray]) -> list[str]:
-    head = f"| {title} | " + " | ".join(f"{100 * share:g} %" for share in SHARES) + " |"
+def _table(title: str, values: dict[str, np.ndarray], shares: Sequence[float]) -> list[str]:
+    head = f"| {title} | " + " | ".join(f"{100 * share:g} %" for share in shares) + " |"
     rows = [
         f"| {route} | "
         + " | ".join(
@@ -89,7 +118,7 @@ def _table(title: str, values: dict[str, np.ndarray]) -> list[str]:
         + " |"
         for route, of_share in values.items()
     ]
-    return [head, "|" + "---|" * (len(SHARES) + 1), *rows]
+    return [head, "|" + "---|" * (len(shares) + 1), *rows]
 
 
 def main() -> None:
@@ -103,7 +132,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only:
-        text = tables(name, measure(name, args))
+        text = tables(f"Routes on {name}", measure(name, args), SHARES)
         write_whole(args.out / f"routes-{name}.md", text, overwrite=True)
         print(text, flush=True)
 

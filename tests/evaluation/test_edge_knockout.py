@@ -12,10 +12,12 @@ from attnflow.capture import only_edges
 from attnflow.evaluation.edge_knockout import (
     ROUTES,
     _net_edges,
+    _probabilities,
     _tops,
     best_path_through,
     information_flow_routes,
     knockout_curve,
+    sink_edges,
 )
 from attnflow.methods import Instance
 from attnflow.methods.decomposition import edge_importance
@@ -87,7 +89,15 @@ def test_routes_name_a_number_for_every_edge(bert, route):
     assert edges.shape == (3, t, t) and torch.isfinite(edges).all() and edges.std() > 0
 
 
-DECODERS = ("random", "attention", "patching", "agf flow", "cf flow paths", "net1 flow", "net1 walk")
+DECODERS = (
+    "random",
+    "attention",
+    "patching",
+    "agf flow",
+    "cf flow paths",
+    "net1 flow",
+    "net1 walk",
+)
 
 
 @pytest.mark.parametrize("route", DECODERS)
@@ -103,6 +113,17 @@ def test_routes_of_a_decoder_lie_among_its_edges(llama, route):
     exists = torch.ones(t, t, dtype=torch.bool).tril().expand(layers, t, t)
     assert _tops(edges, exists, (0.5,), 0).sum() == math.ceil(0.5 * int(exists.sum()))
     assert not (_tops(edges, exists, (1.0,), 0)[0] & ~exists).any()
+
+
+def test_edges_that_always_stay(llama):
+    edges, always = ROUTES["random"](llama), sink_edges(llama.nodes)
+    assert always.sum() == 2 * llama.nodes - 1
+    found = knockout_curve(llama, edges, (0.5, 1.0), always=always)
+    only = always.expand(1, len(edges), -1, -1).clone()
+    assert found.knocked_out[1] == pytest.approx(_probabilities(llama, only)[0], rel=1e-5)
+    assert found.kept[1] == pytest.approx(found.whole, rel=1e-5)
+    without = knockout_curve(llama, edges, (0.5, 1.0))
+    assert without.knocked_out[1] != pytest.approx(found.knocked_out[1], rel=1e-5)
 
 
 def test_the_flow_of_net_keeps_within_the_networks_of_an_explanation(llama):

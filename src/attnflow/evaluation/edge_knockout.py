@@ -181,8 +181,24 @@ ROUTES: dict[str, Callable[[Instance], Tensor]] = {
 }
 
 
+def sink_edges(nodes: int) -> Tensor:
+    """`(nodes, nodes)` bool, a decoder's edges from each token to itself and to the first token.
+
+    Attention rests on the first token where nothing else is wanted. Without these edges a decoder
+    falls apart, whatever else it may read: routes between tokens are compared with them in place.
+    """
+    edges = torch.eye(nodes, dtype=torch.bool)
+    edges[:, 0] = True
+    return edges
+
+
 def knockout_curve(
-    instance: Instance, edges: Tensor, shares: Sequence[float] = SHARES, *, seed: int = 0
+    instance: Instance,
+    edges: Tensor,
+    shares: Sequence[float] = SHARES,
+    *,
+    seed: int = 0,
+    always: Tensor | None = None,
 ) -> KnockoutCurve:
     """Measure the prediction without the best edges, and with these alone.
 
@@ -192,9 +208,11 @@ def knockout_curve(
         shares: Shares of all attention edges that there are, inside (0, 1], rounded up to whole
             edges.
         seed: Of the order of ties.
+        always: `(t, t)` bool, edges that stay in every layer and do not count; none when None.
     """
-    top = _tops(edges, forward(instance).mean_attention > 0, shares, seed)
-    kept = torch.cat([torch.ones_like(top[:1]), ~top, top])
+    always = torch.zeros(edges.shape[1:], dtype=torch.bool) if always is None else always
+    top = _tops(edges, (forward(instance).mean_attention > 0) & ~always, shares, seed)
+    kept = torch.cat([torch.ones_like(top[:1]), ~top, top]) | always
     p = np.concatenate([_probabilities(instance, part) for part in torch.split(kept, BATCH_SIZE)])
     knocked_out, alone = p[1:].reshape(2, len(shares))
     return KnockoutCurve(float(p[0]), knocked_out, alone)
