@@ -87,7 +87,9 @@ def test_every_method_scores_the_same_twice_or_refuses_in_words(instance_named, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
+@pytest.mark.parametrize(
+    "name", ("gradient-x-input", "integrated-gradients", "deeplift", "deltatrace")
+)
 def test_gradients_of_a_sum_are_its_terms(instance_named, kind, name):
     instance = additive(instance_named, kind)
     scores = run_method(METHODS[name], instance).scores[instance.ordinary]

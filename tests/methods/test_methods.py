@@ -116,7 +116,9 @@ def test_a_tensor_and_its_balanced_form_share_their_passes(bert, monkeypatch):
 # On a model that adds numbers of words
 
 
-@pytest.mark.parametrize("name", ("gradient-x-input", "integrated-gradients", "deeplift"))
+@pytest.mark.parametrize(
+    "name", ("gradient-x-input", "integrated-gradients", "deeplift", "deltatrace")
+)
 def test_gradients_of_a_sum_are_its_terms(instance, oracle, name):
     case = instance(TEXT)
     np.testing.assert_allclose(run_method(METHODS[name], case).scores, oracle(case), atol=1e-5)

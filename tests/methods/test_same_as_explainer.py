@@ -29,6 +29,7 @@ READ_EMBEDDINGS = (
     *("raw-attention", "rollout", "attention-flow", "attention-gradients", "grad-sam"),
     *("cat", "attcat", "chefer", "gradient", "gradient-x-input", "integrated-gradients"),
     *("smoothgrad", "deeplift", "cf4:flow", "agf-sum:flow", "staged-attcat"),
+    *("temperature-scope", "information-flow-routes", "deltatrace"),
 )
 
 

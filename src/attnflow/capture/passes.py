@@ -51,7 +51,7 @@ class ForwardPass:
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
         with ExitStack() as stack:
-            stack.enter_context(_without_parameter_gradients(self.model))
+            stack.enter_context(without_parameter_gradients(self.model))
             self._install(stack)
             inputs = self._watch_embeddings(inputs, stack)
             self.output = self.model(**inputs, **_options(self.model))
@@ -193,7 +193,7 @@ def _embedder(stack: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _without_parameter_gradients(model: PreTrainedModel) -> Iterator[None]:
+def without_parameter_gradients(model: PreTrainedModel) -> Iterator[None]:
     """Leave the parameters out of the graph, which saves the memory that their gradients need."""
     # Those alone, so that what the caller froze stays frozen.
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -3,8 +3,9 @@
 `METHODS[name].scores(instance)` is a number for each node of the instance's content: each token of
 a text, each patch of an image. `instance` is the question that methods answer; `adapter` the model
 that they ask, for texts (`text_adapter`) or images (`image_adapter`). `attention`, `gradients`,
-`perturbation`, `decomposition` and `lrp` hold the baselines. `information_tensors` and `readouts`
-are the two halves of flows, crossed under names such as `cf:flow`. `registry` has the dictionary.
+`perturbation`, `decomposition`, `flow_routes`, `deltatrace` and `lrp` hold the baselines.
+`information_tensors` and `readouts` are the two halves of flows, crossed under names such as
+`cf:flow`. `registry` has the dictionary.
 """
 
 from attnflow.methods.adapter import ModelAdapter, Nodes, Scores, Variant

@@ -66,6 +66,7 @@ class ModelAdapter(ABC):
         kind: What it is, in words for messages.
         granularities: Names of the units that can be removed.
         has_embeddings: True where methods can move the embeddings of its tokens.
+        instead: Methods to use where one is for other models, in words for messages.
         inputs: The reader of its contents, the same as `Explainer`'s.
     """
 
@@ -74,6 +75,7 @@ class ModelAdapter(ABC):
     kind: ClassVar[str]
     granularities: ClassVar[tuple[str, ...]]
     has_embeddings: ClassVar[bool]
+    instead: ClassVar[str] = "gradient-x-input, occlusion or net:flow"
 
     def __init__(self, inputs: ModelInputs[Any]) -> None:
         self.inputs, self.model = inputs, inputs.model

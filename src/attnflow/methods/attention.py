@@ -120,7 +120,8 @@ def readout_row(instance: Instance) -> int:
     if node is None:
         raise ModelError(
             f"{type(instance.adapter.model).__name__} does not read its decision at the first "
-            "token alone, in whose row this method finds its scores."
+            "token alone, in whose row this method finds its scores: use "
+            f"{instance.adapter.instead} instead."
         )
     return node
 

@@ -89,9 +89,9 @@ def edge_contributions(instance: Instance) -> Tensor:
         parts, total = layer.edges()
         norm = layer.block.attention.output.LayerNorm
         whole, parts = norm(total), _normalised(norm, parts, total)
-        proximity = _proximity(whole, parts)
+        near = proximity(whole, parts)
         # Where no part is near the whole the row stays 0, and is not NaN.
-        layers.append(proximity / proximity.sum(-1, keepdim=True).clamp(min=1e-12))
+        layers.append(near / near.sum(-1, keepdim=True).clamp(min=1e-12))
     return torch.stack(layers).cpu()
 
 
@@ -108,15 +108,15 @@ def edge_importance(instance: Instance) -> tuple[Tensor, Tensor]:
         total = layer.edges()[1]
         heads = range(len(layer.attention))
         # Head by head: the vectors of all heads at once are that many times as large.
-        edges = torch.stack([_proximity(total, layer.attended(head)) for head in heads]).sum(0)
-        bypass = _proximity(total, layer.input[:, None])
+        edges = torch.stack([proximity(total, layer.attended(head)) for head in heads]).sum(0)
+        bypass = proximity(total, layer.input[:, None])
         whole = (edges.sum(-1, keepdim=True) + bypass).clamp(min=1e-12)
         attention.append(edges / whole)
         residual.append((bypass / whole)[:, 0])
     return torch.stack(attention).cpu(), torch.stack(residual).cpu()
 
 
-def _proximity(total: Tensor, parts: Tensor) -> Tensor:
+def proximity(total: Tensor, parts: Tensor) -> Tensor:
     """`(t, sources)` relu(|y|_1 - |y - part|_1) of totals `(t, d)` and parts `(t, sources, d)`."""
     distance: Tensor = (total[:, None] - parts).norm(1, -1)
     return (total.norm(1, -1)[:, None] - distance).relu()
@@ -197,7 +197,7 @@ def bert_layers(instance: Instance) -> list[BertLayer]:
     if kind != "bert" or not isinstance(instance.adapter, Classifier):
         raise ModelError(
             f"this method is written for BERT's layers and a classifier's head, got {kind!r}, "
-            f"{instance.adapter.kind}."
+            f"{instance.adapter.kind}: use {instance.adapter.instead} instead."
         )
     passes, device = forward(instance), instance.adapter.device
     attention, hidden = passes.attention.to(device), passes.hidden[:-1].to(device)

@@ -1,9 +1,10 @@
-"""Gradient methods on word embeddings or pixels, all of them captum's.
+"""Gradient methods on word embeddings or pixels, most of them captum's.
 
 The path of integrated gradients begins at the content with every ordinary node masked; noise is
 small compared with the embeddings or pixels. A node's score is the sum over its coordinates.
 Sources: Simonyan et al. (2014), Sundararajan et al. (2017), Smilkov et al. (2017), Shrikumar et
-al. (2017); Kokhlikyan et al. (2020) for captum.
+al. (2017); Kokhlikyan et al. (2020) for captum; Liu et al. (ACL 2026,
+arXiv 2601.16407) for the temperature scope.
 """
 
 import warnings
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from attnflow.errors import needs
 from attnflow.methods.adapter import Scores
-from attnflow.methods.attention import as_scores
+from attnflow.methods.attention import as_scores, readout_row
 from attnflow.methods.instance import Instance
 
 STEPS = 50  # of integrated gradients, captum's default
@@ -73,6 +74,22 @@ def deeplift(instance: Instance) -> Scores:
         warnings.filterwarnings("ignore", message="(?s).*hooks and attributes")  # which it removes
         attributions = method.attribute(_point(instance), baselines=instance.baseline)
     return _summed(instance, attributions)
+
+
+def temperature_scope(instance: Instance) -> Scores:
+    """Euclidean length of the gradient of |y|, the length of the last hidden state that is read.
+
+    That length is the inverse of the temperature of a language model's next token: the scope asks
+    what makes the model sure, whatever token is explained. Source: the temperature scope among the
+    Jacobian scopes |v dy/dx| of Liu et al., with v = y / |y|.
+    """
+    row, point = readout_row(instance), _point(instance)
+    with torch.enable_grad():
+        inputs = instance.adapter.inputs_at(point)
+        output = instance.adapter.model(**inputs, output_hidden_states=True)
+        length = output.hidden_states[-1][0, row].norm()
+        (slope,) = torch.autograd.grad(length, point)
+    return as_scores(instance.per_node(slope).norm(dim=-1))
 
 
 def _summed(instance: Instance, attributions: Tensor) -> Scores:

@@ -96,7 +96,8 @@ def _output(instance: Instance, point: Tensor) -> Any:
         )
     if not output.attentions or output.attentions[0] is None:
         raise ModelError(
-            f"{type(model).__name__} returns no attention weights, which this method needs."
+            f"{type(model).__name__} returns no attention weights, which this method needs: use "
+            f"{instance.adapter.instead} instead."
         )
     return output
 

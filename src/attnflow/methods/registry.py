@@ -7,8 +7,16 @@ from functools import partial
 
 import numpy as np
 
-from attnflow.errors import InputError
-from attnflow.methods import attention, decomposition, gradients, lrp, perturbation
+from attnflow.errors import InputError, ModelError
+from attnflow.methods import (
+    attention,
+    decomposition,
+    deltatrace,
+    flow_routes,
+    gradients,
+    lrp,
+    perturbation,
+)
 from attnflow.methods.adapter import Scores
 from attnflow.methods.information_tensors import INFORMATION_TENSORS
 from attnflow.methods.instance import Instance
@@ -57,6 +65,8 @@ _PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
     "integrated-gradients": (gradients.integrated_gradients, "50 backward"),
     "smoothgrad": (gradients.smoothgrad, "25 backward"),
     "deeplift": (gradients.deeplift, "1 backward of 2 texts"),
+    "deltatrace": (deltatrace.deltatrace, "1 backward of 2 texts"),
+    "temperature-scope": (gradients.temperature_scope, "1 backward"),
     "occlusion": (perturbation.occlusion, "1 forward a token"),
     "leave-one-out": (perturbation.leave_one_out, "1 forward a token"),
     "lime": (perturbation.lime, "20 forward a token"),
@@ -68,6 +78,7 @@ _PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
     "attcat": (attention.attcat, "1 backward"),
     "chefer": (attention.chefer, "1 backward"),
     "transatt": (lrp.transatt, "1 backward"),
+    "information-flow-routes": (flow_routes.information_flow_routes, "1 forward"),
     "alti": (decomposition.alti, "1 forward"),
     "globenc": (decomposition.globenc, "1 forward"),
     "decompx": (decomposition.decompx, "about t forward"),
@@ -75,31 +86,37 @@ _PUBLISHED: dict[str, tuple[Callable[[Instance], Scores], str]] = {
 
 _STAGED = ("attcat", "integrated-gradients", "decompx")  # to see what stages add to others
 
-METHODS: dict[str, Method] = (
-    {name: Method(name, scores, passes) for name, (scores, passes) in _PUBLISHED.items()}
+_SCORERS: dict[str, tuple[Callable[[Instance], Scores], str]] = (
+    _PUBLISHED
     | {
-        f"staged-{name}": Method(
-            f"staged-{name}", in_stages(_PUBLISHED[name][0]), f"4 times {_PUBLISHED[name][1]}"
-        )
+        f"staged-{name}": (in_stages(_PUBLISHED[name][0]), f"4 times {_PUBLISHED[name][1]}")
         for name in _STAGED
     }
     | {
-        f"{tensor}:{readout}": Method(
-            f"{tensor}:{readout}", partial(_tensor_scores, tensor, readout), "see docs"
-        )
+        f"{tensor}:{readout}": (partial(_tensor_scores, tensor, readout), "see docs")
         for tensor in INFORMATION_TENSORS
         for readout in (*READOUTS, *ROW_READOUTS)
     }
     | {
-        f"{tensor}:{name}": Method(
-            f"{tensor}:{name}",
-            partial(reading, stages),
-            f"{len(stages.removed) + 1} backward",
-        )
+        f"{tensor}:{name}": (partial(reading, stages), f"{len(stages.removed) + 1} backward")
         for tensor, stages in NET_TENSORS.items()
         for name, reading in NET_READINGS.items()
     }
 )
+
+
+def _named(name: str, scores: Callable[[Instance], Scores], instance: Instance) -> Scores:
+    """The scores; a refusal begins with the method's name, which what it calls does not know."""
+    try:
+        return scores(instance)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
+
+
+METHODS: dict[str, Method] = {
+    name: Method(name, partial(_named, name, scores), passes)
+    for name, (scores, passes) in _SCORERS.items()
+}
 
 
 # Of some 400 pairs of tensor and readout only the default tensor, and those it came from.

@@ -252,6 +252,7 @@ class LanguageModel(NextTokenModel):
     task_name = "text-generation"
     loader = "AutoModelForCausalLM"
     kind = "a language model"
+    instead = "deltatrace, gradient-x-input or net:flow"
 
     def stage_removal(self, content: EncodedText) -> Removal:
         """Tokens are hidden by the attention mask, and keep their positions, where that can be."""
@@ -293,6 +294,7 @@ class EncoderDecoder(NextTokenModel):
     loader = "AutoModelForSeq2SeqLM"
     kind = "an encoder-decoder"
     has_embeddings = False
+    instead = "leave-one-out, occlusion or net:flow"
 
     def encode(self, text: str, *, truncate: bool = False) -> EncodedText:
         """Return a source and the prefix with which the decoder begins."""
