@@ -9,6 +9,7 @@ import cuts
 import faithfulness
 import noise
 import numpy as np
+import others
 import pytest
 import reliability
 import routes
@@ -16,10 +17,12 @@ import sensitivity
 import texts
 import torch
 from journal import Journal
+from known_answers import KnownAnswer
 from networks import KINDS, random_network
 from support.random_networks import random_capacities
+from support.text_models import PROMPT, bare, language_model
 
-from attnflow import layered_network, maximum_flow
+from attnflow import Explainer, layered_network, maximum_flow
 from attnflow.capture import TENSORS
 from attnflow.evaluation import read_examples
 from attnflow.inputs.image_file import open_image
@@ -57,6 +60,14 @@ def test_digits_are_written_as_the_command_reads_them(tmp_path):
     ]  # fmt: skip
     for example, own in zip(found, pixels, strict=True):
         assert (open_image(example.content).pixels[:, :, 0] == own).all()
+
+
+def test_other_packages_score_each_token(tokenizer):
+    explainer = Explainer(language_model(), bare(tokenizer))
+    prompt = KnownAnswer(PROMPT, "good", (4, 7), "bad", "own")
+    methods = others.of_attnflow(explainer) | others.of_captum(explainer.model, explainer.tokenizer)
+    for name, scores in methods.items():
+        assert np.isfinite(scores(prompt)).all() and len(scores(prompt)) == 4, name
 
 
 def test_solved_flows_are_fine(solved):
