@@ -5,9 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attnflow.capture import HiddenTokens, captured_stages, mean_present, signed_scores
+from attnflow.capture import (
+    HiddenTokens,
+    captured_stages,
+    mean_present,
+    signed_scores,
+    stage_count,
+)
 from attnflow.capture.capture import Effects, clip
 from attnflow.capture.net_worth import net_capacities, net_capture, product_rules
+from attnflow.capture.staged import halves
 from attnflow.capture.objectives import Objective, contrast, logits_at
 from attnflow.capture.position_ids import with_fixed_positions
 from attnflow.solver import maximum_flow
@@ -127,6 +134,36 @@ def test_stages_without_anything_to_remove_are_the_text(build, batch):
     first, second = captured_stages(model, inputs, removal, objective(at), removed=(0.5,))
     assert torch.equal(first.present, second.present)
     torch.testing.assert_close(first.capture.capacities, second.capture.capacities)
+
+
+def test_halves_share_the_removable_tokens_by_turns_of_rank():
+    effects = torch.tensor(
+        [[5.0, 9.0, 1.0, 7.0, 3.0, 8.0, 2.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]
+    )
+    removable = torch.ones(2, 7, dtype=torch.bool)
+    removable[0, 1] = removable[1, 3:] = False
+    first, second = halves(effects, removable)
+    # By effect: 8 | 7, 5 | 3, 2 | 1, and of the second text 3 | 2, 1.
+    assert [row.nonzero()[:, 0].tolist() for row in first] == [[4, 5, 6], [2]]
+    assert [row.nonzero()[:, 0].tolist() for row in second] == [[0, 2, 3], [0, 1]]
+    assert not (first & second).any() and torch.equal(first | second, removable)
+
+
+def test_halves_are_two_stages_after_those_before(build, batch):
+    model, inputs = build("llama", dtype=torch.float64), batch()
+    at = inputs["attention_mask"].sum(1) - 1
+    removable = inputs["attention_mask"].bool()
+    removable[torch.arange(3), at] = False
+    removal = HiddenTokens.of(model, inputs, removable)
+    rules = (0.3, "halves")
+    whole, without, a, b = captured_stages(model, inputs, removal, objective(at), removed=rules)
+    assert stage_count(rules) == 4
+    worth = mean_present(
+        torch.stack([whole.capture.contributions, without.capture.contributions]),
+        torch.stack([whole.present, without.present]),
+    )
+    for stage, gone in zip((a, b), halves(worth, removable), strict=True):
+        assert torch.equal(stage.present, whole.present & ~gone)
 
 
 def test_a_mean_counts_only_stages_that_have_the_token():

@@ -129,9 +129,10 @@ def test_flows_that_carry_little_are_warned_of(explainer, texts):
         warn_of_faint([replace(faint, tensor="cf")])
 
 
-@pytest.mark.parametrize("stages", [0.3, "0.3", ("a",), (1.5,), (0.0,), [0.1, None]])
-def test_stages_are_shares(explainer, stages):
-    with pytest.raises(InputError, match=r"stages \(--stages\) must be shares .* got"):
+@pytest.mark.parametrize("stages", [0.3, "halves", ("a",), (1.5,), (0.0,), [0.1, None]])
+def test_stages_are_shares_and_halves(explainer, stages):
+    assert explainer("good", stages=("halves", 0.3)).stages == ("halves", 0.3)
+    with pytest.raises(InputError, match=r"stages .*must be .*shares of the tokens.* got"):
         explainer("good", stages=stages)
 
 

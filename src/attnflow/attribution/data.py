@@ -148,8 +148,8 @@ class AttributionData:
             speaks for the decision; None like `contributions`.
         explained: The explained number itself: a logit, or with "bcf" and "net" the log-odds; None
             in results that older versions saved.
-        stages: With "net" the shares of the tokens that were removed in the stages after the first;
-            () where the whole text was the only one. None for other tensors.
+        stages: With "net" the rules of the stages after the first, shares of the tokens that were
+            removed or "halves"; () where the whole text was the only one. None for other tensors.
         pattern: With "net" attention's pattern, "shared" or "frozen"; None for other tensors.
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
@@ -188,7 +188,7 @@ class AttributionData:
     contributions: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
     signed_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
     explained: float | None = None
-    stages: tuple[float, ...] | None = field(default=None, metadata=_TUPLE)
+    stages: tuple[float | str, ...] | None = field(default=None, metadata=_TUPLE)
     pattern: str | None = None
 
     def __post_init__(self) -> None:

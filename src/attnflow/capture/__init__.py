@@ -11,11 +11,14 @@ from attnflow.capture.recorder import FROZEN
 from attnflow.capture.stacking import ONE_STACK, StackLayout, balanced
 from attnflow.capture.stage_means import mean_present, signed_scores
 from attnflow.capture.staged import (
-    NET_REMOVED,
     REMOVED,
     Stage,
+    StageRule,
     captured_stages,
+    check_stage_rules,
+    default_stages,
     largest,
+    stage_count,
     staged_capture,
     whole_units,
 )
@@ -26,7 +29,6 @@ __all__ = [
     "ONE_STACK",
     "FAMILIES",
     "FROZEN",
-    "NET_REMOVED",
     "REMOVED",
     "TENSORS",
     "Objective",
@@ -35,12 +37,15 @@ __all__ = [
     "Patches",
     "Segments",
     "Stage",
+    "StageRule",
     "StackLayout",
     "balanced",
     "capture",
     "captured_stages",
     "captures",
     "check_model",
+    "check_stage_rules",
+    "default_stages",
     "largest",
     "leading_tokens",
     "mean_present",
@@ -49,6 +54,7 @@ __all__ = [
     "removal_of",
     "product_rules",
     "signed_scores",
+    "stage_count",
     "staged_capture",
     "whole_units",
 ]

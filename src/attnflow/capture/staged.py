@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -40,8 +41,14 @@ from attnflow.capture.token_removal import Removal, removal_of
 from attnflow.capture.validation import check_removed
 from attnflow.errors import InputError
 
+StageRule = float | Literal["halves"]
+"""The nodes that a stage of `net` is without: see `captured_stages`."""
+
 REMOVED = (0.05, 0.15, 0.3)  # shares of the tokens, one stage each after the whole text
-NET_REMOVED = (0.1, 0.3, 0.5)  # the same of `captured_stages`
+# The stages of `captured_stages`. Which are better depends on how nodes are removed: measured in
+# docs/results/language-models.md.
+REPLACED_STAGES: tuple[StageRule, ...] = (0.1, 0.3, 0.5)
+HIDDEN_STAGES: tuple[StageRule, ...] = (0.1, "halves")
 
 
 def staged_capture(
@@ -78,7 +85,7 @@ def staged_capture(
     objective = replace(objective, target=whole.target)
     mean = StageMean(whole)
     for share in removed:
-        nodes, inputs_left = _remove(removal, mean.of_input_nodes, share, segments)
+        ((nodes, inputs_left),) = _removals(removal, mean.of_input_nodes, share, segments)
         (stage,) = record(model, inputs_left, [objective], tensor="cf", segments=segments)
         mean.add(stage, present=~nodes)
         del stage  # as large as the sums: two stages never exist at once
@@ -104,7 +111,7 @@ def captured_stages(
     removal: Removal | None,
     objective: Objective | None = None,
     *,
-    removed: Sequence[float] = NET_REMOVED,
+    removed: Sequence[StageRule] = REPLACED_STAGES,
     rules: ProductRules = FROZEN,
     segments: Segments | None = None,
     whole: Effects | None = None,
@@ -119,7 +126,10 @@ def captured_stages(
         removal: The way in which nodes are removed, `removal_of` or `HiddenTokens.of`; None where
             `removed` is empty.
         objective: As for `staged_capture`.
-        removed: As for `staged_capture`; none: the whole text is the only stage.
+        removed: Rules of the stages after the first. A share, inside (0, 1), is a stage without
+            that share of the nodes, those worth the most so far. "halves" are two: all nodes that
+            can be removed are ranked by their worth so far, and each stage has every other one.
+            None: the whole text is the only stage.
         rules: The backward rules of products.
         segments: As for `staged_capture`.
         whole: Effects of the whole text, where they were recorded before; they are used up.
@@ -128,7 +138,7 @@ def captured_stages(
         InputError: As for `staged_capture`.
         ModelError: As for `capture`.
     """
-    check_removed(removed)
+    check_stage_rules(removed)
     objective = objective or Objective(scalar=contrast)
     if whole is None:
         (whole,) = record(model, inputs, [objective], tensor="cf", rules=rules, segments=segments)
@@ -143,24 +153,44 @@ def captured_stages(
         if removed:
             raise InputError("stages that remove nodes need a removal; got None.")
         return
-    for share in removed:
-        nodes, inputs_left = _remove(removal, total / count.clamp(min=1), share, segments)
-        (effects,) = record(
-            model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments
-        )
-        present = mask & ~nodes
-        total = total + effects.of_inputs.where(present, 0.0)
-        count = count + present
-        capture = net_capture(effects)
-        del effects
-        yield Stage(capture, present)
-        del capture
+    for rule in removed:
+        for nodes, inputs_left in _removals(removal, total / count.clamp(min=1), rule, segments):
+            (effects,) = record(
+                model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments
+            )
+            present = mask & ~nodes
+            total = total + effects.of_inputs.where(present, 0.0)
+            count = count + present
+            capture = net_capture(effects)
+            del effects
+            yield Stage(capture, present)
+            del capture
 
 
-def _remove(
-    removal: Removal, effects: Tensor, share: float, segments: Segments | None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return `(batch, nodes)` bool, the nodes removed, and the inputs without them.
+def default_stages(*, hidden: bool) -> tuple[StageRule, ...]:
+    """Return the stages of `net` where none are given: nodes are hidden, or replaced by others."""
+    return HIDDEN_STAGES if hidden else REPLACED_STAGES
+
+
+def check_stage_rules(rules: Sequence[StageRule]) -> None:
+    """Raise an InputError unless every rule is a share inside (0, 1) or "halves"."""
+    for rule in rules:
+        if rule != "halves" and not (isinstance(rule, int | float) and 0 < rule < 1):
+            raise InputError(
+                "stages must be shares of the tokens inside (0, 1), such as 0.1, or 'halves', got "
+                f"{rule!r}."
+            )
+
+
+def stage_count(rules: Sequence[StageRule]) -> int:
+    """Return the number of stages by these rules, the whole text among them."""
+    return 1 + sum(2 if rule == "halves" else 1 for rule in rules)
+
+
+def _removals(
+    removal: Removal, effects: Tensor, rule: StageRule, segments: Segments | None
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Yield `(batch, nodes)` bool, the nodes removed, and the inputs without them, by stage.
 
     A segment is removed as a whole, except tokens of it that are the baseline's already.
     """
@@ -168,12 +198,20 @@ def _remove(
     if segments is None:
         # Tokens before an image's patches stay.
         removable = pad(removable, (effects.shape[1] - removable.shape[1], 0))
-        nodes = largest(effects, removable, share)
-        return nodes, removal.inputs_without(nodes)
+        for nodes in _chosen(effects, removable, rule):
+            yield nodes, removal.inputs_without(nodes)
+        return
     # Segments are made on the CPU, whatever the model's device is.
     segments = replace(segments, of_node=segments.of_node.to(removable.device))
-    nodes = largest(effects, segments.touched(removable), share)
-    return nodes, removal.inputs_without(segments.spread(nodes) & removable)
+    for nodes in _chosen(effects, segments.touched(removable), rule):
+        yield nodes, removal.inputs_without(segments.spread(nodes) & removable)
+
+
+def _chosen(effects: Tensor, removable: Tensor, rule: StageRule) -> list[Tensor]:
+    """`(batch, t)` bool, the nodes that each stage of a rule removes."""
+    if isinstance(rule, str):
+        return halves(effects, removable)
+    return [largest(effects, removable, rule)]
 
 
 class StageMean:
@@ -214,10 +252,24 @@ class StageMean:
 
 def largest(effects: Tensor, removable: Tensor, share: float) -> Tensor:
     """`(batch, t)` bool, the share with the largest effects among each text's removable tokens."""
-    effects = effects.to(removable.device).where(removable, -torch.inf)
-    rank = effects.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank = _ranks(effects, removable)
     counts = [whole_units(share, total) for total in removable.sum(1).tolist()]
     return (rank < torch.tensor(counts, device=rank.device)[:, None]) & removable
+
+
+def halves(effects: Tensor, removable: Tensor) -> list[Tensor]:
+    """`(batch, t)` bool, each text's removable tokens in two halves, as equal in effect as can be.
+
+    By rank they take turns in the order of a, b, b, a, so that neither half has all the first ones.
+    """
+    first = torch.isin(_ranks(effects, removable) % 4, torch.tensor([0, 3]).to(removable.device))
+    return [first & removable, ~first & removable]
+
+
+def _ranks(effects: Tensor, removable: Tensor) -> Tensor:
+    """`(batch, t)` ranks of the tokens by their effects, 0 the largest, removable ones first."""
+    effects = effects.to(removable.device).where(removable, -torch.inf)
+    return effects.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def whole_units(share: float, total: int) -> int:

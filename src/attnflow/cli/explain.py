@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, get_args
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
-from attnflow.cli.options import TENSORS, count, inside_unit, positive, shares, span, unit
+from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, stages, unit
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
@@ -91,9 +91,10 @@ def _add_computation(group: Any) -> None:
     add("--tensor", choices=TENSORS, default="net",
         help="Information tensor: effects net at every token (net, default), the older balanced "
         "conservative one (bcf), its one-pass form (cf), or one of the paper's.")  # fmt: skip
-    add("--stages", metavar="S", type=shares,
-        help="Shares of the tokens that net removes in its stages after the first, such as "
-        "0.1,0.3,0.5 (default), or none for one stage.")  # fmt: skip
+    add("--stages", metavar="S", type=stages,
+        help="Tokens that net removes in its stages after the first: a share is of those worth "
+        "the most, halves are every other one in turn (default: 0.1,halves for models that write; "
+        "0.1,0.3,0.5 for others), or none for one stage.")  # fmt: skip
     add("--pattern", choices=get_args(Pattern),
         help="Attention's weights in net: a factor with a share (shared, default where the model "
         "allows it), or constants (frozen).")  # fmt: skip

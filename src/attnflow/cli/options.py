@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from typing import Any, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from attnflow.models.literals import InformationTensor
 
@@ -48,9 +48,10 @@ def inside_unit(text: str) -> float:
     return value
 
 
-def shares(text: str) -> tuple[float, ...]:
-    """Parse numbers inside (0, 1) with commas between them; `none` is none of them."""
-    return () if text == "none" else tuple(inside_unit(part) for part in text.split(","))
+def stages(text: str) -> tuple[float | Literal["halves"], ...]:
+    """Parse numbers inside (0, 1) and `halves`, with commas between them; `none` is none."""
+    parts = [] if text == "none" else text.split(",")
+    return tuple("halves" if part == "halves" else inside_unit(part) for part in parts)
 
 
 def positive(text: str) -> float:

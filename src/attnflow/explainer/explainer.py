@@ -27,14 +27,19 @@ from typing import Any, Unpack, overload
 import torch
 
 from attnflow.attribution import Attribution
-from attnflow.capture import check_model, product_rules
+from attnflow.capture import StageRule, check_model, product_rules
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
 from attnflow.explainer.attribution_builder import AttributionBuilder
 from attnflow.explainer.flows import check_certified, solve_flows, warn_of_faint
 from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize, sizes_of
-from attnflow.explainer.model_passes import can_share_pass, check_capture, run_model
+from attnflow.explainer.model_passes import (
+    can_share_pass,
+    check_capture,
+    hides_tokens,
+    run_model,
+)
 from attnflow.explainer.options import CallKeywords, CallOptions, Coarsen
 from attnflow.explainer.request import Requests, make_requests
 from attnflow.explainer.targets.decision import TargetOptions
@@ -176,7 +181,7 @@ class Explainer:
         span: Span | Sequence[Span] | None = None,
         attention_sink: str = "keep",
         tensor: str = "net",
-        stages: Sequence[float] | None = None,
+        stages: Sequence[StageRule] | None = None,
         pattern: Pattern | None = None,
         readout: str = "input",
         gap: float = 1e-2,
@@ -231,9 +236,11 @@ class Explainer:
             tensor: Information tensor: "net" (effects net at every token, four backward passes),
                 "bcf" (balanced conservative, four), "cf" (conservative, one), all three of
                 docs/method.md, or the paper's "af", "gf" or "agf".
-            stages: For "net": shares of the tokens, inside (0, 1), that are removed in the stages
-                after the first, a forward and a backward pass each; () for the whole text alone.
-                None is 10, 30 and 50 %.
+            stages: For "net": what the stages after the first remove, a forward and a backward pass
+                for each. A share, inside (0, 1), is of the tokens that contributed the most so far;
+                "halves" are two stages, each without every other token in that order. () is the
+                whole text alone. None is (0.1, "halves") where tokens can be hidden by the
+                attention mask, in models that write; (0.1, 0.3, 0.5) elsewhere.
             pattern: For "net": "shared" gives queries and keys a part of what attention's weights
                 do, "frozen" holds the weights constant. None is "shared", and "frozen" for models
                 that compute attention themselves.
@@ -308,6 +315,7 @@ class Explainer:
         task = explained_task(self.model)
         options.check_task(task)
         options.check_pattern(self.model)
+        options = options.with_stages(hidden=hides_tokens(self.model, task, target))
         space_of = output_spaces(task, self.model, self.tokenizer, target)
         inputs = self._inputs(task, compares_pairs=not callable(target))
         requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
@@ -369,7 +377,7 @@ class Explainer:
         images: Any = None,
         pixel_values: Any = None,
         tensor: str = "net",
-        stages: Sequence[float] | None = None,
+        stages: Sequence[StageRule] | None = None,
         batch_size: int = 16,
         coarsen: Coarsen = None,
         truncate: bool = False,

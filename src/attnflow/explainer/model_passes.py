@@ -62,6 +62,14 @@ def can_share_pass(model: Any, task: Task, target: Any) -> bool:
     return (task.readout_position != "model" or knows_padding) and not callable(target)
 
 
+def hides_tokens(model: Any, task: Task, target: Any) -> bool:
+    """Return whether stages of "net" hide tokens from the model, instead of replacing them."""
+    # A decoder of one stack was trained on texts of any length, and on no token that says nothing;
+    # encoders have [MASK] for that. Measured in docs/results/language-models.md.
+    # Nobody knows where a function reads, so that its tokens cannot be hidden: they are replaced.
+    return task.is_generative and not callable(target) and can_hide(model)
+
+
 def run_model(
     inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
 ) -> list[Stage]:
@@ -215,11 +223,7 @@ def _removal(
     objective: Objective,
 ) -> Removal:
     """The way in which stages of "net" remove nodes: hidden from a decoder, replaced elsewhere."""
-    # A decoder of one stack was trained on texts of any length, and on no token that says nothing;
-    # encoders have [MASK] for that. Measured in docs/results/language-models.md.
-    # Nobody knows where a function reads, so that its tokens cannot be hidden: they are replaced.
-    is_function = requests[0].decision.value is not None
-    if inputs.task.is_generative and not is_function and can_hide(inputs.model):
+    if hides_tokens(inputs.model, inputs.task, requests[0].decision.value):
         texts = [request.example for request in requests]
         kept = _kept(inputs, tensors, objective, readout_kept=True)
         removable = batching.ordinary_nodes(texts, tensors) & ~kept

@@ -1,10 +1,17 @@
 """The options of a call that select tensor, flow, readout and memory; each is checked once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, get_args
 
-from attnflow.capture import NET_REMOVED, REMOVED, product_rules
+from attnflow.capture import (
+    REMOVED,
+    StageRule,
+    check_stage_rules,
+    default_stages,
+    product_rules,
+    stage_count,
+)
 from attnflow.capture.families import family_of
 from attnflow.capture.objectives import Value
 from attnflow.capture.validation import check_pattern
@@ -34,7 +41,7 @@ class CallOptions:
     """
 
     tensor: str = "net"
-    stages: Sequence[float] | None = None
+    stages: Sequence[StageRule] | None = None
     pattern: Pattern | None = None
     readout: str = "input"
     gap: float = 1e-2
@@ -69,8 +76,8 @@ class CallOptions:
         return self.tensor in get_args(ConservativeTensor)
 
     @property
-    def removed(self) -> tuple[float, ...]:
-        """Shares of the tokens that are removed in the stages after the first; () where none are.
+    def removed(self) -> tuple[StageRule, ...]:
+        """The rules by which the stages after the first remove tokens; () where there are none.
 
         A tensor with stages is measured in all of them; the whole text is the first stage.
         """
@@ -78,12 +85,18 @@ class CallOptions:
             return REMOVED
         if self.tensor != "net":
             return ()
-        return NET_REMOVED if self.stages is None else tuple(self.stages)
+        return default_stages(hidden=False) if self.stages is None else tuple(self.stages)
+
+    def with_stages(self, *, hidden: bool) -> "CallOptions":
+        """Return the options with the stages of "net" that these models have, if none are given."""
+        if self.tensor != "net" or self.stages is not None:
+            return self
+        return replace(self, stages=default_stages(hidden=hidden))
 
     @property
     def networks(self) -> int:
         """Networks that each decision becomes: one in each stage of "net"."""
-        return len(self.removed) + 1 if self.tensor == "net" else 1
+        return stage_count(self.removed) if self.tensor == "net" else 1
 
     @property
     def explains_log_odds(self) -> bool:
@@ -145,7 +158,7 @@ class CallKeywords(TypedDict, total=False):
     position: int | Sequence[int] | None
     span: Span | Sequence[Span] | None
     tensor: str
-    stages: Sequence[float] | None
+    stages: Sequence[StageRule] | None
     pattern: Pattern | None
     readout: str
     gap: float
@@ -168,14 +181,12 @@ def _check_name(option: str, value: Any, names: tuple[str, ...]) -> None:
 
 
 def _check_stages(stages: Any) -> None:
-    is_listed = isinstance(stages, Sequence) and not isinstance(stages, str)
-    if not is_listed or not all(
-        isinstance(share, int | float) and 0 < share < 1 for share in stages
-    ):
+    if isinstance(stages, str) or not isinstance(stages, Sequence):
         raise InputError(
-            "stages (--stages) must be shares of the tokens inside (0, 1), such as (0.1, 0.3), or "
-            f"() for one stage (--stages none), got {stages!r}."
+            "stages (--stages) must be a list of shares of the tokens and 'halves', such as "
+            f"(0.1, 'halves'), or () for one stage (--stages none), got {stages!r}."
         )
+    check_stage_rules(stages)
 
 
 def _check_coarsen(coarsen: Any) -> None:

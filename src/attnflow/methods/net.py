@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from attnflow.capture import (
-    NET_REMOVED,
+    HiddenTokens,
     Stage,
+    StageRule,
     captured_stages,
+    default_stages,
     mean_present,
     product_rules,
     signed_scores,
+    stage_count,
 )
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores
@@ -33,21 +36,32 @@ class NetStages:
     """The stages of `net` of an instance, captured; an instance keeps them in its cache.
 
     Attributes:
-        removed: Shares of the tokens removed in the stages after the first.
+        removed: Rules of the stages after the first, as for `captured_stages`; None are those of an
+            explanation.
         pattern: As for `product_rules`.
     """
 
-    removed: tuple[float, ...] = NET_REMOVED
+    removed: tuple[StageRule, ...] | None = None
     pattern: Pattern | None = None
 
+    @property
+    def count(self) -> int:
+        """Number of stages, a backward pass each."""
+        # Both defaults have as many.
+        return stage_count(default_stages(hidden=True) if self.removed is None else self.removed)
+
     def __call__(self, instance: Instance) -> list[Stage]:
+        removal = None if self.removed == () else instance.adapter.stage_removal(instance.content)
+        removed = self.removed
+        if removed is None:
+            removed = default_stages(hidden=isinstance(removal, HiddenTokens))
         return list(
             captured_stages(
                 instance.adapter.model,
                 instance.inputs,
-                instance.adapter.stage_removal(instance.content) if self.removed else None,
+                removal,
                 objective_of(instance),
-                removed=self.removed,
+                removed=removed,
                 rules=product_rules(instance.adapter.model, self.pattern),
             )
         )

@@ -98,7 +98,7 @@ _SCORERS: dict[str, tuple[Callable[[Instance], Scores], str]] = (
         for readout in (*READOUTS, *ROW_READOUTS)
     }
     | {
-        f"{tensor}:{name}": (partial(reading, stages), f"{len(stages.removed) + 1} backward")
+        f"{tensor}:{name}": (partial(reading, stages), f"{stages.count} backward")
         for tensor, stages in NET_TENSORS.items()
         for name, reading in NET_READINGS.items()
     }
