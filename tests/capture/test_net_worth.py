@@ -14,9 +14,9 @@ from attnflow.capture import (
 )
 from attnflow.capture.capture import Effects, clip
 from attnflow.capture.net_worth import net_capacities, net_capture, product_rules
-from attnflow.capture.staged import halves
 from attnflow.capture.objectives import Objective, contrast, logits_at
 from attnflow.capture.position_ids import with_fixed_positions
+from attnflow.capture.staged import halves
 from attnflow.solver import maximum_flow
 from attnflow.solver.network import layered_network
 
