@@ -25,7 +25,7 @@ def main() -> None:
     for bos in (False, True):
         found = []
         for prompt in args.prompts:
-            a = explainer(prompt.text, bos=bos)
+            a = explainer(prompt.content, bos=bos)
             if a.label != prompt.target:
                 continue
             ranked = np.where(a.special, -np.inf, np.stack([a.scores, a.signed_scores]))

@@ -26,7 +26,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, bool]]] = {"bcf": [], "net": []}
     for prompt in args.prompts:
         for tensor, rows in found.items():
-            a = explainer(prompt.text, tensor=tensor)
+            a = explainer(prompt.content, tensor=tensor)
             if a.label != prompt.target:
                 break
             hits = evidence(prompt, a.offsets)

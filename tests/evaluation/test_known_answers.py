@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.text_models import bare, language_model, tiny_model
+from support.text_models import CHAT_TEMPLATE, bare, language_model, tiny_model
 
 from attnflow import InputError
 from attnflow.evaluation import Protocol, read_examples, sample_instances
@@ -164,3 +164,100 @@ def test_leave_one_out_is_the_fall_of_the_log_odds(saved, adapter):
 def test_rank_correlation_of_constants_is_nothing():
     assert rank_correlation(np.ones(4), np.arange(4.0)) == 0
     assert rank_correlation(np.arange(4.0), np.arange(4.0) ** 3) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def chatting(tokenizer):
+    own = bare(tokenizer)
+    own.chat_template = CHAT_TEMPLATE
+    return LanguageModel(language_model(max_position_embeddings=64), own)
+
+
+CHAT = [{"role": "user", "content": "a smart dog"}, {"role": "user", "content": "the film"}]
+CONTENTS = "a smart dog\nthe film"
+
+
+def saved_chat(folder, **row):
+    path = folder / "chats.jsonl"
+    path.write_text(json.dumps({"messages": CHAT} | row), encoding="utf-8")
+    return path
+
+
+def test_a_chat_is_read_and_its_template_is_not_ranked(tmp_path, chatting):
+    path = saved_chat(tmp_path, span=[2, 7], sentences=[[0, 11], [12, 20]], text="not read")
+    ((example, instance),) = drawn(path, chatting)
+    assert example.text == instance.content.text == CONTENTS
+    names = np.array(instance.content.tokens)
+    assert names[~np.array(instance.content.special)].tolist() == CONTENTS.split()
+    assert names[instance.evidence].tolist() == ["smart"]
+    assert [names[row].tolist() for row in instance.sentences] == [
+        ["a", "smart", "dog"],
+        ["the", "film"],
+    ]
+
+
+def test_a_file_may_have_chats_alone(tmp_path):
+    (example,) = read_examples(str(saved_chat(tmp_path)))
+    assert example.content == tuple(CHAT) and example.text == CONTENTS
+
+
+@pytest.mark.parametrize("messages", ["hello", ["hello"], [{"role": "user"}], None])
+def test_malformed_chats_are_refused(tmp_path, messages):
+    with pytest.raises(InputError, match="row 0: messages must be a list of objects"):
+        read_examples(str(saved_chat(tmp_path, messages=messages)))
+
+
+def test_a_chat_is_not_cut(tmp_path, chatting):
+    examples = read_examples(str(saved_chat(tmp_path)))
+    with pytest.raises(InputError, match="a chat is taken as its template renders it"):
+        sample_instances(examples, chatting, min_tokens=2, position="random")
+
+
+def test_a_template_that_changes_messages_moves_spans(tmp_path, tokenizer):
+    own = bare(tokenizer)
+    own.chat_template = "{% for m in messages %}[CLS]{{ m['content'] | trim }}[SEP]{% endfor %}"
+    spaced = [{"role": "user", "content": " the dog "}]
+    path = saved_chat(tmp_path, messages=spaced, span=[5, 8])
+    with pytest.raises(InputError, match="the chat template changes the messages"):
+        drawn(path, LanguageModel(language_model(), own))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"sentences": [[0, 3]]}, "one of the sentences must hold the span"),
+        ({"sentences": [[0, 3], [3, 6]]}, "one of the sentences must hold the span"),
+        ({"sentences": [[0, 99]]}, "a sentence .* is not inside the text"),
+        ({"sentences": "0:9"}, "sentences must be a list of spans"),
+        ({"sentences": [[0, 7]], "span": None}, "one of the sentences must hold the span"),
+    ],
+)
+def test_sentences_hold_the_span(saved, row, message):
+    with pytest.raises(InputError, match=message):
+        read_examples(str(saved({"span": [4, 7]} | row)))
+
+
+def test_rank_and_share_of_the_sentence_that_holds_the_evidence(saved, adapter):
+    path = saved({"span": [4, 7], "sentences": [[0, 3], [4, 7]]})
+    ((_, instance),) = drawn(path, adapter)
+    dog = int(np.argmax(instance.evidence))
+    scores = np.zeros(instance.nodes)
+    scores[dog], scores[0], scores[-1] = 3, 1, 9  # the question, the last token, does not count
+    found = judged(instance, scores, extras=("sentences",))
+    assert found == {
+        "sentence_hit": 1,
+        "sentence_reciprocal_rank": 1,
+        "sentence_share": 0.75,
+    }
+    for other in (3, 4):  # a tie is no hit
+        scores[0] = other
+        found = judged(instance, scores, extras=("sentences",))
+        assert (found["sentence_hit"], found["sentence_reciprocal_rank"]) == (0, 0.5)
+    found = judged(instance, -scores, extras=("sentences",))
+    assert (found["sentence_hit"], found["sentence_share"]) == (0, 0)
+
+
+def test_sentences_are_needed_for_their_metric(saved, adapter):
+    ((_, instance),) = drawn(saved({"span": [4, 7]}), adapter)
+    with pytest.raises(InputError, match="needs examples with sentences"):
+        judged(instance, np.zeros(instance.nodes), extras=("sentences",))

@@ -29,15 +29,18 @@ class token and the patches).
 
 For a language model the next token is explained. A line {"text": ..., "target": " Paris", "span":
 [15, 21]} of a .jsonl file gives the right token and the characters that it rests on, for --extras
-evidence. Images are files in a folder; labels, if there are
-any, are in a table labels.tsv there, with columns file and label.
+evidence. "sentences", a list of such spans of which one holds the span, is for --extras sentences:
+does that sentence have the largest share of the scores among them? "messages" instead of "text" is
+a chat; its characters are those of the contents, each on a line, and the tokens of the template are
+not ranked. Images are files in a folder; labels, if there are any, are in a table labels.tsv there,
+with columns file and label.
 """
 FORMATS = ("text", "csv", "latex", "html")
 # Names of the evaluation's own lists, whose import would need torch.
 PRESETS = ("paper", "attcat")
 OPERATORS = ("mask", "delete", "pad", "pad-attended", "darkest")
 GRANULARITIES = ("token", "word")
-EXTRAS = ("steps", "naopc", "soft", "infidelity", "sensitivity", "lds", "evidence")
+EXTRAS = ("steps", "naopc", "soft", "infidelity", "sensitivity", "lds", "evidence", "sentences")
 
 
 def add(commands: Any) -> None:

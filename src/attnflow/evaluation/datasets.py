@@ -14,28 +14,44 @@ from attnflow.methods import Scores
 TABLES = (".tsv", ".csv", ".jsonl")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 Row = Mapping[str, object]
+Messages = tuple[Mapping[str, str], ...]
 LABELS = tuple(f"labels{suffix}" for suffix in TABLES)  # in a folder of images
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text or an image of a data set.
+    """A text, a chat or an image of a data set.
 
     Attributes:
         index: Position in the data set.
-        content: The text, or the image's file.
+        content: The text, the chat's messages, or the image's file.
         label: Index of the class; None where the data have no labels.
         answer: The token that should come next, as text; None: the model's own prediction.
-        evidence: Half-open characters of the text on which the answer rests, or None.
+        evidence: Half-open characters of `text` on which the answer rests, or None.
+        sentences: Half-open characters of the sentences of which one holds the evidence; () where
+            they are not told apart.
         family: The kind of example, "" where there is one kind.
     """
 
     index: int
-    content: str | Path
+    content: str | Messages | Path
     label: int | None
     answer: str | None = None
     evidence: tuple[int, int] | None = None
     family: str = ""
+    sentences: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text; of a chat the contents of its messages, each on a line."""
+        return text_of(self.content)
+
+
+def text_of(content: str | Messages | Path) -> str:
+    """Return a content's text; of a chat the contents of its messages, each on a line."""
+    if isinstance(content, tuple):
+        return "\n".join(message["content"] for message in content)
+    return str(content)
 
 
 def read_examples(source: str, *, split: str = "test") -> list[Example]:
@@ -43,9 +59,11 @@ def read_examples(source: str, *, split: str = "test") -> list[Example]:
 
     Args:
         source: A .tsv or .csv file with a column `text` (or `sentence`) and perhaps `label`; a
-            .jsonl file of such objects, which may have a known answer: `target`, the token that
-            comes next, `span`, the half-open characters that it rests on, and `family`; a .txt
-            file with a text on each line; a folder of image files, perhaps with a table
+            .jsonl file of such objects, which may have `messages`, a chat, instead of a text, and a
+            known answer: `target`, the token that comes next, `span`, the half-open characters
+            that it rests on, `sentences`, a list of such spans of which one holds it, and
+            `family` (of a chat characters are those of its contents, each on a line); a .txt file
+            with a text on each line; a folder of image files, perhaps with a table
             `labels.tsv`, `.csv` or `.jsonl` with columns `file` and `label`; or an id of the
             `datasets` library.
         split: Part of a data set given by id.
@@ -102,38 +120,72 @@ def _from_datasets(name: str, split: str) -> list[Example]:
 
 
 def _examples(rows: Sequence[Row], source: str) -> list[Example]:
-    column = next((c for c in ("text", "sentence") if rows and c in rows[0]), None)
+    column = next((c for c in ("text", "sentence", "messages") if rows and c in rows[0]), None)
     if column is None:
         raise InputError(f"{source} has no column 'text' or 'sentence', or no rows.")
     examples = []
     for index, row in enumerate(rows):
-        text, where = str(row[column]), f"{source}, row {index}"
-        answer = row.get("target")
+        where = f"{source}, row {index}"
+        content = _content(row, column, where)
+        answer, text = row.get("target"), text_of(content)
+        evidence = _span(row.get("span"), text, "span", where)
         examples.append(
             Example(
                 index,
-                text,
+                content,
                 _label(row, where),
                 answer=None if answer in (None, "") else str(answer),
-                evidence=_evidence(row, text, where),
+                evidence=evidence,
                 family=str(row.get("family") or ""),
+                sentences=_sentences(row, text, evidence, where),
             )
         )
     return examples
 
 
-def _evidence(row: Row, text: str, where: str) -> tuple[int, int] | None:
-    span = row.get("span")
+def _content(row: Row, column: str, where: str) -> str | Messages:
+    messages = row.get("messages")
+    if messages in (None, "") and column != "messages":
+        return str(row[column])
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("content"), str)
+        for message in messages
+    ):
+        raise InputError(
+            f"{where}: messages must be a list of objects with role and content, got "
+            f"{messages!r:.80}."
+        )
+    return tuple(messages)
+
+
+def _span(span: object, text: str, name: str, where: str) -> tuple[int, int] | None:
     if span in (None, ""):
         return None
     if not isinstance(span, list) or [type(end) for end in span] != [int, int]:
-        raise InputError(f"{where}: span must be two characters, [start, stop], got {span!r}.")
+        raise InputError(f"{where}: {name} must be two characters, [start, stop], got {span!r}.")
     start, stop = span
     if not 0 <= start < stop <= len(text):
         raise InputError(
-            f"{where}: span {span} is not inside the text, which has {len(text)} characters."
+            f"{where}: {name} {span} is not inside the text, which has {len(text)} characters."
         )
     return start, stop
+
+
+def _sentences(
+    row: Row, text: str, evidence: tuple[int, int] | None, where: str
+) -> tuple[tuple[int, int], ...]:
+    given = row.get("sentences")
+    if given in (None, "", []):
+        return ()
+    if not isinstance(given, list):
+        raise InputError(f"{where}: sentences must be a list of spans, got {given!r:.80}.")
+    spans = [_span(one, text, "a sentence", where) for one in given]
+    sentences = tuple(span for span in spans if span is not None)
+    if evidence is None or not any(
+        start <= evidence[0] and evidence[1] <= stop for start, stop in sentences
+    ):
+        raise InputError(f"{where}: one of the sentences must hold the span.")
+    return sentences
 
 
 def _label(row: Row, where: str) -> int | None:

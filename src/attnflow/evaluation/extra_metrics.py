@@ -145,9 +145,8 @@ def _subset_correlation(metric_input: MetricInput) -> dict[str, float]:
     return values
 
 
-def _evidence(metric_input: MetricInput) -> dict[str, float]:
+def evidence_metrics(instance: Instance, scores: Scores) -> dict[str, float]:
     """Rank of the evidence, its share of positive scores, and its part in the top tenth."""
-    instance = metric_input.instance
     if instance.evidence is None:
         raise InputError(
             "extras 'evidence' needs examples with a span, the characters that the answer rests "
@@ -155,9 +154,9 @@ def _evidence(metric_input: MetricInput) -> dict[str, float]:
         )
     # Every token counts, the one that is read too: an answer may rest on the last word.
     nodes = ~np.array(instance.content.special)
-    order = np.argsort(-np.where(nodes, metric_input.scores, -np.inf), kind="stable")
+    order = np.argsort(-np.where(nodes, scores, -np.inf), kind="stable")
     rank = 1 + int(np.argmax(instance.evidence[order]))
-    positive = np.where(nodes, metric_input.scores.clip(min=0), 0.0)
+    positive = np.where(nodes, scores.clip(min=0), 0.0)
     total = max(positive.sum(), 1e-300)  # nothing positive: no share
     return {
         "hit": float(rank == 1),
@@ -167,6 +166,36 @@ def _evidence(metric_input: MetricInput) -> dict[str, float]:
         "evidence_share": float(positive[instance.evidence].sum() / total),
         "first_share": float(positive[int(np.argmax(nodes))] / total),
     }
+
+
+def sentence_metrics(instance: Instance, scores: Scores) -> dict[str, float]:
+    """Rank of the sentence that holds the evidence, by positive scores, and its share of them.
+
+    The sentences are compared with each other alone: what stands in none of them, as the question,
+    does not count. Of equal sentences the one that holds the evidence comes last.
+    """
+    if instance.evidence is None or instance.sentences is None:
+        raise InputError(
+            "extras 'sentences' needs examples with sentences, of which one holds the span; see "
+            "benchmarks/known_answers.py for such a file."
+        )
+    positive = np.where(np.array(instance.content.special), 0.0, scores.clip(min=0))
+    sums = instance.sentences @ positive
+    holder = int((instance.sentences & instance.evidence).sum(1).argmax())
+    rank = int((sums >= sums[holder]).sum())
+    return {
+        "sentence_hit": float(rank == 1),
+        "sentence_reciprocal_rank": 1 / rank,
+        "sentence_share": float(sums[holder] / max(sums.sum(), 1e-300)),
+    }
+
+
+def _evidence(metric_input: MetricInput) -> dict[str, float]:
+    return evidence_metrics(metric_input.instance, metric_input.scores)
+
+
+def _sentences(metric_input: MetricInput) -> dict[str, float]:
+    return sentence_metrics(metric_input.instance, metric_input.scores)
 
 
 SUBSETS = 32  # random halves; half of the units each, since any score correlates with their number
@@ -179,6 +208,7 @@ EXTRAS: dict[str, Callable[[MetricInput], dict[str, float]]] = {
     "sensitivity": _max_sensitivity,
     "lds": _subset_correlation,
     "evidence": _evidence,
+    "sentences": _sentences,
 }
 # The others change word embeddings.
-EXTRAS_OF_ANY = ("steps", "naopc", "infidelity", "lds", "evidence")
+EXTRAS_OF_ANY = ("steps", "naopc", "infidelity", "lds", "evidence", "sentences")

@@ -15,6 +15,7 @@ import numpy as np
 from attnflow.errors import InputError
 from attnflow.evaluation.datasets import Example
 from attnflow.methods import Classifier, ImageClassifier, Instance, LanguageModel, ModelAdapter
+from attnflow.methods.adapter import Nodes
 
 TARGETS = ("predicted", "label")
 POSITIONS = ("end", "random")  # after which token the next one is explained
@@ -119,6 +120,11 @@ def _check_options(
             "position 'random' cuts texts, and their spans would lie elsewhere: give --position "
             "end, or data without spans."
         )
+    chats = any(isinstance(example.content, tuple) for example in examples)
+    if chats and (position != "end" or change is not None):
+        raise InputError(
+            "a chat is taken as its template renders it: leave noise and position 'random' out."
+        )
     if change is not None and not isinstance(adapter, Classifier):
         raise InputError(f"noise is for the texts of classifiers, not for {adapter.kind}.")
 
@@ -127,7 +133,7 @@ def _content(example: Example, adapter: Any, bounds: LengthBounds, seed: int) ->
     """Encode an example as the adapter reads it; None where its length does not fit."""
     if isinstance(adapter, ImageClassifier):
         return adapter.encode(example.content)
-    if not str(example.content).strip():
+    if not example.text.strip():
         return None
     text = adapter.encode(example.content, truncate=True)
     count = len(text.tokens)
@@ -180,22 +186,35 @@ def _with_answers(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, 
 
 
 def _with_evidence(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:
-    """Tell each instance the nodes whose characters overlap with its example's evidence."""
+    """Tell each instance the nodes of its example's evidence and sentences, by their characters."""
     found = []
     for example, instance in drawn:
         if example.evidence is not None:
-            start, stop = example.evidence
-            offsets = np.array(instance.content.offsets)
-            overlaps = (offsets[:, 0] < stop) & (offsets[:, 1] > start)
-            evidence = overlaps & (offsets[:, 0] < offsets[:, 1])
+            if isinstance(example.content, tuple) and example.text != instance.content.text:
+                raise InputError(
+                    f"example {example.index}: the chat template changes the messages, so that "
+                    "the span would lie elsewhere; give them as the template leaves them."
+                )
+            evidence = _overlapping(instance, example.evidence)
             if not evidence.any():
                 raise InputError(
                     f"example {example.index}: no token that the model reads overlaps with the "
                     f"span {list(example.evidence)}; is the text cut before it?"
                 )
-            instance = replace(instance, evidence=evidence)
+            sentences = [_overlapping(instance, sentence) for sentence in example.sentences]
+            instance = replace(
+                instance, evidence=evidence, sentences=np.array(sentences) if sentences else None
+            )
         found.append((example, instance))
     return found
+
+
+def _overlapping(instance: Instance, span: tuple[int, int]) -> Nodes:
+    """`(t,)` bool, true at tokens that have characters in a half-open span."""
+    start, stop = span
+    offsets = np.array(instance.content.offsets)
+    overlaps: Nodes = (offsets[:, 0] < stop) & (offsets[:, 1] > start)
+    return overlaps & (offsets[:, 0] < offsets[:, 1])
 
 
 def _with_labels(drawn: list[tuple[Example, Instance]]) -> list[tuple[Example, Instance]]:

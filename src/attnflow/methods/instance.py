@@ -34,6 +34,8 @@ class Instance:
             taken of, the same for all methods.
         evidence: `(t,)` bool, true at nodes on which the class is known to rest; None where that is
             not known. Methods never see it.
+        sentences: `(sentences, t)` bool, true at the nodes of each, of which one holds the
+            evidence; None where they are not told apart.
         cache: Passes of the model over this instance, shared by methods; see `cached`.
     """
 
@@ -43,6 +45,7 @@ class Instance:
     seed: int = 0
     explained: str = "contrast"
     evidence: Nodes | None = None
+    sentences: Nodes | None = None
     # `replace` makes a new cache: another instance has other passes.
     cache: PassCache = field(default_factory=PassCache, init=False, repr=False, compare=False)
 
