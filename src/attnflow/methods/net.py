@@ -117,6 +117,9 @@ def _mean(values: Tensor, stages: NetStages, instance: Instance) -> Scores:
 NET_TENSORS = {
     "net": NetStages(),
     "net1": NetStages(()),
+    # Both defaults, on any model: to see what each is worth on the other's kind.
+    "net-shares": NetStages(default_stages(hidden=False)),
+    "net-halves": NetStages(default_stages(hidden=True)),
     "net-frozen": NetStages(pattern="frozen"),
     "net1-frozen": NetStages((), "frozen"),
 }
