@@ -121,6 +121,10 @@ class Capture(Effects):
     capacities: Tensor
     contributions: Tensor | None
 
+    def without_capacities(self) -> Effects:
+        """Return what was recorded besides the capacities, which are most of the memory."""
+        return Effects(**{f.name: getattr(self, f.name) for f in fields(Effects)})
+
 
 def captured(effects: Effects, capacities: Tensor, contributions: Tensor | None) -> Capture:
     """Return effects together with the capacities and contributions made of them."""
