@@ -338,7 +338,11 @@ class Explainer:
         example_of = requests.example_indices
         left = Counter(example_of)  # requests of each example
         planner = MemoryPlanner(
-            self.model, options.tensor, options.networks, keeps_edges=options.reads_edges
+            self.model,
+            options.tensor,
+            options.networks,
+            keeps_edges=options.reads_edges,
+            all_logits=any(r.decision.value is not None for r in requests.requests),
         )
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]

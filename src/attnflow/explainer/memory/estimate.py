@@ -152,7 +152,13 @@ class MemoryPlanner:
     """
 
     def __init__(
-        self, model: Any, tensor: str, stages: int = 1, *, keeps_edges: bool = False
+        self,
+        model: Any,
+        tensor: str,
+        stages: int = 1,
+        *,
+        keeps_edges: bool = False,
+        all_logits: bool = False,
     ) -> None:
         """Take what is explained and how.
 
@@ -161,10 +167,11 @@ class MemoryPlanner:
             tensor: The information tensor.
             stages: Networks that each example becomes.
             keeps_edges: True where results need the flow on every edge.
+            all_logits: As for `ActivationMemory`.
         """
         self.model, self.tensor = getattr(model, "_orig_mod", model), tensor
         self.stages, self.keeps_edges = stages, keeps_edges
-        self.activations = ActivationMemory(self.model, tensor)
+        self.activations = ActivationMemory(self.model, tensor, all_logits=all_logits)
         config = self.model.config
         vision = getattr(config, "vision_config", config)
         # None where the config does not say.
