@@ -35,7 +35,7 @@ class LogitsAt:
     """Reads logits at some positions of each example, `(batch, vocabulary)` or what `then` makes.
 
     Attributes:
-        positions: `(batch,)` integers, or `(batch, n)`.
+        positions: `(batch,)` integers, or `(batch, n)`; of the outputs, from 0.
         then: From the `(batch, n, vocabulary)` logits there to `(batch, classes)` ones; None: the
             logits are read as they are.
     """
