@@ -117,3 +117,19 @@ def test_positions_outside(build, batch):
 def test_logits_of_a_language_model_need_a_position(build, batch):
     with pytest.raises(ModelError, match="objectives.logits_at for a language model"):
         capture(build("llama"), batch(), Objective(TOKENS))
+
+
+@pytest.mark.parametrize("tensor", ["af", "agf", "cf"])
+def test_logits_are_computed_where_they_are_read_and_nowhere_else(build, batch, tensor):
+    model, inputs = build("llama"), batch()
+    rows = torch.arange(3)
+    # The same reading, of which nobody can see where it reads.
+    everywhere = Objective(TOKENS, read=lambda output: output.logits[rows, AT], position=AT)
+    sizes = []
+    handle = model.lm_head.register_forward_hook(lambda m, a, out: sizes.append(out.shape[1]))
+    expected = capture(model, inputs, everywhere, tensor=tensor)
+    got = captured(model, inputs, tensor=tensor)
+    handle.remove()
+    assert sizes == [inputs["input_ids"].shape[1], len(AT)]
+    torch.testing.assert_close(got.capacities, expected.capacities)
+    torch.testing.assert_close(got.logits, expected.logits)

@@ -7,16 +7,20 @@ import torch
 
 from attnflow.capture import (
     HiddenTokens,
+    Segments,
     captured_stages,
+    leaving_out,
     mean_present,
     signed_scores,
     stage_count,
 )
 from attnflow.capture.capture import Effects, clip
+from attnflow.capture.families import family_of
 from attnflow.capture.net_worth import net_capacities, net_capture, product_rules
 from attnflow.capture.objectives import Objective, contrast, logits_at
 from attnflow.capture.position_ids import with_fixed_positions
 from attnflow.capture.staged import halves
+from attnflow.capture.token_removal import can_hide
 from attnflow.solver import maximum_flow
 from attnflow.solver.network import layered_network
 
@@ -124,6 +128,54 @@ def test_the_first_token_can_be_hidden(build, batch):
     positions = torch.arange(mask.shape[1]).expand_as(mask)
     output = model(input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions)
     torch.testing.assert_close(stage.capture.logits, logits_at(at)(output).detach())
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["tokens", "segments"])
+def test_hidden_tokens_are_not_computed(build, batch, decoder_family, merged, monkeypatch):
+    model, inputs = build(decoder_family, dtype=torch.float64), batch()
+    if not can_hide(model):
+        pytest.skip("its stages replace tokens")
+    mask = inputs["attention_mask"]
+    at = mask.sum(1) - 2
+    removable = mask.bool().clone()
+    removable[torch.arange(3), at] = False
+    removable &= torch.arange(mask.shape[1]) < at[:, None]
+    segments = None
+    if merged:
+        # The token that is read and all after it stand alone, as in an explanation.
+        nodes = torch.arange(mask.shape[1]).expand_as(mask)
+        segments = Segments(nodes.where(nodes >= at[:, None] - at[:, None] % 2, nodes // 2 * 2), 99)
+
+    def stages():
+        removal = HiddenTokens.of(model, inputs, removable)
+        rules = product_rules(model)
+        return list(
+            captured_stages(
+                model, inputs, removal, objective(at), removed=(0.3, 0.6), rules=rules,
+                segments=segments,
+            )
+        )  # fmt: skip
+
+    lengths = []
+    record = leaving_out.record
+    monkeypatch.setattr(
+        leaving_out,
+        "record",
+        lambda model, inputs, *a, **k: (
+            lengths.append(inputs["input_ids"].shape[1]),
+            record(model, inputs, *a, **k),
+        )[1],
+    )
+    got = stages()
+    windows = (getattr(model.config.get_text_config(), name, None) for name in leaving_out._WINDOWS)
+    if family_of(model).positions == "given" and not any(windows):
+        assert lengths[1] < lengths[0] < mask.shape[1]
+    monkeypatch.setattr(leaving_out, "_visible_tokens", lambda *a: None)
+    for one, other in zip(got, stages(), strict=True):
+        assert torch.equal(one.present, other.present)
+        for name in ("capacities", "contributions", "logits", "mask", "sources", "explained"):
+            a, b = (getattr(stage.capture, name) for stage in (one, other))
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_stages_without_anything_to_remove_are_the_text(build, batch):

@@ -1,6 +1,6 @@
 """Run a model forward and backward once: attention and its gradients, one tensor per layer."""
 
-from attnflow.capture.capture import Capture, capture, captures
+from attnflow.capture.capture import Capture, Effects, capture, captures
 from attnflow.capture.edge_ablation import only_edges
 from attnflow.capture.families import FAMILIES
 from attnflow.capture.merging import Segments
@@ -33,6 +33,7 @@ __all__ = [
     "TENSORS",
     "Objective",
     "Capture",
+    "Effects",
     "HiddenTokens",
     "Patches",
     "Segments",

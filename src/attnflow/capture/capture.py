@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from transformers import PreTrainedModel
 from attnflow.capture.attention import accumulation_dtype
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.merging import Segments
-from attnflow.capture.objectives import Objective
+from attnflow.capture.objectives import LogitsAt, Objective
 from attnflow.capture.passes import ForwardPass
 from attnflow.capture.position_ids import left_padding, with_position_ids
 from attnflow.capture.recorder import FROZEN, ProductRules, Recorder
@@ -120,6 +121,10 @@ class Capture(Effects):
 
     capacities: Tensor
     contributions: Tensor | None
+
+    def without_capacities(self) -> Effects:
+        """Return what was recorded besides the capacities, which are most of the memory."""
+        return Effects(**{f.name: getattr(self, f.name) for f in fields(Effects)})
 
 
 def captured(effects: Effects, capacities: Tensor, contributions: Tensor | None) -> Capture:
@@ -216,11 +221,39 @@ def record(
                 raise InputError("segments are of tokens, and an image has none; leave them out.")
             segments = check_segments(segments, _mask(inputs, ()), layout.source)
             merging = Merging(segments, layout)
-        forward = ForwardPass(model, inputs, Recorder(tensor, merging, rules))
+        option, objectives = _only_logits_read(model, inputs, objectives)
+        forward = ForwardPass(model, {**inputs, **option}, Recorder(tensor, merging, rules))
         return [
             _backward_pass(forward, inputs, layout, objective, last=i == len(objectives) - 1)
             for i, objective in enumerate(objectives)
         ]
+
+
+def knows_kept_logits(model: PreTrainedModel) -> bool:
+    """Return whether a model can be asked for logits at some positions alone."""
+    return "logits_to_keep" in signature(model.forward).parameters
+
+
+def _only_logits_read(
+    model: PreTrainedModel, inputs: dict[str, Tensor], objectives: Sequence[Objective]
+) -> tuple[dict[str, Tensor], Sequence[Objective]]:
+    """Return the option by which a model computes the logits that are read, and no others.
+
+    A vocabulary at every token is large. The objectives returned read the output of that option;
+    there is none for models that do not know it, and for objectives that read elsewhere.
+    """
+    readers = [objective.read for objective in objectives]
+    at = [reader.positions.flatten() for reader in readers if isinstance(reader, LogitsAt)]
+    reads_elsewhere = len(at) < len(readers) or "pixel_values" in inputs
+    if reads_elsewhere or not knows_kept_logits(model):
+        return {}, objectives
+    device, t = next(model.parameters()).device, _mask(inputs, ()).shape[1]
+    kept = torch.unique(torch.cat(at).to(device))
+    if kept[0] < 0 or kept[-1] >= t:
+        return {}, objectives  # refused where positions are checked
+    readers = [reader.among(kept) for reader in readers if isinstance(reader, LogitsAt)]
+    pairs = zip(objectives, readers, strict=True)
+    return {"logits_to_keep": kept}, [replace(objective, read=read) for objective, read in pairs]
 
 
 def _on_device(value: Tensor, device: torch.device) -> Tensor:

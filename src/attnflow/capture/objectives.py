@@ -6,7 +6,7 @@ rises. Read next: capture.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,20 +30,44 @@ def class_logits(output: Any) -> Any:
     return getattr(output, "logits", None)
 
 
-def logits_at(positions: Tensor) -> LogitsReader:
+@dataclass(frozen=True)
+class LogitsAt:
+    """Reads logits at some positions of each example, `(batch, vocabulary)` or what `then` makes.
+
+    Attributes:
+        positions: `(batch,)` integers, or `(batch, n)`; of the outputs, from 0.
+        then: From the `(batch, n, vocabulary)` logits there to `(batch, classes)` ones; None: the
+            logits are read as they are.
+    """
+
+    positions: Tensor
+    then: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, output: Any) -> Any:
+        logits = class_logits(output)
+        if not isinstance(logits, Tensor) or logits.ndim != 3:
+            return logits
+        places = self.positions.to(logits.device)
+        rows = torch.arange(len(logits), device=logits.device)
+        logits = logits[rows.view(-1, *[1] * (places.ndim - 1)), places]
+        return logits if self.then is None else self.then(logits)
+
+    def among(self, kept: Tensor) -> "LogitsAt":
+        """Return the reader of an output that has logits at the `kept` positions alone.
+
+        Args:
+            kept: Integers, ascending; all of `positions` are among them.
+        """
+        return replace(self, positions=torch.searchsorted(kept, self.positions.to(kept)))
+
+
+def logits_at(positions: Tensor) -> LogitsAt:
     """Return a reader of the `(batch, vocabulary)` logits at one position of each example.
 
     Args:
         positions: `(batch,)` integers.
     """
-
-    def read(output: Any) -> Any:
-        logits = class_logits(output)
-        if not isinstance(logits, Tensor) or logits.ndim != 3:
-            return logits
-        return logits[torch.arange(len(logits), device=logits.device), positions.to(logits.device)]
-
-    return read
+    return LogitsAt(positions)
 
 
 def number(value: Value) -> LogitsReader:

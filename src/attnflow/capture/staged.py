@@ -33,6 +33,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, Effects, clip, record
+from attnflow.capture.leaving_out import record_visible
 from attnflow.capture.merging import Segments
 from attnflow.capture.net_worth import net_capture
 from attnflow.capture.objectives import Objective, contrast
@@ -155,9 +156,7 @@ def captured_stages(
         return
     for rule in removed:
         for nodes, inputs_left in _removals(removal, total / count.clamp(min=1), rule, segments):
-            (effects,) = record(
-                model, inputs_left, [objective], tensor="cf", rules=rules, segments=segments
-            )
+            effects = record_visible(model, inputs_left, objective, rules=rules, segments=segments)
             present = mask & ~nodes
             total = total + effects.of_inputs.where(present, 0.0)
             count = count + present

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.attribution import Attribution
-from attnflow.capture import ONE_STACK, Capture, StackLayout, mean_present, signed_scores
+from attnflow.capture import ONE_STACK, Effects, StackLayout, mean_present, signed_scores
 from attnflow.explainer.attention_sink import (
     RESIDUAL,
     exclude_from_ranking,
@@ -47,26 +47,18 @@ class AttributionBuilder:
     options: CallOptions
     pattern: str | None = None
 
-    def build(
-        self, requests: Sequence[Request], capture: Capture, flows: Flows
-    ) -> list[Attribution]:
-        """Return the attribution of each request of a batch.
+    def build(self, requests: Sequence[Request], flows: Flows) -> list[Attribution]:
+        """Return the attribution of each request of a batch, from the flows of all stages."""
+        return [self._build(i, request, flows) for i, request in enumerate(requests)]
 
-        Args:
-            requests: The requests.
-            capture: The capture of the first stage, with the whole text.
-            flows: The flows of all stages.
-        """
-        return [self._build(i, request, capture, flows) for i, request in enumerate(requests)]
-
-    def _build(self, row: int, request: Request, capture: Capture, flows: Flows) -> Attribution:
-        example, options = self._displayed(request), self.options
-        # The capture knows the predicted class, which a decision without a target explains.
-        wanted = [int(capture.target[row])]
+    def _build(self, row: int, request: Request, flows: Flows) -> Attribution:
+        example, options, whole = self._displayed(request), self.options, flows.whole
+        # The model's pass knows the predicted class, which a decision without a target explains.
+        wanted = [int(whole.target[row])]
         wanted += [] if request.decision.against is None else [request.decision.against]
-        choices = request.space.top(as_array(capture.logits[row]), wanted)
+        choices = request.space.top(as_array(whole.logits[row]), wanted)
         scored, raw, rows = flows.scored, flows.unrestricted, flows.rows(row)
-        nodes = capture.mask[row].nonzero()[:, 0].to(scored.sink.device)
+        nodes = whole.mask[row].nonzero()[:, 0].to(scored.sink.device)
         real = nodes.cpu().numpy()  # nodes that are no padding
 
         def mean(values: Tensor) -> NDArray[np.float64]:
@@ -100,11 +92,11 @@ class AttributionBuilder:
             scores=mean(by_stage),
             contributions=None if contributions is None else mean(contributions),
             signed_scores=None if signed is None else mean(signed),
-            explained=float(capture.explained[row]),
+            explained=float(whole.explained[row]),
             raw_scores=None if raw is None else mean(stage_scores(raw, rows, options.readout)),
             edges=_edges(scored, rows, flows.present[:, row], nodes) if options.edges else None,
             certificate=certificate(scored, rows),
-            null_shares=self._null_shares(row, request, capture),
+            null_shares=self._null_shares(row, request, flows),
             readout=options.readout,
             tensor=options.tensor,
             stages=options.removed if options.tensor == "net" else None,
@@ -127,18 +119,17 @@ class AttributionBuilder:
         """The node of the first token that the decoder reads."""
         return request.merged.segment_of(first_token(self.task, request.example))
 
-    def _null_shares(
-        self, row: int, request: Request, capture: Capture
-    ) -> NDArray[np.float64] | None:
+    def _null_shares(self, row: int, request: Request, flows: Flows) -> NDArray[np.float64] | None:
         """`(t,)` shares that paths alone give; None where the model does not generate."""
         if not self.task.is_generative or request.node is None:
             return None
-        layers, t = capture.capacities.shape[1], int(capture.mask[row].sum())
+        t = int(flows.whole.mask[row].sum())
         # The flow of a span begins at every position that is read.
         sources = [request.node + i for i in range(max(len(request.decision.tokens), 1))]
         # The paper's tensors have no residual edges.
         residual = RESIDUAL if self.options.is_conservative else 0.0
-        return path_null(t, layers, sources, residual=residual, stacks=_stacks(capture, row))
+        stacks = _stacks(flows.whole, row)
+        return path_null(t, flows.layers, sources, residual=residual, stacks=stacks)
 
 
 def _edges(
@@ -151,10 +142,10 @@ def _edges(
     return as_array(edges[0][:, nodes][:, :, nodes])
 
 
-def _stacks(capture: Capture, row: int) -> StackLayout:
+def _stacks(effects: Effects, row: int) -> StackLayout:
     """The order of the layers of a captured text, without its batch's padding."""
-    if capture.passthrough is None:
+    if effects.passthrough is None:
         return ONE_STACK
-    source = capture.passthrough[-1]  # the layer on top moves the prefix
-    encoder = capture.passthrough[:, -1].sum()
-    return StackLayout(int(encoder), int((capture.mask[row] & source).sum()))
+    source = effects.passthrough[-1]  # the layer on top moves the prefix
+    encoder = effects.passthrough[:, -1].sum()
+    return StackLayout(int(encoder), int((effects.mask[row] & source).sum()))

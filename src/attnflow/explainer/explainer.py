@@ -21,6 +21,7 @@ The explainer holds a model with its tokenizer or image processor, and keeps no 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -36,7 +37,7 @@ from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize, sizes_of
 from attnflow.explainer.model_passes import (
     can_share_pass,
-    check_capture,
+    check_stage,
     hides_tokens,
     run_model,
 )
@@ -344,16 +345,21 @@ class Explainer:
         attributions: dict[int, Attribution] = {}
         example_of = requests.example_indices
         left = Counter(example_of)  # requests of each example
-        planner = MemoryPlanner(self.model, options.tensor, options.networks)
+        planner = MemoryPlanner(
+            self.model,
+            options.tensor,
+            options.networks,
+            keeps_edges=options.reads_edges,
+            all_logits=any(r.decision.value is not None for r in requests.requests),
+        )
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
             # A caller may be in inference mode, whose tensors no backward pass can use.
             with torch.inference_mode(False):
                 stages = run_model(inputs, some, options)
-            whole = stages[0].capture
-            check_capture(inputs, requests, batch.indices, whole)
-            flows = solve_flows(stages, some, options, inputs.task, batch.budget)
-            attributions |= zip(batch.indices, builder.build(some, whole, flows), strict=True)
+                checked = map(partial(check_stage, inputs, requests, batch.indices), stages)
+                flows = solve_flows(checked, some, options, inputs.task, batch.budget)
+            attributions |= zip(batch.indices, builder.build(some, flows), strict=True)
             read = [example_of[i] for i in batch.indices]
             left.subtract(read)
             if progress is not None:

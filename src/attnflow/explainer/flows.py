@@ -1,30 +1,38 @@
-"""The maximum flows of a batch of captures, one network for each request."""
+"""The maximum flows of a batch of captures, one network for each request.
 
-from collections.abc import Sequence
+The networks of all stages are solved together while they are small, which is faster. Those of long
+texts are solved stage by stage: a stage is captured, solved and freed before the next one is
+captured, so that the capacities of one stage exist at a time.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from attnflow.attribution import Attribution
 from attnflow.attribution.data import FAINT
-from attnflow.capture import Capture, Stage
+from attnflow.capture import Capture, Effects, Stage
 from attnflow.errors import UnsolvedError, warn
 from attnflow.explainer.attention_sink import first_token
+from attnflow.explainer.memory.estimate import solves_by_stage
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.request import Request
 from attnflow.models.tasks import Task
-from attnflow.solver import Flow, maximum_flow
+from attnflow.solver import Flow, joined, maximum_flow
 from attnflow.solver.network import LayeredNetwork, layered_network
 
 
 @dataclass(frozen=True)
 class Flows:
-    """The flows of a batch: in every stage one for each request, all in one batch of the solver.
+    """The flows of a batch: in every stage one for each request.
 
     Attributes:
-        scored: The flows that scores are read from, those of the first stage first.
+        whole: What the first stage, with the whole text, recorded besides its capacities.
+        layers: Number of layers of the networks.
+        scored: The flows that scores are read from, those of the first stage first. Their `edges`
+            have no nodes where no option of the call reads them and stages were solved one by one.
         unrestricted: The flows of the whole networks, where the first token was excluded; else
             None.
         present: `(stages, batch, nodes)` bool, nodes that a stage has not removed.
@@ -32,6 +40,8 @@ class Flows:
             that replace removed ones; None for tensors without signs.
     """
 
+    whole: Effects
+    layers: int
     scored: Flow[Tensor]
     unrestricted: Flow[Tensor] | None
     present: Tensor
@@ -44,7 +54,7 @@ class Flows:
 
 
 def solve_flows(
-    stages: Sequence[Stage],
+    stages: Iterable[Stage],
     requests: Sequence[Request],
     options: CallOptions,
     task: Task,
@@ -53,25 +63,77 @@ def solve_flows(
     """Solve the networks of all stages.
 
     Args:
-        stages: The stages of the requests.
+        stages: The stages of the requests, captured when they are asked for.
         requests: The requests.
         options: The options of the call.
         task: The task of the model.
-        budget: Bytes that the solver may take, or None.
+        budget: Bytes that the solver may take at a time, or None.
     """
-    solve = partial(maximum_flow, gap=options.gap, mu=options.mu, max_memory=budget)
+
+    parts: list[Flows] = []
+    for some in _solved_together(iter(stages), options):
+        whole = parts[0].whole if parts else some[0].capture.without_capacities()
+        parts.append(_solve(some, whole, requests, options, task, budget))
+        del some  # before the next stage is captured
+    unrestricted = [part.unrestricted for part in parts if part.unrestricted is not None]
+    signed = [part.contributions for part in parts if part.contributions is not None]
+    return Flows(
+        whole=whole,
+        layers=parts[0].layers,
+        scored=joined([part.scored for part in parts]),
+        unrestricted=joined(unrestricted) if unrestricted else None,
+        present=torch.cat([part.present for part in parts]),
+        contributions=torch.cat(signed) if signed else None,
+    )
+
+
+def _solved_together(stages: Iterator[Stage], options: CallOptions) -> Iterator[list[Stage]]:
+    """Yield the stages that are solved together: all of them, or one by one if they are large."""
+    first = next(stages)
+    if not solves_by_stage(first.capture.capacities.numel(), options.networks):
+        yield [first, *stages]
+        return
+    yield [first]
+    del first  # before the next stage is captured, as below
+    for stage in stages:
+        yield [stage]
+        del stage
+
+
+def _solve(
+    stages: Sequence[Stage],
+    whole: Effects,
+    requests: Sequence[Request],
+    options: CallOptions,
+    task: Task,
+    budget: float | None,
+) -> Flows:
+    """Solve the networks of some stages in one batch of the solver."""
+    keeps_edges = options.reads_edges or len(stages) == options.networks
+
+    def solve(network: LayeredNetwork) -> Flow[Tensor]:
+        flow = maximum_flow(network, gap=options.gap, mu=options.mu, max_memory=budget)
+        return flow if keeps_edges else flow.without_edges()
+
     network = _network([stage.capture for stage in stages])
-    whole = solve(network)
+    scored, unrestricted = solve(network), None
     present = torch.stack([stage.present for stage in stages])
-    flows = Flows(whole, None, present.cpu(), _contributions(stages))
-    if options.attention_sink != "exclude":
-        return flows
-    # A second solve, not a rescaling: the flow that would have ended there has to find other ways.
-    sinks, mask = network.sinks.clone(), stages[0].capture.mask
-    for i, request in enumerate(requests):
-        first = request.merged.segment_of(first_token(task, request.example))
-        sinks[flows.rows(i), mask[i].nonzero()[first, 0]] = False
-    return replace(flows, scored=solve(replace(network, sinks=sinks)), unrestricted=whole)
+    if options.attention_sink == "exclude":
+        # A second solve, not a rescaling: the flow that would have ended there has to find other
+        # ways. Nodes are counted in the whole text: to a stage those that it hides are padding.
+        sinks = network.sinks.clone()
+        for i, request in enumerate(requests):
+            first = request.merged.segment_of(first_token(task, request.example))
+            sinks[i :: len(requests), whole.mask[i].nonzero()[first, 0]] = False
+        scored, unrestricted = solve(replace(network, sinks=sinks)), scored
+    return Flows(
+        whole=whole,
+        layers=network.capacities.shape[1],
+        scored=scored,
+        unrestricted=unrestricted,
+        present=present.cpu(),
+        contributions=_contributions(stages),
+    )
 
 
 def _contributions(stages: Sequence[Stage]) -> Tensor | None:

@@ -5,7 +5,7 @@
 3. `capture` runs the model forward and backward, for `bcf` once in every stage of removal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from attnflow.capture import (
     FROZEN,
-    Capture,
     HiddenTokens,
     Objective,
     Stage,
@@ -72,11 +71,12 @@ def hides_tokens(model: Any, task: Task, target: Any) -> bool:
 
 def run_model(
     inputs: ModelInputs[Any], requests: Sequence[Request], options: CallOptions
-) -> list[Stage]:
+) -> Iterator[Stage]:
     """Return the stages of a batch, each with a row of capacities for each request.
 
     Only "net" has more than one: the others are captured once, or as the mean over their stages.
-    One forward pass reads all examples. An example that all requests are about is read once.
+    A stage is captured when it is asked for. One forward pass reads all examples. An example that
+    all requests are about is read once.
     """
     merged = [request.merged for request in requests]
     is_shared = len(merged) > 1 and all(example is merged[0] for example in merged)
@@ -87,7 +87,7 @@ def run_model(
     if options.tensor == "net":
         # One stage needs no token to replace others, and patches may overlap.
         staged = bool(options.removed)
-        stages = captured_stages(
+        return captured_stages(
             inputs.model,
             tensors,
             _removal(inputs, requests, tensors, objective) if staged else None,
@@ -98,7 +98,6 @@ def run_model(
             # Later stages remove other tokens for each decision; the whole text is the same.
             whole=_shared_effects(inputs, requests, options) if is_shared else None,
         )
-        return list(stages)
     if options.tensor == "bcf":
         baseline = _baseline(inputs, requests, tensors, objective)
         capture = staged_capture(inputs.model, tensors, baseline, objective, segments=segments)
@@ -111,7 +110,7 @@ def run_model(
         (capture,) = captures(
             inputs.model, tensors, [objective], tensor=options.tensor, segments=segments
         )
-    return [Stage(replace(capture, signed=None), capture.mask)]
+    return iter([Stage(replace(capture, signed=None), capture.mask)])
 
 
 def _shared_effects(
@@ -275,16 +274,16 @@ def _first_output(tensors: Mapping[str, Tensor]) -> int:
     return tensors["input_ids"].shape[1] if "decoder_input_ids" in tensors else 0
 
 
-def check_capture(
-    inputs: ModelInputs[Any], requests: Requests, indices: Sequence[int], capture: Capture
-) -> None:
-    """Check what shows only once the model has read a batch.
+def check_stage(
+    inputs: ModelInputs[Any], requests: Requests, indices: Sequence[int], stage: Stage
+) -> Stage:
+    """Return a stage; raise if it shows what only the model's reading of a batch can show.
 
     Args:
         inputs: The inputs of the model.
         requests: The requests of the call.
         indices: Those of the batch.
-        capture: The capture of the batch.
+        stage: A stage of the batch; all of them explain the same targets.
 
     Raises:
         InputError: A decision is contrasted with itself, since the model predicts the contrast.
@@ -292,8 +291,9 @@ def check_capture(
     """
     # The contrast is quoted as the user gave it, not as an index.
     contrasts = one_for_each(requests.against, len(requests), "against")
-    for i, predicted in zip(indices, capture.target.tolist(), strict=True):
+    for i, predicted in zip(indices, stage.capture.target.tolist(), strict=True):
         request = requests.requests[i]
         if request.decision.against == predicted:
             raise requests.labels.named(i, self_contrast(contrasts[i]))
-        inputs.check_nodes(request.example, capture.mask.shape[1])
+        inputs.check_nodes(request.example, stage.capture.mask.shape[1])
+    return stage

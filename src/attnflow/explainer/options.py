@@ -99,6 +99,11 @@ class CallOptions:
         return stage_count(self.removed) if self.tensor == "net" else 1
 
     @property
+    def reads_edges(self) -> bool:
+        """True where a result needs the flow on every edge."""
+        return self.edges or self.readout == "throughput"
+
+    @property
     def explains_log_odds(self) -> bool:
         """True where the log-odds are explained, False where it is the logit."""
         return self.tensor in ("bcf", "net")

@@ -19,5 +19,6 @@ Read `maximum_flow`, then the loop's parts in `interior_point`, `block_tridiagon
 
 from attnflow.solver.flow import Flow as Flow
 from attnflow.solver.flow import Status as Status
+from attnflow.solver.flow import joined as joined
 from attnflow.solver.maximum_flow import check_accuracy as check_accuracy
 from attnflow.solver.maximum_flow import maximum_flow as maximum_flow

@@ -1,10 +1,12 @@
 """Flow: a solved batch of networks with its certificate, and the ways a solve can end."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from attnflow.errors import UnsolvedError
@@ -82,6 +84,12 @@ class Flow(Generic[Array]):
         gap: Array = positive * (1 - self.value / (self.upper_bound + ~positive)).clip(0, 1)
         return gap
 
+    def without_edges(self) -> "Flow[Array]":
+        """The same flow with no nodes in `edges`, which are nearly all of its memory."""
+        empty: Array = self.edges[:, :, :0, :0]
+        # A copy: a view would keep all of them.
+        return replace(self, edges=empty.clone() if isinstance(empty, Tensor) else empty.copy())
+
     def throughput(self, network: int) -> Array:
         """Return `(t,)` mean flow through each node of one network, over its layers + 1 rows."""
         # What enters every row: the lower rows along edges, the top row from the source.
@@ -106,6 +114,18 @@ class Flow(Generic[Array]):
         )
         more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise UnsolvedError(f"{len(bad)} of {len(self.status)} flows not solved. {shown}{more}.")
+
+
+def joined(flows: Sequence[Flow[Tensor]]) -> Flow[Tensor]:
+    """The flows of several batches, of networks of one size, as one batch."""
+    if len(flows) == 1:
+        return flows[0]
+    columns = {f.name: [getattr(flow, f.name) for flow in flows] for f in fields(Flow)}
+    values: dict[str, Any] = {
+        name: torch.cat(column) if isinstance(column[0], Tensor) else sum(column, ())
+        for name, column in columns.items()
+    }
+    return Flow(**values)
 
 
 def as_numpy(flow: Flow[Tensor]) -> Flow[np.ndarray[Any, Any]]:

@@ -14,6 +14,7 @@ from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
 from attnflow.explainer.memory.units import format_bytes, parse_bytes
 
+ESTIMATE = "attnflow.explainer.memory.estimate."
 TEXT = "the film is not good. it was never dull!"
 FAMILIES = {"Bert": {}, "DebertaV2": {}, "Llama": dict(bos_token_id=1, eos_token_id=2)}
 
@@ -102,3 +103,41 @@ def test_sizes_in_words():
     for wrong in ("much", "8 XB", 0, -1, True, ""):
         with pytest.raises(InputError, match="max_memory"):
             parse_bytes(wrong)
+
+
+def test_estimates_of_stages_hold_solved_together_and_one_by_one(tiny, tokenizer, monkeypatch):
+    t = 300
+    sizes = dict(hidden_size=32, max_position_embeddings=t, intermediate_size=64)
+    explainer = Explainer(tiny("Llama", **sizes, **FAMILIES["Llama"]), tokenizer)
+    ids = torch.randint(5, 100, (t,), generator=torch.Generator().manual_seed(1))
+    peaks, estimates = [], []
+    for edges_at_once in (2**24, 2):
+        monkeypatch.setattr(ESTIMATE + "EDGES_AT_ONCE", edges_at_once)
+        estimate = explainer.estimate(t, max_memory=1e12)
+        with AllocationTracker() as counted:
+            explainer(input_ids=ids)
+        # The solver needs its arrays only for nodes on a path, of which net capacities leave few.
+        assert counted.peak <= estimate.total <= 5 * counted.peak
+        peaks.append(counted.peak)
+        estimates.append(estimate.total)
+    assert peaks[1] < 0.6 * peaks[0] and estimates[1] < 0.6 * estimates[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"edges": True}, {"readout": "throughput"}, {"attention_sink": "exclude"}],
+    ids=str,
+)
+def test_stages_solved_one_by_one_give_the_same(writer, monkeypatch, options):
+    texts = ["the film is not good", "it was never dull at all"]
+    together = writer(texts, **options)
+    monkeypatch.setattr(ESTIMATE + "EDGES_AT_ONCE", 1)
+    for one, other in zip(writer(texts, **options), together, strict=True):
+        for name in ("scores", "signed_scores", "contributions", "raw_scores", "edges"):
+            expected = getattr(other, name)
+            if expected is None:
+                assert getattr(one, name) is None
+            else:
+                np.testing.assert_allclose(getattr(one, name), expected, atol=1e-9)
+        assert one.certificate.status == other.certificate.status
+        assert one.certificate.value == pytest.approx(other.certificate.value, rel=1e-9)

@@ -50,7 +50,7 @@ def peak_of_capture(model, values, tensor):
         inputs = ImageInputs(model, None, explained_task(model))
         examples = map(Coarsened, inputs.read(Given(pixel_values=values)).examples)
         requests = [Request(example, decision, Classes(["number"])) for example in examples]
-        found = run_model(inputs, requests, CallOptions(tensor=tensor))
+        found = list(run_model(inputs, requests, CallOptions(tensor=tensor)))
     assert found[0].capture.capacities.shape[-1] == requests[0].merged.nodes
     return counted.peak, [ExampleSize.of(request.merged) for request in requests]
 

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from attnflow.capture import FROZEN, Objective, captures, product_rules
 from attnflow.capture.attention import TILE
+from attnflow.capture.capture import knows_kept_logits
 from attnflow.capture.families import family_of
 from attnflow.capture.input_names import MASK_OF_IDS
+from attnflow.capture.objectives import logits_at
 from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
 
@@ -38,12 +40,14 @@ class ActivationMemory:
         model: The model.
         tensor: The tensor of its passes; a stage of `bcf` or `net` is a pass of `cf`.
         rules: The backward rules of these passes.
+        all_logits: True where a function reads the output of a language model, and may read logits
+            at every token; else the model computes those of a few.
         device: The device of the model.
         element_size: Bytes of a number.
     """
 
-    def __init__(self, model: Any, tensor: str) -> None:
-        self.model = model
+    def __init__(self, model: Any, tensor: str, *, all_logits: bool = False) -> None:
+        self.model, self.all_logits = model, all_logits
         self.tensor = "cf" if tensor in ("bcf", "net") else tensor
         # A shared pattern has gradients of queries and keys as well.
         self.rules = product_rules(model) if tensor == "net" else FROZEN
@@ -111,7 +115,9 @@ class ActivationMemory:
 
     def _measure(self, inputs: Mapping[str, Tensor]) -> tuple[int, int, int]:
         """Layers and nodes of an example's flow, and the bytes at the peak of its passes."""
-        objective = Objective(read=_any_number)
+        last = torch.tensor([next(iter(inputs.values())).shape[1] - 1])
+        reads_few = not self.all_logits and knows_kept_logits(self.model)
+        objective = Objective(read=logits_at(last) if reads_few else _any_number)
         with AllocationTracker() as allocated:
             (capture,) = captures(
                 self.model, inputs, [objective], tensor=self.tensor, rules=self.rules

@@ -10,10 +10,14 @@ has s nodes (s = t, or the number of segments), and a number w bytes (4, or 8 in
     tensors      E w for the layers' (s, s) tensors, E = b L s^2, and a row of residuals each: once
                  while the backward pass runs, twice for `bcf` (the sum of its stages) and `af` (a
                  list, and the result); HELD times when activations are freed; and once for each
-                 stage of `net` that was captured before
-    solver       capacities and flow of every stage in float64, 16 E; the solver's own arrays for
-                 the largest group that it solves at once, by the primal-dual method, or one network
-                 by the dual one
+                 stage of `net` that was captured before and is not solved yet
+    solver       capacities and flow of every stage solved together in float64, 16 E; the solver's
+                 own arrays for the largest group that it solves at once, by the primal-dual method,
+                 or one network by the dual one
+
+Stages of `net` are solved together while all of their networks are one group of the solver's. Those
+of long texts are captured and solved one by one (`solves_by_stage`). Then one stage exists at a
+time, and of those solved before the flow on every edge, if the call reads it.
 
 An encoder-decoder needs two tensors more, for the nodes that its layers pass through.
 
@@ -48,6 +52,18 @@ HELD = {
     "net": 3,
 }  # with their signs, as capacities, balanced; others are capacities
 BATCHES, COARSENED = (8, 4, 2, 1), (2, 4, 8, 16, 32, 64, 128)  # what a refusal tries
+
+
+def solves_by_stage(edges: int, stages: int) -> bool:
+    """Return whether a batch's stages are solved one by one.
+
+    Args:
+        edges: Edges of one stage's networks, layers * nodes * nodes of each text.
+        stages: Number of stages.
+    """
+    # Beyond that the solver takes no two of them at once, so that solving them together gains
+    # nothing.
+    return stages > 1 and edges * stages > EDGES_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -135,11 +151,27 @@ class MemoryPlanner:
     The model's activations are measured once, when they are asked for.
     """
 
-    def __init__(self, model: Any, tensor: str, stages: int = 1) -> None:
-        """Take a model, an information tensor, and the networks that each example becomes."""
+    def __init__(
+        self,
+        model: Any,
+        tensor: str,
+        stages: int = 1,
+        *,
+        keeps_edges: bool = False,
+        all_logits: bool = False,
+    ) -> None:
+        """Take what is explained and how.
+
+        Args:
+            model: The model.
+            tensor: The information tensor.
+            stages: Networks that each example becomes.
+            keeps_edges: True where results need the flow on every edge.
+            all_logits: As for `ActivationMemory`.
+        """
         self.model, self.tensor = getattr(model, "_orig_mod", model), tensor
-        self.stages = stages
-        self.activations = ActivationMemory(self.model, tensor)
+        self.stages, self.keeps_edges = stages, keeps_edges
+        self.activations = ActivationMemory(self.model, tensor, all_logits=all_logits)
         config = self.model.config
         vision = getattr(config, "vision_config", config)
         # None where the config does not say.
@@ -168,9 +200,13 @@ class MemoryPlanner:
         network, width = layers * nodes**2, self.activations.element_size
         tensor = batch * layers * nodes * (nodes + 1) * width
         passthrough = 2 if len(sizes[0].sides) > 1 else 0  # of an encoder-decoder
-        stored = tensor * (self.stages - 1)  # the stages captured before
+        if solves_by_stage(batch * network, self.stages):
+            solved = self.stages - 1  # stages that were solved before
+            together, stored = 1, BYTES * batch * network * solved * self.keeps_edges
+        else:
+            together, stored = self.stages, tensor * (self.stages - 1)
         tensors = stored + tensor * ((2 if self.tensor in ("af", "bcf") else 1) + passthrough)
-        networks = batch * self.stages
+        networks = batch * together
         results = 16 * networks * network + stored + tensor
         # The memory that is free excludes the images that have been read.
         free = free_bytes(self.activations.device) if limit is None else limit - images

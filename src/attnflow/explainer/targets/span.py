@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.capture.objectives import LogitsReader, Scalar, class_logits
+from attnflow.capture.objectives import LogitsAt, Scalar
 from attnflow.errors import InputError
 from attnflow.explainer.targets.decision import Decision, first_tokens
 from attnflow.explainer.targets.output_space import Logits, Target, TopChoices
@@ -78,7 +78,7 @@ def _is_pair(span: Any) -> bool:
     )
 
 
-def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> LogitsReader:
+def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> LogitsAt:
     """Return a reading: the sum over each example's span, and its log-probability, `(batch, 2)`.
 
     Args:
@@ -87,13 +87,8 @@ def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> Logits
         explained: The number that is explained of one token.
     """
 
-    def read(output: Any) -> Any:
-        logits = class_logits(output)
-        if not isinstance(logits, Tensor) or logits.ndim != 3:
-            return logits
-        targets, places = tokens.to(logits.device), positions.to(logits.device)
-        rows = torch.arange(len(logits), device=logits.device)[:, None]
-        token_logits = logits[rows, places].flatten(0, 1)
+    def summed(logits: Tensor) -> Tensor:
+        targets, token_logits = tokens.to(logits.device), logits.flatten(0, 1)
         # The -1 after a shorter span is no index; what is read there becomes 0 below.
         ids, is_token = targets.clamp(min=0).flatten(), targets >= 0
         numbers = explained(token_logits, ids).view(targets.shape).where(is_token, 0.0)
@@ -102,7 +97,7 @@ def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> Logits
         log_probability = log_probabilities.view(targets.shape).where(is_token, 0.0).sum(1)
         return torch.stack([numbers.sum(1), log_probability], dim=1)
 
-    return read
+    return LogitsAt(positions, summed)
 
 
 class SpanSpace:
