@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/beyond.py screen --data DATA --models runs
     .venv/bin/python benchmarks/beyond.py test --data DATA --models runs
+    .venv/bin/python benchmarks/beyond.py net --data DATA --models runs
 
 The models are stories260K, a language model of 260,000 weights (tests/support/stories.py), and
 a vision transformer of 16 patches that reads digits (tests/support/mnist.py), from the folder
 `checkpoints` of DATA. The texts are stories sampled from the language model, different ones for
-`screen` and for `test`.
+`screen` and for `test`; `net` judges the default and few others on the first ones of `test`.
 Images are MNIST's test images, the first half for `test`, the second for `screen`: what is chosen
 is chosen on `screen`. A killed run resumes. Tables are written to docs/results.
 """
@@ -60,10 +61,18 @@ SCREENED = {
     "bcf2": ("flow",),
     "bcf6": ("flow",),
 }
+NET = {
+    "cf": ("flow", "sums"),
+    "cf-staged": ("sums",),
+    "bcf": ("flow",),
+    "net1": ("flow", "contributions"),
+    "net-shares": ("flow", "signed", "contributions"),
+    "net-halves": ("flow", "signed", "contributions"),
+}
 REFERENCES = ("random", "gradient-x-input", "integrated-gradients", "occlusion", "attcat")
 TEMPERATURE, LENGTH, BATCH_SIZE = 1.0, 256, 50  # of sampled stories; the length in tokens
-SEEDS = {"test": 1, "screen": 2}
-SAMPLED = {"test": 350, "screen": 90}  # stories, of which some are too short
+SEEDS = {"test": 1, "screen": 2, "net": 1}
+SAMPLED = {"test": 350, "screen": 90, "net": 350}  # stories, of which some are too short
 
 
 @dataclass(frozen=True)
@@ -88,14 +97,14 @@ DATA = {
     "stories": Data(
         "Next tokens, stories260K",
         ("mask", "delete"),
-        {"test": 300, "screen": 60},
+        {"test": 300, "screen": 60, "net": 200},
         min_tokens=16,
         max_tokens=128,
     ),
     "digits": Data(
         "Digits, a vision transformer of 16 patches",
         ("mask", "darkest", "delete"),
-        {"test": 500, "screen": 100},
+        {"test": 500, "screen": 100, "net": 200},
     ),
 }
 
@@ -146,7 +155,7 @@ def prepare_inputs(name: str, phase: str, adapter: ModelAdapter, args: argparse.
     folder = args.models / "beyond" / f"digits-{phase}"
     if not (folder / "labels.tsv").exists():
         pixels, labels = mnist.images(args.data / "checkpoints" / "vit_mnist", 10_000)
-        half = slice(0, 5000) if phase == "test" else slice(5000, None)
+        half = slice(5000, None) if phase == "screen" else slice(0, 5000)
         write_images(folder, pixels[half], labels[half])
     return folder
 
@@ -168,6 +177,8 @@ def methods(phase: str) -> list[str]:
     """Names of the methods of a phase."""
     if phase == "test":
         return [*PUBLISHED, *crossed(OURS)]
+    if phase == "net":
+        return [*REFERENCES, "chefer", *crossed(NET)]
     return [*REFERENCES, *crossed(SCREENED)]
 
 
