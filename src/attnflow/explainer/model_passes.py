@@ -294,6 +294,7 @@ def check_stage(
     for i, predicted in zip(indices, stage.capture.target.tolist(), strict=True):
         request = requests.requests[i]
         if request.decision.against == predicted:
-            raise requests.labels.named(i, self_contrast(contrasts[i]))
+            example = requests.example_indices[i]
+            raise requests.labels.named(example, self_contrast(contrasts[i]))
         inputs.check_nodes(request.example, stage.capture.mask.shape[1])
     return stage

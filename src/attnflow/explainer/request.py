@@ -23,7 +23,7 @@ from attnflow.explainer.targets.decision import (
 )
 from attnflow.explainer.targets.output_space import OutputSpace, SpaceOf, Target
 from attnflow.explainer.targets.span import SpanSpace, decide_span, spans_of
-from attnflow.inputs.example import Example, ModelInputs, ReadExamples
+from attnflow.inputs.example import ModelInputs, ReadExamples
 from attnflow.inputs.given import Given, wrong_modality
 from attnflow.inputs.per_example import ExampleLabels, one_for_each
 from attnflow.models.tasks import Task
@@ -70,7 +70,7 @@ class Requests:
         requests: The requests.
         is_single: True where one example was given by itself.
         counts: Requests of each example, where one may have several; else None.
-        labels: Names of the requests' examples, for errors.
+        labels: Names of the examples, for errors.
         against: The contrasts as the call gave them: one for all requests, or one for each.
         is_continued: True where the requests of an example are the tokens of a continuation, False
             where they are several targets.
@@ -231,6 +231,4 @@ def _collected(
     counts: Sequence[int] | None = None,
     against: Any = None,
 ) -> Requests:
-    examples: list[Example] = [request.example for request in requests]
-    labels = ExampleLabels([example.text for example in examples], read.modality)
-    return Requests(requests, read.is_single, counts, labels, against)
+    return Requests(requests, read.is_single, counts, read.labels, against)

@@ -97,6 +97,17 @@ def test_one_token_against_another(writer):
         writer(PROMPT, against=predicted)
 
 
+def test_several_targets_of_one_text_are_named_as_one_text(writer):
+    ids = writer.tokenizer(PROMPT)["input_ids"]
+    predicted = int(next_log_probabilities(writer.model, ids)[-1].argmax())
+    with pytest.raises(InputError, match="no contrast with itself") as alone:
+        writer(PROMPT, target=["good", None], against=predicted)
+    assert "text 1" not in str(alone.value)
+    with pytest.raises(InputError, match="no contrast with itself") as two:
+        writer(["good", PROMPT], target=[["good", "bad"], ["good", None]], against=predicted)
+    assert "text 1 (of 2)" in str(two.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
