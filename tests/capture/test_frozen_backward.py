@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.activations import ACT2FN
 
-from attnflow.capture import Objective, capture
+from attnflow.capture import Objective, capture, frozen_backward
 from attnflow.capture.frozen_backward import frozen_network
 
 ACTIVATIONS = (
@@ -209,3 +209,17 @@ def test_other_threads_keep_their_gradients():
     with frozen_network(), ThreadPoolExecutor(1) as pool:
         assert torch.equal(pool.submit(slope).result(), ordinary)
         assert not torch.allclose(slope(), ordinary)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "silu", "relu2", "quick_gelu"])
+def test_a_slope_is_held_once_where_the_module_calls_one_function(name, monkeypatch):
+    calls = []
+    held = frozen_backward._held
+    monkeypatch.setattr(frozen_backward, "_held", lambda *a: (calls.append(1), held(*a))[1])
+    x = torch.tensor([-3.0, -1e-40, 0.0, 1e-40, 2.0], dtype=torch.float64, requires_grad=True)
+    before = x * 2
+    with frozen_backward.frozen_network():
+        value = ACT2FN[name](before)
+    (slope,) = torch.autograd.grad(value.sum(), before)
+    torch.testing.assert_close(slope * before, value)
+    assert slope.isfinite().all() and (name not in ("gelu", "silu") or len(calls) == 1)

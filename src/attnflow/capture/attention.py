@@ -346,14 +346,18 @@ def _shared_backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor,
             weights = scoring.normalised(scores)
             do = output_gradient[:, heads, rows] / 2
             gradient = do @ head_value.mT
-            ds = _through_softmax(weights, gradient) / 2
-            through_key = scores * ds
-            of_queries += through_key.sum((1, 3))
-            total += through_key.add_(weights * gradient).sum(1)
             dv[:, shared] += _of_shared_heads(weights.mT @ do, shared)
-            ds *= scoring.slope_through_origin(head_query, head_key, scores)
-            dq[:, heads, rows] = ds @ head_key
-            dk[:, shared] += _of_shared_heads(ds.mT @ head_query, shared)
+            # Twice dS: its half is taken where that costs no pass over all pairs.
+            through_value = weights * gradient
+            ds = gradient.sub_(through_value.sum(-1, keepdim=True)).mul_(weights)
+            through_key = scores * ds
+            of_queries += through_key.sum((1, 3)) / 2
+            total += through_value.add_(through_key, alpha=0.5).sum(1)
+            slope = scoring.slope_through_origin(head_query, head_key, scores)
+            if isinstance(slope, Tensor):
+                ds, slope = ds * slope, 1.0
+            dq[:, heads, rows] = ds @ (head_key * (slope / 2))
+            dk[:, shared] += _of_shared_heads(ds.mT @ (head_query * (slope / 2)), shared)
         recorder.write(layer, rows, total, query.shape[1])
         recorder.write_queries(layer, rows, of_queries)
     return dq, dk, dv

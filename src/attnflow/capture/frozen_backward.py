@@ -32,8 +32,8 @@ from torch.overrides import TorchFunctionMode
 
 from attnflow.errors import ModelError
 
-# Below this magnitude an activation's slope f(x) / x is its limit at 0, as 0 / 0 has no value. Far
-# above 1e-38, where float32 ends, so that the limit itself is computed without underflow.
+# An activation's slope f(x) / x at 0, where 0 / 0 has no value, is that at this magnitude.
+# It is far above 1e-38, where float32 ends, so that it is computed without underflow.
 _NEAR_ZERO = 1e-30
 
 _ACTIVATION_MODULES = ("torch.nn.modules.activation", "transformers.activations")
@@ -67,7 +67,7 @@ def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
         if id(module) in constant:
             return output.detach()
         kind = type(module)
-        if kind.__module__ not in _ACTIVATION_MODULES:
+        if kind.__module__ not in _ACTIVATION_MODULES or _is_held(args[0], output):
             return None
         if kind.__name__ not in _ACTIVATIONS:
             raise ModelError(
@@ -95,12 +95,22 @@ class _Slope(Function):
         return gradient * slope, None, None
 
 
+def _is_held(x: Tensor, output: Tensor) -> bool:
+    """Return whether an output has a constant slope in x already: its module calls one function."""
+    node, before = output.grad_fn, x.grad_fn
+    if node is None or before is None or node.name() != f"{_Slope.__name__}Backward":
+        return False
+    return node.next_functions[0][0] is before
+
+
 def _held(x: Tensor, value: Tensor, function: Callable[..., Tensor]) -> Tensor:
     """Return `value` = function(x) with its slope through the origin held constant."""
     with torch.no_grad():
-        near = x.new_full((), _NEAR_ZERO)
-        limit = function(near) / near
-        slope = torch.where(x.abs() < near, limit, value / x)
+        # Of a tensor on the processor, so that a GPU need not be waited for.
+        near = torch.full((), _NEAR_ZERO, dtype=x.dtype)
+        limit = float(function(near) / near)
+        # In place: a mask would cost several times as much as the activation itself.
+        slope = (value / x).nan_to_num_(nan=limit)
     return _Slope.apply(x, value, slope)  # type: ignore[no-untyped-call]
 
 
@@ -124,11 +134,32 @@ def _layer_norm(
     eps: float = 1e-5,
     *_: bool,
 ) -> Tensor:
-    axes = tuple(range(-len(normalized_shape), 0))
-    # The mean is linear and stays in the graph; the scale alone is frozen.
-    centred = input - input.mean(axes, keepdim=True)
-    variance = centred.detach().square().mean(axes, keepdim=True)
-    return _affine(centred * (variance + eps).rsqrt(), weight, bias)
+    normalized: Tensor = _LayerNorm.apply(input, normalized_shape, weight, bias, eps)  # type: ignore[no-untyped-call]
+    return normalized
+
+
+class _LayerNorm(Function):
+    """A layer norm whose scale is constant; its mean is linear and is differentiated."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        shape: Collection[int],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> Tensor:
+        normalized, _, scale = torch.native_layer_norm(x, list(shape), weight, bias, eps)
+        ctx.save_for_backward(weight, scale)
+        ctx.axes = tuple(range(-len(shape), 0))
+        return normalized
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        weight, scale = ctx.saved_tensors
+        gradient = gradient if weight is None else gradient * weight
+        return (gradient - gradient.mean(ctx.axes, keepdim=True)) * scale, None, None, None, None
 
 
 def _rms_norm(

@@ -53,8 +53,9 @@ def check_model(model: PreTrainedModel) -> None:
 
 def _check_weights(model: PreTrainedModel, name: str) -> None:
     # Buffers too: one on another device would fail in the middle of a pass.
-    weights = [*model.parameters(), *model.buffers()]
-    dtypes = {p.dtype for p in model.parameters()}
+    parameters = list(model.parameters())
+    weights = [*parameters, *model.buffers()]
+    dtypes = {p.dtype for p in parameters}
     half = dtypes & {torch.float16, torch.bfloat16}
     if _is_quantized(model) or not dtypes <= {torch.float32, torch.float64, *half}:
         raise ModelError(

@@ -188,13 +188,15 @@ def _check_shape(dense: Tensor) -> None:
 
 
 def _check_values(dense: Tensor) -> None:
-    if not torch.isfinite(dense).all():
+    # One pass over what is mostly valid; a number that is none becomes both of these.
+    least, largest = torch.aminmax(dense)
+    if not (torch.isfinite(least) & torch.isfinite(largest)):
         bad = (~torch.isfinite(dense)).nonzero()[0].tolist()
         raise InputError(
             f"capacities must be finite, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "
             "query, key). A model in half precision often overflows; use float32."
         )
-    if (dense < 0).any():
+    if least < 0:
         bad = (dense < 0).nonzero()[0].tolist()
         raise InputError(
             f"capacities must be >= 0, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "

@@ -1,13 +1,13 @@
 """Presolve: networks become scaled problems for the interior point.
 
-Each network is pruned to the edges on a path from source to target. It is divided by U, the
-smallest total capacity of a row of edges, so that flow values are at most 1. Nodes that no path
-uses are left out: the top row of a classifier has one node, whatever the length of the text. The
-barrier's weight is absolute (`mu`), or relative: mu = gap * U / (2 m), m being the number of kept
-edges. The relative one keeps the flow's value within gap * U of the true maximum.
+Nodes that no path from source to target uses are left out, and with them all edges that are on
+none: the top row of a classifier has one node, whatever the length of the text. Each network is
+divided by U, the smallest total capacity of a row of edges that are left, so that flow values are
+at most 1. The barrier's weight is absolute (`mu`), or relative: mu = gap * U / (2 m), m being the
+number of kept edges. The relative one keeps the flow's value within gap * U of the true maximum.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,20 +40,32 @@ class Group:
 
 
 def without_negligible(network: LayeredNetwork) -> LayeredNetwork:
-    """The networks with only the edges that matter: on a path, and not vanishingly small."""
+    """The networks without edges that are vanishingly small; no copy where there are none."""
+    u = network.capacities
+    # No row of edges can carry more, so that what is found here may be vanishing, and no other is.
+    most = NEGLIGIBLE * u.shape[-1] ** 2 * u.amax()
+    if torch.equal(u > 0, u >= most.clamp(min=torch.finfo(u.dtype).tiny)):
+        return network
     network = pruned(network)
     least = (NEGLIGIBLE * row_bound(network)).view(-1, 1, 1, 1)
-    small = network.capacities < least
-    if not (small & (network.capacities > 0)).any():
-        return network
-    # Again, since an edge that was taken away may have been another's only continuation.
-    return pruned(replace(network, capacities=network.capacities.masked_fill(small, 0)))
+    return replace(
+        network, capacities=network.capacities.masked_fill(network.capacities < least, 0)
+    )
 
 
 def live_nodes(network: LayeredNetwork) -> Tensor:
-    """`(batch, L + 1, t)` bool, the nodes of a pruned network that are on a path."""
-    live = network.capacities > 0
-    return torch.cat([live.any(2), network.sources[:, None]], 1)
+    """`(batch, L + 1, t)` bool, the nodes that are on a path.
+
+    An edge is on a path if and only if both of its ends are: one of them is fed, and the other is
+    drained. So the edges themselves need no pruning.
+    """
+    edge = network.capacities > 0
+    layers = edge.shape[1]
+    fed, drained = [network.sources], [network.sinks]
+    for layer in range(layers):
+        fed.append((edge[:, layers - 1 - layer] & fed[-1][:, :, None]).any(1))
+        drained.append((edge[:, layer] & drained[-1][:, None, :]).any(2))
+    return torch.stack(fed[::-1], 1) & torch.stack(drained, 1)
 
 
 def presolve(
@@ -62,30 +74,23 @@ def presolve(
     """Gather the live nodes of some networks, scale and flatten.
 
     Args:
-        network: The batch, pruned.
+        network: The batch.
         live: `(batch, L + 1, t)`, its `live_nodes`.
         members: `(n,)` int, which networks; each has a path.
         gap: Relative gap.
         mu: `(batch,)` in units of the capacities, instead of `gap`.
     """
-    network, live = _members(network, members), live[members]
+    live = live[members]
     widths = live.sum(2).amax(0).tolist()
     nodes = [_live_first(row, width) for row, width in zip(live.unbind(1), widths, strict=True)]
     chain = Chain((1, *widths, 1, 1))
-    scale = row_bound(network)
-    u = _flat_capacities(network, live, nodes, chain)
+    u = _flat_capacities(network, live, members, nodes, chain)
+    layers = chain.blocks(u)[1:-2]
+    scale = torch.stack([layer.sum((1, 2)) for layer in layers], 1).amin(1)
     u.div_(scale[:, None]).clamp_(max=UNBOUNDED)
     m = (u > 0).sum(1).to(u.dtype)
     weight = gap / (2 * m) if mu is None else mu[members] / scale
     return Group(members, Problem(u, weight, m), chain, nodes, scale)
-
-
-def _members(network: LayeredNetwork, members: Tensor) -> LayeredNetwork:
-    """The given networks of a batch; no copy where those are all, in their order."""
-    everyone = torch.arange(len(network.capacities), device=members.device)
-    if torch.equal(members, everyone):
-        return network
-    return LayeredNetwork(*(getattr(network, f.name)[members] for f in fields(network)))
 
 
 def _live_first(live: Tensor, width: int) -> Tensor:
@@ -97,23 +102,27 @@ def _live_first(live: Tensor, width: int) -> Tensor:
 
 
 def _flat_capacities(
-    network: LayeredNetwork, live: Tensor, nodes: list[Tensor], chain: Chain
+    network: LayeredNetwork, live: Tensor, members: Tensor, nodes: list[Tensor], chain: Chain
 ) -> Tensor:
     u = network.capacities.new_empty(len(live), chain.edges)
     sink, *layers, source, back = chain.blocks(u)
-    # Finite, since 0 times infinity is no number: a node that is not live has no edge, capacity 0.
-    above = network.super_capacity.clamp(max=torch.finfo(u.dtype).max)[:, None]
-    sink.copy_((live[:, 0].gather(1, nodes[0]) * above)[:, :, None])
-    source.copy_((live[:, -1].gather(1, nodes[-1]) * above)[:, None, :])
-    back.copy_(network.return_capacity[:, None, None])
+    # A narrower network's rows are filled up with nodes that are not live, whose edges are none.
+    rows = [row.gather(1, at) for row, at in zip(live.unbind(1), nodes, strict=True)]
+    # Finite, since 0 times infinity is no number.
+    above = network.super_capacity[members].clamp(max=torch.finfo(u.dtype).max)[:, None]
+    sink.copy_((rows[0] * above)[:, :, None])
+    source.copy_((rows[-1] * above)[:, None, :])
+    back.copy_(network.return_capacity[members][:, None, None])
     for k, layer in enumerate(layers):
-        layer.copy_(_gathered(network.capacities[:, k], nodes[k + 1], nodes[k]))
+        layer.copy_(_gathered(network.capacities[:, k], members, nodes[k + 1], nodes[k]))
+        for row, edges in ((rows[k + 1], layer), (rows[k], layer.mT)):
+            if not row.all():
+                edges.mul_(row[:, :, None])
     return u
 
 
-def _gathered(block: Tensor, tails: Tensor, heads: Tensor) -> Tensor:
-    """`(batch, tails, heads)` capacities between these nodes."""
-    if tails.shape[1] == heads.shape[1] == block.shape[1]:
-        return block
-    network = torch.arange(len(block), device=block.device)[:, None, None]
-    return block[network, tails[:, :, None], heads[:, None, :]]
+def _gathered(blocks: Tensor, members: Tensor, tails: Tensor, heads: Tensor) -> Tensor:
+    """`(members, tails, heads)` capacities between these nodes."""
+    if tails.shape[1] == heads.shape[1] == blocks.shape[1]:
+        return blocks[members]
+    return blocks[members[:, None, None], tails[:, :, None], heads[:, None, :]]
