@@ -4,7 +4,7 @@ from attnflow.capture.capture import Capture, Effects, capture, captures
 from attnflow.capture.edge_ablation import only_edges
 from attnflow.capture.families import FAMILIES
 from attnflow.capture.merging import Segments
-from attnflow.capture.net_worth import product_rules
+from attnflow.capture.net_worth import default_pattern, product_rules
 from attnflow.capture.objectives import Objective
 from attnflow.capture.patches import Patches, leading_tokens, patches_of
 from attnflow.capture.recorder import FROZEN
@@ -46,6 +46,7 @@ __all__ = [
     "captures",
     "check_model",
     "check_stage_rules",
+    "default_pattern",
     "default_stages",
     "largest",
     "leading_tokens",

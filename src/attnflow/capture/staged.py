@@ -48,7 +48,7 @@ StageRule = float | Literal["halves"]
 REMOVED = (0.05, 0.15, 0.3)  # shares of the tokens, one stage each after the whole text
 # The stages of `captured_stages`. Which are better depends on how nodes are removed: measured in
 # docs/results/language-models.md.
-REPLACED_STAGES: tuple[StageRule, ...] = (0.1, 0.3, 0.5)
+REPLACED_STAGES: tuple[StageRule, ...] = REMOVED
 HIDDEN_STAGES: tuple[StageRule, ...] = (0.1, "halves")
 
 

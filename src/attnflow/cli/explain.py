@@ -94,7 +94,7 @@ def _add_computation(group: Any) -> None:
     add("--stages", metavar="S", type=stages,
         help="Tokens that net removes in its stages after the first: a share is of those worth "
         "the most, halves are every other one in turn (default: 0.1,halves for models that write; "
-        "0.1,0.3,0.5 for others), or none for one stage.")  # fmt: skip
+        "0.05,0.15,0.3 for others), or none for one stage.")  # fmt: skip
     add("--pattern", choices=get_args(Pattern),
         help="Attention's weights in net: a factor with a share (shared, default where the model "
         "allows it), or constants (frozen).")  # fmt: skip

@@ -241,10 +241,10 @@ class Explainer:
                 for each. A share, inside (0, 1), is of the tokens that contributed the most so far;
                 "halves" are two stages, each without every other token in that order. () is the
                 whole text alone. None is (0.1, "halves") where tokens can be hidden by the
-                attention mask, in models that write; (0.1, 0.3, 0.5) elsewhere.
+                attention mask, in models that write; (0.05, 0.15, 0.3) elsewhere.
             pattern: For "net": "shared" gives queries and keys a part of what attention's weights
-                do, "frozen" holds the weights constant. None is "shared", and "frozen" for models
-                that compute attention themselves.
+                do, "frozen" holds the weights constant. None is "shared" where tokens can be
+                hidden, and "frozen" elsewhere and for models that compute attention themselves.
             readout: "input" scores a token by its outflow from the input row, so that scores sum to
                 the flow; "throughput" by its mean flow over all rows, for "net", "bcf" and
                 "cf" alone, where a token's rows are its own residual stream.
@@ -316,7 +316,7 @@ class Explainer:
         task = explained_task(self.model)
         options.check_task(task)
         options.check_pattern(self.model)
-        options = options.with_stages(hidden=hides_tokens(self.model, task, target))
+        options = options.with_defaults(hidden=hides_tokens(self.model, task, target))
         space_of = output_spaces(task, self.model, self.tokenizer, target)
         inputs = self._inputs(task, compares_pairs=not callable(target))
         requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)

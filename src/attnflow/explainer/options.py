@@ -8,6 +8,7 @@ from attnflow.capture import (
     REMOVED,
     StageRule,
     check_stage_rules,
+    default_pattern,
     default_stages,
     product_rules,
     stage_count,
@@ -87,11 +88,19 @@ class CallOptions:
             return ()
         return default_stages(hidden=False) if self.stages is None else tuple(self.stages)
 
-    def with_stages(self, *, hidden: bool) -> "CallOptions":
-        """Return the options with the stages of "net" that these models have, if none are given."""
-        if self.tensor != "net" or self.stages is not None:
+    def with_defaults(self, *, hidden: bool) -> "CallOptions":
+        """Return the options with those of "net" that suit the model, where none are given.
+
+        Args:
+            hidden: True where stages hide tokens, False where others replace them.
+        """
+        if self.tensor != "net":
             return self
-        return replace(self, stages=default_stages(hidden=hidden))
+        return replace(
+            self,
+            stages=default_stages(hidden=hidden) if self.stages is None else self.stages,
+            pattern=default_pattern(hidden=hidden) if self.pattern is None else self.pattern,
+        )
 
     @property
     def networks(self) -> int:

@@ -131,6 +131,11 @@ class ModelAdapter(ABC):
         """
         return self.inputs.baseline([content], self.collate(content))
 
+    @property
+    def hides_tokens(self) -> bool:
+        """True where stages of "net" hide tokens, False where others replace them."""
+        return False
+
     def stage_removal(self, content: Any) -> Removal:
         """Return the way in which the stages of "net" remove nodes, as in an explanation."""
         inputs = self.collate(content)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from attnflow.capture import (
-    HiddenTokens,
     Stage,
     StageRule,
     captured_stages,
+    default_pattern,
     default_stages,
     mean_present,
     product_rules,
@@ -38,7 +38,7 @@ class NetStages:
     Attributes:
         removed: Rules of the stages after the first, as for `captured_stages`; None are those of an
             explanation.
-        pattern: As for `product_rules`.
+        pattern: As for `product_rules`; None is that of an explanation.
     """
 
     removed: tuple[StageRule, ...] | None = None
@@ -51,18 +51,17 @@ class NetStages:
         return stage_count(default_stages(hidden=True) if self.removed is None else self.removed)
 
     def __call__(self, instance: Instance) -> list[Stage]:
-        removal = None if self.removed == () else instance.adapter.stage_removal(instance.content)
-        removed = self.removed
-        if removed is None:
-            removed = default_stages(hidden=isinstance(removal, HiddenTokens))
+        hidden = instance.adapter.hides_tokens
+        removed = default_stages(hidden=hidden) if self.removed is None else self.removed
+        pattern = default_pattern(hidden=hidden) if self.pattern is None else self.pattern
         return list(
             captured_stages(
                 instance.adapter.model,
                 instance.inputs,
-                removal,
+                instance.adapter.stage_removal(instance.content) if removed else None,
                 objective_of(instance),
                 removed=removed,
-                rules=product_rules(instance.adapter.model, self.pattern),
+                rules=product_rules(instance.adapter.model, pattern),
             )
         )
 
@@ -117,9 +116,10 @@ def _mean(values: Tensor, stages: NetStages, instance: Instance) -> Scores:
 NET_TENSORS = {
     "net": NetStages(),
     "net1": NetStages(()),
-    # Both defaults, on any model: to see what each is worth on the other's kind.
-    "net-shares": NetStages(default_stages(hidden=False)),
-    "net-halves": NetStages(default_stages(hidden=True)),
+    # Other stages, and the other kind's pattern: to see what the defaults are worth.
+    "net-shares": NetStages((0.1, 0.3, 0.5)),
+    "net-halves": NetStages((0.1, "halves")),
+    "net-shared": NetStages(pattern="shared"),
     "net-frozen": NetStages(pattern="frozen"),
     "net1-frozen": NetStages((), "frozen"),
 }

@@ -254,9 +254,13 @@ class LanguageModel(NextTokenModel):
     kind = "a language model"
     instead = "deltatrace, gradient-x-input or net:flow"
 
+    @property
+    def hides_tokens(self) -> bool:
+        return can_hide(self.model)
+
     def stage_removal(self, content: EncodedText) -> Removal:
         """Tokens are hidden by the attention mask, and keep their positions, where that can be."""
-        if not can_hide(self.model):
+        if not self.hides_tokens:
             return super().stage_removal(content)
         removable = torch.from_numpy(self.ordinary(content))[None].to(self.device)
         return HiddenTokens.of(self.model, self.collate(content), removable)
