@@ -200,9 +200,9 @@ def test_options_reach_the_explainer(run, tmp_path):
     assert run(TEXT, "good", "--quiet", "--json", every, "--target", "all")[0] == 0
     assert [a["target"] for a in json.loads(every.read_text())] == [0, 1, 2] * 2
     assert record("--stages", "none")["scores"] != plain["scores"]
-    assert record("--stages", "0.1,0.3,0.5")["scores"] == plain["scores"]
+    assert record("--stages", "0.05,0.15,0.3")["scores"] == plain["scores"]
     assert record("--stages", "0.1,halves")["stages"] == [0.1, "halves"]
-    assert record("--pattern", "frozen")["scores"] != plain["scores"]
+    assert record("--pattern", "shared")["scores"] != plain["scores"]
     assert record("--target", "NEUTRAL")["target"] == 1
     assert record("--mu", "1e-2")["certificate"]["mu"] == pytest.approx(1e-2)
     assert record("--gap", "3e-1")["gap"] > plain["gap"]

@@ -89,11 +89,12 @@ def test_flows_are_those_of_the_explainer(explained, kind, tensor):
         np.testing.assert_allclose(scores, expected.scores, rtol=1e-4, atol=1e-5 * largest)
 
 
-@pytest.mark.parametrize("name", ["net", "net1", "net-frozen"])
+@pytest.mark.parametrize("name", ["net", "net1", "net-frozen", "net-shared"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_signed_readings_are_those_of_the_explainer(explained, kind, name):
     explainer, content = explained(kind)
-    options = {"net": {}, "net1": dict(stages=()), "net-frozen": dict(pattern="frozen")}[name]
+    options = {"net": {}, "net1": dict(stages=()), "net-frozen": dict(pattern="frozen"),
+               "net-shared": dict(pattern="shared")}[name]
     expected = explain(explainer, content, **options)
     instance = instance_of(explainer, content)
     for reading, wanted in (
