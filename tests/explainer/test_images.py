@@ -98,7 +98,7 @@ def test_removed_patches_take_the_neutral_value(seeing):
             seeing(images=photo(), neutral=neutral)
             whole, last = seen[0][0], seen[-1][0]
             gone = (whole != last).any(0)
-            assert gone.float().mean() == pytest.approx(4 / 12), "30 % of twelve patches, rounded up"
+            assert gone.float().mean() == pytest.approx(4 / 12), "30 % of 12, rounded up"
             np.testing.assert_allclose(last[:, gone].T, [wanted] * int(gone.sum()))
     finally:
         hook.remove()
