@@ -58,7 +58,7 @@ class KnownAnswer:
 
     @property
     def content(self) -> str | list[Mapping[str, str]]:
-        """What a model is asked: the text, or the chat."""
+        """The question to a model: the text, or the chat."""
         return list(self.messages) or self.text
 
     @property
@@ -521,7 +521,7 @@ def examples(rng: random.Random) -> KnownAnswer:
 
 
 def chat(rng: random.Random) -> KnownAnswer:
-    """What a user told in the first of three turns, asked for in the last."""
+    """Facts that a user told in the first of three turns, asked for in the last."""
     fact, question, answer, words = rng.choice(_TOLD)
     word, foil = rng.sample(words, 2)
     told, (aside, reply) = fact.format(word), rng.choice(_ASIDES)
@@ -535,7 +535,7 @@ def chat(rng: random.Random) -> KnownAnswer:
 
 
 def passage(rng: random.Random) -> KnownAnswer:
-    """What one of three short passages says, each under its title."""
+    """Facts of one of three short passages, each under its title."""
     sights = rng.sample(_SIGHTS, 3)
     said, question, answer, words = rng.choice(_SAID)
     chosen, around = rng.sample(words, 3), rng.sample(_AROUND, 6)

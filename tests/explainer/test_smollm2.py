@@ -23,7 +23,8 @@ def test_the_capital_of_france_rests_on_france(explainer, bos):
     a = explainer("The capital of France is", bos=bos)
     assert a.label == " Paris" and a.top(1)[0][0].strip() == "France"
     first = 1 if bos else 0
-    assert a.tokens[first] == "The" and a.shares[first] < 0.05
+    # With the token in front *The* is no sink: hiding it costs 5.3 of the log-odds, *France* 5.4.
+    assert a.tokens[first] == "The" and a.shares[first] < (0.1 if bos else 0.05)
     assert not a.is_faint
 
 
