@@ -93,8 +93,12 @@ def test_flows_are_those_of_the_explainer(explained, kind, tensor):
 @pytest.mark.parametrize("kind", KINDS)
 def test_signed_readings_are_those_of_the_explainer(explained, kind, name):
     explainer, content = explained(kind)
-    options = {"net": {}, "net1": dict(stages=()), "net-frozen": dict(pattern="frozen"),
-               "net-shared": dict(pattern="shared")}[name]
+    options = {
+        "net": {},
+        "net1": dict(stages=()),
+        "net-frozen": dict(pattern="frozen"),
+        "net-shared": dict(pattern="shared"),
+    }[name]
     expected = explain(explainer, content, **options)
     instance = instance_of(explainer, content)
     for reading, wanted in (
