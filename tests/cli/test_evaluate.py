@@ -76,6 +76,21 @@ def test_measure_go_on_and_report(run, reviews, tmp_path):
     assert sorted(f.name for f in figures.iterdir()) == ["curves.svg", "runtime.svg"]
 
 
+def test_examples_that_are_left_out_are_said(run, reviews, tmp_path):
+    assert run(reviews, "--out", tmp_path / "lengths", "--methods", "random")[0] == 0
+    rows = (tmp_path / "lengths" / "rows.jsonl").read_text().splitlines()
+    lengths = sorted(json.loads(row)["tokens"] for row in rows)
+    assert lengths[0] < lengths[-1]
+    options = ("--methods", "random", "--min-tokens")
+    code, shown, err = run(reviews, "--out", tmp_path / "some", *options, lengths[-1])
+    left = lengths.count(lengths[-1])
+    assert code == 0 and shown.startswith(f"{left} examples")
+    said = f"{left} of 3 examples are measured: the others have fewer than {lengths[-1]} tokens"
+    assert said in err
+    code, _, err = run(reviews, "--out", tmp_path / "all", *options, "5")
+    assert code == 0 and "are measured" not in err
+
+
 def test_several_runs_in_one_table(run, reviews, tmp_path):
     first, second, other = (tmp_path / name for name in ("first", "second", "other"))
     options = ("--methods", "random", "gradient", "--min-tokens", "5")

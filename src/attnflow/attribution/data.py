@@ -226,6 +226,17 @@ class AttributionData:
         return self.certificate.value if is_whole else None
 
     @property
+    def remainder(self) -> float | None:
+        """The explained number less the sum of all contributions, those of special tokens too.
+
+        Biases, shared patterns and stages leave it over: contributions are means over texts that
+        lack other tokens. None where one of the two is not known.
+        """
+        if self.explained is None or self.contributions is None:
+            return None
+        return float(self.explained - self.contributions.sum())
+
+    @property
     def is_faint(self) -> bool:
         """True where the flow carries too little to be relied on, less than `FAINT`."""
         return self.carried is not None and self.carried < FAINT
@@ -336,6 +347,7 @@ class AttributionData:
             "special_share": self.special_share,
             "gap": self.certificate.gap,
             "carried": self.carried,
+            "remainder": self.remainder,
             "words": [asdict(word) for word in self.words()] if self.grid is None else [],
         }
         return {"schema_version": SCHEMA_VERSION} | record | derived

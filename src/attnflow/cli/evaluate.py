@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnflow.cli.console import bar, quiet_transformers, show, wrote
+from attnflow.cli.console import bar, quiet_transformers, say, show, wrote
 from attnflow.cli.options import count
 from attnflow.cli.streams import STANDARD_STREAM, check_output, read_text, write_output
 from attnflow.errors import InputError
@@ -184,6 +184,13 @@ def _measure(args: argparse.Namespace) -> None:
         min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
         target=protocol.target, position=args.position, change=noise,
     )  # fmt: skip
+    asked = min(len(examples), args.limit or len(examples))
+    if len(instances) < asked and not args.quiet:
+        say(
+            f"{len(instances)} of {asked} examples are measured: the others have fewer than "
+            f"{args.min_tokens} tokens (--min-tokens) or more than {args.max_tokens} "
+            "(--max-tokens), or a target that is not what the model predicts."
+        )
     rows = len(instances) * len(methods) + sum(map(len, external_scores.values()))
     with bar(rows, unit="row", hidden=args.quiet) as advance:
         evaluate(

@@ -51,7 +51,12 @@ def inside_unit(text: str) -> float:
 def stages(text: str) -> tuple[float | Literal["halves"], ...]:
     """Parse numbers inside (0, 1) and `halves`, with commas between them; `none` is none."""
     parts = [] if text == "none" else text.split(",")
-    return tuple("halves" if part == "halves" else inside_unit(part) for part in parts)
+    try:
+        return tuple("halves" if part == "halves" else inside_unit(part) for part in parts)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected shares inside (0, 1) and halves, such as 0.1,halves, or none, got {text!r}"
+        ) from None
 
 
 def positive(text: str) -> float:

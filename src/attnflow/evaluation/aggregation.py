@@ -67,7 +67,10 @@ def metric_scores(rows: Sequence[Row], methods: Sequence[str] | None = None) -> 
         raise InputError(f"the run has no rows of {name}.{reason}")
     common = sorted(set.intersection(*(set(by_method[name]) for name in names)))
     if not common:
-        raise InputError("no example has rows of all these methods.")
+        raise InputError(
+            "no example has rows of all these methods: name methods that were measured on the same "
+            "examples (--methods)."
+        )
     return _metric_scores(names, [[by_method[name][index] for index in common] for name in names])
 
 

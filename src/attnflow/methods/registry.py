@@ -135,7 +135,7 @@ def method(name: str) -> Method:
         suggestion = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
             f"there is no method {name!r}.{suggestion} Expected one of {published}; or "
-            f"TENSOR:READOUT with a tensor of {', '.join(INFORMATION_TENSORS)} and a readout of "
-            f"{readouts}."
+            f"TENSOR:READOUT with a tensor of {', '.join(NET_TENSORS)} and a readout of "
+            f"{', '.join(NET_READINGS)}, or of {', '.join(INFORMATION_TENSORS)} and {readouts}."
         )
     return METHODS[name]

@@ -41,9 +41,11 @@ def test_tokens_against_it_are_named_strongest_first(signed):
         text = " ".join(shown.split())
         assert "not" in text and "−3.000" in text and "−0.5000" in text, name
         assert text.index("−3.000") < text.index("−0.5000")
-    assert "speaks against: not −3.000, cute −0.5000; the explained number is 2.500" in " ".join(
-        views(signed)["terminal"].split()
-    )
+    terminal = " ".join(views(signed)["terminal"].split())
+    assert "speaks against: not −3.000, cute −0.5000 explained number 2.500" in terminal
+    total = signed.contributions.sum()
+    assert signed.remainder == pytest.approx(signed.explained - total)
+    assert f"contributions add up to {'−' if total < 0 else ''}{abs(total):.3f}" in terminal
 
 
 def test_little_that_speaks_against_is_left_out(signed):

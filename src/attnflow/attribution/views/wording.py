@@ -245,9 +245,12 @@ def summary(attribution: AttributionData) -> list[str]:
     against = opposing(attribution)
     if against:
         named = ", ".join(f"{as_name(token.name)} {token.score}" for token in against)
-        whole = attribution.explained
-        of = "" if whole is None else f"; the explained number is {_signed(whole)}"
-        lines.append(f"speaks against: {named}{of}")
+        lines.append(f"speaks against: {named}")
+    if attribution.explained is not None and attribution.contributions is not None:
+        lines.append(
+            f"explained number {_signed(attribution.explained)}; contributions add up to "
+            f"{_signed(float(attribution.contributions.sum()))}"
+        )
     lines.append(
         f"certificate: flow {format_number(certificate.value)}, at most "
         f"{format_bound(certificate.gap)} below the maximum; {certificate.status} in "
