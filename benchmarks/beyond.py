@@ -65,6 +65,7 @@ NET = {
     "cf": ("flow", "sums"),
     "cf-staged": ("sums",),
     "bcf": ("flow",),
+    "net": ("flow", "signed", "contributions"),
     "net1": ("flow", "contributions"),
     "net-shares": ("flow", "signed", "contributions"),
     "net-halves": ("flow", "signed", "contributions"),

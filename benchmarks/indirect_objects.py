@@ -4,7 +4,7 @@
 
 Prompts such as "When Mary and John went to the shop, John gave a book to" rest on heads that find
 the repeated name (duplicate and induction heads) and on heads that move the other name to the end
-(name movers; Wang et al. 2023). Prints the share of the flow on each kind of edge beside the
+(name movers; Wang et al. 2023). Prints the share of the flow on each kind of edge next to the
 attention's, how much the flow on heads agrees with tests of heads that know nothing of the flow,
 and how far the log-odds fall without the heads that each of them ranks first. For models laid out
 as Llama.
@@ -27,7 +27,7 @@ from attnflow.evaluation import bootstrap_estimate
 from attnflow.evaluation.edge_knockout import ROUTES
 from attnflow.methods import Instance, load_adapter
 from attnflow.methods.adapter import log_odds_of
-from attnflow.methods.model_internals import internals
+from attnflow.methods.model_internals import eager, internals
 
 SEED, REPEATED, ABLATED = 3, 24, 5
 
@@ -88,8 +88,6 @@ def heads_of_repeats(adapter: Any) -> dict[str, np.ndarray]:
 
     The test of Olsson et al. (2022): random tokens, twice in a row.
     """
-    from attnflow.methods.model_internals import eager
-
     generator = torch.Generator().manual_seed(SEED)
     half = torch.randint(1000, adapter.model.config.vocab_size, (8, REPEATED), generator=generator)
     with torch.no_grad(), eager(adapter.model):

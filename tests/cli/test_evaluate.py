@@ -106,6 +106,15 @@ def test_several_runs_in_one_table(run, reviews, tmp_path):
     assert f"{mean[metric_scores(pooled).methods.index('gradient')]:.3f}" in table["gradient"]
     code, shown, err = run("--report", first, other)
     assert (code, shown) == (2, "") and "other holds a run with another operators than" in err
+    code, shown, err = run("--report", first, first.parent / "second" / ".." / "first")
+    assert (code, shown) == (2, "") and "is named twice" in err
+    # A run of another version may have one setting more.
+    record = json.loads((second / "run.json").read_text())
+    record["run"]["protocol"]["newer"] = 1
+    (second / "run.json").write_text(json.dumps(record))
+    for folders in ((first, second), (second, first)):
+        code, shown, err = run("--report", *folders)
+        assert (code, shown) == (2, "") and "holds a run with another newer than" in err
 
 
 def test_named_metrics_are_all_compared(run, reviews, tmp_path):

@@ -126,16 +126,18 @@ def test_edges_that_always_stay(llama):
     assert without.knocked_out[1] != pytest.approx(found.knocked_out[1], rel=1e-5)
 
 
-def test_the_flow_of_net_keeps_within_the_networks_of_an_explanation(llama):
-    capacities, attention = llama.cached(_net_edges)
-    (stage,) = llama.cached(NetStages(()))
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_the_flow_of_net_keeps_within_the_networks_of_an_explanation(request, kind):
+    instance = request.getfixturevalue(kind)
+    capacities, attention = instance.cached(_net_edges)
+    (stage,) = instance.cached(NetStages(()))
     expected = stage.capture.capacities[0].double()
     expected[-1] *= stage.capture.sources[0][:, None]
     torch.testing.assert_close(capacities, expected)
     assert ((attention >= 0) & (attention <= 1)).all()
-    off = ~torch.eye(llama.nodes, dtype=torch.bool)
+    off = ~torch.eye(instance.nodes, dtype=torch.bool)
     assert (attention[:, off] == 1).all() and (attention[:, ~off] < 1).any()
-    flow = ROUTES["net1 flow"](llama)
+    flow = ROUTES["net1 flow"](instance)
     assert (flow <= capacities * attention + 1e-12).all() and flow.sum() > 0
 
 

@@ -96,8 +96,8 @@ def _add_computation(group: Any) -> None:
         "the most, halves are every other one in turn (default: 0.1,halves for models that write; "
         "0.05,0.15,0.3 for others), or none for one stage.")  # fmt: skip
     add("--pattern", choices=get_args(Pattern),
-        help="Attention's weights in net: a factor with a share (shared, default where the model "
-        "allows it), or constants (frozen).")  # fmt: skip
+        help="Attention's weights in net: a factor with a share (shared, default for models that "
+        "write, where it is possible), or constants (frozen, default for others).")  # fmt: skip
     add("--readout", choices=get_args(Readout), default="input",
         help="Scores are the flow into the input tokens (input, default) or the mean flow through "
         "a token over all layers (throughput, for net, bcf and cf).")  # fmt: skip

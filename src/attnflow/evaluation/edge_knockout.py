@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.capture import only_edges, product_rules
+from attnflow.capture import only_edges
 from attnflow.capture.capture import record
 from attnflow.capture.net_worth import net_capture
 from attnflow.methods import Instance, Scores
@@ -22,6 +22,7 @@ from attnflow.methods.attention import readout_row
 from attnflow.methods.decomposition import edge_importance
 from attnflow.methods.information_tensors import INFORMATION_TENSORS, objective_of
 from attnflow.methods.model_internals import forward, internals
+from attnflow.methods.net import NetStages
 from attnflow.methods.readouts import walked
 from attnflow.solver import maximum_flow
 
@@ -119,13 +120,12 @@ def _net_edges(instance: Instance) -> tuple[Tensor, Tensor]:
     Effects add up on an edge from a token to itself before they are clipped, so that its share is
     that of the positive effects.
     """
-    model = instance.adapter.model
     (effects,) = record(
-        model,
+        instance.adapter.model,
         instance.inputs,
         [objective_of(instance)],
         tensor="cf",
-        rules=product_rules(model),
+        rules=NetStages(()).rules(instance),
         segments=None,
     )
     signed, residual = effects.effects

@@ -162,22 +162,31 @@ def read_runs(folders: Sequence[Path]) -> list[Row]:
     numbered anew after those of the first run.
 
     Raises:
-        InputError: As `read_rows`, or a folder has another model or protocol than the first.
+        InputError: As `read_rows`, or a folder has another model or protocol than the first, or
+            is named twice.
     """
     rows: list[Row] = []
     first = _judged(folders[0]) if len(folders) > 1 else {}
-    for folder in folders:
-        if len(folders) > 1:
-            for key, value in _judged(folder).items():
-                if value != first[key]:
-                    raise InputError(
-                        f"{folder} holds a run with another {key} than {folders[0]} ({value!r}, "
-                        f"not {first[key]!r}): show it by itself."
-                    )
+    for at, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:at]]:
+            raise InputError(f"{folder} is named twice: its texts would count twice.")
+        if at:
+            _check_judged_alike(first, folders[0], _judged(folder), folder)
         # The next number after all so far; 0 in the first run.
         start = 1 + max((row["example"] for row in rows), default=-1)
         rows += [{**row, "example": start + row["example"]} for row in read_rows(folder)]
     return rows
+
+
+def _check_judged_alike(
+    first: dict[str, Any], first_folder: Path, other: dict[str, Any], folder: Path
+) -> None:
+    for key in first | other:  # an older run may lack a setting
+        if other.get(key) != first.get(key):
+            raise InputError(
+                f"{folder} holds a run with another {key} than {first_folder} "
+                f"({other.get(key)!r}, not {first.get(key)!r}): show it by itself."
+            )
 
 
 def _judged(folder: Path) -> dict[str, Any]:

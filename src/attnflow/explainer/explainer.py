@@ -350,7 +350,7 @@ class Explainer:
             options.tensor,
             options.networks,
             keeps_edges=options.reads_edges,
-            all_logits=any(r.decision.value is not None for r in requests.requests),
+            logits_read=requests.logits_read,
         )
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]

@@ -92,6 +92,14 @@ class Requests:
         counts = [1] * len(self) if self.counts is None else self.counts
         return [i for i, count in enumerate(counts) for _ in range(count)]
 
+    @property
+    def logits_read(self) -> int | None:
+        """Tokens at which a request reads logits, at most; None where a function reads them."""
+        decisions = [request.decision for request in self.requests]
+        if any(decision.value is not None for decision in decisions):
+            return None
+        return max((len(decision.tokens) for decision in decisions), default=0) or 1
+
     def coarsened(self, coarsen: Coarsen, task: Task) -> "Requests":
         """Return the requests with their tokens merged; requests about one text share it.
 

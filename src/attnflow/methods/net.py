@@ -22,6 +22,7 @@ from attnflow.capture import (
     signed_scores,
     stage_count,
 )
+from attnflow.capture.recorder import ProductRules
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores
 from attnflow.methods.information_tensors import objective_of
@@ -53,7 +54,6 @@ class NetStages:
     def __call__(self, instance: Instance) -> list[Stage]:
         hidden = instance.adapter.hides_tokens
         removed = default_stages(hidden=hidden) if self.removed is None else self.removed
-        pattern = default_pattern(hidden=hidden) if self.pattern is None else self.pattern
         return list(
             captured_stages(
                 instance.adapter.model,
@@ -61,9 +61,15 @@ class NetStages:
                 instance.adapter.stage_removal(instance.content) if removed else None,
                 objective_of(instance),
                 removed=removed,
-                rules=product_rules(instance.adapter.model, pattern),
+                rules=self.rules(instance),
             )
         )
+
+    def rules(self, instance: Instance) -> ProductRules:
+        """Return the backward rules of products in these stages."""
+        hidden = instance.adapter.hides_tokens
+        pattern = default_pattern(hidden=hidden) if self.pattern is None else self.pattern
+        return product_rules(instance.adapter.model, pattern)
 
 
 @dataclass(frozen=True)

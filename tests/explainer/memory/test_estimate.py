@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.text_models import bare, language_model
 
 from attnflow import Explainer, InputError, maximum_flow
 from attnflow.capture import capture, staged_capture
@@ -141,3 +142,16 @@ def test_stages_solved_one_by_one_give_the_same(writer, monkeypatch, options):
                 np.testing.assert_allclose(getattr(one, name), expected, atol=1e-9)
         assert one.certificate.status == other.certificate.status
         assert one.certificate.value == pytest.approx(other.certificate.value, rel=1e-9)
+
+
+def test_estimates_count_logits_at_every_token_that_is_read(tokenizer):
+    """Texts of a batch have logits at the tokens of all, and a span at those of all its tokens."""
+    model = language_model(vocab_size=20_000, max_position_embeddings=64)
+    explainer = Explainer(model, bare(tokenizer))
+    texts = [" ".join(["good"] * t) for t in range(4, 12)]
+    for given, options in ((texts, {"batch_size": 8}), (texts[-1] * 3, {"span": (2, 30)})):
+        with AllocationTracker() as counted:
+            explainer(given, **options)
+        explainer(given, max_memory=2.5 * counted.peak, **options)
+        with pytest.raises(InputError, match="max_memory allows"):
+            explainer(given, max_memory=0.95 * counted.peak, **options)

@@ -22,9 +22,10 @@ from attnflow.capture.attention import TILE
 from attnflow.capture.capture import knows_kept_logits
 from attnflow.capture.families import family_of
 from attnflow.capture.input_names import MASK_OF_IDS
-from attnflow.capture.objectives import logits_at
+from attnflow.capture.objectives import contrast
 from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
+from attnflow.explainer.targets.span import span_reading
 
 TILE_ARRAYS = 7  # arrays of a head's tile that exist at once
 SHORT = (8, 16, 32)  # tokens; the last two for a line
@@ -40,14 +41,14 @@ class ActivationMemory:
         model: The model.
         tensor: The tensor of its passes; a stage of `bcf` or `net` is a pass of `cf`.
         rules: The backward rules of these passes.
-        all_logits: True where a function reads the output of a language model, and may read logits
-            at every token; else the model computes those of a few.
+        logits_read: Tokens of each text at which logits are read, at most; None where a function
+            reads the output, and may read all. A language model computes no others.
         device: The device of the model.
         element_size: Bytes of a number.
     """
 
-    def __init__(self, model: Any, tensor: str, *, all_logits: bool = False) -> None:
-        self.model, self.all_logits = model, all_logits
+    def __init__(self, model: Any, tensor: str, *, logits_read: int | None = 1) -> None:
+        self.model, self.logits_read = model, logits_read
         self.tensor = "cf" if tensor in ("bcf", "net") else tensor
         # A shared pattern has gradients of queries and keys as well.
         self.rules = product_rules(model) if tensor == "net" else FROZEN
@@ -86,7 +87,24 @@ class ActivationMemory:
         activations = sum(c + d * n + e * n * n for (c, d, e), n in terms)
         tile = TILE_ARRAYS * min(max(TILE, longest), batch * longest**2) * self.element_size
         masks = 5 * batch * t**2
-        return int(batch * activations) + tile + masks
+        return int(batch * (activations + self._of_more_logits(batch, sides))) + tile + masks
+
+    def _of_more_logits(self, batch: int, sides: tuple[int, ...]) -> float:
+        """Bytes of one text's logits besides those at one token, which are measured with the rest.
+
+        The texts of a batch are read at different tokens, and each has logits at those of all.
+        """
+        if self.logits_read is None or not knows_kept_logits(self.model):
+            return 0.0  # all of them are measured with the rest
+        kept = min(batch * self.logits_read, sides[-1])
+        return (kept - 1) * self._of_logits if kept > 1 else 0.0
+
+    @cached_property
+    def _of_logits(self) -> float:
+        """Bytes by which the peak of one text's passes grows with each token that is read."""
+        ids = self._ids(dict.fromkeys(self._names, SHORT[-1]))
+        one, all_of_them = (self._measure(ids, read)[2] for read in (1, SHORT[-1]))
+        return max(all_of_them - one, 0) / (SHORT[-1] - 1)
 
     @cached_property
     def _of_text(self) -> tuple[int, list[Polynomial]]:
@@ -94,17 +112,13 @@ class ActivationMemory:
         family = family_of(self.model)
         holds_weights = family is not None and family.probabilities is not None
         lengths = SHORT if holds_weights else SHORT[1:]
-        # Any token does; 0 is often padding, which some models treat in another way.
-        token = 1 if self.model.config.get_text_config().vocab_size > 1 else 0
         least = dict.fromkeys(self._names, lengths[0])
         polynomials: list[Polynomial] = []
         layers = 0
         for name in self._names:
             peaks = []
             for length in lengths:
-                sides = least | {name: length}
-                ids = {k: torch.full((1, n), token, device=self.device) for k, n in sides.items()}
-                layers, _, peak = self._measure(ids)
+                layers, _, peak = self._measure(self._ids(least | {name: length}))
                 # Squares are counted elsewhere: the information tensors, and a tile's arrays.
                 squares = layers + (0 if holds_weights else TILE_ARRAYS)
                 peaks.append(max(peak - squares * length**2 * self.element_size, 0))
@@ -113,11 +127,24 @@ class ActivationMemory:
             polynomials.append((-d * lengths[0] if polynomials else max(c, 0.0), d, e))
         return layers, polynomials
 
-    def _measure(self, inputs: Mapping[str, Tensor]) -> tuple[int, int, int]:
-        """Layers and nodes of an example's flow, and the bytes at the peak of its passes."""
-        last = torch.tensor([next(iter(inputs.values())).shape[1] - 1])
-        reads_few = not self.all_logits and knows_kept_logits(self.model)
-        objective = Objective(read=logits_at(last) if reads_few else _any_number)
+    def _ids(self, sides: Mapping[str, int]) -> dict[str, Tensor]:
+        """Return one text of so many tokens on each side."""
+        # Any token does; 0 is often padding, which some models treat in another way.
+        token = 1 if self.model.config.get_text_config().vocab_size > 1 else 0
+        return {k: torch.full((1, n), token, device=self.device) for k, n in sides.items()}
+
+    def _measure(self, inputs: Mapping[str, Tensor], read: int = 1) -> tuple[int, int, int]:
+        """Layers and nodes of an example's flow, and the bytes at the peak of its passes.
+
+        Logits are read at the last `read` tokens, where a model computes no others.
+        """
+        objective = Objective(read=_any_number)
+        if self.logits_read is not None and knows_kept_logits(self.model):
+            t = [*inputs.values()][-1].shape[1]
+            positions = torch.arange(t - read, t)[None]
+            objective = Objective(
+                read=span_reading(positions, torch.zeros_like(positions), contrast)
+            )
         with AllocationTracker() as allocated:
             (capture,) = captures(
                 self.model, inputs, [objective], tensor=self.tensor, rules=self.rules

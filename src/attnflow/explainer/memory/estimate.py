@@ -158,7 +158,7 @@ class MemoryPlanner:
         stages: int = 1,
         *,
         keeps_edges: bool = False,
-        all_logits: bool = False,
+        logits_read: int | None = 1,
     ) -> None:
         """Take what is explained and how.
 
@@ -167,11 +167,11 @@ class MemoryPlanner:
             tensor: The information tensor.
             stages: Networks that each example becomes.
             keeps_edges: True where results need the flow on every edge.
-            all_logits: As for `ActivationMemory`.
+            logits_read: As for `ActivationMemory`.
         """
         self.model, self.tensor = getattr(model, "_orig_mod", model), tensor
         self.stages, self.keeps_edges = stages, keeps_edges
-        self.activations = ActivationMemory(self.model, tensor, all_logits=all_logits)
+        self.activations = ActivationMemory(self.model, tensor, logits_read=logits_read)
         config = self.model.config
         vision = getattr(config, "vision_config", config)
         # None where the config does not say.
