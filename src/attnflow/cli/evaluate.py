@@ -118,7 +118,7 @@ def _add_output(group: Any) -> None:
     add = group.add_argument
     add("--report", nargs="+", metavar="DIR", type=Path,
         help="Show the run in this folder, and measure nothing; or the runs in several, of one "
-        "model and protocol, in one table.")  # fmt: skip
+        "model and protocol and with the same methods, in one table.")  # fmt: skip
     add("--metrics", nargs="+", metavar="K",
         help="Metrics of the table (default: aopc log_odds sufficiency and the "
         "extras).")  # fmt: skip
