@@ -161,7 +161,8 @@ def warn_of_faint(attributions: Sequence[Attribution]) -> None:
         warn(
             f"{len(some)} of {len(attributions)} flows carry less than {FAINT:.0%} of what their "
             f"layers could, the least {least:.2g} (number {', '.join(map(str, some[:5]))}): their "
-            "rankings say little. Another target or another contrast (against=, --against) may say more."
+            "rankings say little. Another target or another contrast (against=, --against) may say "
+            "more."
         )
 
 
