@@ -9,6 +9,7 @@ from attnflow.capture import (
     HiddenTokens,
     Segments,
     captured_stages,
+    default_stages,
     leaving_out,
     mean_present,
     signed_scores,
@@ -216,6 +217,11 @@ def test_halves_are_two_stages_after_those_before(build, batch):
     )
     for stage, gone in zip((a, b), halves(worth, removable), strict=True):
         assert torch.equal(stage.present, whole.present & ~gone)
+
+
+def test_both_defaults_have_as_many_stages():
+    """Memory is planned before it is known whether tokens can be hidden."""
+    assert stage_count(default_stages(hidden=True)) == stage_count(default_stages(hidden=False))
 
 
 def test_a_mean_counts_only_stages_that_have_the_token():
