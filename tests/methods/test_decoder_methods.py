@@ -11,6 +11,7 @@ from support.tiny_models import DECODERS, ENCODERS, build
 from torch.nn import functional
 
 from attnflow import InputError, ModelError
+from attnflow.capture.frozen_backward import ReplacedFunctions
 from attnflow.evaluation.protocol import run_method
 from attnflow.methods import (
     METHODS,
@@ -21,7 +22,7 @@ from attnflow.methods import (
     deltatrace,
 )
 from attnflow.methods.decomposition import edge_importance
-from attnflow.methods.deltatrace import _FUNCTIONS, _Secants
+from attnflow.methods.deltatrace import _FUNCTIONS
 from attnflow.methods.flow_routes import contributions
 from attnflow.methods.model_internals import eager
 
@@ -216,7 +217,7 @@ def pairs(*shape):
 
 def traced(function, *inputs):
     """Multipliers of the inputs of a function of two contents, and what they should add up to."""
-    with _Secants():
+    with ReplacedFunctions(_FUNCTIONS):
         output = function(*inputs)
     weights = torch.randn(output.shape[1:], dtype=torch.float64)
     found = torch.autograd.grad((output[0] * weights).sum(), inputs)

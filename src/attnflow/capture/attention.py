@@ -183,6 +183,26 @@ def attention_implementation(model: nn.Module, implementation: str) -> Iterator[
             setattr(config, attribute, original)
 
 
+def weights_of_call(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None,
+    is_causal: bool | None,
+    options: dict[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """Return the weights of all heads at once, and the values of each, of one call.
+
+    For attention functions on short texts, without gradients; the arguments are transformers'.
+    """
+    check_call(module, options)
+    key, value = (of_every_head(x, query) for x in (key, value))
+    mask = explicit_mask(module, query, key, attention_mask, is_causal)
+    return Scoring.of_call(query, mask, scaling, options).weights(query, key), value
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return float32, or float64 for a float64 model."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -21,12 +21,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.pytorch_utils import Conv1D
 
 from attnflow.capture.attention import (
-    Scoring,
     attention_implementation,
     boolean_mask,
-    check_call,
-    explicit_mask,
-    of_every_head,
+    weights_of_call,
 )
 from attnflow.errors import ModelError
 
@@ -120,15 +117,14 @@ def _attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    check_call(module, options)
     calls = _CALLS.get()
     if calls is None:
         raise ModelError(
             f"The attention implementation '{IMPLEMENTATION}' works only inside attention_parts."
         )
-    key, value = (of_every_head(x, query) for x in (key, value))
-    mask = explicit_mask(module, query, key, attention_mask, is_causal)
-    weights = Scoring.of_call(query, mask, scaling, options).weights(query, key)
+    weights, value = weights_of_call(
+        module, query, key, value, attention_mask, scaling, is_causal, options
+    )
     calls.made.append(AttentionCall(weights[0, :, calls.row], value[0]))
     return (weights @ value).transpose(1, 2).contiguous(), None
 

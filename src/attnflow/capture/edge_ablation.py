@@ -17,12 +17,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from attnflow.capture.attention import (
-    Scoring,
     attention_implementation,
     boolean_mask,
-    check_call,
-    explicit_mask,
-    of_every_head,
+    weights_of_call,
 )
 from attnflow.errors import InputError, ModelError
 
@@ -73,17 +70,15 @@ def _attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    check_call(module, options)
     remaining = _KEPT.get()
     if not remaining:
         raise ModelError(
             f"{type(module).__name__} runs attention in more layers than the mask of edges has."
         )
     kept = remaining.pop(0)[:, None]
-    key, value = (of_every_head(x, query) for x in (key, value))
-    mask = explicit_mask(module, query, key, attention_mask, is_causal)
-    weights = Scoring.of_call(query, mask, scaling, options).weights(query, key)
-    # Here weights of all heads exist at once: ablation runs on short texts, without gradients.
+    weights, value = weights_of_call(
+        module, query, key, value, attention_mask, scaling, is_causal, options
+    )
     output = (weights * kept) @ value
     return output.transpose(1, 2).contiguous(), None
 

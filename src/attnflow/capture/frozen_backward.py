@@ -18,7 +18,7 @@ Source: the freezing of attribution graphs, ALTI and DecompX, for gradients. Rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
@@ -77,7 +77,7 @@ def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
             )
         return _held(args[0], output.detach(), module.forward)
 
-    with register_module_forward_hook(hook), _FrozenFunctions():
+    with register_module_forward_hook(hook), ReplacedFunctions(_FUNCTIONS):
         yield
 
 
@@ -215,8 +215,16 @@ class _Half(Function):
         return gradient / 2
 
 
-class _FrozenFunctions(TorchFunctionMode):
-    """Replaces each call of a function in `_FUNCTIONS` by its frozen form."""
+class ReplacedFunctions(TorchFunctionMode):
+    """Replaces calls of functions while the mode is on.
+
+    Attributes:
+        rules: By the function that is called, what is called instead, with the function first.
+    """
+
+    def __init__(self, rules: Mapping[Any, Callable[..., Any]]) -> None:
+        super().__init__()
+        self.rules = rules
 
     def __torch_function__(
         self,
@@ -225,7 +233,7 @@ class _FrozenFunctions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        frozen = _FUNCTIONS.get(func)
-        if frozen is None:
+        rule = self.rules.get(func)
+        if rule is None:
             return func(*args, **(kwargs or {}))
-        return frozen(func, *args, **(kwargs or {}))
+        return rule(func, *args, **(kwargs or {}))

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.overrides import TorchFunctionMode
 
 from attnflow.capture.attention import attention_implementation
+from attnflow.capture.frozen_backward import ReplacedFunctions
 from attnflow.capture.passes import without_parameter_gradients
 from attnflow.errors import ModelError
 from attnflow.methods.adapter import Scores
@@ -47,7 +47,7 @@ def deltatrace(instance: Instance) -> Scores:
         torch.enable_grad(),
         without_parameter_gradients(model),
         attention_implementation(model, "eager"),  # whose functions are torch's own
-        _Secants(),
+        ReplacedFunctions(_FUNCTIONS),
     ):
         values = instance.value(adapter.logits(points))
         (slopes,) = torch.autograd.grad(values[0], points)
@@ -259,19 +259,3 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((F.rms_norm, torch.rms_norm), _rms_norm),
     **dict.fromkeys((Tensor.to, Tensor.float), _cast),
 }
-
-
-class _Secants(TorchFunctionMode):
-    """Replaces each call of a function in `_FUNCTIONS` by one whose slope is a secant."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        rule = _FUNCTIONS.get(func)
-        if rule is None:
-            return func(*args, **(kwargs or {}))
-        return rule(func, *args, **(kwargs or {}))

@@ -9,7 +9,6 @@ generates. Its nodes are the tokens of its source and then those of its decoder'
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.capture import HiddenTokens, removal_of
+from attnflow.capture.capture import knows_kept_logits
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.token_removal import Removal, can_hide
 from attnflow.errors import InputError, ModelError
@@ -242,8 +242,7 @@ class NextTokenModel(TextAdapter):
 
         A vocabulary at every token is large.
         """
-        is_known = "logits_to_keep" in signature(self.model.forward).parameters
-        return {"logits_to_keep": positions} if is_known else {}
+        return {"logits_to_keep": positions} if knows_kept_logits(self.model) else {}
 
 
 class LanguageModel(NextTokenModel):
