@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast lint types check format reliability sensitivity classifiers smollm2 test-smollm2 results \
+.PHONY: demo test test-fast attack lint types check format reliability sensitivity classifiers smollm2 test-smollm2 results \
 	help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -18,7 +18,10 @@ test: .venv/test ## every test
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-fast: .venv/test ## without the slow tests (browser, long texts)
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not attack"
+
+attack: .venv/test ## hostile files, arguments, disks and signals, for some minutes
+	$(BIN)/python -m pytest --numprocesses 2 -m attack
 
 lint: .venv/dev ## style, as CI checks it
 	$(BIN)/ruff check .
