@@ -90,8 +90,8 @@ def heads_of_repeats(adapter: Any) -> dict[str, np.ndarray]:
     """
     generator = torch.Generator().manual_seed(SEED)
     half = torch.randint(1000, adapter.model.config.vocab_size, (8, REPEATED), generator=generator)
-    with torch.no_grad(), eager(adapter.model):
-        output = adapter.model(input_ids=torch.cat([half, half], 1), output_attentions=True)
+    with torch.no_grad():
+        output = eager(adapter.model)(input_ids=torch.cat([half, half], 1), output_attentions=True)
     weights = torch.stack(output.attentions).mean(1)  # (layers, heads, t, t)
     second = weights[:, :, REPEATED:]
     return {

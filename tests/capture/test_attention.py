@@ -183,7 +183,7 @@ def test_attention_function_alone(kind, groups, tensor):
     weight, module = torch.randn(2, t, heads, d), nn.Module()
     module.is_causal = kind == "is_causal"
     recorder = Recorder(tensor)
-    with recording(nn.Module(), recorder):
+    with recording(recorder):
         output, _ = AttentionInterface()[IMPLEMENTATION](module, q, k, v, mask, scaling=0.4)
     got = torch.autograd.grad((output * weight).sum(), (q, k, v))
 

@@ -27,8 +27,8 @@ from attnflow.methods.net import NetStages
 
 def probability(bert, kept):
     ids = bert.inputs["input_ids"]
-    with torch.no_grad(), only_edges(bert.adapter.model, kept):
-        return bert.adapter.model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
+    with torch.no_grad(), only_edges(bert.adapter.model, kept) as model:
+        return model(input_ids=ids).logits.softmax(-1)[0, bert.target].item()
 
 
 def all_edges(bert):
@@ -45,17 +45,12 @@ def test_an_edge_that_is_out_has_weight_zero(bert):
     kept = all_edges(bert)
     kept[0, 2, 0, 3] = False
     model, ids = bert.adapter.model, bert.inputs["input_ids"]
-    attention = model.bert.encoder.layer[2].attention.self
-    with torch.no_grad(), eager(model):
-        values = []
-        hook = attention.value.register_forward_hook(lambda m, a, out: values.append(out))
-        before = []
-        other = model.bert.encoder.layer[2].attention.output.dense.register_forward_pre_hook(
-            lambda m, args: before.append(args[0])
-        )
-        model(input_ids=ids)
-        hook.remove()
-        other.remove()
+    copy, values, before = eager(model), [], []
+    attention = copy.bert.encoder.layer[2].attention
+    attention.self.value.register_forward_hook(lambda m, a, out: values.append(out))
+    attention.output.dense.register_forward_pre_hook(lambda m, args: before.append(args[0]))
+    with torch.no_grad():
+        copy(input_ids=ids)
     weights = internals(bert).attention[2]  # (heads, t, t)
     value = values[0][0].unflatten(-1, (2, -1))  # (t, heads, d)
     lost = (weights[:, 0, 3, None] * value[3]).flatten()

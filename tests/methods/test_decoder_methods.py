@@ -131,8 +131,8 @@ def test_contributions_in_a_llama_are_those_of_its_weights(decoder):
     """Taken from attention weights in the open, with keys and values that heads share."""
     instance = decoder("llama", dtype=torch.float64)
     model, row = instance.adapter.model, 3
-    with torch.no_grad(), eager(model):
-        output = model(**instance.inputs, output_attentions=True, output_hidden_states=True)
+    with torch.no_grad():
+        output = eager(model)(**instance.inputs, output_attentions=True, output_hidden_states=True)
     tokens, residual = contributions(instance, row)
     for at, block in enumerate(model.model.layers):
         attend, x = block.self_attn, output.hidden_states[at][0]

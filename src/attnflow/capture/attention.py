@@ -156,31 +156,16 @@ _ACTIVE: ContextVar[Recorder | None] = ContextVar("attnflow_recorder", default=N
 
 
 @contextmanager
-def recording(model: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Let the model's attention write to a recorder inside this context."""
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Let attention that runs `IMPLEMENTATION` write to a recorder inside this context.
+
+    Only in this thread: others may record at the same time.
+    """
     token = _ACTIVE.set(recorder)
     try:
-        with attention_implementation(model, IMPLEMENTATION):
-            yield
-    finally:
-        _ACTIVE.reset(token)
-
-
-@contextmanager
-def attention_implementation(model: nn.Module, implementation: str) -> Iterator[None]:
-    """Switch every config inside the model to an attention function, and back at the end."""
-    # The internal name, since the property's setter also writes into sub-configs.
-    attribute = "_attn_implementation_internal"
-    configs = (getattr(module, "config", None) for module in model.modules())
-    unique = {id(config): config for config in configs if hasattr(config, attribute)}.values()
-    before = [(config, getattr(config, attribute)) for config in unique]
-    try:
-        for config in unique:
-            setattr(config, attribute, implementation)
         yield
     finally:
-        for config, original in before:
-            setattr(config, attribute, original)
+        _ACTIVE.reset(token)
 
 
 def weights_of_call(

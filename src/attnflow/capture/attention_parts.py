@@ -11,20 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.pytorch_utils import Conv1D
 
-from attnflow.capture.attention import (
-    attention_implementation,
-    boolean_mask,
-    weights_of_call,
-)
+from attnflow.capture.attention import boolean_mask, weights_of_call
 from attnflow.errors import ModelError
 
 IMPLEMENTATION = "attnflow_parts"
@@ -89,20 +83,25 @@ _CALLS: ContextVar[_Calls | None] = ContextVar("attnflow_parts", default=None)
 
 @contextmanager
 def attention_parts(model: nn.Module, row: int) -> Iterator[list[AttentionCall]]:
-    """Record the calls of attention in one forward pass of one content, at one row of queries."""
-    calls, thread = _Calls(row, []), get_ident()
+    """Record the calls of attention in one forward pass of one content, at one row of queries.
+
+    Args:
+        model: A private copy that runs `IMPLEMENTATION`; it keeps the hooks.
+        row: The row of queries.
+    """
+    calls = _Calls(row, [])
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if get_ident() != thread or not isinstance(module, nn.Linear | Conv1D) or not calls.made:
-            return  # the hook is global, and others may run models meanwhile
-        last = calls.made[-1]
-        if last.projection is None:
+        last = calls.made[-1] if calls.made else None
+        if last is not None and last.projection is None:
             last.projection, last.projected = module, output[0, row]
 
+    for module in model.modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            module.register_forward_hook(hook)
     token = _CALLS.set(calls)
     try:
-        with attention_implementation(model, IMPLEMENTATION), register_module_forward_hook(hook):
-            yield calls.made
+        yield calls.made
     finally:
         _CALLS.reset(token)
 

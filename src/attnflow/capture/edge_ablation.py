@@ -16,11 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from attnflow.capture.attention import (
-    attention_implementation,
-    boolean_mask,
-    weights_of_call,
-)
+from attnflow.capture.attention import boolean_mask, weights_of_call
+from attnflow.capture.private_copy import Model, private_copy
 from attnflow.errors import InputError, ModelError
 
 IMPLEMENTATION = "attnflow_edges"
@@ -29,8 +26,10 @@ _KEPT: ContextVar[list[Tensor] | None] = ContextVar("attnflow_kept", default=Non
 
 
 @contextmanager
-def only_edges(model: nn.Module, kept: Tensor) -> Iterator[None]:
-    """Keep only the edges that are true, for one forward pass of a batch.
+def only_edges(model: Model, kept: Tensor) -> Iterator[Model]:
+    """Give a private copy of a model that keeps only the edges that are true.
+
+    The copy is for one forward pass of a batch, inside this context.
 
     Args:
         model: A model whose attention runs through transformers' interface.
@@ -49,8 +48,7 @@ def only_edges(model: nn.Module, kept: Tensor) -> Iterator[None]:
     remaining = list(kept.unbind(1))
     token = _KEPT.set(remaining)
     try:
-        with attention_implementation(model, IMPLEMENTATION):
-            yield
+        yield private_copy(model, IMPLEMENTATION)
     finally:
         _KEPT.reset(token)
     if remaining:

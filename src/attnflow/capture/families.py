@@ -13,7 +13,6 @@ everything non-linear is frozen. Read next: capture.py.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,17 +246,14 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
     return matches[0]
 
 
-def watch_residual_stream(
-    model: PreTrainedModel, family: Family, stack: ExitStack
-) -> ResidualStream:
-    """Record the residual stream of one forward pass; hooks are removed when `stack` closes."""
+def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
+    """Install hooks in a private copy that record the residual stream of its forward pass."""
     stream, branch = ResidualStream(), family.branch(model.config)
     outputs = dict([(family.block, family.output), *([family.cross] if family.cross else [])])
     for block in attention_blocks(model, family):
         output = _submodule(block, outputs[type(block).__name__])
-        stack.enter_context(block.register_forward_pre_hook(stream.keep_stream, with_kwargs=True))
-        stack.enter_context(output.register_forward_hook(stream.keep_output))
+        block.register_forward_pre_hook(stream.keep_stream, with_kwargs=True)
+        output.register_forward_hook(stream.keep_output)
         if branch is not None:
-            mlp = block.get_submodule(branch)
-            stack.enter_context(mlp.register_forward_hook(stream.keep_branch))
+            block.get_submodule(branch).register_forward_hook(stream.keep_branch)
     return stream

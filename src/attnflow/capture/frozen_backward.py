@@ -6,8 +6,9 @@ linear, so gradient times value is a contribution, and contributions add up alon
 stream: they are conserved at every node, up to biases. The forward values do not change.
 
 The model's code is not touched. A `TorchFunctionMode` replaces functions (layer_norm, rsqrt, gelu,
-tanh, ...) during the forward pass. A hook replaces the outputs of activation modules, which also
-covers those that compose several functions (gelu_new, quick_gelu, ...).
+tanh, ...) during the forward pass, in its thread. Hooks replace the outputs of activation modules,
+which also covers those that compose several functions (gelu_new, quick_gelu, ...). Both leave alone
+what other threads run.
 
     layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
     activation   y = x * [f(x) / x], at x = 0 the limit from the right
@@ -19,15 +20,13 @@ Source: the freezing of attribution graphs, ALTI and DecompX, for gradients. Rea
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from threading import get_ident
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 
 from attnflow.errors import ModelError
@@ -50,35 +49,42 @@ _ACTIVATIONS = frozenset(
 
 
 @contextmanager
-def frozen_network(gates: Collection[nn.Module] = ()) -> Iterator[None]:
-    """Build the frozen network's graph in forward passes inside this context.
+def frozen_network(model: nn.Module, gates: Collection[nn.Module] = ()) -> Iterator[None]:
+    """Build the frozen network's graph in forward passes of `model` inside this context.
 
     Args:
+        model: A private copy, which keeps the hooks.
         gates: Activation modules of gated MLPs, whose outputs are held constant as a whole.
 
     Raises:
         ModelError: An activation module that cannot be frozen was called.
     """
-    constant, thread = {id(gate) for gate in gates}, get_ident()
-
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Any:
-        if get_ident() != thread:  # the hook is global, and others may be training meanwhile
-            return None
+    constant = {id(gate) for gate in gates}
+    for module in model.modules():
         if id(module) in constant:
-            return output.detach()
-        kind = type(module)
-        if kind.__module__ not in _ACTIVATION_MODULES or _is_held(args[0], output):
-            return None
-        if kind.__name__ not in _ACTIVATIONS:
-            raise ModelError(
-                f"The activation {kind.__name__} has no slope through the origin that could be "
-                "held constant, so tensor='net' cannot be computed, nor 'cf' unless it is the gate "
-                "of an MLP; use tensor='agf'."
-            )
-        return _held(args[0], output.detach(), module.forward)
-
-    with register_module_forward_hook(hook), ReplacedFunctions(_FUNCTIONS):
+            module.register_forward_hook(_detached)
+        elif type(module).__module__ in _ACTIVATION_MODULES:
+            module.register_forward_hook(_held_activation)
+    with ReplacedFunctions(_FUNCTIONS):
         yield
+
+
+def _detached(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.detach()
+
+
+def _held_activation(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Return the output of an activation module with its slope held constant; a forward hook."""
+    if _is_held(args[0], output):
+        return output
+    name = type(module).__name__
+    if name not in _ACTIVATIONS:
+        raise ModelError(
+            f"The activation {name} has no slope through the origin that could be held constant, "
+            "so tensor='net' cannot be computed, nor 'cf' unless it is the gate of an MLP; use "
+            "tensor='agf'."
+        )
+    return _held(args[0], output.detach(), module.forward)
 
 
 class _Slope(Function):
@@ -193,14 +199,14 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
 }
 
 
-def halve_gradients(modules: Collection[nn.Module], stack: ExitStack) -> None:
-    """Halve the gradients that reach these modules' outputs, until `stack` closes.
+def halve_gradients(modules: Collection[nn.Module]) -> None:
+    """Halve the gradients that reach these modules' outputs; modules of a private copy.
 
     A gated MLP is a product, act(gate) * up, on its only way from input to output. So half of the
     gradient at its output is half for each of the two factors.
     """
     for module in modules:
-        stack.enter_context(module.register_forward_hook(lambda m, args, out: _Half.apply(out)))  # type: ignore[no-untyped-call]
+        module.register_forward_hook(lambda m, args, out: _Half.apply(out))  # type: ignore[no-untyped-call]
 
 
 class _Half(Function):

@@ -1,21 +1,26 @@
 """One forward pass of a model, and a backward pass for each number to explain.
 
-Everything that is installed in the model meanwhile (attention function, hooks, requires_grad) is
-removed at the end, also after an exception. Only the embeddings and the blocks' outputs are
-differentiated, never a parameter. Read next: attention.py for how a layer is reduced.
+All that a pass installs (attention function, hooks) is in a private copy of the model. Only the
+embeddings and the blocks' outputs are differentiated, never a parameter. Read next: attention.py
+for how a layer is reduced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from inspect import signature
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attnflow.capture.attention import accumulation_dtype, record_probabilities, recording
+from attnflow.capture.attention import (
+    IMPLEMENTATION,
+    accumulation_dtype,
+    record_probabilities,
+    recording,
+)
 from attnflow.capture.families import (
     ResidualStream,
     attention_blocks,
@@ -26,6 +31,7 @@ from attnflow.capture.families import (
     watch_residual_stream,
 )
 from attnflow.capture.frozen_backward import frozen_network, halve_gradients
+from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import Recorder
 from attnflow.capture.stacking import expected_calls
 from attnflow.capture.validation import check_pattern
@@ -36,9 +42,10 @@ class ForwardPass:
     """One forward pass of a model, with its graph, from which backward passes start.
 
     Attributes:
-        model: The model.
+        model: The private copy of the model that ran.
         output: The model's output.
         recorder: The layers of the last backward pass.
+        probabilities: Where the model shows its attention weights, if it computes attention itself.
         leaves: Embeddings at which the backward passes end.
         stream: The residual stream, which `cf` multiplies with gradients.
     """
@@ -46,14 +53,17 @@ class ForwardPass:
     def __init__(
         self, model: PreTrainedModel, inputs: dict[str, Tensor], recorder: Recorder
     ) -> None:
-        """Run the model forward, and restore it."""
-        self.model, self.recorder = model, recorder
+        """Run a private copy of the model forward."""
+        family = family_of(model)
+        self.probabilities = None if family is None else family.probabilities
+        # A model that computes attention itself needs the mask of its own function.
+        attention = IMPLEMENTATION if self.probabilities is None else None
+        self.model, self.recorder = private_copy(model, attention), recorder
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
         with ExitStack() as stack:
-            stack.enter_context(without_parameter_gradients(self.model))
             self._install(stack)
-            inputs = self._watch_embeddings(inputs, stack)
+            inputs = self._watch_embeddings(inputs)
             self.output = self.model(**inputs, **_options(self.model))
         self._check_layers()
 
@@ -106,34 +116,33 @@ class ForwardPass:
         return [x if q is None else x + q for x, q in zip(residual, queries, strict=True)]
 
     def _install(self, stack: ExitStack) -> None:
-        """Install recorded attention, and for `cf` the frozen functions, until `stack` closes."""
+        """Install recorded attention, and for `cf` the frozen network.
+
+        What holds for this thread, and not for the private copy alone, lasts until `stack` closes.
+        """
         family = family_of(self.model)
         if self.recorder.frozen:
             family = conservative_family(self.model)
             check_pattern(self.recorder.rules, family, self.model)
-            self.stream = watch_residual_stream(self.model, family, stack)
+            self.stream = watch_residual_stream(self.model, family)
             if self.recorder.rules.gates == "shared":
-                stack.enter_context(frozen_network())
-                halve_gradients(gated_mlps(self.model, family), stack)
+                stack.enter_context(frozen_network(self.model))
+                halve_gradients(gated_mlps(self.model, family))
             else:
-                stack.enter_context(frozen_network(gates(self.model, family)))
-        if family is None or family.probabilities is None:
-            stack.enter_context(recording(self.model, self.recorder))
+                stack.enter_context(frozen_network(self.model, gates(self.model, family)))
+        if family is None or self.probabilities is None:
+            stack.enter_context(recording(self.recorder))
             return
         for block in attention_blocks(self.model, family):
-            probabilities = block.get_submodule(family.probabilities)
-            stack.enter_context(
-                probabilities.register_forward_hook(record_probabilities(self.recorder))
-            )
+            probabilities = block.get_submodule(self.probabilities)
+            probabilities.register_forward_hook(record_probabilities(self.recorder))
 
-    def _watch_embeddings(self, inputs: dict[str, Tensor], stack: ExitStack) -> dict[str, Tensor]:
+    def _watch_embeddings(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the inputs, and make the embeddings leaves at which backward passes end."""
         if "inputs_embeds" in inputs:
             return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
         for embedder in _embedders(self.model):
-            stack.enter_context(
-                embedder.register_forward_hook(lambda m, args, out: self._leaf(out))
-            )
+            embedder.register_forward_hook(lambda m, args, out: self._leaf(out))
         return inputs
 
     def _leaf(self, embeddings: object) -> Tensor:
@@ -190,17 +199,3 @@ def _embedder(stack: nn.Module) -> nn.Module:
             except NotImplementedError:  # CLIP's image classifier
                 continue
     raise ModelError(f"{type(stack).__name__} does not state where its inputs are embedded.")
-
-
-@contextmanager
-def without_parameter_gradients(model: PreTrainedModel) -> Iterator[None]:
-    """Leave the parameters out of the graph, which saves the memory that their gradients need."""
-    # Those alone, so that what the caller froze stays frozen.
-    trained = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

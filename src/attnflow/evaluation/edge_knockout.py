@@ -232,7 +232,7 @@ def _tops(edges: Tensor, exists: Tensor, shares: Sequence[float], seed: int) -> 
 
 def _probabilities(instance: Instance, kept: Tensor) -> Scores:
     adapter = instance.adapter
-    with torch.inference_mode(), only_edges(adapter.model, kept.to(adapter.device)):
+    with torch.inference_mode(), only_edges(adapter.model, kept.to(adapter.device)) as model:
         points = instance.point
-        logits = adapter.logits(points.expand(len(kept), *points.shape[1:]))
+        logits = adapter.on(model).logits(points.expand(len(kept), *points.shape[1:]))
     return logits.double().softmax(-1)[:, instance.target].cpu().numpy()

@@ -10,15 +10,14 @@ Max-sensitivity is the largest relative change of the scores when the embeddings
 same paper).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attnflow.capture.private_copy import private_copy
 from attnflow.errors import needs
 from attnflow.methods import Instance, Method, Scores
 
@@ -106,17 +105,18 @@ def max_sensitivity(instance: Instance, method: Method) -> float:
     norm = max(float(np.linalg.norm(scores)), 1e-300)
     largest = 0.0
     for draw in range(MOVES):
-        with perturbed_embeddings(instance, RADIUS * spread, instance.seed + draw):
-            # What is cached was computed without the move.
-            moved = method.scores(instance.with_empty_cache())
+        moved = method.scores(perturbed(instance, RADIUS * spread, instance.seed + draw))
         largest = max(largest, float(np.linalg.norm(moved - scores)) / norm)
     return largest
 
 
-@contextmanager
-def perturbed_embeddings(instance: Instance, radius: float, seed: int) -> Iterator[None]:
-    """Move every word embedding by uniform noise within the radius, the same for the same token."""
-    table = instance.adapter.model.get_input_embeddings()
+def perturbed(instance: Instance, radius: float, seed: int) -> Instance:
+    """Return the instance with a model that moves every word embedding by uniform noise.
+
+    The noise lies within the radius, and is the same for the same token.
+    """
+    model = private_copy(instance.adapter.model)
+    table = model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
     noise = radius * (2 * torch.rand(table.weight.shape, generator=generator) - 1)
     noise = noise.to(table.weight)
@@ -124,11 +124,8 @@ def perturbed_embeddings(instance: Instance, radius: float, seed: int) -> Iterat
     def move(_: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
         return output + noise[args[0]]
 
-    handle = table.register_forward_hook(move)
-    try:
-        yield
-    finally:
-        handle.remove()
+    table.register_forward_hook(move)
+    return replace(instance, adapter=instance.adapter.on(model))
 
 
 def _captum_metrics() -> Any:

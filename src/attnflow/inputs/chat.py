@@ -20,6 +20,7 @@ from attnflow.inputs.continuation import concatenate, decode_suffix
 from attnflow.inputs.offsets import Span, token_offsets
 from attnflow.inputs.text import EncodedText, model_inputs, place_tokens, special_ids
 from attnflow.inputs.token_ids import encode_ids
+from attnflow.inputs.tokenizing import encoded
 from attnflow.inputs.words import word_ids
 
 Messages = Sequence[Mapping[str, str]]
@@ -84,8 +85,8 @@ def encode_chat(
     contents = _contents(tokenizer, messages, rendered, generates)
     fast = bool(getattr(tokenizer, "is_fast", False))
     # The template has written the special tokens already.
-    encoding = tokenizer(
-        rendered, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
+    encoding = encoded(
+        tokenizer, rendered, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
     )
     ids = list(encoding["input_ids"])
     # Not cut: at its end are the marks after which the model answers.

@@ -15,6 +15,7 @@ from attnflow.errors import InputError, ModelError
 from attnflow.inputs.batching import collate_texts, pad_token_id
 from attnflow.inputs.text import EncodedText, place_tokens
 from attnflow.inputs.token_ids import Ids, encode_ids
+from attnflow.inputs.tokenizing import encoded
 from attnflow.inputs.words import word_ids
 
 
@@ -33,7 +34,9 @@ def continuation_ids(
         raise InputError("a continuation as text needs a tokenizer; give its ids in input_ids.")
     ids = None if prompt is None else _ids_after(tokenizer, continuation, prompt)
     if ids is None:
-        ids = list(tokenizer(text_target=continuation, add_special_tokens=False)["input_ids"])
+        ids = list(
+            encoded(tokenizer, text_target=continuation, add_special_tokens=False)["input_ids"]
+        )
     if not ids:
         raise InputError(
             f"the continuation {continuation!r} is empty: there is nothing to explain."
@@ -45,7 +48,7 @@ def _ids_after(tokenizer: Any, continuation: str, prompt: EncodedText) -> list[i
     """The tokens after the prompt's in the whole text; None where the prompt's change."""
     prompt_ids = list(prompt.inputs["input_ids"])[prompt.begun :]
     # Tokens may merge across the border; then the prompt explained would not be the one given.
-    whole = list(tokenizer(prompt.text + continuation, verbose=False)["input_ids"])
+    whole = list(encoded(tokenizer, prompt.text + continuation, verbose=False)["input_ids"])
     start = len(prompt_ids)
     return whole[start:] if whole[:start] == prompt_ids else None
 

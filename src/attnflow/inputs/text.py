@@ -12,6 +12,7 @@ from typing import Any
 from attnflow.errors import InputError
 from attnflow.inputs.example import Example
 from attnflow.inputs.offsets import Span, token_offsets
+from attnflow.inputs.tokenizing import encoded
 from attnflow.inputs.words import word_ids
 
 
@@ -187,7 +188,8 @@ def _place_in_parts(
 
 
 def _tokenize(tokenizer: Any, parts: Sequence[str], limit: int | None) -> Any:
-    return tokenizer(
+    return encoded(
+        tokenizer,
         *parts,
         truncation=limit is not None,
         max_length=limit,

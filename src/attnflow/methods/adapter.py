@@ -10,8 +10,9 @@ Ordinary nodes can be removed, the others never are. The adapters are in `text_a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -96,6 +97,12 @@ class ModelAdapter(ABC):
                 f"{cls.task_name}, as {cls.loader} loads it."
             )
         return task
+
+    def on(self, model: Any) -> Self:
+        """Return the same adapter with another model, such as a private copy of its own."""
+        other = copy(self)
+        other.model = model
+        return other
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -24,9 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from attnflow.capture.attention import attention_implementation
 from attnflow.capture.frozen_backward import ReplacedFunctions
-from attnflow.capture.passes import without_parameter_gradients
+from attnflow.capture.private_copy import private_copy
 from attnflow.errors import ModelError
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores
@@ -45,11 +44,10 @@ def deltatrace(instance: Instance) -> Scores:
     points = torch.cat([instance.point, instance.baseline]).requires_grad_()
     with (
         torch.enable_grad(),
-        without_parameter_gradients(model),
-        attention_implementation(model, "eager"),  # whose functions are torch's own
         ReplacedFunctions(_FUNCTIONS),
     ):
-        values = instance.value(adapter.logits(points))
+        # Eager attention, whose functions are torch's own.
+        values = instance.value(adapter.on(private_copy(model, "eager")).logits(points))
         (slopes,) = torch.autograd.grad(values[0], points)
     points, values = points.detach(), values.detach()
     scores = as_scores(instance.per_node(slopes[:1] * (points[:1] - points[1:])).sum(-1))

@@ -8,13 +8,12 @@ layers in one hop is the baseline IFR of FlashTrace (arXiv 2602.01914), `flashtr
 next: `decomposition`, for proximity.
 """
 
-from contextlib import ExitStack
-
 import torch
 from torch import Tensor
 
-from attnflow.capture.attention_parts import AttentionCall, attention_parts
+from attnflow.capture.attention_parts import IMPLEMENTATION, AttentionCall, attention_parts
 from attnflow.capture.families import FAMILIES, family_of, watch_residual_stream
+from attnflow.capture.private_copy import private_copy
 from attnflow.errors import ModelError
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores, readout_row
@@ -47,9 +46,9 @@ def contributions(instance: Instance, row: int) -> tuple[Tensor, Tensor]:
             "gradient-x-input, occlusion or agf:flow instead."
         )
     inputs = instance.adapter.inputs_at(instance.point)
-    with ExitStack() as stack:
-        stream = watch_residual_stream(model, family, stack)
-        calls = stack.enter_context(attention_parts(model, row))
+    model = private_copy(model, IMPLEMENTATION)
+    stream = watch_residual_stream(model, family)
+    with attention_parts(model, row) as calls:
         model(**inputs)
     if len(calls) != len(stream.outputs):
         raise ModelError(

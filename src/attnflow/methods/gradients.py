@@ -10,11 +10,13 @@ arXiv 2601.16407) for the temperature scope.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attnflow.capture.private_copy import private_copy
 from attnflow.errors import needs
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores, readout_row
@@ -110,10 +112,12 @@ class _Value(nn.Module):
 
     def __init__(self, instance: Instance) -> None:
         super().__init__()
-        self.model, self._value = instance.adapter.model, _value(instance)
+        # captum's hooks are in a copy, since others may run the model meanwhile.
+        self.model = private_copy(instance.adapter.model)
+        self.instance = replace(instance, adapter=instance.adapter.on(self.model))
 
     def forward(self, points: Tensor) -> Tensor:
-        return self._value(points)
+        return _value(self.instance)(points)
 
 
 @contextmanager

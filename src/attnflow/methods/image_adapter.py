@@ -7,8 +7,7 @@ it is dropped. Its token is then taken out after the embeddings, so that the oth
 positions.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attnflow.capture.private_copy import private_copy
 from attnflow.capture.token_removal import removal_of
 from attnflow.errors import ModelError
 from attnflow.inputs.given import Given
@@ -153,8 +153,8 @@ class ImageClassifier(ModelAdapter):
         for _, group in groupby(variants, key=lambda v: v.size):
             batch = list(group)
             dropped = np.array([variant.dropped for variant in batch])
-            with self._dropped_tokens(dropped):
-                logits.append(self.model(pixel_values=self._pixels(batch)).logits)
+            model = self._dropping(dropped) if dropped.any() else self.model
+            logits.append(model(pixel_values=self._pixels(batch)).logits)
         return torch.cat(logits)
 
     def _pixels(self, variants: Sequence[ImageVariant]) -> Tensor:
@@ -165,13 +165,14 @@ class ImageClassifier(ModelAdapter):
         removal = removal_of(self.model, inputs, fill)
         return removal.inputs_without(removed.to(self.device))["pixel_values"]
 
-    @contextmanager
-    def _dropped_tokens(self, dropped: Nodes) -> Iterator[None]:
-        """Take tokens, the same number for each image, `(batch, t)` bool, out of the embeddings."""
-        if not dropped.any():
-            yield
-            return
-        embeddings = getattr(self.model.base_model, "embeddings", None)
+    def _dropping(self, dropped: Nodes) -> Any:
+        """Return a private copy of the model that takes tokens out of its embeddings.
+
+        Args:
+            dropped: `(batch, t)` bool, true at these tokens; the same number for each image.
+        """
+        model = private_copy(self.model)
+        embeddings = getattr(model.base_model, "embeddings", None)
         if not isinstance(embeddings, nn.Module):
             raise ModelError(
                 f"{type(self.model).__name__} has no embeddings module after which patches can be "
@@ -187,8 +188,5 @@ class ImageClassifier(ModelAdapter):
                 )
             return output[kept].view(len(kept), -1, output.shape[-1])
 
-        handle = embeddings.register_forward_hook(drop)
-        try:
-            yield
-        finally:
-            handle.remove()
+        embeddings.register_forward_hook(drop)
+        return model

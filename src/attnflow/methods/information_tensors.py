@@ -8,7 +8,6 @@ gradient is taken, and how layers compare. `docs/results` measures what each is 
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from attnflow.capture import REMOVED, Capture, Objective, balanced, capture, staged_capture
 from attnflow.capture.families import conservative_family, watch_residual_stream
 from attnflow.capture.objectives import SCALARS
+from attnflow.capture.private_copy import private_copy
 from attnflow.capture.stacking import with_passthrough
 from attnflow.methods.attention import residual_attention
 from attnflow.methods.decomposition import edge_contributions, edge_norms
@@ -212,10 +212,10 @@ def attention_and_residual(instance: Instance) -> SignedEffects:
 
 def effects_and_residual(instance: Instance) -> SignedEffects:
     """sum_h A G and, on the diagonal, <dy/dz_i, x_i>, of the model as it is."""
-    model = instance.adapter.model
-    with ExitStack() as stack:
-        stream = watch_residual_stream(model, conservative_family(model), stack)
-        value = instance.value(instance.adapter.logits(instance.point.requires_grad_()))[0]
+    model = private_copy(instance.adapter.model)
+    stream = watch_residual_stream(model, conservative_family(model))
+    adapter = instance.adapter.on(model)
+    value = instance.value(adapter.logits(instance.point.requires_grad_()))[0]
     gradients = torch.autograd.grad(value, stream.outputs)
     pairs = zip(gradients, stream.streams, strict=True)
     residual = torch.stack([(g * x).sum(-1)[0] for g, x in pairs]).cpu()

@@ -4,14 +4,13 @@ Published methods need them whole. `capture` never holds them, so the model's ea
 here instead. Read next: `attention`, `decomposition`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from attnflow.capture.private_copy import private_copy
 from attnflow.errors import ModelError
 from attnflow.methods.instance import Instance
 
@@ -88,12 +87,11 @@ def _internals(instance: Instance) -> Internals:
 
 def _output(instance: Instance, point: Tensor) -> Any:
     model = instance.adapter.model
-    with eager(model):
-        output = model(
-            **instance.adapter.inputs_at(point),
-            output_attentions=True,
-            output_hidden_states=True,
-        )
+    output = eager(model)(
+        **instance.adapter.inputs_at(point),
+        output_attentions=True,
+        output_hidden_states=True,
+    )
     if not output.attentions or output.attentions[0] is None:
         raise ModelError(
             f"{type(model).__name__} returns no attention weights, which this method needs: use "
@@ -106,15 +104,13 @@ def _joined(parts: Any) -> Tensor:
     return torch.cat([part.detach().cpu() for part in parts])
 
 
-@contextmanager
-def eager(model: Any) -> Iterator[None]:
-    """Switch the model to eager attention for a while."""
+def eager(model: Any) -> Any:
+    """Return a private copy of the model that runs eager attention.
+
+    Raises:
+        ModelError: The model has no attention of transformers.
+    """
     if not hasattr(model, "set_attn_implementation"):
         raise ModelError(f"{type(model).__name__} has no attention of transformers to look into.")
     # No other implementation returns weights: fused kernels never have them in memory.
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
+    return private_copy(model, "eager")

@@ -25,6 +25,7 @@ from attnflow.inputs.batching import collate_texts
 from attnflow.inputs.text import EncodedText
 from attnflow.inputs.text_inputs import TextInputs
 from attnflow.inputs.token_ids import encode_ids
+from attnflow.inputs.tokenizing import encoded
 from attnflow.methods.adapter import ModelAdapter, Nodes, Operator
 from attnflow.models.tasks import labels_of
 
@@ -271,7 +272,7 @@ class LanguageModel(NextTokenModel):
 
     def first_token_of(self, answer: str) -> int | None:
         """Return the first token of an answer that continues a text; None where it has none."""
-        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        ids = encoded(self.tokenizer, answer, add_special_tokens=False)["input_ids"]
         return int(ids[0]) if ids else None
 
     def logits(self, points: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from attnflow.capture.objectives import LONGEST_ANSWER, NEVER
 from attnflow.errors import InputError, warn
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
+from attnflow.inputs.tokenizing import decoded, encoded
 from attnflow.models.tasks import Task, labels_of
 
 LIKELIEST = 10  # tokens or answers that a result shows
@@ -174,11 +175,11 @@ class Vocabulary:
         if not text or text[0].isspace():
             return None
         ids = self._tokenized(" " + text)
-        is_spaced = len(ids) == 1 and str(self.tokenizer.decode(ids)).startswith(" ")
+        is_spaced = len(ids) == 1 and decoded(self.tokenizer, ids).startswith(" ")
         return int(ids[0]) if is_spaced else None
 
     def _tokenized(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = encoded(self.tokenizer, text, add_special_tokens=False)["input_ids"]
         return ids
 
     def name(self, index: int) -> str:
@@ -188,7 +189,7 @@ class Vocabulary:
         token = self.tokenizer.convert_ids_to_tokens(index)
         if token is None:  # a model may have more rows than its tokenizer has tokens
             return str(index)
-        text = str(self.tokenizer.decode([index]))
+        text = decoded(self.tokenizer, [index])
         return text if text.strip() else str(token)
 
     def every(self) -> list[int]:

@@ -19,6 +19,7 @@ from attnflow.explainer.targets.decision import Decision, first_tokens
 from attnflow.explainer.targets.output_space import Logits, Target, TopChoices
 from attnflow.inputs.per_example import one_for_each
 from attnflow.inputs.text import EncodedText
+from attnflow.inputs.tokenizing import decoded
 from attnflow.models.tasks import Task
 
 OTHERS = "(all others)"
@@ -104,9 +105,7 @@ class SpanSpace:
     """The output space of a span's decision: the span, and all other spans together."""
 
     def __init__(self, tokenizer: Any, tokens: Sequence[int]) -> None:
-        self.name = (
-            " ".join(map(str, tokens)) if tokenizer is None else str(tokenizer.decode(tokens))
-        )
+        self.name = " ".join(map(str, tokens)) if tokenizer is None else decoded(tokenizer, tokens)
 
     def index(self, target: Target) -> int | None:
         """0: the span is the one choice."""

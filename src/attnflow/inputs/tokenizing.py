@@ -1,0 +1,34 @@
+"""Calls of a tokenizer that several threads may make at the same time.
+
+A tokenizer in Rust keeps the truncation of its last call, and must not be asked for another while
+one of its texts is read in another thread. So calls take turns.
+"""
+
+import os
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+_turn = Lock()
+
+
+def _renew() -> None:
+    """Give a forked process a lock of its own: its parent's may be held by a thread left behind."""
+    global _turn
+    _turn = Lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_renew)
+
+
+def encoded(tokenizer: Any, *texts: str, **options: Any) -> Any:
+    """Return what a tokenizer makes of a text, or of two together."""
+    with _turn:
+        return tokenizer(*texts, **options)
+
+
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return the text of tokens."""
+    with _turn:
+        return str(tokenizer.decode(ids))
