@@ -43,6 +43,8 @@ class Misfit(ValueError):
 
 def described(value: object) -> str:
     """Return a value in at most a few words, without control characters."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
     # `repr` writes control characters as escapes, `reprlib` reads no more of a value than it shows.
     return _SHORT.repr(value)
 

@@ -145,7 +145,9 @@ def refusing_malformed(path: Path, number: int | None = None) -> Iterator[None]:
         raise StorageError(f"cannot read {path}: {error}.") from error
     except (safetensors.SafetensorError, ValueError) as error:
         about = "" if number is None else f"attribution {number}, "
+        # Those of parsers cite the file.
+        reason = str(error) if isinstance(error, Misfit) else described(str(error))
         raise StorageError(
             f"{path} is not a file of attributions: expected one written by Attribution.save "
-            f"or --save ({about}{error})."
+            f"or --save ({about}{reason})."
         ) from error
