@@ -75,7 +75,8 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
         return None
     if isinstance(target, str):
         # An exact label wins over one that differs in case, and a label over an index.
-        alike = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
+        folded = target.casefold()
+        alike = [i for i, label in enumerate(labels) if label.casefold() == folded]
         if target in labels:
             return labels.index(target)
         if len(alike) == 1:
