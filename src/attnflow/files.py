@@ -4,7 +4,25 @@ import os
 import secrets
 from pathlib import Path
 
-from attnflow.errors import StorageError
+from attnflow.errors import InputError, StorageError
+
+
+def as_path(file: object) -> Path:
+    """Return the path of a file.
+
+    Raises:
+        InputError: It is neither a string nor a path, or no file can have that name.
+    """
+    if not isinstance(file, str | os.PathLike):
+        raise InputError(f"a file must be given as str or Path, got {type(file).__name__}.")
+    try:
+        path = Path(file)
+        is_possible = b"\0" not in os.fsencode(path)
+    except (TypeError, UnicodeEncodeError):  # a path of bytes, half a surrogate pair
+        is_possible = False
+    if not is_possible:
+        raise InputError(f"no file can be named {file!r:.80}: give a path of str without NUL.")
+    return path
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:

@@ -5,9 +5,10 @@ continuation: a list of them about one text, with the matrix of which token rest
 `explainer` builds both from solved flows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,14 @@ from attnflow.attribution.data import (
     Certificate,
     ContinuationData,
     Word,
-    restored_fields,
-    stored_fields,
 )
+from attnflow.attribution.forms import Misfit
+from attnflow.attribution.schema import check_relations, fields_of, record_of
 from attnflow.attribution.storage import read_records, refusing_malformed, write_records
 from attnflow.attribution.views import image_overlay, notebook, page, terminal
-from attnflow.errors import InputError
+from attnflow.attribution.views.sanitize import for_terminal
+from attnflow.errors import InputError, StorageError
+from attnflow.files import as_path
 
 __all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save"]
 
@@ -34,7 +37,9 @@ class Attribution(AttributionData):
 
     def __repr__(self) -> str:
         best = ", ".join(f"{text} {score:.3g}" for text, score in self.top(3))
-        return f"Attribution({self.label}: {best}; {self.tensor} flow {self.certificate.value:.4g})"
+        named = f"{self.label}: {best}; {self.tensor} flow {self.certificate.value:.4g}"
+        # A prompt prints it as it is.
+        return f"Attribution({for_terminal(named)})"
 
     def __str__(self) -> str:
         return terminal.render(self)
@@ -61,7 +66,7 @@ class Attribution(AttributionData):
         Raises:
             StorageError: The file exists and `overwrite` is false, or cannot be written.
         """
-        return page.write([self], Path(file), overwrite=overwrite)
+        return page.write([self], as_path(file), overwrite=overwrite)
 
     def save(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write all fields, `edges` too where there are any, as one safetensors file.
@@ -120,7 +125,7 @@ class Attributions(list[Attribution], ContinuationData):
         Raises:
             StorageError: The file exists and `overwrite` is false, or cannot be written.
         """
-        return page.write([self], Path(file), overwrite=overwrite)
+        return page.write([self], as_path(file), overwrite=overwrite)
 
     def save(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write all of them as one safetensors file, for `attnflow.load`.
@@ -135,23 +140,38 @@ def save(attributions: Sequence[Attribution], file: str | Path, *, overwrite: bo
     """Write attributions as one safetensors file: arrays by number, the rest as JSON next to them.
 
     Raises:
-        InputError: There is nothing to save.
-        StorageError: The file exists and `overwrite` is false, or cannot be written.
+        InputError: There is nothing to save, or `file` is no path.
+        StorageError: The file exists and `overwrite` is false, or cannot be written; or a field has
+            a value that `load` would refuse, such as a number that is not finite.
     """
+    path = as_path(file)
     if not attributions:
         raise InputError("there are no attributions to save.")
-    records = [stored_fields(a) for a in attributions]
-    return write_records(records, Path(file), overwrite=overwrite)
+    records = []
+    for number, attribution in enumerate(attributions):
+        try:
+            records.append(record_of(attribution))
+        except Misfit as error:
+            raise StorageError(f"cannot write {path}: attribution {number}, {error}.") from error
+    return write_records(records, path, overwrite=overwrite)
 
 
 def load(file: str | Path) -> list[Attribution]:
     """Read what `save` wrote.
 
+    The file may come from anyone: every field is checked by the schema of `data` and `schema`.
+
     Raises:
+        InputError: `file` is no path.
         StorageError: The file is missing, is not a file of attributions, or is of a newer schema.
     """
-    path = Path(file)
-    records = read_records(path)
-    with refusing_malformed(path):
-        # A header can be valid JSON and still lack a field, or have one of another form.
-        return [Attribution(**restored_fields(record)) for record in records]
+    path = as_path(file)
+    with read_records(path) as records:
+        return [_attribution(path, number, record) for number, record in enumerate(records)]
+
+
+def _attribution(path: Path, number: int, record: Mapping[str, Any]) -> Attribution:
+    with refusing_malformed(path, number):
+        attribution = Attribution(**fields_of(record))
+        check_relations(attribution)
+    return attribution

@@ -8,26 +8,67 @@ same data, which can also show and save itself.
 The scores are each token's share of a maximum flow: non-negative, and their sum is the value of the
 flow. They are not the Shapley values of the model (see docs/method.md).
 
+Each field states its form next to its type (`forms`); files are checked by them (`schema`).
+
 Read next: `views`, which draw the data; `attribution`, the public classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnflow.attribution.forms import (
+    Array,
+    Either,
+    Integer,
+    Nullable,
+    Number,
+    OneOf,
+    Record,
+    Several,
+    Span,
+    Text,
+    form_of,
+    of,
+)
 from attnflow.errors import InputError
 
 SCHEMA_VERSION = 4
 
+TENSORS = ("af", "gf", "agf", "cf", "bcf", "net")
 BALANCED = ("bcf", "net")
 # Flows of `bcf` that carried less found the evidence in none of nine prompts, others in half of 36;
 # none of `net` carried so little: benchmarks/faint_flows.py.
 FAINT = 0.05
 
 CertificateStatus = Literal["solved", "empty", "iteration_limit", "numerical_limit"]
+
+
+READOUTS = ("input", "throughput")
+SINK_POLICIES = ("keep", "exclude", "apart")
+PATTERNS = ("shared", "frozen")
+# Tasks whose decision is read at a position that the caller, not the model, chooses.
+POSITIONED = ("text-generation", "text2text-generation", "fill-mask", "token-classification")
+TASKS = (
+    "text-classification",
+    *POSITIONED,
+    "question-answering",
+    "sentence-similarity",
+    "image-feature-extraction",
+    "image-classification",
+)
+FARTHEST = 1e7  # pixels from the image's corner that an edge of its grid can be
+
+# Shares that add up to 1, with what rounding adds.
+_WHOLE = 1 + 1e-9
+_FLOWS = Array("F64", ("tokens",), low=0)
+_SIGNED = Array("F64", ("tokens",))
+_FINITE = Number(0, sys.float_info.max)
+_STAGE = Either((Number(0, 1), OneOf(("halves",))), "a share from 0 to 1 or 'halves'")
 
 
 @dataclass(frozen=True)
@@ -44,13 +85,13 @@ class Certificate:
         status: "solved", or what stopped the solver.
     """
 
-    value: float
-    upper_bound: float
-    mu: float
-    conservation: float
-    centrality: float
-    iterations: int
-    status: CertificateStatus
+    value: float = of(_FINITE)
+    upper_bound: float = of(_FINITE)
+    mu: float = of(_FINITE)
+    conservation: float = of(_FINITE)
+    centrality: float = of(_FINITE)
+    iterations: int = of(Integer())
+    status: CertificateStatus = of(OneOf(get_args(CertificateStatus)))
 
     @property
     def is_certified(self) -> bool:
@@ -73,19 +114,6 @@ class Word:
     start: int
     end: int
     tokens: tuple[int, ...]
-
-
-def _pairs(values: Any) -> tuple[tuple[Any, Any], ...]:
-    return tuple((first, second) for first, second in values)
-
-
-# What a field's metadata state. `array`: it is stored as a tensor, else as JSON. `large`: it is
-# left out of dictionaries. `restore` turns the JSON value back into the field's own type.
-_ARRAY = {"array": True}
-_LARGE_ARRAY = {"array": True, "large": True}
-_TUPLE = {"restore": tuple}
-_PAIRS = {"restore": _pairs}
-_CERTIFICATE = {"restore": lambda record: Certificate(**record)}
 
 
 # Not `eq`: == of two arrays has no truth value, so that comparing two results would raise.
@@ -156,45 +184,57 @@ class AttributionData:
             of segments, and each of them counts as a word. None where nothing was merged.
     """
 
-    text: str
-    tokens: tuple[str, ...] = field(metadata=_TUPLE)
-    offsets: tuple[tuple[int, int], ...] = field(metadata=_PAIRS)
-    special: NDArray[np.bool_] = field(metadata=_ARRAY)
-    word_ids: tuple[int | None, ...] = field(metadata=_TUPLE)
-    scores: NDArray[np.float64] = field(metadata=_ARRAY)
-    tensor: str
-    readout: str
-    target: int
-    labels: tuple[str, ...] = field(metadata=_TUPLE)
-    logits: NDArray[np.float64] = field(metadata=_ARRAY)
-    certificate: Certificate = field(metadata=_CERTIFICATE)
-    model: str
-    truncated: int = 0
-    edges: NDArray[np.float64] | None = field(default=None, metadata=_LARGE_ARRAY)
-    task: str = "text-classification"
-    position: int | None = None
-    against: int | None = None
-    span: tuple[int, int] | None = field(default=None, metadata=_TUPLE)
-    message_ids: tuple[int | None, ...] = field(default=(), metadata=_TUPLE)
-    roles: tuple[str, ...] = field(default=(), metadata=_TUPLE)
-    attention_sink: str = "keep"
-    raw_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
-    null_shares: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
-    source_tokens: int = 0
-    image: NDArray[np.uint8] | None = field(default=None, metadata=_LARGE_ARRAY)
-    grid: tuple[int, int] | None = field(default=None, metadata=_TUPLE)
-    box: tuple[float, float, float, float] | None = field(default=None, metadata=_TUPLE)
-    segments: tuple[tuple[int, int], ...] | None = field(default=None, metadata=_PAIRS)
-    contributions: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
-    signed_scores: NDArray[np.float64] | None = field(default=None, metadata=_ARRAY)
-    explained: float | None = None
-    stages: tuple[float | str, ...] | None = field(default=None, metadata=_TUPLE)
-    pattern: str | None = None
+    text: str = of(Text(length="characters"))
+    tokens: tuple[str, ...] = of(Several(Text(), length="tokens", least=1))
+    offsets: tuple[tuple[int, int], ...] = of(Several(Span("characters"), "tokens"))
+    special: NDArray[np.bool_] = of(Array("BOOL", ("tokens",)))
+    word_ids: tuple[int | None, ...] = of(Several(Nullable(Integer()), "tokens"))
+    scores: NDArray[np.float64] = of(_FLOWS)
+    tensor: str = of(OneOf(TENSORS))
+    readout: str = of(OneOf(READOUTS))
+    target: int = of(Integer(below="classes"))
+    labels: tuple[str, ...] = of(Several(Text(), length="classes", least=1))
+    logits: NDArray[np.float64] = of(Array("F64", ("classes",)))
+    certificate: Certificate = of(Record(Certificate))
+    model: str = of(Text())
+    truncated: int = of(Integer(), default=0)
+    edges: NDArray[np.float64] | None = of(
+        Array("F64", ("layers", "tokens", "tokens"), low=0, large=True), default=None
+    )
+    task: str = of(OneOf(TASKS), default="text-classification")
+    position: int | None = of(Nullable(Integer(below="tokens")), default=None)
+    against: int | None = of(Nullable(Integer(below="classes")), default=None)
+    span: tuple[int, int] | None = of(Nullable(Span("tokens", least=1)), default=None)
+    message_ids: tuple[int | None, ...] = of(
+        Several(Nullable(Integer(below="messages"))), default=()
+    )
+    roles: tuple[str, ...] = of(Several(Text(), length="messages"), default=())
+    attention_sink: str = of(OneOf(SINK_POLICIES), default="keep")
+    raw_scores: NDArray[np.float64] | None = of(_FLOWS, default=None)
+    null_shares: NDArray[np.float64] | None = of(
+        Array("F64", ("tokens",), low=0, high=_WHOLE), default=None
+    )
+    source_tokens: int = of(Integer(below="tokens", end=True), default=0)
+    image: NDArray[np.uint8] | None = of(
+        Array("U8", ("height", "width", 3), large=True), default=None
+    )
+    grid: tuple[int, int] | None = of(Nullable(Several(Integer(), 2)), default=None)
+    box: tuple[float, float, float, float] | None = of(
+        Nullable(Several(Number(-FARTHEST, FARTHEST), 4)), default=None
+    )
+    segments: tuple[tuple[int, int], ...] | None = of(
+        Nullable(Several(Span(least=1), "tokens")), default=None
+    )
+    contributions: NDArray[np.float64] | None = of(_SIGNED, default=None)
+    signed_scores: NDArray[np.float64] | None = of(_SIGNED, default=None)
+    explained: float | None = of(Nullable(Number()), default=None)
+    stages: tuple[float | str, ...] | None = of(Nullable(Several(_STAGE)), default=None)
+    pattern: str | None = of(Nullable(OneOf(PATTERNS)), default=None)
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
         # neither the giver's later writes nor a reader's reach the result.
-        for name in _ARRAYS:
+        for name in ARRAYS:
             if getattr(self, name) is not None:
                 array = np.array(getattr(self, name))
                 array.flags.writeable = False
@@ -337,7 +377,8 @@ class AttributionData:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but edge flows and image, as plain Python values ready for `json.dumps`."""
-        record = {f.name: getattr(self, f.name) for f in fields(self) if not _is_large(f.metadata)}
+        large = {name for name, form in ARRAYS.items() if form.large}
+        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in large}
         record |= {name: a.tolist() for name, a in record.items() if isinstance(a, np.ndarray)}
         record["certificate"] = asdict(self.certificate)
         derived = {
@@ -353,39 +394,12 @@ class AttributionData:
         return {"schema_version": SCHEMA_VERSION} | record | derived
 
 
-def _is_large(metadata: Mapping[str, Any]) -> bool:
-    return bool(metadata.get("large", False))
+def _forms_of_arrays() -> dict[str, Array]:
+    forms = {each.name: form_of(each) for each in fields(AttributionData)}
+    return {name: form for name, form in forms.items() if isinstance(form, Array)}
 
 
-_ARRAYS = tuple(f.name for f in fields(AttributionData) if f.metadata.get("array", False))
-
-
-def stored_fields(data: AttributionData) -> dict[str, Any]:
-    """Return the fields for `storage`: numpy arrays as they are, else values that JSON holds.
-
-    Arrays that are None are left out.
-    """
-    record = {f.name: getattr(data, f.name) for f in fields(data)}
-    for name in _ARRAYS:
-        if record[name] is None:
-            del record[name]
-    return record | {"certificate": asdict(data.certificate)}
-
-
-def restored_fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an attribution from what `stored_fields` returned, by way of JSON.
-
-    Fields that are missing stay missing: files of schemas 1 to 3 have fewer, and those that came
-    later have defaults.
-
-    Raises:
-        TypeError, ValueError: A value has not the form of its field.
-    """
-    arguments = dict(record)
-    for f in fields(AttributionData):
-        if "restore" in f.metadata and arguments.get(f.name) is not None:
-            arguments[f.name] = f.metadata["restore"](arguments[f.name])
-    return arguments
+ARRAYS = _forms_of_arrays()
 
 
 class ContinuationData(Sequence[AttributionData]):

@@ -167,9 +167,15 @@ def check_logits(logits: object, name: str, batch: int) -> Tensor:
         row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
         raise ModelError(
             f"{name} gave logits that are not finite for example {row}: "
-            f"{logits[row].tolist()}; check its weights and inputs."
+            f"{_beginning(logits[row])}; check its weights and inputs."
         )
     return logits
+
+
+def _beginning(logits: Tensor) -> str:
+    """The first few logits: a vocabulary has a hundred thousand."""
+    more = f" and {len(logits) - 5} more" if len(logits) > 5 else ""
+    return f"{logits[:5].tolist()}{more}"
 
 
 def check_target(target: Tensor | None, logits: Tensor) -> Tensor:

@@ -101,7 +101,8 @@ class Explainer:
                 "use Explainer.from_pretrained."
             )
         images = reads_images(model)
-        if hasattr(processor, "get_vocab" if images else "preprocess"):
+        is_other = hasattr(processor, "get_vocab" if images else "preprocess")
+        if is_other or isinstance(processor, torch.nn.Module):
             expected = "an image processor" if images else "a tokenizer"
             raise InputError(
                 f"{type(model).__name__} reads {'images' if images else 'texts'}, and "

@@ -302,7 +302,11 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def token_limit(config: Any, tokenizer: Any) -> int | None:
-    """Return the most tokens that a model takes, special ones included; None: nothing bounds it."""
+    """Return the most tokens that a model takes, special ones included; None: nothing bounds it.
+
+    Raises:
+        ModelError: A bound is not a number.
+    """
     # The tokenizer's bound is often a placeholder of 1e30; the smaller of the two counts.
     bounds = [] if tokenizer is None else [tokenizer.model_max_length]
     config = config.get_text_config()
@@ -310,5 +314,11 @@ def token_limit(config: Any, tokenizer: Any) -> int | None:
     if positions and positions > 0:  # -1 where nothing bounds them
         shifted = config.model_type in COUNTED_AFTER_PADDING
         bounds.append(positions - (config.pad_token_id + 1 if shifted else 0))
+    wrong = [b for b in bounds if not isinstance(b, int | float) or b != b]
+    if wrong:
+        raise ModelError(
+            f"the most tokens that the model takes must be a number, got {wrong[0]!r:.60}: mend "
+            "model_max_length in its tokenizer_config.json."
+        )
     bound = min(bounds, default=10**9)
     return int(bound) if bound < 10**9 else None

@@ -6,6 +6,7 @@ and has to give a logit for each class. Read next: loading.py; explainer/targets
 the classes, tokens and answers that a task chooses from.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,10 +165,21 @@ def reads_images(model: Any) -> bool:
 
 
 def labels_of(model: Any) -> tuple[str, ...]:
-    """Names of a model's classes, in the order of the logits."""
-    names = model.config.id2label
-    # By index: a config may list its labels in any order.
-    return tuple(str(names[i]) for i in sorted(names))
+    """Names of a model's classes, in the order of the logits.
+
+    Raises:
+        ModelError: Its config does not name the classes by index.
+    """
+    stated = getattr(model.config, "id2label", None)
+    # By index: a config may list its labels in any order, and JSON's keys are strings.
+    names = {str(i): name for i, name in stated.items()} if isinstance(stated, Mapping) else {}
+    if not names or set(names) != {str(i) for i in range(len(names))}:
+        came = f"keys {', '.join(list(names)[:5])}" if names else f"{stated!r:.60}"
+        raise ModelError(
+            f"the config of {type(model).__name__} names no classes: expected id2label with the "
+            f"keys 0, 1, ... in a row, got {came:.80}; mend it in config.json."
+        )
+    return tuple(str(names[str(i)]) for i in range(len(names)))
 
 
 def _class_names(table: dict[str, Any]) -> set[str]:

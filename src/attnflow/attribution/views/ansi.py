@@ -1,11 +1,15 @@
 """Colours of a terminal: grounds in the colour of a heat, in as many colours as there are.
 
 A colour sets both ground and letters, so that it is readable on light and on dark terminals.
+Nothing in a text that gets a colour or a mark can drive the terminal: `Style` shows control
+characters as signs.
 """
 
 import os
 import sys
 from dataclasses import dataclass
+
+from attnflow.attribution.views.sanitize import for_terminal
 
 FAINTEST = 0.06  # of the heat; below it there is no ground
 
@@ -26,6 +30,7 @@ class Style:
 
     def heat(self, text: str, heat: float) -> str:
         """Return the text on a ground in the colour of a heat, 0 to 1."""
+        text = for_terminal(text)
         if self.depth == "none" or heat < FAINTEST:
             return text
         if self.depth == "256":
@@ -39,6 +44,7 @@ class Style:
 
     def mark(self, text: str, code: str) -> str:
         """Return the text in one of the codes above."""
+        text = for_terminal(text)
         return text if self.depth == "none" else f"{code}{text}{RESET}"
 
 

@@ -4,7 +4,7 @@ from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.sanitize import as_name
 from attnflow.attribution.views.wording import format_number, format_percent
 
-_DECISIONS = {
+DECISIONS = {
     "text-generation": "next token after “{}”",
     "text2text-generation": "next token after “{}”",
     "fill-mask": "token for “{}”",
@@ -48,7 +48,7 @@ def decision(attribution: AttributionData) -> str:
     token = as_name(attribution.surface(attribution.position))
     if attribution.span is not None:
         return f"{attribution.span[1] - attribution.span[0]} tokens after “{token}”"
-    return _DECISIONS[attribution.task].format(token)
+    return DECISIONS[attribution.task].format(token)
 
 
 def input_name(attribution: AttributionData) -> str:

@@ -8,7 +8,6 @@ the escaping could neither run nor fetch.
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,6 @@ __all__ = ["render", "write"]
 
 # In this order: each script uses names of those before it.
 SCRIPTS = ("flow.js", "picture.js", "continuation.js", "page.js")
-# A token such as "</script>" or "<!--" must not end the element early.
-_JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 Explained = AttributionData | ContinuationData
 
@@ -72,13 +69,13 @@ def render(attributions: Sequence[Explained]) -> str:
     page = templates.render(
         "page.html",
         title=_title(groups),
-        hashes=templates.markup(" ".join(map(_hash, scripts))),
-        style=templates.markup(templates.asset("page.css")),
+        hashes=" ".join(map(_hash, scripts)),
+        style=templates.verbatim("page.css"),
         kinds=_kinds(groups),
         entries=list(map(_entry, groups)),
         sections=[part for group in groups for part in _sections(group)],
-        data=_json([data for group in groups for data in _script_data(group)]),
-        scripts=list(map(templates.markup, scripts)),
+        data=[data for group in groups for data in _script_data(group)],
+        scripts=list(map(templates.verbatim, SCRIPTS)),
     )
     return str(page)
 
@@ -98,13 +95,6 @@ def write(attributions: Sequence[Explained], path: Path, *, overwrite: bool = Fa
 def _hash(script: str) -> str:
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-def _json(data: Any) -> "Markup":
-    """Return JSON that cannot end its element; in ASCII, so that lone surrogates survive."""
-    # NaN is not JSON: an error here is better than a page whose scripts stop.
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return templates.markup(text.translate(_JSON_ESCAPES))
 
 
 def _groups(attributions: Sequence[Explained]) -> list[_Group]:

@@ -2,7 +2,8 @@
 
 Every value passes through `for_page` and is then escaped, because the environment itself does both
 (`finalize` and `autoescape`): a template cannot forget either. Only what `render` returned, and
-what a caller wraps in `markup` by intent, is taken as HTML.
+files of this package (`verbatim`), are taken as HTML. Data of scripts are JSON by `tojson`, in
+which no text can end its element.
 
 A template may be indented like any HTML. A line break next to a tag or to Jinja's braces is not
 part of the page; any other line break is one space.
@@ -26,11 +27,15 @@ _BREAK = re.compile(r"\s*\n\s*")
 
 def render(template: str, **values: Any) -> "Markup":
     """Return the HTML of a template of `page_assets`, safe to be a value of another template."""
-    return markup(_environment().get_template(template).render(values))
+    return _markup(_environment().get_template(template).render(values))
 
 
-def markup(html: str) -> "Markup":
-    """Mark text as HTML that is to be left as it is: nothing in it may come from outside."""
+def verbatim(name: str) -> "Markup":
+    """Return a file of `page_assets` as HTML that is to be left as it is: a style or a script."""
+    return _markup(asset(name))
+
+
+def _markup(html: str) -> "Markup":
     # Imported here, so that a result is loaded and shown in a terminal without Jinja2.
     from markupsafe import Markup
 
@@ -73,4 +78,6 @@ def _environment() -> "Environment":
         "percent": format_percent,
         "tenths": "{:.1f}".format,
     }
+    # NaN is not JSON: an error here is better than a page whose scripts stop.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment

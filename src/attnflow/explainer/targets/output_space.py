@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER
-from attnflow.errors import InputError, warn
+from attnflow.errors import InputError, ModelError, warn
 from attnflow.inputs.example import Example
 from attnflow.inputs.text import EncodedText
 from attnflow.inputs.tokenizing import decoded, encoded
 from attnflow.models.tasks import Task, labels_of
 
+NAMED = 20  # labels that a message lists
 LIKELIEST = 10  # tokens or answers that a result shows
 REST = "(all other {})"
 EVERY = "all"  # as a target: every class, unless a class has this name
@@ -75,7 +76,8 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
         return None
     if isinstance(target, str):
         # An exact label wins over one that differs in case, and a label over an index.
-        alike = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
+        folded = target.casefold()
+        alike = [i for i, label in enumerate(labels) if label.casefold() == folded]
         if target in labels:
             return labels.index(target)
         if len(alike) == 1:
@@ -86,9 +88,16 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
         if 0 <= target < len(labels):
             return int(target)
     raise InputError(
-        f"target {target!r} is not a class of this model: expected one of "
-        f"{', '.join(map(repr, labels))}, or an index from 0 to {len(labels) - 1}."
+        f"target {target!r:.80} is not a class of this model: expected one of "
+        f"{_listed(labels)}, or an index from 0 to {len(labels) - 1}."
     )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The first labels, quoted, and the number of all others: a model may have 100,000."""
+    named = ", ".join(f"{label!r:.60}" for label in labels[:NAMED])
+    more = len(labels) - NAMED
+    return f"{named} and {more} more" if more > 0 else named
 
 
 class Classes:
@@ -106,7 +115,16 @@ class Classes:
         return list(range(len(self.labels)))
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
-        """All classes."""
+        """All classes.
+
+        Raises:
+            ModelError: The model gives another number of logits.
+        """
+        if len(logits) != len(self.labels):
+            raise ModelError(
+                f"the model gives {len(logits)} logits and its config names {len(self.labels)} "
+                "classes: expected a label for each; mend id2label in its config.json."
+            )
         return TopChoices(self.labels, logits, tuple(wanted))
 
 
