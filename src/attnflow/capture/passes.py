@@ -30,6 +30,7 @@ from attnflow.capture.recorder import Recorder
 from attnflow.capture.stacking import expected_calls
 from attnflow.capture.validation import check_pattern
 from attnflow.errors import ModelError
+from attnflow.forks import warn_of_one_thread
 
 
 class ForwardPass:
@@ -47,6 +48,7 @@ class ForwardPass:
         self, model: PreTrainedModel, inputs: dict[str, Tensor], recorder: Recorder
     ) -> None:
         """Run the model forward, and restore it."""
+        warn_of_one_thread()
         self.model, self.recorder = model, recorder
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
