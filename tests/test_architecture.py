@@ -40,6 +40,7 @@ NAMES = [
 # Packages in the order of their imports; those of one row know nothing of each other.
 ORDER = (
     {"errors"},
+    {"forks"},
     {"files", "capture", "solver"},
     {"models", "attribution"},
     {"inputs"},
@@ -157,8 +158,8 @@ def test_flows_need_no_transformers():
 def test_the_root_holds_the_packages_alone():
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
     files = {path.stem for path in SOURCE.glob("*.py")}
-    assert folders == set().union(*ORDER) - {"errors", "files", "__main__"}
-    assert files == {"errors", "files", "__init__", "__main__"}
+    assert folders == set().union(*ORDER) - {"errors", "forks", "files", "__main__"}
+    assert files == {"errors", "forks", "files", "__init__", "__main__"}
     assert (SOURCE / "py.typed").is_file(), "type checkers ignore annotations without it"
 
 
@@ -207,7 +208,7 @@ def test_the_architecture_page_has_a_row_for_each_package_in_the_order_of_import
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     names = [re.search(r"`(\w+)/`", row)[1] for row in rows if "/`" in row]
     assert [LEVEL[name] for name in names] == sorted(LEVEL[name] for name in names)
-    assert sorted(names) == sorted(set(LEVEL) - {"errors", "files", "__main__"})
+    assert sorted(names) == sorted(set(LEVEL) - {"errors", "forks", "files", "__main__"})
 
 
 def test_tests_share_builders_by_support_alone():
@@ -228,7 +229,7 @@ def is_of_tests(name):
 
 def test_every_folder_of_tests_has_the_name_of_a_package():
     folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - {"__pycache__", "support"}
-    assert folders == set().union(*ORDER) - {"errors", "files", "__main__"}
+    assert folders == set().union(*ORDER) - {"errors", "forks", "files", "__main__"}
     assert not list((TESTS / "support").glob("test_*.py"))
 
 

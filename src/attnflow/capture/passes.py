@@ -36,6 +36,7 @@ from attnflow.capture.recorder import Recorder
 from attnflow.capture.stacking import expected_calls
 from attnflow.capture.validation import check_pattern
 from attnflow.errors import ModelError
+from attnflow.forks import warn_of_one_thread
 
 
 class ForwardPass:
@@ -54,6 +55,7 @@ class ForwardPass:
         self, model: PreTrainedModel, inputs: dict[str, Tensor], recorder: Recorder
     ) -> None:
         """Run a private copy of the model forward."""
+        warn_of_one_thread()
         family = family_of(model)
         self.probabilities = None if family is None else family.probabilities
         # A model that computes attention itself needs the mask of its own function.

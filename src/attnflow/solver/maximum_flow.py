@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import InputError
+from attnflow.forks import warn_of_one_thread
 from attnflow.solver import dual, primal_dual
 from attnflow.solver.batching import groups
 from attnflow.solver.flow import Array, Flow, as_numpy
@@ -95,6 +96,7 @@ def maximum_flow(
     Raises:
         InputError: An argument is not as described.
     """
+    warn_of_one_thread()
     if isinstance(capacities, LayeredNetwork):
         if sources is not None or sinks is not None:
             raise InputError("a LayeredNetwork brings its own sources and sinks; pass neither.")

@@ -28,15 +28,6 @@ LOOSE = {"contract", "nsz"}
 per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
 serial = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
 exact = numba.njit(error_model="numpy", nogil=True, cache=True)  # as written: no sum is reordered
-parallel = numba.njit(error_model="numpy", nogil=True, cache=True, parallel=True)
-
-
-def use_threads(number: int) -> None:
-    """Share the pieces among so many threads, or as many as there are; torch keeps its number."""
-    before = torch.get_num_threads()
-    numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != before:  # numba starts its own, and may share a pool with torch
-        torch.set_num_threads(before)
 
 
 @intrinsic
@@ -65,6 +56,7 @@ class PassBuffers:
         arrays = (point.flow, point.slack, point.lower, point.upper)
         self.edges = tuple(x.numpy() for x in arrays)
         self.pieces, self.chain, self.batch = pieces_of(chain), chain, len(point.flow)
+        self.count = self.batch * len(self.pieces)
 
     def sums(self, kinds: int) -> Any:
         """Zeros `(batch, pieces, kinds)`, for the numbers of each piece."""

@@ -20,16 +20,16 @@ any width.
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import parallel, serial
+from attnflow.solver.compiled.edges import exact, serial
 from attnflow.solver.compiled.products import HEIGHT, PANEL, add_products
 from attnflow.solver.compiled.row_names import PADDED_WIDTH, WIDTH
+from attnflow.solver.compiled.threads import share
 
 WIDEST = 320  # columns; from there on several threads are faster with LAPACK
 BLOCK = 128  # rows eliminated before the others are updated; what the second-level cache holds
@@ -58,7 +58,8 @@ class FrontalFactor:
     def solve(self, right: Tensor) -> Tensor:
         """The solution for `(batch, nodes, k)` right-hand sides; 0 at the grounded ends."""
         solution = right.transpose(1, 2).clone(memory_format=torch.contiguous_format)
-        _solve_all(self.rows, self.fronts, self.pivots, solution.numpy())
+        count = solution.shape[0] * solution.shape[1]
+        share(_solve_all, count, self.rows, self.fronts, self.pivots, solution.numpy())
         return solution.transpose(1, 2)
 
 
@@ -72,7 +73,7 @@ def factor(
     fronts = np.empty((len(weight), size))
     pivots = np.ones((len(weight), chain.nodes))
     entering, leaving = inward.contiguous().numpy(), outward.contiguous().numpy()
-    _factor_all(rows, weight.numpy(), entering, leaving, fronts, pivots)
+    share(_factor_all, len(weight), rows, weight.numpy(), entering, leaving, fronts, pivots)
     return FrontalFactor(rows, fronts, pivots)
 
 
@@ -93,9 +94,9 @@ def layout(chain: Chain) -> tuple[Any, int]:
     return np.array(rows, dtype=np.int64), start + 2 * TILE
 
 
-@parallel
-def _factor_all(rows, weight, inward, outward, fronts, pivots):
-    for b in numba.prange(len(weight)):
+@exact
+def _factor_all(first, stop, rows, weight, inward, outward, fronts, pivots):
+    for b in range(first, stop):
         factor_one(rows, weight[b], inward[b], outward[b], fronts[b], pivots[b])
 
 
@@ -241,12 +242,12 @@ def _sums_beyond(front, start, height, panels, row):
     return sums
 
 
-@parallel
-def _solve_all(rows, fronts, pivots, right):
+@exact
+def _solve_all(first, stop, rows, fronts, pivots, right):
     kinds = right.shape[1]
-    for at in numba.prange(len(right) * kinds):
-        b = np.int64(at) // kinds
-        solve_one(rows, fronts[b], pivots[b], right[b, np.int64(at) % kinds])
+    for at in range(first, stop):
+        b = at // kinds
+        solve_one(rows, fronts[b], pivots[b], right[b, at % kinds])
 
 
 @serial

@@ -8,8 +8,6 @@ only then does the compiler see that rows are contiguous.
 
 from typing import Any
 
-import numba
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +15,8 @@ from attnflow.solver.chain import Chain
 from attnflow.solver.compiled.edges import (
     PassBuffers,
     edge_index,
+    exact,
     larger,
-    parallel,
     per_edge,
     serial,
     stacked,
@@ -42,6 +40,7 @@ from attnflow.solver.compiled.row_names import (
     STATIONARITY,
     TOTAL,
 )
+from attnflow.solver.compiled.threads import share
 from attnflow.solver.edge_passes import move_potentials
 from attnflow.solver.state import Linearisation, Point, Prediction, Step
 
@@ -67,9 +66,10 @@ def _advance(point: Point, step: Step, before: Any, chain: Chain, weight: Tensor
     sums, enter, leave = buffers.sums(3), buffers.heads(4), buffers.tails(4)
     after = stacked(point.potential, point.carry)
     numbers = stacked(step.mu, step.target, step.theta, step.primal_length, step.dual_length)
-    _advance_pieces(
-        buffers.pieces, buffers.edges, weight.numpy(), before, after, numbers, sums, enter, leave
-    )
+    share(
+        _advance_pieces, buffers.count, buffers.pieces, buffers.edges, weight.numpy(), before,
+        after, numbers, sums, enter, leave,
+    )  # fmt: skip
     entering, leaving = buffers.gather(enter), torch.from_numpy(leave)
     net, largest = entering - leaving, buffers.largest(sums)
     return Linearisation(
@@ -90,7 +90,10 @@ def predict(point: Point, affine: Tensor, mu: Tensor, chain: Chain) -> Predictio
     buffers = PassBuffers(point, chain)
     sums, enter, leave = buffers.sums(5), buffers.heads(1), buffers.tails(1)
     nodes = stacked(point.potential, point.carry, affine)
-    _predict_pieces(buffers.pieces, buffers.edges, nodes, mu.numpy(), sums, enter, leave)
+    share(
+        _predict_pieces, buffers.count, buffers.pieces, buffers.edges, nodes, mu.numpy(), sums,
+        enter, leave,
+    )  # fmt: skip
     largest, total = buffers.largest(sums), buffers.total(sums)
     return Prediction(
         primal_rate=largest[:, PRIMAL_RATE],
@@ -111,7 +114,9 @@ def try_corrections(
     nodes = stacked(point.potential, point.carry, step.affine, step.direction, correction)
     mu, target = step.mu.numpy(), step.target.numpy()
     weights = tuple(thetas.tolist())
-    _try_pieces(buffers.pieces, buffers.edges, nodes, mu, target, weights, sums)
+    share(
+        _try_pieces, buffers.count, buffers.pieces, buffers.edges, nodes, mu, target, weights, sums
+    )
     rates = buffers.largest(sums)
     return rates[:, : len(thetas)], rates[:, len(thetas) :]
 
@@ -147,11 +152,11 @@ def _newton(low, high, z, v, per_f, per_s, w, drop, step_drop):
     return df, (low - z * df) * per_f - z, (high + v * df) * per_s - v
 
 
-@parallel
-def _advance_pieces(pieces, edges, weight, before, after, numbers, sums, enter, leave):
+@exact
+def _advance_pieces(first, stop, pieces, edges, weight, before, after, numbers, sums, enter, leave):
     flow, slack, lower, upper = edges
-    for at in numba.prange(len(flow) * len(pieces)):
-        b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
+    for at in range(first, stop):
+        b, piece = at // len(pieces), at % len(pieces)
         start, tails, n, tail, head = pieces[piece]
         e, t, h = slice(start, start + tails * n), slice(tail, tail + tails), slice(head, head + n)
         old, new, to = before[b], after[b], enter[b, piece]
@@ -221,11 +226,11 @@ def advance_piece(edges, weight, tails, heads, numbers, sums, enter, leave):
     sums[CENTRALITY], sums[STATIONARITY], sums[PRODUCTS] = centrality, stationarity, products
 
 
-@parallel
-def _predict_pieces(pieces, edges, nodes, mu, sums, enter, leave):
+@exact
+def _predict_pieces(first, stop, pieces, edges, nodes, mu, sums, enter, leave):
     flow, slack, lower, upper = edges
-    for at in numba.prange(len(flow) * len(pieces)):
-        b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
+    for at in range(first, stop):
+        b, piece = at // len(pieces), at % len(pieces)
         start, tails, n, tail, head = pieces[piece]
         e, t, h = slice(start, start + tails * n), slice(tail, tail + tails), slice(head, head + n)
         predict_piece(
@@ -269,11 +274,11 @@ def predict_piece(edges, tails, heads, mu, sums, enter, leave):
     sums[PRIMAL_SLOPE], sums[DUAL_SLOPE], sums[BILINEAR] = primal_slope, dual_slope, bilinear
 
 
-@parallel
-def _try_pieces(pieces, edges, nodes, mu, target, thetas, sums):
+@exact
+def _try_pieces(first, stop, pieces, edges, nodes, mu, target, thetas, sums):
     flow, slack, lower, upper = edges
-    for at in numba.prange(len(flow) * len(pieces)):
-        b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
+    for at in range(first, stop):
+        b, piece = at // len(pieces), at % len(pieces)
         start, tails, n, tail, head = pieces[piece]
         e, t, h = slice(start, start + tails * n), slice(tail, tail + tails), slice(head, head + n)
         y = nodes[b]

@@ -6,13 +6,12 @@ is decided and why, in scalars and in rows named by `row_names`. The passes and 
 are those that `iteration` and `elimination` give to batches.
 """
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import exact, parallel, pieces_of
+from attnflow.solver.compiled.edges import exact, pieces_of
 from attnflow.solver.compiled.elimination import factor_one, layout, solve_one
 from attnflow.solver.compiled.iteration import advance_piece, predict_piece, try_piece
 from attnflow.solver.compiled.row_names import (
@@ -38,6 +37,7 @@ from attnflow.solver.compiled.row_names import (
     STATIONARITY,
     TOTAL,
 )
+from attnflow.solver.compiled.threads import share, threads
 from attnflow.solver.state import (
     CORRECTOR_WEIGHTS,
     TO_BOUNDARY,
@@ -84,22 +84,24 @@ def iterate(
         stopping.shortest_step,
     )
     pieces, networks = pieces_of(chain), len(potentials)
-    several = max(numba.get_num_threads(), EDGES_AT_ONCE // chain.edges)
+    several = max(threads(), EDGES_AT_ONCE // chain.edges)
     for first in range(0, networks, several):
         at = slice(first, first + several)
-        _iterate_all(
-            pieces, rows, size, tuple(x[at] for x in edges), potentials[at], mu[at], m[at], limits,
-            iterations.numpy()[at], outcome.numpy()[at],
+        share(
+            _iterate_all, len(mu[at]), pieces, rows, size, tuple(x[at] for x in edges),
+            potentials[at], mu[at], m[at], limits, iterations.numpy()[at], outcome.numpy()[at],
         )  # fmt: skip
     point.potential.copy_(torch.from_numpy(potentials[:, POTENTIAL]))
     point.carry.copy_(torch.from_numpy(potentials[:, CARRY]))
     return outcome
 
 
-@parallel
-def _iterate_all(pieces, rows, size, edges, potentials, mu, m, limits, iterations, outcome):
+@exact
+def _iterate_all(
+    first, stop, pieces, rows, size, edges, potentials, mu, m, limits, iterations, outcome
+):
     flow, slack, lower, upper = edges
-    for b in numba.prange(len(flow)):
+    for b in range(first, stop):
         iterations[b], outcome[b] = _iterate(
             pieces, rows, size, (flow[b], slack[b], lower[b], upper[b]), potentials[b],
             mu[b], m[b], limits, iterations[b],

@@ -1,13 +1,13 @@
 """The passes of the start, compiled; `edge_passes` states what they compute."""
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import PassBuffers, edge_index, parallel, per_edge, serial
+from attnflow.solver.compiled.edges import PassBuffers, edge_index, exact, per_edge, serial
 from attnflow.solver.compiled.row_names import WIDTH
+from attnflow.solver.compiled.threads import share, threads
 from attnflow.solver.edge_passes import FINEST, REACH, Turns
 from attnflow.solver.state import Point
 
@@ -20,9 +20,14 @@ def balance_rows(
     """Balance rows of the potentials, in place, as `edge_passes.balance_rows`."""
     starts = [*chain.edge_starts[:-1], 0]
     rows = np.array(list(zip(chain.widths, chain.node_starts, starts, strict=False)))
+    settings = (potential.numpy(), mu.numpy(), halvings)
     # Threads that share a network meet after every row; where each has its own, they meet once.
-    balance = _balance_each if len(u) >= numba.get_num_threads() else _balance_shared
-    balance(u.numpy(), rows, np.array(turns), potential.numpy(), mu.numpy(), halvings)
+    if len(u) >= threads():
+        share(_balance_networks, len(u), u.numpy(), rows, np.array(turns), *settings)
+        return
+    for row, end in turns:
+        groups = len(u) * _groups(rows, row)
+        share(_balance_groups, groups, u.numpy(), rows, row, end, *settings)
 
 
 def centred_point(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Point:
@@ -30,7 +35,10 @@ def centred_point(u: Tensor, potential: Tensor, mu: Tensor, chain: Chain) -> Poi
     flow, slack, lower, upper = (torch.empty_like(u) for _ in range(4))
     point = Point(flow, slack, lower, upper, potential, torch.zeros_like(potential))
     buffers = PassBuffers(point, chain)
-    _centre_pieces(buffers.pieces, u.numpy(), potential.numpy(), mu.numpy(), buffers.edges)
+    share(
+        _centre_pieces, buffers.count, buffers.pieces, u.numpy(), potential.numpy(), mu.numpy(),
+        buffers.edges,
+    )  # fmt: skip
     return point
 
 
@@ -38,7 +46,9 @@ def gather_bins(u: Tensor, chain: Chain, bins: int) -> tuple[Tensor, Tensor]:
     """Histograms of the capacities, as `edge_passes.gather_bins`."""
     totals, counts = np.zeros((2, len(u), len(chain.shapes) - 1, bins))
     limits = 10 ** (-np.arange(1, bins) / 2)
-    _gather_bins(np.array(chain.edge_starts), u.numpy(), limits, totals, counts)
+    starts = np.array(chain.edge_starts)
+    blocks = counts.shape[0] * counts.shape[1]
+    share(_gather_bins, blocks, starts, u.numpy(), limits, totals, counts)
     return torch.from_numpy(totals), torch.from_numpy(counts)
 
 
@@ -51,25 +61,31 @@ def _centred_flow(u, drop, mu):
     return (larger, smaller) if drop > 0 else (smaller, larger)
 
 
-@parallel
-def _balance_each(u, rows, turns, potential, mu, halvings):
-    """Balance each network by one thread; `rows` is as in `_balance_nodes`."""
-    for b in numba.prange(len(u)):
+@exact
+def _balance_networks(first, stop, u, rows, turns, potential, mu, halvings):
+    """Make all turns of each network."""
+    for b in range(first, stop):
         for turn in range(len(turns)):
             row, end = turns[turn]
-            for first in range(0, rows[row, WIDTH], NODES_AT_ONCE):
-                _balance_nodes(u[b], rows, row, end, first, potential[b], mu[b], halvings)
+            groups = _groups(rows, row)
+            _balance_groups(
+                b * groups, (b + 1) * groups, u, rows, row, end, potential, mu, halvings
+            )
 
 
-@parallel
-def _balance_shared(u, rows, turns, potential, mu, halvings):
-    """Balance by threads that share the rows of every network."""
-    for turn in range(len(turns)):
-        row, end = turns[turn]
-        pieces = (rows[row, WIDTH] + NODES_AT_ONCE - 1) // NODES_AT_ONCE
-        for at in numba.prange(len(u) * pieces):
-            b, first = np.int64(at) // pieces, np.int64(at) % pieces * NODES_AT_ONCE
-            _balance_nodes(u[b], rows, row, end, first, potential[b], mu[b], halvings)
+@exact
+def _balance_groups(first, stop, u, rows, row, end, potential, mu, halvings):
+    """Make one turn of some groups of nodes, counted through all networks."""
+    groups = _groups(rows, row)
+    for at in range(first, stop):
+        b, node = at // groups, at % groups * NODES_AT_ONCE
+        _balance_nodes(u[b], rows, row, end, node, potential[b], mu[b], halvings)
+
+
+@exact
+def _groups(rows, row):
+    """Number of groups of nodes in a row."""
+    return (rows[row, WIDTH] + NODES_AT_ONCE - 1) // NODES_AT_ONCE
 
 
 @serial
@@ -130,11 +146,11 @@ def _sum_entering(u, stride, tails, heads, mu, entering):
             entering[j] += _centred_flow(u[edge_index(i * stride, j)], tail - heads[j], mu)[0]
 
 
-@parallel
-def _centre_pieces(pieces, u, potential, mu, edges):
+@exact
+def _centre_pieces(first, stop, pieces, u, potential, mu, edges):
     flow, slack, lower, upper = edges
-    for at in numba.prange(len(u) * len(pieces)):
-        b, piece = np.int64(at) // len(pieces), np.int64(at) % len(pieces)
+    for at in range(first, stop):
+        b, piece = at // len(pieces), at % len(pieces)
         start, rows, n, tail, head = pieces[piece]
         e = slice(start, start + rows * n)
         _centre_piece(
@@ -158,11 +174,11 @@ def _centre_piece(u, tails, heads, mu, edges):
             upper[e] = mu / s if capacity > 0 else 0.0
 
 
-@parallel
-def _gather_bins(starts, u, limits, totals, counts):
+@exact
+def _gather_bins(first, stop, starts, u, limits, totals, counts):
     blocks = totals.shape[1]
-    for at in numba.prange(len(u) * blocks):
-        b, k = np.int64(at) // blocks, np.int64(at) % blocks
+    for at in range(first, stop):
+        b, k = at // blocks, at % blocks
         block = u[b, starts[k] : starts[k + 1]]
         largest = 0.0
         for j in range(len(block)):
