@@ -8,12 +8,19 @@ torch.set_num_threads brings the threads back then. Spawned processes begin with
 """
 
 import os
+from collections.abc import Callable
 
 import torch
 
 from attnflow.errors import warn
 
 _threads_before = 0  # those of the parent, in a child that has not said so yet
+
+
+def in_forked_children(action: Callable[[], object]) -> None:
+    """Call a function at the beginning of every process that is forked from this one."""
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=action)
 
 
 def warn_of_one_thread() -> None:
@@ -36,5 +43,4 @@ def _compute_in_one_thread() -> None:
 
 
 # At the fork, not at a first call of ours: torch may be called before that.
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_compute_in_one_thread)
+in_forked_children(_compute_in_one_thread)

@@ -4,10 +4,11 @@ A tokenizer in Rust keeps the truncation of its last call, and must not be asked
 one of its texts is read in another thread. So calls take turns.
 """
 
-import os
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
+
+from attnflow.forks import in_forked_children
 
 _turn = Lock()
 
@@ -18,8 +19,7 @@ def _renew() -> None:
     _turn = Lock()
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_renew)
+in_forked_children(_renew)
 
 
 def encoded(tokenizer: Any, *texts: str, **options: Any) -> Any:

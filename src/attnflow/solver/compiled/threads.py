@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
 
+from attnflow.forks import in_forked_children
+
 _of_caller = threading.local()
 _pool: ThreadPoolExecutor | None = None
 _making = threading.Lock()
@@ -69,4 +71,4 @@ def _begin_anew() -> None:
     _pool, _making = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+in_forked_children(_begin_anew)
