@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, say, show, wrote
 from attnflow.cli.options import count
-from attnflow.cli.streams import STANDARD_STREAM, check_output, read_text, write_output
+from attnflow.cli.streams import (
+    STANDARD_STREAM,
+    check_output,
+    named_files,
+    read_text,
+    write_output,
+)
 from attnflow.errors import InputError
+from attnflow.files import all_or_none, check_folder
 
 if TYPE_CHECKING:
     from attnflow.evaluation import Example, Protocol
@@ -75,6 +82,8 @@ def _add_measurement(group: Any) -> None:
         "net).")  # fmt: skip
     add("--scores", nargs="+", metavar="N=F", default=[],
         help="Scores computed elsewhere: a name and a .jsonl file.")  # fmt: skip
+    add("--wait", action="store_true",
+        help="Wait where another evaluation writes into --out, instead of an error.")  # fmt: skip
     add("--split", default="test", help="Split of a data set given by id (default: %(default)s).")
     add("--limit", type=count, metavar="N",
         help="Largest number of texts or images, drawn at random.")  # fmt: skip
@@ -141,6 +150,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise InputError("--out is missing: name a folder for the run.")
     _check_table_name(args)
     check_output(args.output, overwrite=args.overwrite)
+    if args.figures is not None:
+        check_folder(args.figures)
     with quiet_transformers():
         if args.report is None:
             _measure(args)
@@ -195,7 +206,7 @@ def _measure(args: argparse.Namespace) -> None:
     with bar(rows, unit="row", hidden=args.quiet) as advance:
         evaluate(
             settings, instances, methods, args.out,
-            external_scores=external_scores, progress=advance,
+            external_scores=external_scores, progress=advance, wait=args.wait,
         )  # fmt: skip
 
 
@@ -236,18 +247,21 @@ def _given_or(default: Any, value: Any) -> Any:
 
 def _report(folders: list[Path], args: argparse.Namespace) -> None:
     from attnflow.evaluation import metric_scores, read_run, read_runs, table
-    from attnflow.evaluation.figures import draw
+    from attnflow.evaluation.figures import draw, figure_files
 
     names = None if args.methods is None else [*args.methods, *_external_names(args)]
     rows = read_runs(folders)
     scores = metric_scores(rows, names)
     metrics = None if args.metrics is None else tuple(args.metrics)
     text = table(scores, reference=args.reference, metrics=metrics, form=args.format)
-    if args.output == STANDARD_STREAM:
-        show(text.rstrip("\n"))
-    else:
-        write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
-    if args.figures is not None:
-        shares = read_run(folders[0])["run"]["protocol"]["shares"]
-        for path in draw(rows, scores, args.figures, shares=shares, overwrite=args.overwrite):
-            wrote(path, quiet=args.quiet)
+    figures = [] if args.figures is None else figure_files(args.figures)
+    with all_or_none([*figures, *named_files([args.output])]):
+        if args.figures is not None:
+            shares = read_run(folders[0])["run"]["protocol"]["shares"]
+            draw(rows, scores, args.figures, shares=shares, overwrite=args.overwrite)
+        if args.output == STANDARD_STREAM:
+            show(text.rstrip("\n"))
+        else:
+            write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
+    for path in figures:
+        wrote(path, quiet=args.quiet)
