@@ -162,6 +162,16 @@ class Growing:
                 os.close(self._handle)
 
 
+def real_path(name: str) -> str:
+    """Return the one name that all names of a file have in common.
+
+    Raises:
+        StorageError: No file can have this name.
+    """
+    with _in_one_line("find", Path(name)):
+        return os.path.realpath(name)
+
+
 def check_folder(path: Path) -> None:
     """Refuse a folder that cannot be made, before any work is done for it.
 

@@ -1,14 +1,13 @@
 """`attnflow evaluate`: measure how faithful methods are, on any model and data."""
 
 import argparse
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, say, show, wrote
-from attnflow.cli.options import count
+from attnflow.cli.options import count, seed
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
@@ -17,7 +16,7 @@ from attnflow.cli.streams import (
     write_output,
 )
 from attnflow.errors import InputError
-from attnflow.files import all_or_none, check_folder
+from attnflow.files import all_or_none, check_folder, real_path
 
 if TYPE_CHECKING:
     from attnflow.evaluation import Example, Protocol
@@ -119,7 +118,7 @@ def _add_protocol(group: Any) -> None:
         help="Leave out sufficiency and insertion, which saves half of the passes.")  # fmt: skip
     add("--extras", nargs="+", choices=EXTRAS,
         help="Metrics that take longer: %(choices)s.")  # fmt: skip
-    add("--seed", type=int, default=0,
+    add("--seed", type=seed, default=0,
         help="Seed of the draw of texts, of noise and of ties (default: %(default)s).")  # fmt: skip
 
 
@@ -162,8 +161,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _check_table_name(args: argparse.Namespace) -> None:
     """Check that the table does not replace a file that is read."""
     files = [args.data, *(item.partition("=")[2] for item in args.scores)]
-    inputs = {os.path.realpath(name) for name in files if name and name != STANDARD_STREAM}
-    if args.output != STANDARD_STREAM and os.path.realpath(args.output) in inputs:
+    inputs = {real_path(name) for name in files if name and name != STANDARD_STREAM}
+    if args.output != STANDARD_STREAM and real_path(args.output) in inputs:
         raise InputError(
             f"--output {args.output} is a file that is read: DATA, --scores and --output must name "
             "different files."

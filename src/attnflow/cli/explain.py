@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +16,7 @@ from attnflow.cli.streams import (
     write_output,
 )
 from attnflow.errors import InputError
-from attnflow.files import all_or_none, parse_json
+from attnflow.files import all_or_none, parse_json, real_path
 from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
 
 if TYPE_CHECKING:
@@ -158,9 +157,9 @@ def _outputs(args: argparse.Namespace) -> list[str]:
         raise InputError("--save writes a binary file: name it, - is for --json and --html.")
     if outputs.count(STANDARD_STREAM) > 1:
         raise InputError("- (standard output) can be written only once: name a file.")
-    inputs = [args.file, args.chat, *{os.path.realpath(file) for file in args.image or ()}]
+    inputs = [args.file, args.chat, *{real_path(file) for file in args.image or ()}]
     files = [name for name in (*outputs, *inputs) if name not in (None, STANDARD_STREAM)]
-    if len({os.path.realpath(name) for name in files}) < len(files):
+    if len({real_path(name) for name in files}) < len(files):
         raise InputError(
             "--file, --chat, --image, --json, --html and --save must name different files."
         )
