@@ -14,14 +14,19 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 def command() -> int:
     """Run the command as a process of its own, and return its exit code."""
-    for name in STOPPING:
-        number = getattr(signal, name, None)
-        # Who started this process may have made it deaf to one of them, as nohup does.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    # Who started this process may have made it deaf to one of them, as nohup does.
+    heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, _stop)
     from attnflow.cli import main
 
-    return main()
+    try:
+        return main()
+    finally:
+        # All is done: while Python ends, a signal would turn the exit code into its own.
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -107,3 +107,22 @@ def test_half_written_files_go_where_the_process_ends_at_once(tmp_path):
     )
     assert process.returncode == 143, process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+def test_a_signal_after_all_is_done_changes_no_exit_code(number):
+    code = (
+        "import atexit, time, attnflow.__main__ as m, attnflow.cli as c\n"
+        "atexit.register(lambda: (print('ending', flush=True), time.sleep(0.3)))\n"
+        "c.main = lambda: 0\n"
+        "raise SystemExit(m.command())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == b"ending\n"
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
