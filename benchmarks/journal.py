@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attnflow.evaluation.json_lines import append_record, resume_records
+from attnflow.evaluation.json_lines import as_lines, resume_records
+from attnflow.files import Growing, make_folder
 
 
 class Journal:
@@ -15,7 +16,7 @@ class Journal:
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lines = resume_records(path)
         if not lines:
             self._append({"options": options})
@@ -29,5 +30,5 @@ class Journal:
         self.records[record["name"]] = record
 
     def _append(self, record: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            append_record(file, record)
+        with Growing(self.path) as file:
+            file.append(as_lines([record]))

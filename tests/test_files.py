@@ -22,7 +22,7 @@ def test_bytes_and_text(tmp_path):
     assert left_behind(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("step", ("os.fdopen", "os.replace"))
+@pytest.mark.parametrize("step", ("os.open", "os.write", "os.fsync", "os.replace"))
 @pytest.mark.parametrize("there", (False, True))
 def test_a_write_that_fails_leaves_nothing_new(tmp_path, monkeypatch, step, there):
     path = tmp_path / "file"
@@ -41,21 +41,13 @@ def test_a_write_that_fails_leaves_nothing_new(tmp_path, monkeypatch, step, ther
 
 @pytest.mark.parametrize("interruption", (KeyboardInterrupt, MemoryError))
 def test_an_interruption_midway_passes_and_leaves_nothing(tmp_path, monkeypatch, interruption):
-    class Broken:
-        def __init__(self, handle, mode):
-            self.file = open(handle, mode)
+    write = os.write
 
-        def __enter__(self):
-            return self
+    def broken(handle, data):
+        write(handle, data[:2])
+        raise interruption
 
-        def __exit__(self, *error):
-            self.file.close()
-
-        def write(self, data):
-            self.file.write(data[:2])
-            raise interruption
-
-    monkeypatch.setattr(os, "fdopen", Broken)
+    monkeypatch.setattr(os, "write", broken)
     with pytest.raises(interruption):
         write_whole(tmp_path / "file", b"content")
     assert left_behind(tmp_path) == []

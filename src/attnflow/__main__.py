@@ -1,6 +1,45 @@
-"""`python -m attnflow` is the command."""
+"""`python -m attnflow` and `attnflow` are the command.
 
-from attnflow.cli import main
+Signals end it at once, from before the first slow import: an exception raised in the middle of an
+import can be swallowed, or shown as a failure of the package that was being imported.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def command() -> int:
+    """Run the command as a process of its own, and return its exit code."""
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    # Who started this process may have made it deaf to one of them, as nohup does.
+    heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, _stop)
+    from attnflow.cli import main
+
+    try:
+        return main()
+    finally:
+        # All is done: while Python ends, a signal would turn the exit code into its own.
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End the process with code 128 + the signal's number, and leave no half-written file."""
+    # Nothing has been written while the module is not there, or is still being imported.
+    discard = getattr(sys.modules.get("attnflow.files"), "discard_unfinished", None)
+    if discard is not None:
+        discard()
+    try:
+        os.write(2, b"attnflow: interrupted.\n")
+    finally:
+        os._exit(128 + number)
+
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command())

@@ -56,6 +56,15 @@ def needs(what: str, extra: str = "evaluation") -> Iterator[None]:
         raise MissingExtraError(f"{what}: pip install 'attnflow[{extra}]'.") from error
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Return how Python writes a value, in at most so many characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "an integer of thousands of digits"
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def warn(message: str) -> None:
     """Warn at the line outside the package that led here.
 

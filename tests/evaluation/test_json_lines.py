@@ -5,7 +5,7 @@ import platform
 import pytest
 
 from attnflow import InputError
-from attnflow.evaluation.json_lines import append_record, read_records, resume_records
+from attnflow.evaluation.json_lines import as_lines, read_records, resume_records
 from attnflow.evaluation.versions import installed_version, installed_versions
 
 RECORDS = [{"name": "a", "value": 1.5}, {"name": "b", "value": None}]
@@ -15,10 +15,7 @@ RECORDS = [{"name": "a", "value": 1.5}, {"name": "b", "value": None}]
 def path(tmp_path):
     """A file of two records and half a line."""
     path = tmp_path / "records.jsonl"
-    with path.open("w", encoding="utf-8") as file:
-        for record in RECORDS:
-            append_record(file, record)
-        file.write('{"name": "c", "va')
+    path.write_bytes(as_lines(RECORDS) + b'{"name": "c", "va')
     return path
 
 
@@ -30,8 +27,8 @@ def test_half_a_line_is_not_read_and_reading_does_not_change_the_file(path):
 
 def test_a_resumed_file_takes_the_next_record_on_a_line_of_its_own(path):
     assert resume_records(path) == RECORDS
-    with path.open("a", encoding="utf-8") as file:
-        append_record(file, {"name": "c"})
+    with path.open("ab") as file:
+        file.write(as_lines([{"name": "c"}]))
     assert read_records(path) == [*RECORDS, {"name": "c"}]
 
 

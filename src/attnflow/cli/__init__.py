@@ -2,7 +2,7 @@
 
 Options, texts and the files to write are checked before the model is loaded. Results go to standard
 output, all else to standard error. Exit codes: 0 done, 1 a flow without certificate, 2 bad input or
-a model that cannot be explained, 130 interrupted.
+a model that cannot be explained, 130 interrupted (SIGINT), 143 ended (SIGTERM).
 """
 
 import argparse

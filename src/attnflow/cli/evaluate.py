@@ -1,16 +1,22 @@
 """`attnflow evaluate`: measure how faithful methods are, on any model and data."""
 
 import argparse
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, say, show, wrote
-from attnflow.cli.options import count
-from attnflow.cli.streams import STANDARD_STREAM, check_output, read_text, write_output
+from attnflow.cli.options import count, seed
+from attnflow.cli.streams import (
+    STANDARD_STREAM,
+    check_output,
+    named_files,
+    read_text,
+    write_output,
+)
 from attnflow.errors import InputError
+from attnflow.files import all_or_none, check_folder, real_path
 
 if TYPE_CHECKING:
     from attnflow.evaluation import Example, Protocol
@@ -75,6 +81,8 @@ def _add_measurement(group: Any) -> None:
         "net).")  # fmt: skip
     add("--scores", nargs="+", metavar="N=F", default=[],
         help="Scores computed elsewhere: a name and a .jsonl file.")  # fmt: skip
+    add("--wait", action="store_true",
+        help="Wait where another evaluation writes into --out, instead of an error.")  # fmt: skip
     add("--split", default="test", help="Split of a data set given by id (default: %(default)s).")
     add("--limit", type=count, metavar="N",
         help="Largest number of texts or images, drawn at random.")  # fmt: skip
@@ -110,7 +118,7 @@ def _add_protocol(group: Any) -> None:
         help="Leave out sufficiency and insertion, which saves half of the passes.")  # fmt: skip
     add("--extras", nargs="+", choices=EXTRAS,
         help="Metrics that take longer: %(choices)s.")  # fmt: skip
-    add("--seed", type=int, default=0,
+    add("--seed", type=seed, default=0,
         help="Seed of the draw of texts, of noise and of ties (default: %(default)s).")  # fmt: skip
 
 
@@ -141,6 +149,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise InputError("--out is missing: name a folder for the run.")
     _check_table_name(args)
     check_output(args.output, overwrite=args.overwrite)
+    if args.figures is not None:
+        check_folder(args.figures)
     with quiet_transformers():
         if args.report is None:
             _measure(args)
@@ -151,8 +161,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _check_table_name(args: argparse.Namespace) -> None:
     """Check that the table does not replace a file that is read."""
     files = [args.data, *(item.partition("=")[2] for item in args.scores)]
-    inputs = {os.path.realpath(name) for name in files if name and name != STANDARD_STREAM}
-    if args.output != STANDARD_STREAM and os.path.realpath(args.output) in inputs:
+    inputs = {real_path(name) for name in files if name and name != STANDARD_STREAM}
+    if args.output != STANDARD_STREAM and real_path(args.output) in inputs:
         raise InputError(
             f"--output {args.output} is a file that is read: DATA, --scores and --output must name "
             "different files."
@@ -195,7 +205,7 @@ def _measure(args: argparse.Namespace) -> None:
     with bar(rows, unit="row", hidden=args.quiet) as advance:
         evaluate(
             settings, instances, methods, args.out,
-            external_scores=external_scores, progress=advance,
+            external_scores=external_scores, progress=advance, wait=args.wait,
         )  # fmt: skip
 
 
@@ -236,18 +246,21 @@ def _given_or(default: Any, value: Any) -> Any:
 
 def _report(folders: list[Path], args: argparse.Namespace) -> None:
     from attnflow.evaluation import metric_scores, read_run, read_runs, table
-    from attnflow.evaluation.figures import draw
+    from attnflow.evaluation.figures import draw, figure_files
 
     names = None if args.methods is None else [*args.methods, *_external_names(args)]
     rows = read_runs(folders)
     scores = metric_scores(rows, names)
     metrics = None if args.metrics is None else tuple(args.metrics)
     text = table(scores, reference=args.reference, metrics=metrics, form=args.format)
-    if args.output == STANDARD_STREAM:
-        show(text.rstrip("\n"))
-    else:
-        write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
-    if args.figures is not None:
-        shares = read_run(folders[0])["run"]["protocol"]["shares"]
-        for path in draw(rows, scores, args.figures, shares=shares, overwrite=args.overwrite):
-            wrote(path, quiet=args.quiet)
+    figures = [] if args.figures is None else figure_files(args.figures)
+    with all_or_none([*figures, *named_files([args.output])]):
+        if args.figures is not None:
+            shares = read_run(folders[0])["run"]["protocol"]["shares"]
+            draw(rows, scores, args.figures, shares=shares, overwrite=args.overwrite)
+        if args.output == STANDARD_STREAM:
+            show(text.rstrip("\n"))
+        else:
+            write_output(args.output, text, overwrite=args.overwrite, quiet=args.quiet)
+    for path in figures:
+        wrote(path, quiet=args.quiet)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,11 +10,13 @@ from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, st
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
+    named_files,
     read_standard_input,
     read_text,
     write_output,
 )
 from attnflow.errors import InputError
+from attnflow.files import all_or_none, parse_json, real_path
 from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ def _outputs(args: argparse.Namespace) -> list[str]:
         raise InputError("--save writes a binary file: name it, - is for --json and --html.")
     if outputs.count(STANDARD_STREAM) > 1:
         raise InputError("- (standard output) can be written only once: name a file.")
-    inputs = [args.file, args.chat, *{os.path.realpath(file) for file in args.image or ()}]
+    inputs = [args.file, args.chat, *{real_path(file) for file in args.image or ()}]
     files = [name for name in (*outputs, *inputs) if name not in (None, STANDARD_STREAM)]
-    if len({os.path.realpath(name) for name in files}) < len(files):
+    if len({real_path(name) for name in files}) < len(files):
         raise InputError(
             "--file, --chat, --image, --json, --html and --save must name different files."
         )
@@ -188,9 +189,10 @@ def _texts(args: argparse.Namespace) -> list[Any]:
 
 def _chat(name: str) -> list[Any]:
     expected = 'a JSON list of messages: [{"role": "user", "content": "..."}]'
+    text = read_text(name, "--chat")
     try:
-        messages = json.loads(read_text(name, "--chat"))
-    except json.JSONDecodeError as error:
+        messages = parse_json(text)
+    except InputError as error:
         raise InputError(f"--chat {name} is not JSON ({error}): expected {expected}.") from error
     if not (isinstance(messages, list) and any(isinstance(m, dict) for m in messages)):
         raise InputError(f"--chat {name} is not a chat: expected {expected}.")
@@ -302,11 +304,13 @@ def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
     from attnflow.attribution.views.page import render
 
     flat = [a for item in attributions for a in (item if isinstance(item, list) else [item])]
-    if args.json is not None:
-        data = json.dumps([a.to_dict() for a in flat], indent=1) + "\n"
-        write_output(args.json, data, overwrite=args.overwrite, quiet=args.quiet)
-    if args.save is not None:
-        wrote(save(flat, args.save, overwrite=args.overwrite), quiet=args.quiet)
-    if args.html is not None:
-        write_output(args.html, render(attributions), overwrite=args.overwrite, quiet=args.quiet)
+    with all_or_none(named_files([args.json, args.save, args.html])):
+        if args.json is not None:
+            data = json.dumps([a.to_dict() for a in flat], indent=1) + "\n"
+            write_output(args.json, data, overwrite=args.overwrite, quiet=args.quiet)
+        if args.save is not None:
+            wrote(save(flat, args.save, overwrite=args.overwrite), quiet=args.quiet)
+        if args.html is not None:
+            page = render(attributions)
+            write_output(args.html, page, overwrite=args.overwrite, quiet=args.quiet)
     return 0

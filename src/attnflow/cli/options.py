@@ -100,6 +100,13 @@ def unit(text: str) -> int | str:
         ) from None
 
 
+def seed(text: str) -> int:
+    """Parse an integer of at least 0, of at most 18 digits."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text:.80}")
+    return int(text)
+
+
 def count(text: str) -> int:
     """Parse an integer of at least 1."""
     value = number(text)

@@ -1,6 +1,7 @@
 """Read and write the files that options name, where `-` names standard input or standard output."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from attnflow.cli.console import abandon_standard_output, wrote
@@ -23,8 +24,10 @@ def read_text(name: str, option: str) -> str:
         return Path(name).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise StorageError(f"cannot read {option} {name}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{option} {name} is not UTF-8: {error}.") from error
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise InputError(f"{option} {name} is not UTF-8: {error}.") from error
+        raise InputError(f"{option}: no file can have the name {name!r:.80} ({error}).") from error
 
 
 def read_standard_input() -> str:
@@ -52,6 +55,11 @@ def check_output(name: str, *, overwrite: bool) -> None:
         check_writable(Path(name), overwrite=overwrite)
     elif sys.stdout is None:
         raise StorageError("standard output is closed: name a file instead of -.")
+
+
+def named_files(names: Iterable[str | None]) -> list[Path]:
+    """Return the files among the names of outputs: not those left out, nor standard output."""
+    return [Path(name) for name in names if name not in (None, STANDARD_STREAM)]
 
 
 def write_output(name: str, content: str, *, overwrite: bool, quiet: bool) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from attnflow.errors import InputError
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS, OF_KEPT, Values
-from attnflow.evaluation.run_folder import Row
+from attnflow.evaluation.rows import Row
 from attnflow.evaluation.statistics import (
     BootstrapEstimate,
     Statistic,

@@ -1,14 +1,15 @@
 """Read labelled texts and images from files, folders or ids. Read next: `sampling`."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from attnflow.errors import InputError, MissingExtraError
+from attnflow.errors import InputError, MissingExtraError, shown
+from attnflow.files import parse_json
 from attnflow.methods import Scores
 
 TABLES = (".tsv", ".csv", ".jsonl")
@@ -90,22 +91,50 @@ def _rows(path: Path) -> list[Row]:
         return list(_read(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}.") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        # A name with NUL, or with half of a surrogate pair.
+        raise InputError(f"cannot read {shown(str(path))}: {error}.") from error
 
 
 def _read(path: Path) -> Iterator[Row]:
     # `newline=""`, as `csv` asks for: else line breaks inside quotes would be changed.
-    with open(path, encoding="utf-8", newline="") as file:
+    # A byte-order mark would become part of the first column's name.
+    with open(path, encoding="utf-8-sig", newline="") as file, _long_fields():
         if path.suffix == ".txt":
             yield from ({"text": line.rstrip("\r\n")} for line in file)
         elif path.suffix == ".jsonl":
-            yield from (json.loads(line) for line in file if line.strip())
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _object(line, f"{path}, line {number}")
         elif path.suffix == ".tsv":
             # In a .tsv file quotes belong to the text, and often have no partner.
             yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
             yield from csv.DictReader(file)
+
+
+def _object(line: str, where: str) -> Row:
+    try:
+        row = parse_json(line)
+    except InputError as error:
+        raise InputError(f"cannot read {where}: it is not JSON: {error}.") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected a JSON object, got {shown(row)}.")
+    return row
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Let a field of a table have more than the 131,072 characters that `csv` allows."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _from_datasets(name: str, split: str) -> list[Example]:
@@ -146,7 +175,10 @@ def _examples(rows: Sequence[Row], source: str) -> list[Example]:
 def _content(row: Row, column: str, where: str) -> str | Messages:
     messages = row.get("messages")
     if messages in (None, "") and column != "messages":
-        return str(row[column])
+        text = row.get(column)
+        if not isinstance(text, str):
+            raise InputError(f"{where}: {column} must be a text, got {shown(text)}.")
+        return text
     if not isinstance(messages, list) or not all(
         isinstance(message, dict) and isinstance(message.get("content"), str)
         for message in messages
@@ -194,7 +226,7 @@ def _label(row: Row, where: str) -> int | None:
         # A table has "" where a row has no label.
         return None if label in (None, "") else int(str(label))
     except ValueError:
-        raise InputError(f"{where}: label must be an integer, got {label!r}.") from None
+        raise InputError(f"{where}: label must be an integer, got {shown(label)}.") from None
 
 
 def _images(folder: Path) -> list[Example]:
@@ -227,8 +259,22 @@ def read_scores(item: str) -> tuple[str, dict[int, Scores]]:
         raise InputError(f"scores must be in a .jsonl file, got {file!r}.")
     rows = _rows(Path(file))
     try:
-        return name, {int(str(r["example"])): np.array(r["scores"], dtype=float) for r in rows}
-    except (KeyError, TypeError, ValueError) as error:
+        scores = {_index(r["example"]): np.array(r["scores"], dtype=float) for r in rows}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f'{file} needs lines such as {{"example": 0, "scores": [0.1, 0.2]}}; got {error!r}.'
+            f'{file} needs lines such as {{"example": 0, "scores": [0.1, 0.2]}}; got '
+            f"{shown(error, 200)}."
         ) from error
+    return name, scores
+
+
+def _index(value: object) -> int:
+    """The index of an example, as a number or as its digits.
+
+    Raises:
+        ValueError: It is none.
+    """
+    digits = shown(value, 40) if type(value) is int else str(value)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
+        raise ValueError(f"the example {shown(value)}")
+    return int(digits)

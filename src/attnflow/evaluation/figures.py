@@ -1,6 +1,7 @@
 """Draw a run: the probability against the share removed, and faithfulness against runtime."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import numpy as np
 
 from attnflow.errors import needs
 from attnflow.evaluation.aggregation import MetricScores
-from attnflow.evaluation.run_folder import Row
+from attnflow.evaluation.rows import Row
 from attnflow.evaluation.statistics import bootstrap_estimate
-from attnflow.files import check_writable
+from attnflow.files import all_or_none, check_writable, make_folder, write_whole
 
 MAX_CURVES = 8  # in one figure
 
@@ -41,14 +42,27 @@ def draw(
     matplotlib.use("Agg")
     # With the date left out below, the same run gives the same file.
     matplotlib.rcParams["svg.hashsalt"] = "attnflow"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "curves.svg", folder / "runtime.svg"]
+    make_folder(folder)
+    paths = figure_files(folder)
     # Both before the first is drawn, so that there are two new files or none.
     for path in paths:
         check_writable(path, overwrite=overwrite)
-    _curves(rows, scores, shares).savefig(paths[0], metadata={"Date": None})
-    _runtime(scores).savefig(paths[1], metadata={"Date": None})
+    drawn = [_as_svg(figure) for figure in (_curves(rows, scores, shares), _runtime(scores))]
+    with all_or_none(paths):
+        for path, content in zip(paths, drawn, strict=True):
+            write_whole(path, content, overwrite=overwrite)
     return paths
+
+
+def figure_files(folder: Path) -> list[Path]:
+    """Return the files that `draw` writes into a folder."""
+    return [folder / "curves.svg", folder / "runtime.svg"]
+
+
+def _as_svg(figure: Any) -> bytes:
+    drawn = BytesIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
 
 
 def _curves(rows: Sequence[Row], scores: MetricScores, shares: Sequence[float]) -> Any:

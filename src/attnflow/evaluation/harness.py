@@ -8,8 +8,8 @@
 A method's scores never depend on which other methods run, so methods can be added later.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from attnflow.errors import InputError, ModelError, UnsolvedError
 from attnflow.evaluation.datasets import Example
-from attnflow.evaluation.json_lines import append_record
+from attnflow.evaluation.json_lines import as_lines
+from attnflow.evaluation.one_writer import one_writer
 from attnflow.evaluation.protocol import (
     EXTERNAL,
     MethodOutput,
@@ -25,7 +26,9 @@ from attnflow.evaluation.protocol import (
     measure_faithfulness,
     run_method,
 )
-from attnflow.evaluation.run_folder import ROWS, Row, RunSettings, open_run
+from attnflow.evaluation.rows import Row, RowLayout
+from attnflow.evaluation.run_folder import ROWS, RunSettings, open_run
+from attnflow.files import Growing, make_folder
 from attnflow.methods import METHODS, Instance, Method, Scores
 
 TIMED = 20  # only the first examples are timed; later ones share passes between methods
@@ -41,6 +44,7 @@ def evaluate(
     *,
     external_scores: ExternalScores | None = None,
     progress: Callable[[int], object] | None = None,
+    wait: bool = False,
 ) -> list[Row]:
     """Measure what is still missing in a folder, and return all its rows.
 
@@ -54,12 +58,13 @@ def evaluate(
         external_scores: Scores computed elsewhere: name -> example index -> `(t,)` scores.
         progress: Called with the number of rows finished, first with the number found in the
             folder.
+        wait: Wait for another process that writes into the folder, instead of an error.
 
     Raises:
         InputError: The folder holds a run with other settings, texts or probabilities; the
             protocol needs what the model's kind cannot do; or the protocol explains labels, and an
             instance explains another class than the label of its example.
-        StorageError: The folder or a file in it cannot be written.
+        StorageError: The folder or a file in it cannot be written, or another process writes there.
     """
     for adapter in {id(i.adapter): i.adapter for _, i in instances}.values():
         settings.protocol.check(adapter)
@@ -67,27 +72,28 @@ def evaluate(
     external = dict(external_scores or {})
     _check_external_scores(external, instances, methods)
     every = {m.name: m for m in (*methods, *map(partial(_external_method, external), external))}
-    rows = open_run(settings, folder, instances)
-    done = {(row["method"], row["example"]) for row in rows}
-    if progress is not None:
-        progress(sum(row["method"] in every for row in rows))
-    with open(folder / ROWS, "a", encoding="utf-8") as file:
-        for i, (example, instance) in enumerate(instances):
-            pending = [
-                method
-                for method in every.values()
-                if (method.name, example.index) not in done
-                # A file of scores may lack examples.
-                and (method.passes != EXTERNAL or example.index in external[method.name])
-            ]
-            new = _measure(example, instance, pending, settings.protocol, timed=i < TIMED)
-            for row in new:
-                append_record(file, row)
-            file.flush()
-            rows += new
-            if progress is not None and pending:
-                progress(len(pending))
-        os.fsync(file.fileno())
+    make_folder(folder)
+    with one_writer(folder, wait=wait):
+        rows = open_run(settings, folder, instances)
+        done = {(row["method"], row["example"]) for row in rows}
+        if progress is not None:
+            progress(sum(row["method"] in every for row in rows))
+        with Growing(folder / ROWS) as file:
+            for i, (example, instance) in enumerate(instances):
+                pending = [
+                    method
+                    for method in every.values()
+                    if (method.name, example.index) not in done
+                    # A file of scores may lack examples.
+                    and (method.passes != EXTERNAL or example.index in external[method.name])
+                ]
+                if not pending:
+                    continue
+                new = _measure(example, instance, pending, settings.protocol, timed=i < TIMED)
+                file.append(as_lines(new))
+                rows += new
+                if progress is not None:
+                    progress(len(pending))
     return rows
 
 
@@ -150,5 +156,15 @@ def _measure(
             "target": instance.target,
             "tokens": instance.nodes,
         }
-        rows += [{**head, **row} for row in measure_faithfulness(fresh, outputs, protocol)]
+        measured = measure_faithfulness(fresh, outputs, protocol)
+        rows += [_finite({**head, **row}, protocol) for row in measured]
     return rows
+
+
+def _finite(row: Row, protocol: Protocol) -> Row:
+    """Return a row, or its failure where a metric is not a finite number."""
+    fault = RowLayout.of(asdict(protocol)).fault(row)
+    if fault is None:
+        return row
+    failure = f"{row['method']} gave a row that {fault}."
+    return {"example": row["example"], "method": row["method"], "failed": failure}

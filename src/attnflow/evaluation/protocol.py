@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.capture import whole_units
-from attnflow.errors import InputError, ModelError
+from attnflow.errors import InputError, ModelError, shown
 from attnflow.evaluation.extra_metrics import EXTRAS, EXTRAS_OF_ANY, MetricInput
 from attnflow.evaluation.operators import OPERATORS
 from attnflow.evaluation.ranking import GRANULARITIES, Ranking, rank_units, unit_masks
@@ -61,6 +61,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise InputError(f"shares must lie inside (0, 1], got {self.shares!r}.")
+        if type(self.seed) is not int or self.seed < 0:
+            raise InputError(f"seed must be an integer of at least 0, got {shown(self.seed)}.")
         for option, names, known in (
             ("operators", self.operators, tuple(OPERATORS)),
             ("granularity", (self.granularity,), GRANULARITIES),

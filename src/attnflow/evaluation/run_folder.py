@@ -1,7 +1,8 @@
 """The folder of a run: what is measured, with which versions, and the rows measured so far.
 
 `run.json` has the settings and the versions; `rows.jsonl` has a line for each method and example,
-in the order in which they were finished. Read next: `harness`.
+in the order in which they were finished. Damaged lines are moved to `rows.damaged.jsonl` when the
+run is resumed, and measured anew. Read next: `rows`, `harness`.
 """
 
 import hashlib
@@ -11,20 +12,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attnflow.errors import InputError, StorageError
+from attnflow.errors import InputError, warn
 from attnflow.evaluation.datasets import Example
-from attnflow.evaluation.json_lines import Record, read_records, resume_records
+from attnflow.evaluation.json_lines import DamagedLine, read_records, resume_records
 from attnflow.evaluation.protocol import Protocol
+from attnflow.evaluation.rows import Row, RowCheck, RowLayout, is_finite
 from attnflow.evaluation.versions import installed_versions
-from attnflow.files import write_whole
+from attnflow.files import is_there, parse_json, read_bytes, write_whole
 from attnflow.methods import Instance
 
 ROWS, RUN = "rows.jsonl", "run.json"
 FINGERPRINTED = 5  # texts by which a run recognises its data and its model
 LIBRARIES = ("attnflow", "torch", "transformers", "numpy", "captum", "shap", "igraph")
 RENAMED = {"least": "min_tokens", "most": "max_tokens"}  # settings of older runs
-
-Row = Record
+NAMED = 3  # damaged lines that a warning names
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,21 @@ def open_run(
 ) -> list[Row]:
     """Make the folder of a run, or resume the run in it, and return the rows measured so far.
 
+    Args:
+        settings: What is measured.
+        folder: An existing folder, in which no other process writes.
+        instances: The examples with their instances.
+
     Raises:
-        InputError: The folder holds a run with other settings, texts or probabilities.
-        StorageError: The folder or a file in it cannot be written.
+        InputError: The folder holds a run with other settings, texts or probabilities, or its
+            settings are damaged.
+        StorageError: A file in the folder cannot be read or written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
     fingerprints = _fingerprints(instances)
     current = {**settings.to_dict(), "texts": [_digest(one) for one in fingerprints]}
     versions = installed_versions(LIBRARIES)
     record: dict[str, Any] = {"run": current, "versions": [versions]}
-    if (folder / RUN).exists():
+    if is_there(folder / RUN):
         record = read_run(folder)
         before = _current_names(record["run"])
         if isinstance(before["texts"], str):
@@ -90,13 +93,36 @@ def open_run(
         _check_same_run(current, before, folder)
         # A smaller limit forgets no text: later runs are compared with all of them.
         current["texts"] = max(current["texts"], before["texts"], key=len)
-        if record["versions"][-1] != versions:
+        if versions not in record["versions"][-1:]:
             # All are kept: rows of one run may come from several versions.
             record["versions"].append(versions)
         # The limit alone may differ from before.
         record["run"] = current
+    elif is_there(folder / ROWS) and read_bytes(folder / ROWS).strip():
+        raise InputError(f"{folder} has {ROWS} and no {RUN}{_WITHOUT_SETTINGS}")
     write_whole(folder / RUN, json.dumps(record, indent=2) + "\n", overwrite=True)
-    return resume_records(folder / ROWS)
+    known = {example.index: instance for example, instance in instances}
+    check = RowCheck(RowLayout.of(current["protocol"]), known)
+    return resume_records(folder / ROWS, check=check, on_damage=_set_aside)
+
+
+def _set_aside(path: Path, damaged: Sequence[DamagedLine]) -> None:
+    warn(
+        f"{path}: {_named(damaged)}. Damaged lines are moved to "
+        f"{path.stem}.damaged{path.suffix} next to it, and measured anew."
+    )
+
+
+def _leave_out(path: Path, damaged: Sequence[DamagedLine]) -> None:
+    warn(
+        f"{path}: {_named(damaged)}. Damaged lines are left out; the command that measured them "
+        "measures them anew."
+    )
+
+
+def _named(damaged: Sequence[DamagedLine]) -> str:
+    named = "; ".join(f"line {line.number} {line.reason:.160}" for line in damaged[:NAMED])
+    return named if len(damaged) <= NAMED else f"{named}; and {len(damaged) - NAMED} more"
 
 
 def _check_same_run(current: dict[str, Any], before: dict[str, Any], folder: Path) -> None:
@@ -104,8 +130,8 @@ def _check_same_run(current: dict[str, Any], before: dict[str, Any], folder: Pat
     for key, value in current.items():
         if key not in ("limit", "texts") and before.get(key) != value:
             raise InputError(
-                f"{folder} holds a run with another {key} ({before.get(key)!r}, not {value!r}): "
-                "name another folder."
+                f"{folder} holds a run with another {key} ({before.get(key)!r:.300}, not "
+                f"{value!r:.300}): name another folder."
             )
     # One of the runs may have fewer texts, by its limit.
     both = zip(current["texts"], before["texts"], strict=False)
@@ -147,12 +173,15 @@ def _digests_of_older(digest: str, fingerprints: Sequence[bytes]) -> list[str]:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Return all whole rows of a run's folder.
+    """Return all whole rows of a run's folder; damaged lines are left out with a warning.
 
     Raises:
-        InputError: There is no run, or a line of it is not JSON.
+        InputError: There is no run, or its settings are damaged.
+        StorageError: A file in it cannot be read.
     """
-    return read_records(_existing(folder, ROWS))
+    path = _existing(folder, ROWS)
+    check = RowCheck(RowLayout.of(read_run(folder)["run"]["protocol"]))
+    return read_records(path, check=check, on_damage=_leave_out)
 
 
 def read_runs(folders: Sequence[Path]) -> list[Row]:
@@ -185,7 +214,7 @@ def _check_judged_alike(
         if other.get(key) != first.get(key):
             raise InputError(
                 f"{folder} holds a run with another {key} than {first_folder} "
-                f"({other.get(key)!r}, not {first.get(key)!r}): show it by itself."
+                f"({other.get(key)!r:.300}, not {first.get(key)!r:.300}): show it by itself."
             )
 
 
@@ -201,15 +230,58 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Return the settings and versions of a run's folder.
 
     Raises:
-        InputError: There is no run.
+        InputError: There is no run, or its settings are damaged.
+        StorageError: They cannot be read.
     """
-    record: dict[str, Any] = json.loads(_existing(folder, RUN).read_text(encoding="utf-8"))
-    return record
+    path = _existing(folder, RUN)
+    content = read_bytes(path)
+    try:
+        record = parse_json(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        fault: str | None = "is not UTF-8"
+    except InputError as error:
+        fault = f"is not JSON: {error}" if content.strip() else "is empty"
+    else:
+        fault = _fault_of_record(record)
+    if fault is not None:
+        raise InputError(f"{path} {fault}{_WITHOUT_SETTINGS}")
+    return {"versions": [], **record}
+
+
+_WITHOUT_SETTINGS = (
+    ": without settings nothing tells what the rows are of. Put a copy of the file back, or name "
+    "another folder."
+)
+
+
+def _fault_of_record(record: object) -> str | None:
+    """Return what is wrong with settings and versions as a file has them, None if nothing is."""
+    if not isinstance(record, dict):
+        return "is not a JSON object"
+    run, versions = record.get("run"), record.get("versions", [])
+    if not isinstance(versions, list):
+        return "has no list of versions"
+    if not isinstance(run, dict):
+        return "has no settings of a run"
+    for name in ("model", "data"):
+        if not isinstance(run.get(name), str):
+            return f"has no name of the {name}"
+    texts, protocol = run.get("texts"), run.get("protocol")
+    if not isinstance(texts, str | list) or not all(isinstance(text, str) for text in texts):
+        return "has no fingerprints of the texts"
+    if not isinstance(protocol, dict):
+        return "has no protocol"
+    shares, operators = protocol.get("shares"), protocol.get("operators")
+    if not (isinstance(shares, list) and shares and all(map(is_finite, shares))):
+        return "has no shares in its protocol"
+    if not (isinstance(operators, list) and operators and all(type(o) is str for o in operators)):
+        return "has no operators in its protocol"
+    return None
 
 
 def _existing(folder: Path, name: str) -> Path:
-    if not folder.exists():
+    if not is_there(folder):
         raise InputError(f"{folder} holds no run: there is no such folder.")
-    if not (folder / name).exists():
+    if not is_there(folder / name):
         raise InputError(f"{folder} holds no run: there is no {name} in it.")
     return folder / name

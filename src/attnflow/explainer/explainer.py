@@ -41,7 +41,7 @@ from attnflow.explainer.model_passes import (
     hides_tokens,
     run_model,
 )
-from attnflow.explainer.options import CallKeywords, CallOptions, Coarsen
+from attnflow.explainer.options import CallKeywords, CallOptions, Coarsen, check_progress
 from attnflow.explainer.request import Requests, make_requests
 from attnflow.explainer.targets.decision import TargetOptions
 from attnflow.explainer.targets.output_space import Span, Target, output_spaces
@@ -299,6 +299,7 @@ class Explainer:
             max_memory=max_memory,
             keep_unsolved=keep_unsolved,
         )
+        check_progress(progress)
         given = Given(
             texts=texts,
             pair=pair,

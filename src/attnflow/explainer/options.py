@@ -16,7 +16,7 @@ from attnflow.capture import (
 from attnflow.capture.families import family_of
 from attnflow.capture.objectives import Value
 from attnflow.capture.validation import check_pattern
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.explainer.memory.units import parse_bytes
 from attnflow.explainer.targets.output_space import Span, Target
 from attnflow.models.literals import (
@@ -68,6 +68,7 @@ class CallOptions:
                 f"batch_size must be an integer of at least 1, got {self.batch_size!r}."
             )
         _check_coarsen(self.coarsen)
+        _check_float("mu", self.mu)
         check_accuracy(self.gap, self.mu)
         parse_bytes(self.max_memory)
 
@@ -191,7 +192,26 @@ class CallKeywords(TypedDict, total=False):
 
 def _check_name(option: str, value: Any, names: tuple[str, ...]) -> None:
     if value not in names:
-        raise InputError(f"{option} must be one of {', '.join(names)}, got {value!r}.")
+        raise InputError(f"{option} must be one of {', '.join(names)}, got {shown(value)}.")
+
+
+def check_progress(progress: Any) -> None:
+    """Check that progress can be reported.
+
+    Raises:
+        InputError: It is no function.
+    """
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress must be a function of a number, got {shown(progress)}.")
+
+
+def _check_float(option: str, value: Any) -> None:
+    try:
+        float(value) if isinstance(value, int) else None
+    except OverflowError:
+        raise InputError(
+            f"{option} must be a number that a float holds, got {shown(value)}."
+        ) from None
 
 
 def _check_stages(stages: Any) -> None:

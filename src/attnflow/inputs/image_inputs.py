@@ -306,6 +306,8 @@ def _batch(pixel_values: Any) -> tuple[bool, list[Tensor]]:
             "pixel_values must be a tensor of shape (channels, height, width) or (batch, channels, "
             f"height, width), got {came}."
         )
+    if pixel_values.is_meta:
+        raise InputError("pixel_values is a tensor without numbers (on the device 'meta').")
     if not pixel_values.is_floating_point():
         raise InputError(
             f"pixel_values must be floats, as an image processor makes them, not "

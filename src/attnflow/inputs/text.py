@@ -148,12 +148,21 @@ def _check_text(text: Any) -> None:
         raise InputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}.")
     if not text.strip():
         raise InputError("the text is empty: there is nothing to explain.")
+    check_unicode(text, "the text")
+
+
+def check_unicode(text: str, name: str) -> None:
+    """Check that a text has no half of a surrogate pair.
+
+    Raises:
+        InputError: It has; `name` names the text.
+    """
     try:
-        # Half a surrogate pair would fail inside the tokenizer, with an error about types.
+        # It would fail inside the tokenizer, with an error about types.
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"the text is not valid Unicode ({error.reason} at character {error.start}): read the "
+            f"{name} is not valid Unicode ({error.reason} at character {error.start}): read the "
             "file with its right encoding, or replace the character."
         ) from None
 

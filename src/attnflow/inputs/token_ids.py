@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.inputs.text import EncodedText, place_tokens
 
 Ids = Sequence[int]
@@ -44,14 +44,18 @@ def _without_padding(index: int, row: list[int], mask: list[int]) -> list[int]:
 
 
 def _rows(values: Any, name: str) -> list[list[int]]:
+    if isinstance(values, torch.Tensor) and values.is_meta:
+        raise InputError(f"{name} is a tensor without numbers (on the device 'meta').")
     values = values.tolist() if isinstance(values, torch.Tensor | np.ndarray) else values
     if isinstance(values, Sequence) and values and not isinstance(values[0], Sequence):
         values = [values]
     is_whole = isinstance(values, Sequence) and all(
         isinstance(row, Sequence) and all(isinstance(i, int) for i in row) for row in values
     )
+    if is_whole and name == "input_ids":  # a mask may be of truth values
+        is_whole = not any(isinstance(i, bool) for row in values for i in row)
     if not is_whole or not values:
-        raise InputError(f"{name} must be integers, (t,) or (batch, t), got {values!r:.80}.")
+        raise InputError(f"{name} must be integers, (t,) or (batch, t), got {shown(values)}.")
     return [list(row) for row in values]
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from attnflow.capture.objectives import Value
-from attnflow.errors import InputError
+from attnflow.errors import AttnflowError, InputError
 from attnflow.explainer.targets.output_space import (
     EVERY,
     OutputSpace,
@@ -95,7 +95,10 @@ def decide(
                 "a target that is a function reads the model's output by itself: leave against and "
                 "position out."
             )
-        return [Decision(value=options.target)] * len(examples)
+        return [
+            Decision(value=_naming_its_errors(options.target, read, i))
+            for i in range(len(read.examples))
+        ]
     # One value for all examples is repeated, so that each decision is made in the same way.
     targets, contrasts, positions = (
         one_for_each(getattr(options, name), len(examples), name)
@@ -271,3 +274,18 @@ def _default_position(task: Task, text: Any, tokenizer: Any) -> int:
         f"a model for {task.name} decides about every token: say which one (position=, "
         f"--position): {named}{', ...' if len(text.tokens) > SHOWN_TOKENS else ''}."
     )
+
+
+def _naming_its_errors(value: Value, read: ReadExamples[Any], index: int) -> Value:
+    """The function itself, whose error becomes the cause of one that names its example."""
+
+    def named(output: Any) -> Any:
+        try:
+            return value(output)
+        except AttnflowError:
+            raise
+        except Exception as error:
+            failure = f"target, a function, raised {type(error).__name__}: {error!s:.200}."
+            raise read.labels.named(index, InputError(failure)) from error
+
+    return named

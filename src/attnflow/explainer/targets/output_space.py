@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.capture.objectives import LONGEST_ANSWER, NEVER
-from attnflow.errors import InputError, ModelError, warn
+from attnflow.errors import InputError, ModelError, shown, warn
 from attnflow.inputs.example import Example
-from attnflow.inputs.text import EncodedText
+from attnflow.inputs.text import EncodedText, check_unicode
 from attnflow.inputs.tokenizing import decoded, encoded
 from attnflow.models.tasks import Task, labels_of
 
-NAMED = 20  # labels that a message lists
+LISTED = 20  # labels that a message lists
 LIKELIEST = 10  # tokens or answers that a result shows
 REST = "(all other {})"
 EVERY = "all"  # as a target: every class, unless a class has this name
@@ -82,22 +82,23 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
             return labels.index(target)
         if len(alike) == 1:
             return alike[0]
-        if target.isdecimal():
+        # More digits than the largest index has are no index; Python refuses some thousands.
+        if target.isdecimal() and len(target) <= len(str(len(labels))):
             return class_index(int(target), labels)
     elif isinstance(target, int | np.integer) and not isinstance(target, bool):
         if 0 <= target < len(labels):
             return int(target)
     raise InputError(
-        f"target {target!r:.80} is not a class of this model: expected one of "
+        f"target {shown(target)} is not a class of this model: expected one of "
         f"{_listed(labels)}, or an index from 0 to {len(labels) - 1}."
     )
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """The first labels, quoted, and the number of all others: a model may have 100,000."""
-    named = ", ".join(f"{label!r:.60}" for label in labels[:NAMED])
-    more = len(labels) - NAMED
-    return f"{named} and {more} more" if more > 0 else named
+    """The first labels, with the number of the others: a model may have 100,000 of them."""
+    first = ", ".join(f"{label!r:.80}" for label in labels[:LISTED])
+    more = len(labels) - LISTED
+    return f"{first} and {more} more" if more > 0 else first
 
 
 class Classes:
@@ -155,7 +156,7 @@ class Vocabulary:
             if 0 <= target < self.size:
                 return int(target)
             raise InputError(
-                f"token {target} is not in the vocabulary of this model, which ends at "
+                f"token {shown(target)} is not in the vocabulary of this model, which ends at "
                 f"{self.size - 1}."
             )
         raise InputError(f"a target must be a token, as text or id, got {target!r:.80}.")
@@ -163,7 +164,7 @@ class Vocabulary:
     def _id_of(self, text: str) -> int:
         if self.tokenizer is None:
             raise InputError(
-                f"target {text!r} is a text, and there is no tokenizer: give the token's id."
+                f"target {text!r:.80} is a text, and there is no tokenizer: give the token's id."
             )
         vocabulary, spaced = self.tokenizer.get_vocab(), self._spaced(text)
         # A token's own name ("Ġdog") is unambiguous; other texts are tokenized.
@@ -197,6 +198,7 @@ class Vocabulary:
         return int(ids[0]) if is_spaced else None
 
     def _tokenized(self, text: str) -> list[int]:
+        check_unicode(text, "target")
         ids: list[int] = encoded(self.tokenizer, text, add_special_tokens=False)["input_ids"]
         return ids
 
