@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attnflow.capture.attention import accumulation_dtype
+from attnflow.capture.contexts import plain_torch
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.merging import Segments
 from attnflow.capture.objectives import LogitsAt, Objective
@@ -182,7 +183,7 @@ def captures(
     Args and errors are those of `capture`.
     """
     recorded = record(model, inputs, objectives, tensor=tensor, rules=rules, segments=segments)
-    with torch.inference_mode(False):
+    with plain_torch():
         return [clip(effects) for effects in recorded]
 
 
@@ -209,10 +210,9 @@ def record(
         captures(model, inputs, objectives, tensor="agf")
     device = next(model.parameters()).device
     with (
-        # Callers may be in inference mode or autocast; neither gives exact gradients.
-        torch.inference_mode(False),
+        plain_torch(),
         torch.set_grad_enabled(tensor != "af"),
-        torch.autocast(device.type, enabled=False),
+        torch.autocast(device.type, enabled=False),  # which gives no exact gradients
     ):
         inputs = {name: _on_device(value, device) for name, value in inputs.items()}
         layout, merging = stack_layout(model.config, inputs), None

@@ -50,6 +50,8 @@ class Family:
         parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
         parallel_if: Config entry that is true where it does; None: always.
         cross: Block and output of cross-attention, where they differ from self-attention's.
+        pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
+            its config's `pooler_hidden_act` names it; None where activations are modules.
         positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
             left out; "relative", by distance between tokens; "placed", by index in the tensor.
     """
@@ -62,6 +64,7 @@ class Family:
     parallel: str | None = None
     parallel_if: str | None = None
     cross: tuple[str, str] | None = None
+    pooler: str | None = None
     positions: str = "given"
 
     def branch(self, config: Any) -> str | None:
@@ -101,6 +104,7 @@ FAMILIES: dict[str, Family] = {
         "DebertaV2Attention",
         "output.dense",
         probabilities="self.dropout",
+        pooler="ContextPooler",
         mixer="conv_kernel_size",
     ),
     # Vision layers have two paths: transformers 5 moved the module that gives the output.
@@ -232,6 +236,11 @@ def gated_mlps(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     if family.gates is None:
         return []
     return [m for m in model.modules() if type(m).__name__ == family.gates.owner]
+
+
+def poolers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the poolers that make their activation at each call."""
+    return [m for m in model.modules() if type(m).__name__ == family.pooler]
 
 
 def _submodule(block: nn.Module, paths: str) -> nn.Module:

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
+from transformers.activations import ACT2FN
 
 from attnflow.errors import ModelError
 
@@ -49,12 +50,15 @@ _ACTIVATIONS = frozenset(
 
 
 @contextmanager
-def frozen_network(model: nn.Module, gates: Collection[nn.Module] = ()) -> Iterator[None]:
+def frozen_network(
+    model: nn.Module, gates: Collection[nn.Module] = (), poolers: Collection[Any] = ()
+) -> Iterator[None]:
     """Build the frozen network's graph in forward passes of `model` inside this context.
 
     Args:
         model: A private copy, which keeps the hooks.
         gates: Activation modules of gated MLPs, whose outputs are held constant as a whole.
+        poolers: Modules that make their activation at each call, where no hook could be (`Family`).
 
     Raises:
         ModelError: An activation module that cannot be frozen was called.
@@ -65,6 +69,8 @@ def frozen_network(model: nn.Module, gates: Collection[nn.Module] = ()) -> Itera
             module.register_forward_hook(_detached)
         elif type(module).__module__ in _ACTIVATION_MODULES:
             module.register_forward_hook(_held_activation)
+    for pooler in poolers:
+        _hold_pooler(pooler)
     with ReplacedFunctions(_FUNCTIONS):
         yield
 
@@ -85,6 +91,15 @@ def _held_activation(module: nn.Module, args: tuple[Tensor, ...], output: Tensor
             "tensor='agf'."
         )
     return _held(args[0], output.detach(), module.forward)
+
+
+def _hold_pooler(pooler: Any) -> None:
+    """Hold the slope of the activation between a pooler's `dense` and its output."""
+    activation, inputs = ACT2FN[pooler.config.pooler_hidden_act], []
+    pooler.dense.register_forward_hook(lambda m, args, output: inputs.append(output))
+    pooler.register_forward_hook(
+        lambda m, args, output: _held_activation(activation, (inputs.pop(),), output)
+    )
 
 
 class _Slope(Function):

@@ -28,6 +28,7 @@ from attnflow.capture.families import (
     family_of,
     gated_mlps,
     gates,
+    poolers,
     watch_residual_stream,
 )
 from attnflow.capture.frozen_backward import frozen_network, halve_gradients
@@ -127,11 +128,11 @@ class ForwardPass:
             family = conservative_family(self.model)
             check_pattern(self.recorder.rules, family, self.model)
             self.stream = watch_residual_stream(self.model, family)
-            if self.recorder.rules.gates == "shared":
-                stack.enter_context(frozen_network(self.model))
+            shared = self.recorder.rules.gates == "shared"
+            if shared:
                 halve_gradients(gated_mlps(self.model, family))
-            else:
-                stack.enter_context(frozen_network(self.model, gates(self.model, family)))
+            constant = [] if shared else gates(self.model, family)
+            stack.enter_context(frozen_network(self.model, constant, poolers(self.model, family)))
         if family is None or self.probabilities is None:
             stack.enter_context(recording(self.recorder))
             return

@@ -29,6 +29,7 @@ import torch
 
 from attnflow.attribution import Attribution
 from attnflow.capture import StageRule, check_model, product_rules
+from attnflow.capture.contexts import plain_torch
 from attnflow.capture.objectives import Value
 from attnflow.errors import InputError
 from attnflow.explainer.attribution_builder import AttributionBuilder
@@ -167,6 +168,7 @@ class Explainer:
         **options: Unpack[CallKeywords],
     ) -> Any: ...
 
+    @plain_torch()
     def __call__(
         self,
         texts: str | Sequence[str] | None = None,
@@ -356,11 +358,9 @@ class Explainer:
         )
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
-            # A caller may be in inference mode, whose tensors no backward pass can use.
-            with torch.inference_mode(False):
-                stages = run_model(inputs, some, options)
-                checked = map(partial(check_stage, inputs, requests, batch.indices), stages)
-                flows = solve_flows(checked, some, options, inputs.task, batch.budget)
+            stages = run_model(inputs, some, options)
+            checked = map(partial(check_stage, inputs, requests, batch.indices), stages)
+            flows = solve_flows(checked, some, options, inputs.task, batch.budget)
             attributions |= zip(batch.indices, builder.build(some, flows), strict=True)
             read = [example_of[i] for i in batch.indices]
             left.subtract(read)
@@ -378,6 +378,7 @@ class Explainer:
             self.model, self.tokenizer, task, pooling=self.pooling, compares_pairs=compares_pairs
         )
 
+    @plain_torch()
     def estimate(
         self,
         texts: str | int | Sequence[str | int] | None = None,
