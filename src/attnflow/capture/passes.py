@@ -44,10 +44,9 @@ class ForwardPass:
     """One forward pass of a model, with its graph, from which backward passes start.
 
     Attributes:
-        model: The private copy of the model that ran.
+        model: The model.
         output: The model's output.
         recorder: The layers of the last backward pass.
-        probabilities: Where the model shows its attention weights, if it computes attention itself.
         leaves: Embeddings at which the backward passes end.
         stream: The residual stream, which `cf` multiplies with gradients.
     """
@@ -57,18 +56,22 @@ class ForwardPass:
     ) -> None:
         """Run a private copy of the model forward."""
         warn_of_one_thread()
-        family = family_of(model)
-        self.probabilities = None if family is None else family.probabilities
-        # A model that computes attention itself needs the mask of its own function.
-        attention = IMPLEMENTATION if self.probabilities is None else None
-        self.model, self.recorder = private_copy(model, attention), recorder
+        self.model, self.recorder = model, recorder
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
+        # Not kept: its hooks hold this object, and what a cycle holds is freed late.
+        copy = private_copy(model, self._attention)
         with ExitStack() as stack:
-            self._install(stack)
-            inputs = self._watch_embeddings(inputs)
-            self.output = self.model(**inputs, **_options(self.model))
+            self._install(copy, stack)
+            inputs = self._watch_embeddings(copy, inputs)
+            self.output = copy(**inputs, **_options(copy))
         self._check_layers()
+
+    @property
+    def _attention(self) -> str | None:
+        """The attention function that the copy runs; the model's own if it computes by itself."""
+        family = family_of(self.model)
+        return IMPLEMENTATION if family is None or family.probabilities is None else None
 
     def backward(
         self, scalar: Tensor, outputs: Sequence[Tensor], *, last: bool = True
@@ -118,33 +121,35 @@ class ForwardPass:
         queries = self.recorder.query_effects
         return [x if q is None else x + q for x, q in zip(residual, queries, strict=True)]
 
-    def _install(self, stack: ExitStack) -> None:
+    def _install(self, copy: PreTrainedModel, stack: ExitStack) -> None:
         """Install recorded attention, and for `cf` the frozen network.
 
         What holds for this thread, and not for the private copy alone, lasts until `stack` closes.
         """
-        family = family_of(self.model)
+        family = family_of(copy)
         if self.recorder.frozen:
-            family = conservative_family(self.model)
-            check_pattern(self.recorder.rules, family, self.model)
-            self.stream = watch_residual_stream(self.model, family)
+            family = conservative_family(copy)
+            check_pattern(self.recorder.rules, family, copy)
+            self.stream = watch_residual_stream(copy, family)
             shared = self.recorder.rules.gates == "shared"
             if shared:
-                halve_gradients(gated_mlps(self.model, family))
-            constant = [] if shared else gates(self.model, family)
-            stack.enter_context(frozen_network(self.model, constant, poolers(self.model, family)))
-        if family is None or self.probabilities is None:
+                halve_gradients(gated_mlps(copy, family))
+            constant = [] if shared else gates(copy, family)
+            stack.enter_context(frozen_network(copy, constant, poolers(copy, family)))
+        if family is None or family.probabilities is None:
             stack.enter_context(recording(self.recorder))
             return
-        for block in attention_blocks(self.model, family):
-            probabilities = block.get_submodule(self.probabilities)
+        for block in attention_blocks(copy, family):
+            probabilities = block.get_submodule(family.probabilities)
             probabilities.register_forward_hook(record_probabilities(self.recorder))
 
-    def _watch_embeddings(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _watch_embeddings(
+        self, copy: PreTrainedModel, inputs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Return the inputs, and make the embeddings leaves at which backward passes end."""
         if "inputs_embeds" in inputs:
             return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
-        for embedder in _embedders(self.model):
+        for embedder in _embedders(copy):
             embedder.register_forward_hook(lambda m, args, out: self._leaf(out))
         return inputs
 

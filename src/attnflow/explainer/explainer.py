@@ -168,7 +168,6 @@ class Explainer:
         **options: Unpack[CallKeywords],
     ) -> Any: ...
 
-    @plain_torch()
     def __call__(
         self,
         texts: str | Sequence[str] | None = None,
@@ -317,19 +316,20 @@ class Explainer:
         explained = TargetOptions(target=target, against=against, position=position, span=span)
         # Before the texts are read: an error in the model concerns all of them.
         check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
-        task = explained_task(self.model)
-        options.check_task(task)
-        options.check_pattern(self.model)
-        options = options.with_defaults(hidden=hides_tokens(self.model, task, target))
-        space_of = output_spaces(task, self.model, self.tokenizer, target)
-        inputs = self._inputs(task, compares_pairs=not callable(target))
-        requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
-        shares_pass = can_share_pass(self.model, task, target)
-        attributions = self._explain(inputs, requests, options, shares_pass, progress)
-        if not options.keep_unsolved:
-            check_certified(attributions)
-        warn_of_faint(attributions)
-        return requests.regroup(attributions)
+        with plain_torch():
+            task = explained_task(self.model)
+            options.check_task(task)
+            options.check_pattern(self.model)
+            options = options.with_defaults(hidden=hides_tokens(self.model, task, target))
+            space_of = output_spaces(task, self.model, self.tokenizer, target)
+            inputs = self._inputs(task, compares_pairs=not callable(target))
+            requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
+            shares_pass = can_share_pass(self.model, task, target)
+            attributions = self._explain(inputs, requests, options, shares_pass, progress)
+            if not options.keep_unsolved:
+                check_certified(attributions)
+            warn_of_faint(attributions)
+            return requests.regroup(attributions)
 
     def _explain(
         self,
@@ -378,7 +378,6 @@ class Explainer:
             self.model, self.tokenizer, task, pooling=self.pooling, compares_pairs=compares_pairs
         )
 
-    @plain_torch()
     def estimate(
         self,
         texts: str | int | Sequence[str | int] | None = None,
@@ -424,11 +423,11 @@ class Explainer:
         given = Given(texts=texts, images=images, pixel_values=pixel_values, truncate=truncate)
         task = explained_task(self.model)
         options.check_task(task)
-        sizes = sizes_of(self._inputs(task, compares_pairs=False), given, coarsen)
         batch_size = batch_size if can_share_pass(self.model, task, None) else 1
-        return MemoryPlanner(self.model, tensor, options.networks).largest(
-            sizes, batch_size, max_memory
-        )
+        with plain_torch():
+            sizes = sizes_of(self._inputs(task, compares_pairs=False), given, coarsen)
+            planner = MemoryPlanner(self.model, tensor, options.networks)
+            return planner.largest(sizes, batch_size, max_memory)
 
     def __repr__(self) -> str:
         return f"Explainer({self.name!r})"
