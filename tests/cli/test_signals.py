@@ -22,9 +22,14 @@ def started(folder, *arguments):
         stderr=subprocess.PIPE,
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        # Where the tests run in the background of a shell, it has made everyone deaf to SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear,
     )
+
+
+def hear():
+    """Listen as in a terminal: a shell's background and nohup make everyone deaf to a signal."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until_it_listens(process):

@@ -18,6 +18,12 @@ STATUSES = (Status.EMPTY, Status.SOLVED, Status.NUMERICAL_LIMIT, Status.ITERATIO
 SOLVED, NUMERICAL_LIMIT, ITERATION_LIMIT = 1, 2, 3
 
 
+def _finite(residual: Tensor) -> Tensor:
+    """Return residuals in which what is no number, or infinite, is the largest number."""
+    most = torch.finfo(residual.dtype).max
+    return residual.nan_to_num(nan=most, posinf=most, neginf=most)
+
+
 class FlowBuilder:
     """Collects flows and certificates of a batch, in units of the capacities.
 
@@ -74,18 +80,27 @@ class FlowBuilder:
             for k, block in zip(chunk, flows, strict=True):
                 self._record_block(at, k, block, nodes)
         certificate = residuals(point, problem, group.chain)
-        self.conservation[at] = certificate.conservation
-        self.stationarity[at] = certificate.stationarity
-        self.centrality[at] = certificate.centrality
-        self.interiority[at] = certificate.interiority
+        self.conservation[at] = _finite(certificate.conservation)
+        self.stationarity[at] = _finite(certificate.stationarity)
+        self.centrality[at] = _finite(certificate.centrality)
+        self.interiority[at] = _finite(certificate.interiority)
         self.upper_bound[at] = upper_bound(point, problem, group.chain) * scale
         self.mu[at] = problem.mu * scale
         self.iterations[at] = iterations
         solved = certificate.below(self.tolerance) & (certificate.interiority <= MOST_DRIFT)
         failure = torch.where(exhausted, NUMERICAL_LIMIT, ITERATION_LIMIT)
         self.status[at] = torch.where(solved, SOLVED, failure)
+        self._zero_lost(at[~solved])
         for network in at.tolist():
             self.method[network] = method
+
+    def _zero_lost(self, unsolved: Tensor) -> None:
+        """Give networks whose last point is no longer finite the flow 0, which always exists."""
+        for network in unsolved.tolist():
+            parts = [self.edges, self.source, self.sink, self.value]
+            if not all(part[network].isfinite().all() for part in parts):
+                for part in parts:
+                    part[network] = 0
 
     def _record_block(self, at: Tensor, block: int, flow: Tensor, nodes: list[Tensor]) -> None:
         """Record the flow of a block at the tokens `nodes` of its rows."""

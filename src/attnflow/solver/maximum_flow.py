@@ -18,20 +18,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.forks import warn_of_one_thread
 from attnflow.solver import dual, primal_dual
 from attnflow.solver.batching import groups
 from attnflow.solver.flow import Array, Flow, as_numpy
 from attnflow.solver.flow_builder import FlowBuilder
 from attnflow.solver.memory import free_bytes, most_edges, primal_dual_bytes
-from attnflow.solver.network import LayeredNetwork, layered_network
+from attnflow.solver.network import LayeredNetwork, as_float64, layered_network, row_bound
 from attnflow.solver.presolve import live_nodes, presolve, without_negligible
 from attnflow.solver.state import StoppingCriteria
 
 # The loops stop at this part of the tolerance: their sums and the certificate's, which decides,
 # round differently.
 CLEARLY = 0.99
+
+
+# Largest barrier weight in units of U: products of such weights are still numbers.
+LARGEST_WEIGHT = 1e40
+MOST_ITERATIONS = 10**9
 
 
 @overload
@@ -131,38 +136,52 @@ def check_accuracy(gap: float, mu: float | Tensor | None) -> None:
     if mu is None:
         return
     if isinstance(mu, bool) or not isinstance(mu, int | float | Tensor):
-        raise InputError(f"mu must be a number > 0, got {mu!r}.")
-    weight = torch.as_tensor(mu, dtype=torch.float64)
+        raise InputError(f"mu must be a number > 0, got {shown(mu)}.")
+    weight = as_float64("mu", mu, torch.device("cpu"))
     if not (torch.isfinite(weight) & (weight > 0)).all():
         raise InputError(
-            f"mu must be finite and > 0, got {mu!r}. Without a barrier the maximum flow is not "
-            "unique; for a flow close to a true maximum ask for a small gap."
+            f"mu must be finite and > 0, got {shown(mu)}. Without a barrier the maximum flow is "
+            "not unique; for a flow close to a true maximum ask for a small gap."
         )
 
 
 def _check_options(tolerance: float, max_iterations: int, max_memory: float | None) -> None:
     _check_inside_unit("tolerance", tolerance)
-    if not isinstance(max_iterations, int) or max_iterations < 1:
+    is_whole = isinstance(max_iterations, int) and not isinstance(max_iterations, bool)
+    if not is_whole or not 1 <= max_iterations <= MOST_ITERATIONS:
         raise InputError(
-            f"max_iterations must be an integer of at least 1, got {max_iterations!r}."
+            f"max_iterations must be an integer from 1 to {MOST_ITERATIONS:,}, "
+            f"got {shown(max_iterations)}."
         )
-    if max_memory is not None and not max_memory > 0:
-        raise InputError(f"max_memory must be a number of bytes > 0, got {max_memory!r}.")
+    if max_memory is None:
+        return
+    is_number = isinstance(max_memory, int | float) and not isinstance(max_memory, bool)
+    if not is_number or not max_memory > 0:
+        raise InputError(f"max_memory must be a number of bytes > 0, got {shown(max_memory)}.")
 
 
 def _check_inside_unit(name: str, value: float) -> None:
     if not isinstance(value, int | float) or not 0 < value < 1:
-        raise InputError(f"{name} must lie inside (0, 1), got {value!r}.")
+        raise InputError(f"{name} must lie inside (0, 1), got {shown(value)}.")
 
 
 def _barrier_weight(mu: float | Tensor | None, network: LayeredNetwork) -> Tensor | None:
     if mu is None:
         return None
     batch = len(network.capacities)
-    weight = torch.as_tensor(mu, dtype=torch.float64, device=network.capacities.device)
+    weight = as_float64("mu", mu, network.capacities.device)
     if weight.shape not in ((), (batch,)):
         raise InputError(
             f"mu must be one number or one for each of the {batch} networks, "
             f"got shape {tuple(weight.shape)}."
         )
-    return weight.expand(batch)
+    weight = weight.expand(batch)
+    bound = row_bound(network)
+    too_large = (bound > 0) & (weight > LARGEST_WEIGHT * bound)
+    if too_large.any():
+        raise InputError(
+            f"mu must be at most {LARGEST_WEIGHT:g} times the total capacity of the narrowest row, "
+            f"here {float(bound[too_large].min()):.3g}, got {shown(mu)}: float64 cannot square the "
+            "numbers of a problem beyond."
+        )
+    return weight

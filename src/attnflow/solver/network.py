@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 
 
 @dataclass(frozen=True, eq=False)
 class LayeredNetwork:
-    """A batch of layered networks. Build it with `layered_network`, which checks its input.
+    """A batch of layered networks; `layered_network` builds one from capacities alone.
+
+    Each number is checked when a network is made: a solver that meets NaN would find no path.
 
     Attributes:
         capacities: `(batch, layers, t, t)` float64, finite, >= 0; layer 0 next to the inputs;
@@ -43,9 +45,34 @@ class LayeredNetwork:
     super_capacity: Tensor
     return_capacity: Tensor
 
+    def __post_init__(self) -> None:
+        """Raise an `InputError` unless all is as described above."""
+        _check_layout("capacities", self.capacities)
+        if self.capacities.dtype != torch.float64:
+            raise InputError(
+                f"the capacities of a LayeredNetwork must be float64, got {self.capacities.dtype}; "
+                "use layered_network, which takes any real numbers."
+            )
+        _check_shape(self.capacities)
+        _check_values(self.capacities)
+        batch, _, t, _ = self.capacities.shape
+        for name in ("sources", "sinks"):
+            _check_part(name, getattr(self, name), torch.bool, (batch, t))
+        for name in ("super_capacity", "return_capacity"):
+            part = getattr(self, name)
+            _check_part(name, part, torch.float64, (batch,))
+            if not (part > 0).all():
+                raise InputError(f"{name} must be > 0, got {shown(part.tolist())}.")
+
     def scaled(self, factor: float | Tensor) -> "LayeredNetwork":
-        """The same networks, every capacity times `factor` > 0, one number or `(batch,)`."""
-        factors = torch.as_tensor(factor, dtype=torch.float64, device=self.capacities.device)
+        """The same networks, every capacity times `factor` > 0, one number or `(batch,)`.
+
+        Raises:
+            InputError: The factor is not finite or not > 0, or capacities become too large.
+        """
+        factors = as_float64("factor", factor, self.capacities.device)
+        if not (torch.isfinite(factors) & (factors > 0)).all():
+            raise InputError(f"factor must be finite and > 0, got {shown(factors.tolist())}.")
         return replace(
             self,
             capacities=self.capacities * factors.expand(len(self.capacities))[:, None, None, None],
@@ -68,13 +95,13 @@ def layered_network(
 
     Raises:
         InputError: A wrong number of axes, a matrix that is not square, an empty axis, a number
-            that is not finite or is negative, or masks of another shape or dtype.
+            that is not finite or is negative, a sum that float64 cannot hold, or masks of another
+            shape or dtype.
     """
     dense = _real_tensor(capacities)
     _check_shape(dense)
     # A copy even of float64, so that the caller may change the tensor afterwards.
     dense = dense.to(torch.float64, copy=True)
-    _check_values(dense)
     batch, _, t, _ = dense.shape
     infinite = dense.new_full((batch,), math.inf)
     return LayeredNetwork(
@@ -162,13 +189,46 @@ def _real_tensor(capacities: Any) -> Tensor:
         raise InputError(
             f"capacities must be a torch tensor or numpy array of real numbers, got {kind}."
         )
+    _check_layout("capacities", dense)
     if dense.device.type == "mps":
         raise InputError(
             "capacities must not be on an mps device, which has no float64: use .cpu()."
         )
-    if dense.is_complex() or dense.is_quantized:
+    if dense.is_complex():
         raise InputError(f"capacities must be real numbers, got {dense.dtype}.")
     return dense
+
+
+def _check_layout(name: str, value: Any) -> None:
+    """Refuse what is no tensor of numbers that lie one after the other."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} must be a torch tensor, got {type(value).__name__}.")
+    kinds = {"nested": value.is_nested, "quantised": value.is_quantized, "meta": value.is_meta}
+    kind = next((kind for kind, holds in kinds.items() if holds), None)
+    if kind is None and value.layout != torch.strided:
+        kind = "sparse"
+    if kind is not None:
+        raise InputError(f"{name} must be a dense tensor with numbers, got a {kind} one.")
+
+
+def _check_part(name: str, part: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    _check_layout(name, part)
+    if part.dtype != dtype or tuple(part.shape) != shape:
+        raise InputError(
+            f"{name} of a LayeredNetwork must be {dtype} of shape {shape}, got {part.dtype} of "
+            f"shape {tuple(part.shape)}."
+        )
+
+
+def as_float64(name: str, value: Any, device: torch.device) -> Tensor:
+    """Return a number or a tensor of numbers in float64, without its graph."""
+    if isinstance(value, Tensor):
+        _check_layout(name, value)
+        value = value.detach()
+    try:
+        return torch.as_tensor(value, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"{name} must be a number, got {shown(value)}.") from error
 
 
 def _check_shape(dense: Tensor) -> None:
@@ -202,12 +262,25 @@ def _check_values(dense: Tensor) -> None:
             f"capacities must be >= 0, got {dense[tuple(bad)].item()} at {bad} (batch, layer, "
             "query, key). Clip a signed tensor first: capacities.clip(min=0)."
         )
+    # A sum is computed only where it may be too large.
+    edges = dense[0].numel()
+    if largest > torch.finfo(dense.dtype).max / edges and not dense.sum((1, 2, 3)).isfinite().all():
+        raise InputError(
+            f"the capacities of a network add up to more than {torch.finfo(dense.dtype).max:.0e}, "
+            "the largest float64: divide them all by one number, by which the flow is less."
+        )
 
 
 def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Tensor:
     if mask is None:
         return torch.ones(batch, t, dtype=torch.bool, device=device)
-    row = torch.as_tensor(mask, device=device)
+    try:
+        row = torch.as_tensor(mask, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name} must be a boolean mask, got {type(mask).__name__} {shown(mask)}."
+        ) from error
+    _check_layout(name, row)
     if row.dtype != torch.bool:
         raise InputError(f"{name} must be a boolean mask, got {row.dtype}.")
     if row.shape not in ((t,), (batch, t)):

@@ -1,0 +1,155 @@
+"""Numbers that no network should have are refused in words, or get a right answer; never NaN."""
+
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from attnflow.errors import InputError
+from attnflow.solver import maximum_flow
+from attnflow.solver.flow import Status
+from attnflow.solver.network import LayeredNetwork, layered_network
+
+U = torch.rand(1, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def assert_finite(flow):
+    for part in fields(flow):
+        value = getattr(flow, part.name)
+        assert not isinstance(value, Tensor) or value.isfinite().all(), part.name
+
+
+@pytest.mark.parametrize("size", [1e306, 1e307, 1.7e308])
+def test_a_total_that_overflows_is_refused(size):
+    with pytest.raises(InputError, match="add up to more than"):
+        maximum_flow(torch.full((1, 3, 40, 40), size, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_the_largest_and_least_capacities_are_solved(size):
+    flow = maximum_flow(U * size)
+    assert flow.status == (Status.SOLVED,)
+    torch.testing.assert_close(flow.value / size, maximum_flow(U).value)
+
+
+def by_hand(**changed):
+    network = layered_network(U)
+    return LayeredNetwork(**{f.name: getattr(network, f.name) for f in fields(network)} | changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(capacities=U.clone().fill_(math.nan)), "capacities must be finite"),
+        (dict(capacities=-U), "capacities must be >= 0"),
+        (dict(capacities=U.float()), "must be float64"),
+        (dict(capacities=U[0]), "4 axes"),
+        (dict(capacities=U.tolist()), "must be a torch tensor, got list"),
+        (dict(sources=torch.ones(1, 6).long()), "sources of a LayeredNetwork must be torch.bool"),
+        (dict(sinks=torch.ones(6, dtype=torch.bool)), r"of shape \(1, 6\)"),
+        (dict(super_capacity=torch.tensor([math.nan]).double()), "super_capacity must be > 0"),
+        (dict(return_capacity=torch.tensor([0.0]).double()), "return_capacity must be > 0"),
+    ],
+)
+def test_a_network_by_hand_is_checked(changed, message):
+    with pytest.raises(InputError, match=message):
+        by_hand(**changed)
+
+
+@pytest.mark.parametrize("factor", [-1, 0, math.nan, math.inf, "x", 10**400])
+def test_a_factor_that_is_none_is_refused(factor):
+    with pytest.raises(InputError, match="factor must be") as refusal:
+        layered_network(U).scaled(factor)
+    assert len(str(refusal.value)) < 200
+
+
+def test_a_factor_that_overflows_is_refused():
+    with pytest.raises(InputError, match="capacities"):
+        layered_network(U).scaled(1.7e308)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: U.to_sparse(),
+        lambda: U[0, 0].to_sparse_csr(),
+        lambda: U.to("meta"),
+        lambda: torch.nested.nested_tensor([U[0], U[0]]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested")
+def test_tensors_without_dense_numbers_are_refused(made):
+    with pytest.raises(InputError, match="dense tensor with numbers"):
+        maximum_flow(made())
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "abc",
+        ["a"] * 6,
+        [[True], [True, False]],
+        {"a": 1},
+        np.array([object()] * 6),
+        torch.ones(6, dtype=torch.bool, device="meta"),
+        object(),
+        [10**400] * 6,
+    ],
+)
+@pytest.mark.parametrize("name", ["sources", "sinks"])
+def test_masks_that_are_none_are_refused(name, mask):
+    with pytest.raises(InputError, match=f"{name} must be") as refusal:
+        maximum_flow(U, **{name: mask})
+    assert len(str(refusal.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(mu=10**400),
+        dict(mu=torch.ones((), device="meta")),
+        dict(mu=math.nan),
+        dict(mu="1"),
+        dict(mu=1e80),
+        dict(mu=1e300),
+        dict(gap=10**400),
+        dict(gap=0),
+        dict(gap="1"),
+        dict(max_iterations=10**30),
+        dict(max_iterations=10**400),
+        dict(max_iterations=True),
+        dict(max_memory="8GB"),
+        dict(max_memory=[1]),
+        dict(max_memory=math.nan),
+        dict(tolerance=10**400),
+    ],
+)
+def test_options_that_are_none_are_refused(options):
+    (name,) = options
+    with pytest.raises(InputError, match=name) as refusal:
+        maximum_flow(U, **options)
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("gap", [5e-324, 1e-300, 1e-100, 1e-15])
+def test_a_gap_beyond_float64_gives_no_number_that_is_none(gap):
+    flow = maximum_flow(U, gap=gap)
+    assert_finite(flow)
+    assert flow.status != (Status.EMPTY,) and 0 < flow.value <= flow.upper_bound
+
+
+@pytest.mark.parametrize("exponent", [-323, -300, -100, *range(-48, 40, 8), 39])
+@pytest.mark.parametrize("method", ["primal-dual", "dual"])
+def test_weights_of_every_size_give_numbers(exponent, method):
+    memory = None if method == "primal-dual" else 1
+    flow = maximum_flow(U, mu=10.0**exponent, max_memory=memory)
+    assert_finite(flow)
+    assert flow.status != (Status.EMPTY,)
+
+
+def test_a_weight_with_a_graph_is_taken_as_a_number():
+    weight = torch.tensor(1e-3, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(maximum_flow(U, mu=weight).value, maximum_flow(U, mu=1e-3).value)
