@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnflow import StorageError
-from attnflow.files import check_writable, write_whole
+from attnflow.files import all_or_none, check_writable, write_whole
 
 
 def left_behind(folder):
@@ -121,3 +121,12 @@ def test_permissions_follow_the_umask(tmp_path, umask):
         assert os.umask(umask) == umask  # not left at another value
     finally:
         os.umask(before)
+
+
+def test_a_file_that_another_process_made_meanwhile_stays(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with pytest.raises(StorageError, match="exists already"), all_or_none([ours, theirs]):
+        write_whole(ours, "ours")
+        theirs.write_text("theirs")
+        write_whole(theirs, "ours")
+    assert theirs.read_text() == "theirs" and not ours.exists()

@@ -11,9 +11,13 @@ from types import FrameType
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 
+_process = 0  # of the command
+
 
 def command() -> int:
     """Run the command as a process of its own, and return its exit code."""
+    global _process
+    _process = os.getpid()
     numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
     # Who started this process may have made it deaf to one of them, as nohup does.
     heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
@@ -33,7 +37,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """End the process with code 128 + the signal's number, and leave no half-written file."""
     # Nothing has been written while the module is not there, or is still being imported.
     discard = getattr(sys.modules.get("attnflow.files"), "discard_unfinished", None)
-    if discard is not None:
+    # A process forked from the command has its handlers, and its list of what is being written.
+    if discard is not None and os.getpid() == _process:
         discard()
     try:
         os.write(2, b"attnflow: interrupted.\n")

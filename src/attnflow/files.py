@@ -11,6 +11,8 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,17 +40,34 @@ def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
     So that the same command can be given again, where the first of its files could be written and
     the second could not. A file that was there before, and was replaced, stays as it is now.
     """
-    new = {_followed(path) for path in paths if not os.path.lexists(_followed(path))}
-    _unfinished.update(new)
+    group = _Group({_followed(path) for path in paths if not os.path.lexists(_followed(path))})
+    token = _group.set(group)
     try:
         yield
     except BaseException:
-        for path in new:
+        for path in group.made:
             with suppress(OSError):  # what led here matters more
                 path.unlink(missing_ok=True)
         raise
     finally:
-        _unfinished.difference_update(new)
+        _group.reset(token)
+        _unfinished.difference_update(group.made)
+
+
+@dataclass
+class _Group:
+    """Files that are written together.
+
+    Attributes:
+        new: Those that were not there before.
+        made: Those of them that were written; others may be another process's by now.
+    """
+
+    new: set[Path]
+    made: set[Path] = field(default_factory=set)
+
+
+_group: ContextVar[_Group | None] = ContextVar("attnflow_group", default=None)
 
 
 def as_path(file: object) -> Path:
@@ -123,6 +142,10 @@ def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Pa
             finally:
                 os.close(handle)
             os.replace(temporary, target)
+            group = _group.get()
+            if group is not None and target in group.new:
+                group.made.add(target)
+                _unfinished.add(target)
         finally:
             temporary.unlink(missing_ok=True)
             _unfinished.discard(temporary)

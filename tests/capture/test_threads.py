@@ -1,7 +1,9 @@
 """Threads that share a model get the answers that they get alone, and the model stays as it was."""
 
 import sys
+from collections import OrderedDict, deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from threading import Barrier
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from support.family_measurements import RIGHT, batch, captured, images, texts
 from support.model_state import state_of
 from support.tiny_models import TINY, build
+from transformers import LlamaConfig
 
 from attnflow.capture.private_copy import private_copy
 from attnflow.errors import ModelError
@@ -119,3 +122,110 @@ def test_a_private_copy_keeps_what_others_installed():
     torch.testing.assert_close(copy(ids).logits, model(ids).logits)
     assert seen == [copy.bert.pooler, copy.bert, copy.classifier, model.bert]
     assert copy.classifier._old_forward.__self__ is copy.classifier
+
+
+class Kind(Enum):
+    ONE = 1
+
+
+class Held:
+    def __init__(self, module):
+        self.module, self.itself, self.kind = module, self, Kind.ONE
+
+
+Pair = namedtuple("Pair", "first second")
+
+
+class Modules(list):
+    pass
+
+
+def wrapped(forward):
+    """Return a function in place of `forward`, as programs set that measure or log."""
+
+    def logged(*args, **options):
+        return forward(*args, **options)
+
+    return logged
+
+
+def _wrap(module):
+    module.forward = wrapped(module.forward)
+
+
+def _hold(module, container):
+    """Let a module find a part of its own in an attribute that is no submodule."""
+    part = module.mlp
+    del module.mlp
+    object.__setattr__(module, "held", container(part))
+    kind = type("Holding", (type(module),), {"mlp": property(lambda self: _first(self.held))})
+    kind.__name__ = type(module).__name__
+    module.__class__ = kind
+
+
+def _first(held):
+    while not isinstance(held, torch.nn.Module):
+        held = held.module if isinstance(held, Held) else next(iter(_values(held)))
+    return held
+
+
+def _values(held):
+    return held.values() if isinstance(held, dict) else held
+
+
+ODD = {
+    "forward in a closure": lambda layer: _wrap(layer.mlp),
+    "attention in a closure": lambda layer: _wrap(layer.self_attn),
+    "layer in a closure": _wrap,
+    "a list's subclass": lambda layer: _hold(layer, lambda m: Modules([m])),
+    "a tuple": lambda layer: _hold(layer, lambda m: (m, 1)),
+    "a named tuple": lambda layer: _hold(layer, lambda m: Pair(m, 1)),
+    "an ordered dictionary": lambda layer: _hold(layer, lambda m: OrderedDict(a=m)),
+    "a deque": lambda layer: _hold(layer, lambda m: deque([m])),
+    "an object that holds itself": lambda layer: _hold(layer, Held),
+    "compiled": lambda layer: layer.mlp.compile(backend="eager"),
+    "compiled layer": lambda layer: layer.compile(backend="eager"),
+    "compiled forward": lambda layer: setattr(
+        layer, "forward", torch.compile(layer.forward, backend="eager")
+    ),
+    "compiled submodule": lambda layer: setattr(
+        layer, "mlp", torch.compile(layer.mlp, backend="eager")
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_private_copy_runs_its_own_modules_wherever_they_are(odd):
+    """Hooks of a pass are in the copy: a module of the original would run without them."""
+    model = build("llama", dtype=torch.float64)
+
+    def capacities():
+        return captured(model, "decoder", texts(), [0, 1, 2], RIGHT, "cf")
+
+    wanted = capacities()
+    for layer in model.model.layers:
+        ODD[odd](layer)
+    assert equal(capacities(), wanted)
+
+
+def test_a_private_copy_has_lists_of_its_own():
+    """Shared by its modules as by the model's, and empty ones too."""
+    model = build("llama")
+    shared, endless = [], []
+    endless.append(endless)
+    for layer in model.model.layers:
+        layer.seen, layer.endless = shared, endless
+    copy = private_copy(model)
+    copy.model.layers[0].seen.append(1)
+    assert copy.model.layers[1].seen == [1] and shared == []
+    assert copy.model.layers[0].endless[0] is copy.model.layers[1].endless is not endless
+
+
+def test_a_private_copy_has_what_slots_hold():
+    class Config(LlamaConfig):
+        __slots__ = ("scale",)
+
+    module = torch.nn.Module()
+    module.config = Config()
+    module.config.scale = 3
+    assert private_copy(module).config.scale == 3

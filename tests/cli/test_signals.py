@@ -88,6 +88,31 @@ def test_a_signal_that_a_parent_has_silenced_stays_silent(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@PLATFORM
+def test_a_forked_process_leaves_what_its_parent_is_writing(tmp_path):
+    code = (
+        "import os, signal, time\nfrom pathlib import Path\n"
+        "import attnflow.__main__ as m, attnflow.cli as c, attnflow.files as f\n"
+        "write = os.write\n"
+        "def slow(handle, data):\n"
+        "    os.write = write\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143\n"
+        "    return write(handle, data)\n"
+        "def main():\n"
+        "    os.write = slow\n"
+        "    f.write_whole(Path('a'), 'whole')\n"
+        "    return 0\n"
+        "c.main = main\n"
+        "raise SystemExit(m.command())"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=60)
+    assert (tmp_path / "a").read_text() == "whole"
+
+
 def test_half_written_files_go_where_the_process_ends_at_once(tmp_path):
     """A signal in the middle of a write, and one between the first and the second file."""
     code = (

@@ -254,3 +254,34 @@ def test_compiling_is_announced_once_and_only_of_ours(caplog):
         first = compiled_by("attnflow.solver.compiled.iteration")
         assert any("about a minute, once" in message for message in first)
         assert compiled_by("attnflow.solver.compiled.start") == first
+
+
+def test_each_part_is_computed_once_where_no_thread_can_be_started(monkeypatch):
+    """The pool keeps what it was given before a thread failed to start, for a later one."""
+    from attnflow.solver.compiled import threads
+
+    class Pool:
+        def __init__(self):
+            self.given = []
+
+        def submit(self, work):
+            self.given.append(work)
+            if len(self.given) == 2:
+                self.given.pop(0)()  # another thread is free, and takes the first part
+            raise RuntimeError("can't start new thread")
+
+    pool, counts, before = Pool(), [0, 0, 0], threads.threads()
+    monkeypatch.setattr(threads, "_threads_of_process", lambda: pool)
+
+    def work(first, stop):
+        for i in range(first, stop):
+            counts[i] += 1
+
+    threads.use_threads(3)
+    try:
+        threads.share(work, 3)
+        for later in pool.given:
+            later()
+    finally:
+        threads.use_threads(before)
+    assert counts == [1, 1, 1]

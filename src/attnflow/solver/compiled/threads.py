@@ -51,11 +51,26 @@ def share(work: Callable[..., object], count: int, *arguments: Any) -> None:
 
 
 def _start(running: list[Future[object]], work: Callable[..., object], *arguments: Any) -> None:
+    """Give a part to the pool, or compute it here where no thread can be started."""
+    part: Future[object] = Future()
+
+    def claimed() -> None:
+        if not part.set_running_or_notify_cancel():
+            return
+        try:
+            part.set_result(work(*arguments))
+        except BaseException as error:
+            part.set_exception(error)
+
     try:
-        running.append(_threads_of_process().submit(work, *arguments))
+        _threads_of_process().submit(claimed)
     except RuntimeError:
-        # The interpreter starts no thread while it exits, nor the system beyond its limit.
-        work(*arguments)
+        # The interpreter starts no thread while it exits, nor the system beyond its limit. The pool
+        # may have the part all the same, and another of its threads may have begun with it.
+        if part.cancel():
+            work(*arguments)
+            return
+    running.append(part)
 
 
 def _threads_of_process() -> ThreadPoolExecutor:
