@@ -221,6 +221,14 @@ def test_a_private_copy_has_lists_of_its_own():
     assert copy.model.layers[0].endless[0] is copy.model.layers[1].endless is not endless
 
 
+def test_hooks_of_the_caller_fill_the_callers_lists():
+    model, seen = build("llama"), []
+    for layer in model.model.layers:
+        layer.register_forward_hook(lambda *_: seen.append(1))
+    private_copy(model)(torch.arange(3, 9)[None])
+    assert len(seen) == len(model.model.layers)
+
+
 def test_a_private_copy_has_what_slots_hold():
     class Config(LlamaConfig):
         __slots__ = ("scale",)

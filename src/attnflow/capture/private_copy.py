@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -28,6 +29,7 @@ _ATTENTION = "_attn_implementation_internal"
 
 _PLAIN = frozenset({bool, int, float, str, bytes, type(None), torch.dtype, torch.device})
 _LEAVES = (torch.Tensor, torch.Size)  # shared, with the numbers that they hold
+_CONTAINERS = (dict, list, set, deque)
 _LONGEST = 1000  # entries of a dictionary in a config that are looked through
 
 # What every module has: copied by name, since most of it is empty and modules are many.
@@ -100,7 +102,7 @@ class _Copies:
                 state[name].update((key, self._value(hook)) for key, hook in hooks.items())
         for name in state.keys() - _OF_EVERY_MODULE:
             if type(state[name]) not in _PLAIN:
-                state[name] = self._value(state[name])
+                state[name] = self._own(state[name])
         state.pop("_compiled_call_impl", None)  # of `module.compile()`, bound to the original
         self._copy_slots(original, made)
         return made
@@ -146,8 +148,10 @@ class _Copies:
         if made is not None:
             self._reached += made is not value
             return made
-        if isinstance(value, dict | list | set | deque):
-            return self._container(value)
+        if isinstance(value, _CONTAINERS):
+            before = self._reached
+            made = self._container(value, self._value)
+            return made if self._reached > before else self._kept(value)
         if isinstance(value, tuple):
             parts = [self._value(part) for part in value]
             if all(map(operator.is_, parts, value)):
@@ -162,17 +166,33 @@ class _Copies:
             return self._function(value)
         return self._object(value)
 
-    def _container(self, value: Any) -> Any:
-        """Return a container of its own, which a pass may write into; of any subclass."""
+    def _own(self, value: Any) -> Any:
+        """Return what a module's attribute holds: its containers are its own, as it writes there.
+
+        Those that only a function or another object holds stay theirs: a hook of the caller's
+        collects what it sees.
+        """
+        if not isinstance(value, _CONTAINERS):
+            return self._value(value)
+        made = self._made.get(id(value), value)
+        return self._container(value, self._own) if made is value else made
+
+    def _container(self, value: Any, part_of: Callable[[Any], Any]) -> Any:
+        """Return a container of the same class with copies of what is in it."""
         container = self._started(value, copy(value))
         if isinstance(value, dict):
             for key, part in value.items():
-                container[key] = self._value(part)
+                container[key] = part_of(part)
         else:
-            parts = [self._value(part) for part in value]
+            parts = [part_of(part) for part in value]
             container.clear()
             (container.update if isinstance(value, set) else container.extend)(parts)
         return container
+
+    def _kept(self, value: Any) -> Any:
+        """Remember that an object holds no copies and stays as it is."""
+        self._made[id(value)] = value
+        return value
 
     def _partial(self, value: Any) -> Any:
         keywords = {key: self._value(part) for key, part in value.keywords.items()}
@@ -198,10 +218,7 @@ class _Copies:
             with suppress(ValueError):  # a variable that has no value yet
                 cell.cell_contents = self._value(original.cell_contents)
         function.__dict__.update({k: self._value(part) for k, part in value.__dict__.items()})
-        if self._reached == before:
-            self._made[id(value)] = value
-            return value
-        return function
+        return function if self._reached > before else self._kept(value)
 
     def _object(self, value: Any) -> Any:
         """Return an object over copies if it holds any, and else the object itself."""
@@ -214,8 +231,7 @@ class _Copies:
         made = self._started(value, object.__new__(type(value)))
         made.__dict__.update({name: self._value(part) for name, part in state.items()})
         if self._reached == before:
-            self._made[id(value)] = value
-            return value
+            return self._kept(value)
         self._copy_slots(value, made)
         return made
 
