@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnflow import StorageError
+from attnflow import StorageError, files
 from attnflow.files import all_or_none, check_writable, write_whole
 
 
@@ -130,3 +130,14 @@ def test_a_file_that_another_process_made_meanwhile_stays(tmp_path):
         theirs.write_text("theirs")
         write_whole(theirs, "ours")
     assert theirs.read_text() == "theirs" and not ours.exists()
+
+
+def test_files_of_a_group_inside_another_go_with_it(tmp_path):
+    """Figures are a group of their own, and one with the table that comes after them."""
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    with pytest.raises(RuntimeError), all_or_none([inner, outer]):
+        with all_or_none([inner]):
+            write_whole(inner, "whole")
+        assert inner.exists() and inner in files._unfinished
+        raise RuntimeError
+    assert not inner.exists() and inner not in files._unfinished

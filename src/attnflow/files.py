@@ -41,7 +41,8 @@ def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
     the second could not. A file that was there before, and was replaced, stays as it is now.
     """
     group = _Group({_followed(path) for path in paths if not os.path.lexists(_followed(path))})
-    token = _group.set(group)
+    around = _groups.get()
+    token = _groups.set((*around, group))
     try:
         yield
     except BaseException:
@@ -50,8 +51,9 @@ def all_or_none(paths: Iterable[Path]) -> Iterator[None]:
                 path.unlink(missing_ok=True)
         raise
     finally:
-        _group.reset(token)
-        _unfinished.difference_update(group.made)
+        _groups.reset(token)
+        # What a group around this one counts among its files can still be taken back.
+        _unfinished.difference_update(group.made.difference(*(other.made for other in around)))
 
 
 @dataclass
@@ -67,7 +69,8 @@ class _Group:
     made: set[Path] = field(default_factory=set)
 
 
-_group: ContextVar[_Group | None] = ContextVar("attnflow_group", default=None)
+# Those that are being written now, one inside the other.
+_groups: ContextVar[tuple[_Group, ...]] = ContextVar("attnflow_groups", default=())
 
 
 def as_path(file: object) -> Path:
@@ -142,10 +145,10 @@ def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Pa
             finally:
                 os.close(handle)
             os.replace(temporary, target)
-            group = _group.get()
-            if group is not None and target in group.new:
-                group.made.add(target)
-                _unfinished.add(target)
+            for group in _groups.get():
+                if target in group.new:
+                    group.made.add(target)
+                    _unfinished.add(target)
         finally:
             temporary.unlink(missing_ok=True)
             _unfinished.discard(temporary)

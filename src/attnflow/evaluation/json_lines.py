@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnflow.errors import InputError
-from attnflow.files import Growing, parse_json, read_bytes, write_whole
+from attnflow.files import Growing, is_there, parse_json, read_bytes, write_whole
 
 Record = dict[str, Any]
 # Returns what is wrong with a record, None where nothing is.
@@ -80,7 +80,7 @@ def resume_records(
     Raises:
         InputError, StorageError: As `read_records`.
     """
-    if not path.exists():
+    if not is_there(path):
         return []
     found = _read(path, check)
     if found.damaged:
