@@ -68,7 +68,6 @@ class CallOptions:
                 f"batch_size must be an integer of at least 1, got {self.batch_size!r}."
             )
         _check_coarsen(self.coarsen)
-        _check_float("mu", self.mu)
         check_accuracy(self.gap, self.mu)
         parse_bytes(self.max_memory)
 
@@ -203,15 +202,6 @@ def check_progress(progress: Any) -> None:
     """
     if progress is not None and not callable(progress):
         raise InputError(f"progress must be a function of a number, got {shown(progress)}.")
-
-
-def _check_float(option: str, value: Any) -> None:
-    try:
-        float(value) if isinstance(value, int) else None
-    except OverflowError:
-        raise InputError(
-            f"{option} must be a number that a float holds, got {shown(value)}."
-        ) from None
 
 
 def _check_stages(stages: Any) -> None:

@@ -33,7 +33,6 @@ from attnflow.solver.state import StoppingCriteria
 # round differently.
 CLEARLY = 0.99
 
-
 # Largest barrier weight in units of U: products of such weights are still numbers.
 LARGEST_WEIGHT = 1e40
 MOST_ITERATIONS = 10**9

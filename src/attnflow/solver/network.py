@@ -228,7 +228,9 @@ def as_float64(name: str, value: Any, device: torch.device) -> Tensor:
     try:
         return torch.as_tensor(value, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InputError(f"{name} must be a number, got {shown(value)}.") from error
+        raise InputError(
+            f"{name} must be a number that a float holds, got {shown(value)}."
+        ) from error
 
 
 def _check_shape(dense: Tensor) -> None:
