@@ -100,10 +100,10 @@ class _Copies:
             state[name] = OrderedDict()
             if hooks:
                 state[name].update((key, self._value(hook)) for key, hook in hooks.items())
+        state.pop("_compiled_call_impl", None)  # of `module.compile()`, bound to the original
         for name in state.keys() - _OF_EVERY_MODULE:
             if type(state[name]) not in _PLAIN:
                 state[name] = self._own(state[name])
-        state.pop("_compiled_call_impl", None)  # of `module.compile()`, bound to the original
         self._copy_slots(original, made)
         return made
 
