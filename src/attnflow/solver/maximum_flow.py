@@ -123,12 +123,21 @@ def maximum_flow(
     builder = FlowBuilder(network, gap, weight, tolerance)
     stopping = StoppingCriteria(CLEARLY * tolerance, max_iterations)
     budget = free_bytes(live.device) if max_memory is None else _bytes(max_memory)
-    for members in groups(live, most_edges(budget)):
+
+    def solve(members: Tensor) -> None:
         group = presolve(network, live, members, gap=gap, mu=weight)
         # A group of several was made to fit; of one network nobody has asked yet.
         fits = len(members) > 1 or primal_dual_bytes(group.chain.edges) <= budget
-        solve = primal_dual.solve if fits else dual.solve
-        solve(group, stopping, builder)
+        method = primal_dual if fits else dual
+        method.solve(group, stopping, builder)
+
+    for members in groups(live, most_edges(budget)):
+        solve(members)
+        if len(members) > 1:
+            # Rounding, which padding changes, decides where and why a solve ends in vain. Alone,
+            # a network has the status that it has in every batch.
+            for alone in builder.unsolved(members)[:, None]:
+                solve(alone)
     flow = builder.flow()
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow
 
