@@ -23,7 +23,7 @@ from networks import KINDS, random_network
 from support.random_networks import random_capacities
 from support.text_models import PROMPT, bare, language_model
 
-from attnflow import Explainer, layered_network, maximum_flow
+from attnflow import Explainer, Status, layered_network, maximum_flow
 from attnflow.capture import TENSORS
 from attnflow.evaluation import read_examples
 from attnflow.inputs.image_file import open_image
@@ -280,18 +280,21 @@ def test_stress_sees_what_is_wrong_with_a_flow():
     assert "too far below" in faults(value=-1.0)[0]
     empty, limited = maximum_flow(0 * u), maximum_flow(u, max_iterations=1)
     assert stress.faults_of(u[0], empty, empty, 0, 1e-2)[-1] == "empty, and exactly 9.0"
-    assert stress.faults_of(u[0], flow, limited, 0, 1e-2) == [
-        "SOLVED alone, ITERATION_LIMIT in a batch"
+    assert stress.faults_of(u[0], flow, limited, 0, 1e-2) == []
+    lost = replace(limited, status=(Status.NUMERICAL_LIMIT,))
+    assert stress.faults_of(u[0], lost, limited, 0, 1e-2) == [
+        "NUMERICAL_LIMIT alone, ITERATION_LIMIT in a batch"
     ]
 
 
 def test_stress_counts_what_is_certified():
-    some = {"kind": "ties", "decades": 3, "status": "SOLVED"}
+    some = {"kind": "ties", "decades": 3, "status": "SOLVED", "certified_in_one": True}
 
     rows = stress.table([some, some | {"status": "NUMERICAL_LIMIT"}, some | {"decades": 8}])
 
     assert "| decades | 3 | 8 |" in rows
     assert "| ties | 1 of 2 | 1 |" in rows and "| **all** | 1 of 2 | 1 |" in rows
+    assert rows.endswith("| in one only | 2 | 1 |")
 
 
 @pytest.mark.parametrize(
@@ -301,5 +304,5 @@ def test_stress_counts_what_is_certified():
 def test_networks_over_thirty_decades_are_certified_alone_and_in_a_batch(decades, batches):
     for seed in range(batches):
         for network in stress.batch_of(decades, seed):
-            assert not network["faults"], network
+            assert not network["faults"] and not network["certified_in_one"], network
             assert network["status"] in ("SOLVED", "EMPTY"), network
