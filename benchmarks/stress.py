@@ -155,7 +155,7 @@ def batch_of(decades: int, seed: int) -> list[dict[str, Any]]:
 def faults_of(
     capacities: Tensor, alone: Flow[Tensor], together: Flow[Tensor], row: int, gap: float
 ) -> list[str]:
-    """What is wrong with the flow of a network, alone and as a row of a batch."""
+    """Name the faults of a network's flow, alone and as a row of a batch."""
     faults = []
     ends = (alone.status[0], together.status[row])
     # One certificate is as good as two; where both are missing, the reason is to be the same.
