@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast attack soak lint types check format reliability sensitivity classifiers smollm2 test-smollm2 results \
+.PHONY: demo test test-fast attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 results \
 	help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -38,6 +38,9 @@ check: lint types test ## all that CI runs
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+stress: .venv/test ## solve 27,000 random networks alone and in batches, against exact flows
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stress.py
 
 reliability: .venv/test ## solve twelve thousand networks, real ones from DATA=folder among them
 	$(BIN)/python benchmarks/reliability.py $(if $(DATA),--data "$(DATA)")

@@ -14,6 +14,7 @@ import pytest
 import reliability
 import routes
 import sensitivity
+import stress
 import texts
 import torch
 from journal import Journal
@@ -22,7 +23,7 @@ from networks import KINDS, random_network
 from support.random_networks import random_capacities
 from support.text_models import PROMPT, bare, language_model
 
-from attnflow import Explainer, layered_network, maximum_flow
+from attnflow import Explainer, Status, layered_network, maximum_flow
 from attnflow.capture import TENSORS
 from attnflow.evaluation import read_examples
 from attnflow.inputs.image_file import open_image
@@ -263,3 +264,45 @@ def test_routes_are_compared_with_the_capacities_of_their_tensor():
     }
     assert list(routes._beyond_capacities(kept)) == ["cf flow"]
     assert (routes._beyond_capacities(kept)["cf flow"] == 2).all()
+
+
+def test_stress_sees_what_is_wrong_with_a_flow():
+    u = torch.ones(1, 2, 3, 3, dtype=torch.float64)
+    flow = maximum_flow(u)
+
+    def faults(**changed):
+        other = replace(flow, **{name: getattr(flow, name) + x for name, x in changed.items()})
+        return stress.faults_of(u[0], flow, other, 0, 1e-2)
+
+    assert faults() == []
+    assert "below the exact" in faults(upper_bound=-1.0)[0]
+    assert "above the exact" in faults(value=1.0)[0]
+    assert "too far below" in faults(value=-1.0)[0]
+    empty, limited = maximum_flow(0 * u), maximum_flow(u, max_iterations=1)
+    assert stress.faults_of(u[0], empty, empty, 0, 1e-2)[-1] == "empty, and exactly 9.0"
+    assert stress.faults_of(u[0], flow, limited, 0, 1e-2) == []
+    lost = replace(limited, status=(Status.NUMERICAL_LIMIT,))
+    assert stress.faults_of(u[0], lost, limited, 0, 1e-2) == [
+        "NUMERICAL_LIMIT alone, ITERATION_LIMIT in a batch"
+    ]
+
+
+def test_stress_counts_what_is_certified():
+    some = {"kind": "ties", "decades": 3, "status": "SOLVED", "certified_in_one": True}
+
+    rows = stress.table([some, some | {"status": "NUMERICAL_LIMIT"}, some | {"decades": 8}])
+
+    assert "| decades | 3 | 8 |" in rows
+    assert "| ties | 1 of 2 | 1 |" in rows and "| **all** | 1 of 2 | 1 |" in rows
+    assert rows.endswith("| in one only | 2 | 1 |")
+
+
+@pytest.mark.parametrize(
+    "batches", [1, pytest.param(60, marks=pytest.mark.attack)], ids=["few", "many"]
+)
+@pytest.mark.parametrize("decades", [d for d in stress.DECADES if d <= 30])
+def test_networks_over_thirty_decades_are_certified_alone_and_in_a_batch(decades, batches):
+    for seed in range(batches):
+        for network in stress.batch_of(decades, seed):
+            assert not network["faults"] and not network["certified_in_one"], network
+            assert network["status"] in ("SOLVED", "EMPTY"), network

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from attnflow.errors import InputError
-from attnflow.solver import maximum_flow
+from attnflow.solver import edge_passes, maximum_flow
+from attnflow.solver.certificate import upper_bound
 from attnflow.solver.flow import Status
+from attnflow.solver.interior_point import first_point
 from attnflow.solver.network import LayeredNetwork, layered_network
+from attnflow.solver.presolve import live_nodes, presolve
 
 U = torch.rand(1, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -153,3 +156,56 @@ def test_weights_of_every_size_give_numbers(exponent, method):
 def test_a_weight_with_a_graph_is_taken_as_a_number():
     weight = torch.tensor(1e-3, dtype=torch.float64, requires_grad=True)
     assert torch.equal(maximum_flow(U, mu=weight).value, maximum_flow(U, mu=1e-3).value)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(math.nan, "must be finite"), (-1.0, "must be >= 0"), (1.7e308, "add up to more than")],
+)
+def test_capacities_that_change_after_the_network_was_made_are_checked(number, message):
+    """All of them: no path would be left, and the flow 0 look certified."""
+    network = layered_network(U)
+    network.capacities.fill_(number)
+
+    with pytest.raises(InputError, match=message):
+        maximum_flow(network)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e-308])
+def test_a_factor_that_leaves_no_capacity_is_refused(factor):
+    with pytest.raises(InputError, match="factor must leave the sum"):
+        layered_network(U * 1e-200).scaled(factor)
+
+
+@pytest.mark.parametrize("factor", [torch.ones(3), torch.ones(1, 1), torch.ones(1) * 1j])
+def test_factors_of_another_shape_or_kind_are_refused(factor):
+    with pytest.raises(InputError, match="factor must be"):
+        layered_network(U).scaled(factor)
+
+
+@pytest.mark.parametrize("name", ["capacities", "super_capacity"])
+def test_a_network_by_hand_has_no_graph(name):
+    part = getattr(layered_network(U), name).clone().requires_grad_()
+
+    with pytest.raises(InputError, match=f"{name} must not require a gradient"):
+        by_hand(**{name: part})
+
+
+def test_a_complex_weight_is_refused():
+    with pytest.raises(InputError, match="mu must be real"):
+        maximum_flow(U, mu=torch.ones(1, dtype=torch.complex64))
+
+
+def test_memory_of_any_size_is_taken():
+    assert maximum_flow(U, max_memory=10**400).status == (Status.SOLVED,)
+
+
+def test_a_potential_that_is_no_number_proves_no_bound():
+    """Its edges would be left out of the cut, and the bound lie below the flow."""
+    network = layered_network(U)
+    group = presolve(network, live_nodes(network), torch.tensor([0]), gap=1e-2, mu=None)
+    point = first_point(group.problem, group.chain, edge_passes, 0.1)
+    assert upper_bound(point, group.problem, group.chain) < 1 + 1e-12
+    point.potential[:, 4] = math.nan
+
+    assert upper_bound(point, group.problem, group.chain).tolist() == [1.0]

@@ -183,6 +183,30 @@ def test_batch_mates_and_padding_change_nothing():
         assert together.sink[row, t:].abs().sum() == 0
 
 
+def test_a_network_that_cannot_be_solved_ends_alike_alone_and_in_a_batch():
+    """Two hundred decades. Rounding decided whether the limit was float64's or of iterations."""
+    generator = np.random.default_rng(3)
+    unsolved = 0
+    for _ in range(20):
+        layers, t = int(generator.integers(1, 12)), int(generator.integers(4, 16))
+        sizes = generator.integers(max(1, t - 4), t + 1, 6).tolist()
+        batch = torch.zeros(6, layers, t, t, dtype=torch.float64)
+        for row, size in enumerate(sizes):
+            u = 10 ** (-200 * generator.random((layers, size, size)))
+            batch[row, :, :size, :size] = torch.from_numpy(u)
+
+        together = maximum_flow(batch)
+
+        for row, size in enumerate(sizes):
+            alone = maximum_flow(batch[row : row + 1, :, :size, :size])
+            assert together.status[row] == alone.status[0]
+            if not alone.status[0].is_certified:
+                unsolved += 1
+                assert torch.equal(together.edges[row, :, :size, :size], alone.edges[0])
+                assert together.iterations[row] == alone.iterations[0]
+    assert unsolved >= 10
+
+
 def test_a_batch_too_large_for_memory_is_solved_in_parts(monkeypatch):
     capacities = random_capacities("uniform", batch=7, layers=2, t=4)
     whole = maximum_flow(capacities)

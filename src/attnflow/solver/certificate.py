@@ -89,5 +89,6 @@ def upper_bound(point: PointEdges, problem: Problem, chain: Chain) -> Tensor:
             u, drop = problem.u[:, chain.edges_of(inner)], chain.drops_of(height, inner)
             cut += torch.where((drop > 0) & (u > 0), drop * u, 0.0).sum(1)
     # An uncapacitated edge across the cut proves nothing; the row bound, 1 here, always holds.
-    proven = torch.isfinite(cut) & (source[:, 0] > 0)
+    # A height that is no number leaves its edges out of the sum.
+    proven = torch.isfinite(height).all(1) & torch.isfinite(cut) & (source[:, 0] > 0)
     return torch.where(proven, cut.clamp(max=1), torch.ones_like(cut))

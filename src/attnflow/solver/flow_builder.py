@@ -61,7 +61,7 @@ class FlowBuilder:
         iterations: Tensor,
         method: Method,
     ) -> None:
-        """Record problems of a group that have ended, with their certificates.
+        """Record problems of a group that have ended, with their certificates, or record anew.
 
         Args:
             group: The group.
@@ -93,6 +93,10 @@ class FlowBuilder:
         self._zero_lost(at[~solved])
         for network in at.tolist():
             self.method[network] = method
+
+    def unsolved(self, members: Tensor) -> Tensor:
+        """Return those of some recorded networks that have no certificate."""
+        return members[self.status[members] != SOLVED]
 
     def _zero_lost(self, unsolved: Tensor) -> None:
         """Give networks whose last point is no longer finite the flow 0, which always exists."""

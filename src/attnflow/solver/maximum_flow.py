@@ -12,6 +12,7 @@ mu shrinks it tends to the analytic centre of all maximum flows.
 Source: Azarkhalili & Libbrecht (2025), equation 12.
 """
 
+import sys
 from typing import Any, overload
 
 import numpy as np
@@ -25,7 +26,13 @@ from attnflow.solver.batching import groups
 from attnflow.solver.flow import Array, Flow, as_numpy
 from attnflow.solver.flow_builder import FlowBuilder
 from attnflow.solver.memory import free_bytes, most_edges, primal_dual_bytes
-from attnflow.solver.network import LayeredNetwork, as_float64, layered_network, row_bound
+from attnflow.solver.network import (
+    LayeredNetwork,
+    as_float64,
+    layered_network,
+    one_for_each,
+    row_bound,
+)
 from attnflow.solver.presolve import live_nodes, presolve, without_negligible
 from attnflow.solver.state import StoppingCriteria
 
@@ -114,13 +121,22 @@ def maximum_flow(
     live = live_nodes(network)
     builder = FlowBuilder(network, gap, weight, tolerance)
     stopping = StoppingCriteria(CLEARLY * tolerance, max_iterations)
-    budget = free_bytes(live.device) if max_memory is None else max_memory
-    for members in groups(live, most_edges(budget)):
+    budget = free_bytes(live.device) if max_memory is None else _bytes(max_memory)
+
+    def solve(members: Tensor) -> None:
         group = presolve(network, live, members, gap=gap, mu=weight)
         # A group of several was made to fit; of one network nobody has asked yet.
         fits = len(members) > 1 or primal_dual_bytes(group.chain.edges) <= budget
-        solve = primal_dual.solve if fits else dual.solve
-        solve(group, stopping, builder)
+        method = primal_dual if fits else dual
+        method.solve(group, stopping, builder)
+
+    for members in groups(live, most_edges(budget)):
+        solve(members)
+        if len(members) > 1:
+            # Rounding, which padding changes, decides where and why a solve ends in vain. Alone,
+            # a network has the status that it has in every batch.
+            for alone in builder.unsolved(members)[:, None]:
+                solve(alone)
     flow = builder.flow()
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow
 
@@ -159,6 +175,11 @@ def _check_options(tolerance: float, max_iterations: int, max_memory: float | No
         raise InputError(f"max_memory must be a number of bytes > 0, got {shown(max_memory)}.")
 
 
+def _bytes(max_memory: float) -> float:
+    """Return bytes as a float, in which integers beyond float64 are all that there are."""
+    return float(min(max_memory, sys.float_info.max))
+
+
 def _check_inside_unit(name: str, value: float) -> None:
     if not isinstance(value, int | float) or not 0 < value < 1:
         raise InputError(f"{name} must lie inside (0, 1), got {shown(value)}.")
@@ -167,14 +188,7 @@ def _check_inside_unit(name: str, value: float) -> None:
 def _barrier_weight(mu: float | Tensor | None, network: LayeredNetwork) -> Tensor | None:
     if mu is None:
         return None
-    batch = len(network.capacities)
-    weight = as_float64("mu", mu, network.capacities.device)
-    if weight.shape not in ((), (batch,)):
-        raise InputError(
-            f"mu must be one number or one for each of the {batch} networks, "
-            f"got shape {tuple(weight.shape)}."
-        )
-    weight = weight.expand(batch)
+    weight = one_for_each("mu", mu, network.capacities)
     bound = row_bound(network)
     too_large = (bound > 0) & (weight > LARGEST_WEIGHT * bound)
     if too_large.any():

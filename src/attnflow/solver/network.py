@@ -53,8 +53,9 @@ class LayeredNetwork:
                 f"the capacities of a LayeredNetwork must be float64, got {self.capacities.dtype}; "
                 "use layered_network, which takes any real numbers."
             )
+        _check_graph("capacities", self.capacities)
         _check_shape(self.capacities)
-        _check_values(self.capacities)
+        largest_capacity(self.capacities)
         batch, _, t, _ = self.capacities.shape
         for name in ("sources", "sinks"):
             _check_part(name, getattr(self, name), torch.bool, (batch, t))
@@ -68,14 +69,24 @@ class LayeredNetwork:
         """The same networks, every capacity times `factor` > 0, one number or `(batch,)`.
 
         Raises:
-            InputError: The factor is not finite or not > 0, or capacities become too large.
+            InputError: The factor is not finite or not > 0, there is another number of them, or a
+                total capacity leaves float64.
         """
-        factors = as_float64("factor", factor, self.capacities.device)
+        factors = one_for_each("factor", factor, self.capacities)
         if not (torch.isfinite(factors) & (factors > 0)).all():
             raise InputError(f"factor must be finite and > 0, got {shown(factors.tolist())}.")
+        before = self.capacities.sum((1, 2, 3))
+        after = before * factors
+        # A network whose capacities have all vanished would come back empty.
+        lost = torch.isinf(after) | ((before > 0) & (after < torch.finfo(after.dtype).tiny))
+        if lost.any():
+            raise InputError(
+                "factor must leave the sum of a network's capacities inside float64, got "
+                f"{factors[lost][0].item():.3g} for a sum of {before[lost][0].item():.3g}."
+            )
         return replace(
             self,
-            capacities=self.capacities * factors.expand(len(self.capacities))[:, None, None, None],
+            capacities=self.capacities * factors[:, None, None, None],
             super_capacity=self.super_capacity * factors,
             return_capacity=self.return_capacity * factors,
         )
@@ -218,12 +229,20 @@ def _check_part(name: str, part: Any, dtype: torch.dtype, shape: tuple[int, ...]
             f"{name} of a LayeredNetwork must be {dtype} of shape {shape}, got {part.dtype} of "
             f"shape {tuple(part.shape)}."
         )
+    _check_graph(name, part)
+
+
+def _check_graph(name: str, part: Tensor) -> None:
+    if part.requires_grad:
+        raise InputError(f"{name} must not require a gradient, which no flow has: use .detach().")
 
 
 def as_float64(name: str, value: Any, device: torch.device) -> Tensor:
     """Return a number or a tensor of numbers in float64, without its graph."""
     if isinstance(value, Tensor):
         _check_layout(name, value)
+        if value.is_complex():
+            raise InputError(f"{name} must be real, got {value.dtype}.")
         value = value.detach()
     try:
         return torch.as_tensor(value, dtype=torch.float64, device=device)
@@ -231,6 +250,22 @@ def as_float64(name: str, value: Any, device: torch.device) -> Tensor:
         raise InputError(
             f"{name} must be a number that a float holds, got {shown(value)}."
         ) from error
+
+
+def one_for_each(name: str, value: Any, networks: Tensor) -> Tensor:
+    """Return `(batch,)` numbers in float64, from one for all networks or one for each.
+
+    Raises:
+        InputError: There is another number of them, or they are none.
+    """
+    batch = len(networks)
+    numbers = as_float64(name, value, networks.device)
+    if numbers.shape not in ((), (batch,)):
+        raise InputError(
+            f"{name} must be one number or one for each of the {batch} networks, "
+            f"got shape {tuple(numbers.shape)}."
+        )
+    return numbers.expand(batch)
 
 
 def _check_shape(dense: Tensor) -> None:
@@ -249,7 +284,12 @@ def _check_shape(dense: Tensor) -> None:
         raise InputError(f"capacities must not be empty: every axis needs a length, got {shape}.")
 
 
-def _check_values(dense: Tensor) -> None:
+def largest_capacity(dense: Tensor) -> Tensor:
+    """Return the largest of a batch's capacities.
+
+    Raises:
+        InputError: One is not finite or is negative, or a network's sum overflows.
+    """
     # One pass over what is mostly valid; a number that is none becomes both of these.
     least, largest = torch.aminmax(dense)
     if not (torch.isfinite(least) & torch.isfinite(largest)):
@@ -271,6 +311,7 @@ def _check_values(dense: Tensor) -> None:
             f"the capacities of a network add up to more than {torch.finfo(dense.dtype).max:.0e}, "
             "the largest float64: divide them all by one number, by which the flow is less."
         )
+    return largest
 
 
 def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Tensor:

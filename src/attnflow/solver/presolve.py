@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.network import LayeredNetwork, pruned, row_bound
+from attnflow.solver.network import LayeredNetwork, largest_capacity, pruned, row_bound
 from attnflow.solver.state import UNBOUNDED, Problem
 
 # Edges below this part of U count as absent: float64 could not square them.
@@ -40,10 +40,14 @@ class Group:
 
 
 def without_negligible(network: LayeredNetwork) -> LayeredNetwork:
-    """The networks without edges that are vanishingly small; no copy where there are none."""
+    """The networks without edges that are vanishingly small; no copy where there are none.
+
+    Raises:
+        InputError: The capacities were changed after the network was made, and are none now.
+    """
     u = network.capacities
     # No row of edges can carry more, so that what is found here may be vanishing, and no other is.
-    most = NEGLIGIBLE * u.shape[-1] ** 2 * u.amax()
+    most = NEGLIGIBLE * u.shape[-1] ** 2 * largest_capacity(u)
     if torch.equal(u > 0, u >= most.clamp(min=torch.finfo(u.dtype).tiny)):
         return network
     network = pruned(network)
