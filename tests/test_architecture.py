@@ -40,7 +40,7 @@ NAMES = [
 # Packages in the order of their imports; those of one row know nothing of each other.
 ORDER = (
     {"errors"},
-    {"forks"},
+    {"forks", "checks"},
     {"files", "capture", "solver"},
     {"models", "attribution"},
     {"inputs"},
@@ -49,6 +49,7 @@ ORDER = (
     {"cli"},
     {"__main__"},
 )
+ROOT = ("errors", "forks", "checks", "files", "__init__", "__main__")
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SOURCE = Path(attnflow.__file__).parent
 TESTS = Path(__file__).parent
@@ -158,8 +159,8 @@ def test_flows_need_no_transformers():
 def test_the_root_holds_the_packages_alone():
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
     files = {path.stem for path in SOURCE.glob("*.py")}
-    assert folders == set().union(*ORDER) - {"errors", "forks", "files", "__main__"}
-    assert files == {"errors", "forks", "files", "__init__", "__main__"}
+    assert folders == set().union(*ORDER) - {*ROOT} - {"__init__"}
+    assert files == {*ROOT}
     assert (SOURCE / "py.typed").is_file(), "type checkers ignore annotations without it"
 
 
@@ -208,7 +209,7 @@ def test_the_architecture_page_has_a_row_for_each_package_in_the_order_of_import
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     names = [re.search(r"`(\w+)/`", row)[1] for row in rows if "/`" in row]
     assert [LEVEL[name] for name in names] == sorted(LEVEL[name] for name in names)
-    assert sorted(names) == sorted(set(LEVEL) - {"errors", "forks", "files", "__main__"})
+    assert sorted(names) == sorted(set(LEVEL) - {*ROOT} - {"__init__"})
 
 
 def test_tests_share_builders_by_support_alone():
@@ -229,7 +230,7 @@ def is_of_tests(name):
 
 def test_every_folder_of_tests_has_the_name_of_a_package():
     folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - {"__pycache__", "support"}
-    assert folders == set().union(*ORDER) - {"errors", "forks", "files", "__main__"}
+    assert folders == set().union(*ORDER) - {*ROOT} - {"__init__"}
     assert not list((TESTS / "support").glob("test_*.py"))
 
 

@@ -25,12 +25,16 @@ def command() -> int:
         signal.signal(number, _stop)
     from attnflow.cli import main
 
+    code = 1  # of an exception that nobody catches
     try:
-        return main()
+        code = main()
+    except SystemExit as end:  # argparse's
+        code = int(end.code or 0)
     finally:
-        # All is done: while Python ends, a signal would turn the exit code into its own.
+        # All is done: a signal while Python ends may hasten the end, and changes no exit code.
         for number in heard:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: os._exit(code))
+    return code
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

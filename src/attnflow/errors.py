@@ -60,8 +60,11 @@ def shown(value: object, most: int = 80) -> str:
     """Return how Python writes a value, in at most so many characters."""
     try:
         text = repr(value)
-    except ValueError:  # Python does not write integers of thousands of digits
-        return "an integer of thousands of digits"
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists a thousand deep
+        kind = type(value).__name__
+        return "an integer of thousands of digits" if kind == "int" else f"an endless {kind}"
+    if "\n" in text:  # of arrays and tensors; strings have none, as Python writes them
+        text = " ".join(text.split())
     return text if len(text) <= most else f"{text[:most]}…"
 
 

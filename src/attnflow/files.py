@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from attnflow.errors import InputError, StorageError
+from attnflow.errors import InputError, StorageError, shown
 
+LONGEST_PATH = 2**15  # bytes; no system takes more
 SHOWN = 200  # characters of a name or of another's message that an error quotes
 _BINARY = getattr(os, "O_BINARY", 0)  # of Windows, which would change line ends
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY
@@ -83,11 +84,15 @@ def as_path(file: object) -> Path:
         raise InputError(f"a file must be given as str or Path, got {type(file).__name__}.")
     try:
         path = Path(file)
-        is_possible = b"\0" not in os.fsencode(path)
+        name = os.fsencode(path)
+        is_possible = b"\0" not in name and len(name) <= LONGEST_PATH
     except (TypeError, UnicodeEncodeError):  # a path of bytes, half a surrogate pair
         is_possible = False
     if not is_possible:
-        raise InputError(f"no file can be named {file!r:.80}: give a path of str without NUL.")
+        raise InputError(
+            f"no file can be named {shown(file)}: give a path of str without NUL, of at most "
+            f"{LONGEST_PATH} bytes."
+        )
     return path
 
 

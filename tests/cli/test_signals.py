@@ -140,11 +140,13 @@ def test_half_written_files_go_where_the_process_ends_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
-def test_a_signal_after_all_is_done_changes_no_exit_code(number):
+@pytest.mark.parametrize(("end", "expected"), (("return 0", 0), ("raise SystemExit(2)", 2)))
+def test_a_signal_after_all_is_done_hastens_the_end_and_changes_no_exit_code(number, end, expected):
     code = (
         "import atexit, time, attnflow.__main__ as m, attnflow.cli as c\n"
-        "atexit.register(lambda: (print('ending', flush=True), time.sleep(0.3)))\n"
-        "c.main = lambda: 0\n"
+        "atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
+        f"def main(): {end}\n"
+        "c.main = main\n"
         "raise SystemExit(m.command())"
     )
     process = subprocess.Popen(
@@ -155,4 +157,4 @@ def test_a_signal_after_all_is_done_changes_no_exit_code(number):
     assert process.stdout.readline() == b"ending\n"
     process.send_signal(number)
     process.communicate(timeout=30)
-    assert process.returncode == 0
+    assert process.returncode == expected

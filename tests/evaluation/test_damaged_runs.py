@@ -286,6 +286,20 @@ def test_a_lock_dies_with_its_process_and_reports_need_none(asked, whole):
     assert len(evaluate(RUN, asked, METHODS_RUN, whole)) == 6
 
 
+def test_a_file_system_without_locks_is_refused(asked, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(StorageError, match="not implemented. Name a folder whose file system"):
+        evaluate(RUN, asked, METHODS_RUN, tmp_path)
+
+
+def test_a_thread_does_not_wait_for_itself(asked, tmp_path):
+    with one_writer(tmp_path), pytest.raises(StorageError, match="by this thread"):
+        evaluate(RUN, asked, METHODS_RUN, tmp_path, wait=True)
+
+
 def test_a_second_writer_waits_where_it_is_told_to(asked, whole, caplog):
     started = time.monotonic()
     with holder(whole, 0.5):

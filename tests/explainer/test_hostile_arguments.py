@@ -1,8 +1,12 @@
 """Arguments that no check expected: each is refused by its name, in a line of readable length."""
 
+import inspect
+
 import pytest
 import torch
+from support.hostile_values import faults
 
+import attnflow
 from attnflow import Explainer, InputError
 from attnflow.errors import shown
 from attnflow.explainer.targets.output_space import Vocabulary, class_index
@@ -16,6 +20,64 @@ def refused(call, *args, **kwargs):
     message = str(error.value)
     assert "\n" not in message and len(message) < 600, message
     return error.value
+
+
+def keywords(function):
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", keywords(Explainer.__call__))
+@pytest.mark.parametrize("kind", ("explainer", "writer"))
+def test_every_argument_of_a_call(request, kind, keyword):
+    explain = request.getfixturevalue(kind)
+    examples = {"texts", "input_ids", "images", "pixel_values"}
+    base = {} if keyword in examples else {"texts": TEXT}
+    if keyword == "attention_mask":
+        base = {"input_ids": [[2, 5, 3, 0]]}
+    if keyword == "span" and kind == "writer":
+        base["continuation"] = 1
+
+    assert faults(lambda **given: explain(**base, **given), keyword) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", keywords(Explainer.estimate))
+def test_every_argument_of_an_estimate(explainer, keyword):
+    examples = {"texts", "images", "pixel_values"}
+    base = {} if keyword in examples else {"texts": TEXT}
+
+    assert faults(lambda **given: explainer.estimate(**base, **given), keyword) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", keywords(Explainer.__init__))
+def test_every_argument_of_an_explainer(tiny, tokenizer, keyword):
+    base = {"model": tiny(), "processor": None if keyword == "tokenizer" else tokenizer}
+
+    assert faults(lambda **given: Explainer(**base | given), keyword) == []
+
+
+@pytest.mark.parametrize("keyword", keywords(Explainer.from_pretrained))
+def test_every_argument_of_loading(keyword):
+    assert faults(Explainer.from_pretrained, keyword) == []
+
+
+@pytest.mark.parametrize("keyword", ("attributions", "file"))
+def test_every_argument_of_saving(explainer, tmp_path, monkeypatch, keyword):
+    monkeypatch.chdir(tmp_path)
+    base = {"attributions": [explainer(TEXT, tensor="cf")], "file": "saved.attnflow"}
+
+    assert faults(lambda **given: attnflow.save(**base | given, overwrite=True), keyword) == []
+
+
+def test_every_argument_of_reading(explainer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attribution = explainer(TEXT)
+
+    assert faults(attnflow.load, "file") == []
+    assert faults(attribution.top, "k") == faults(attribution.top_against, "k") == []
+    assert faults(lambda file: attribution.to_html(file, overwrite=True), "file") == []
 
 
 @pytest.mark.parametrize(
@@ -39,7 +101,10 @@ def test_options(explainer, options, said):
     (
         ([True, False], "input_ids must be integers"),
         (torch.tensor([[True, True]]), "input_ids must be integers"),
-        (torch.ones(1, 3, dtype=torch.long, device="meta"), "input_ids is a tensor without"),
+        (
+            torch.ones(1, 3, dtype=torch.long, device="meta"),
+            "input_ids must be a dense tensor",
+        ),
         ([10**5000, 0.5], "input_ids must be integers"),
     ),
 )
@@ -72,6 +137,20 @@ def test_a_target_that_raises_is_the_cause_of_an_error_about_its_text(explainer)
     assert isinstance(error.__cause__, ZeroDivisionError)
 
 
+@pytest.mark.parametrize(("chosen", "expected"), (("cuda:0", "cuda"), ("meta", "cpu")))
+def test_a_target_makes_its_tensors_where_its_caller_does(explainer, chosen, expected):
+    seen = []
+
+    def target(output):
+        seen.append(torch.get_default_device().type)
+        return output.logits[:, 0]
+
+    with torch.device(chosen):
+        explainer(TEXT, target=target, tensor="cf")
+
+    assert set(seen) == {expected}
+
+
 def test_an_error_of_progress_is_the_users_own(explainer):
     def broken(count):
         raise ZeroDivisionError("mine")
@@ -92,7 +171,7 @@ def test_pixels_without_numbers(tiny):
     model = tiny("ViT", head="ImageClassification", image_size=8, patch_size=4, num_channels=1)
     pixels = torch.ones(1, 1, 8, 8, device="meta")
     error = refused(Explainer(model, name="vit"), pixel_values=pixels)
-    assert "pixel_values is a tensor without numbers" in str(error)
+    assert "pixel_values must be a dense tensor with numbers, got a meta one" in str(error)
 
 
 def test_long_values_are_shortened():

@@ -4,6 +4,7 @@ import copy
 import importlib
 import subprocess
 import sys
+import time
 from dataclasses import fields
 
 import pytest
@@ -285,3 +286,32 @@ def test_each_part_is_computed_once_where_no_thread_can_be_started(monkeypatch):
     finally:
         threads.use_threads(before)
     assert counts == [1, 1, 1]
+
+
+def test_interrupts_do_not_leave_a_thread_at_work(monkeypatch):
+    """One interrupt while this thread works, and one while it waits for the other."""
+    from attnflow.solver.compiled import threads
+
+    wait, interrupts, done = threads.wait, [KeyboardInterrupt()], []
+
+    def interrupted(running):
+        if interrupts:
+            raise interrupts.pop()
+        return wait(running)
+
+    monkeypatch.setattr(threads, "wait", interrupted)
+
+    def work(first, stop):
+        if first == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
+        done.append(first)
+
+    before = threads.threads()
+    threads.use_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threads.share(work, 2)
+    finally:
+        threads.use_threads(before)
+    assert done == [1]

@@ -1,13 +1,16 @@
 """Numbers that no network should have are refused in words, or get a right answer; never NaN."""
 
+import inspect
 import math
 from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
+from support.hostile_values import faults
 from torch import Tensor
 
+from attnflow import paper_gamma, paper_network, pruned, shapley_values, to_networkx
 from attnflow.errors import InputError
 from attnflow.solver import edge_passes, maximum_flow
 from attnflow.solver.certificate import upper_bound
@@ -209,3 +212,31 @@ def test_a_potential_that_is_no_number_proves_no_bound():
     point.potential[:, 4] = math.nan
 
     assert upper_bound(point, group.problem, group.chain).tolist() == [1.0]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", inspect.signature(maximum_flow).parameters)
+def test_every_argument_of_a_flow(keyword):
+    assert faults(lambda **given: maximum_flow(**{"capacities": U} | given), keyword) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", ("capacities", "sources", "sinks"))
+def test_every_argument_of_a_network(keyword):
+    assert faults(lambda **given: layered_network(**{"capacities": U} | given), keyword) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("function", (paper_gamma, paper_network, pruned, to_networkx))
+def test_functions_of_networks(function):
+    assert faults(function, "network") == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_arguments_of_functions_of_networks():
+    network = layered_network(U[:, :2, :3, :3])
+
+    assert faults(lambda **given: shapley_values(**{"network": network} | given), "network") == []
+    assert faults(lambda gap: shapley_values(network, gap=gap), "gap") == []
+    assert faults(lambda index: to_networkx(network, index), "index") == []
+    assert faults(lambda algorithm: to_networkx(network, algorithm=algorithm), "algorithm") == []

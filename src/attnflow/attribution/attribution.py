@@ -145,6 +145,13 @@ def save(attributions: Sequence[Attribution], file: str | Path, *, overwrite: bo
             a value that `load` would refuse, such as a number that is not finite.
     """
     path = as_path(file)
+    if not isinstance(attributions, Sequence) or isinstance(attributions, str | bytes):
+        raise InputError(
+            f"attributions must be a sequence of them, got {type(attributions).__name__}."
+        )
+    other = [type(a).__name__ for a in attributions if not isinstance(a, Attribution)]
+    if other:
+        raise InputError(f"attributions must be a sequence of Attribution, got a {other[0]} in it.")
     if not attributions:
         raise InputError("there are no attributions to save.")
     records = []

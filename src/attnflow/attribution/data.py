@@ -35,6 +35,7 @@ from attnflow.attribution.forms import (
     form_of,
     of,
 )
+from attnflow.checks import check_count
 from attnflow.errors import InputError
 
 SCHEMA_VERSION = 4
@@ -305,10 +306,9 @@ class AttributionData:
         """Return the `k` ordinary tokens of highest score, best first, as (surface, score).
 
         Raises:
-            InputError: `k` is less than 1.
+            InputError: `k` is not an integer of at least 1.
         """
-        if k < 1:
-            raise InputError(f"k must be at least 1, got {k}.")
+        check_count("k", k)
         ordinary = [i for i in range(len(self)) if not self.special[i]]
         # Equal scores rank in the order of the text, as in every view.
         ordinary.sort(key=lambda i: (-self.scores[i], i))
@@ -321,10 +321,9 @@ class AttributionData:
         fewer than `k`.
 
         Raises:
-            InputError: `k` is less than 1, or the tensor's effects have no signs.
+            InputError: `k` is not an integer of at least 1, or the tensor's effects have no signs.
         """
-        if k < 1:
-            raise InputError(f"k must be at least 1, got {k}.")
+        check_count("k", k)
         if self.signed_scores is None:
             raise InputError(
                 f"tensor {self.tensor!r} has no signs: it cannot tell what speaks against; use "

@@ -21,6 +21,7 @@ from attnflow.capture.attention import (
     record_probabilities,
     recording,
 )
+from attnflow.capture.contexts import with_new_tensors_on
 from attnflow.capture.families import (
     ResidualStream,
     attention_blocks,
@@ -64,6 +65,7 @@ class ForwardPass:
         with ExitStack() as stack:
             self._install(copy, stack)
             inputs = self._watch_embeddings(copy, inputs)
+            stack.enter_context(with_new_tensors_on(next(model.parameters()).device))
             self.output = copy(**inputs, **_options(copy))
         self._check_layers()
 

@@ -40,7 +40,7 @@ from attnflow.capture.objectives import Objective, contrast
 from attnflow.capture.recorder import FROZEN, ProductRules
 from attnflow.capture.token_removal import Removal, removal_of
 from attnflow.capture.validation import check_removed
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 
 StageRule = float | Literal["halves"]
 """The nodes that a stage of `net` is without: see `captured_stages`."""
@@ -177,7 +177,7 @@ def check_stage_rules(rules: Sequence[StageRule]) -> None:
         if rule != "halves" and not (isinstance(rule, int | float) and 0 < rule < 1):
             raise InputError(
                 "stages must be shares of the tokens inside (0, 1), such as 0.1, or 'halves', got "
-                f"{rule!r}."
+                f"{shown(rule)}."
             )
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from attnflow.capture.families import Family
 from attnflow.capture.merging import Segments
 from attnflow.capture.recorder import ProductRules
-from attnflow.errors import InputError, ModelError
+from attnflow.errors import InputError, ModelError, shown
 
 CaptureTensor = Literal["af", "gf", "agf", "cf"]
 TENSORS: tuple[str, ...] = get_args(CaptureTensor)
@@ -25,7 +25,9 @@ TENSORS: tuple[str, ...] = get_args(CaptureTensor)
 def check_tensor(tensor: str) -> None:
     """Raise unless the information tensor is one of `TENSORS`."""
     if tensor not in TENSORS:
-        raise InputError(f"tensor must be one of {', '.join(map(repr, TENSORS))}, not {tensor!r}.")
+        raise InputError(
+            f"tensor must be one of {', '.join(map(repr, TENSORS))}, not {shown(tensor)}."
+        )
 
 
 def check_pattern(rules: ProductRules, family: Family, model: PreTrainedModel) -> None:
@@ -284,4 +286,4 @@ def check_baseline(baseline: object, example: Tensor) -> None:
 def check_removed(removed: Sequence[float]) -> None:
     """Raise unless the shares of tokens removed in the stages are inside (0, 1)."""
     if not all(0 < share < 1 for share in removed):
-        raise InputError(f"removed must be shares inside (0, 1), got {removed!r}.")
+        raise InputError(f"removed must be shares inside (0, 1), got {shown(removed)}.")

@@ -15,7 +15,7 @@ from attnflow.cli.streams import (
     read_text,
     write_output,
 )
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.files import all_or_none, check_folder, real_path
 
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ def _measure(args: argparse.Namespace) -> None:
     methods = [method(name) for name in args.methods or DEFAULT]
     names = {m.name for m in methods} | set(_external_names(args))
     if args.reference is not None and args.reference not in names:
-        raise InputError(f"the reference {args.reference!r} is not among the methods measured.")
+        raise InputError(
+            f"the reference {shown(args.reference)} is not among the methods measured."
+        )
     protocol = _protocol(args)
     external_scores = dict(read_scores(item) for item in args.scores)
     examples = _examples(args)

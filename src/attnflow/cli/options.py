@@ -4,6 +4,7 @@ import argparse
 import math
 from typing import Any, Literal, NoReturn, get_args
 
+from attnflow.errors import shown
 from attnflow.models.literals import InformationTensor
 
 TENSORS = get_args(InformationTensor)
@@ -55,7 +56,8 @@ def stages(text: str) -> tuple[float | Literal["halves"], ...]:
         return tuple("halves" if part == "halves" else inside_unit(part) for part in parts)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"expected shares inside (0, 1) and halves, such as 0.1,halves, or none, got {text!r}"
+            f"expected shares inside (0, 1) and halves, such as 0.1,halves, or none, got "
+            f"{shown(text)}"
         ) from None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from attnflow.cli.console import abandon_standard_output, wrote
-from attnflow.errors import InputError, StorageError
+from attnflow.errors import InputError, StorageError, shown
 from attnflow.files import check_writable, write_whole
 
 STANDARD_STREAM = "-"
@@ -27,7 +27,7 @@ def read_text(name: str, option: str) -> str:
     except ValueError as error:
         if isinstance(error, UnicodeDecodeError):
             raise InputError(f"{option} {name} is not UTF-8: {error}.") from error
-        raise InputError(f"{option}: no file can have the name {name!r:.80} ({error}).") from error
+        raise InputError(f"{option}: no file can have the name {shown(name)} ({error}).") from error
 
 
 def read_standard_input() -> str:

@@ -185,7 +185,7 @@ def _content(row: Row, column: str, where: str) -> str | Messages:
     ):
         raise InputError(
             f"{where}: messages must be a list of objects with role and content, got "
-            f"{messages!r:.80}."
+            f"{shown(messages)}."
         )
     return tuple(messages)
 
@@ -194,7 +194,9 @@ def _span(span: object, text: str, name: str, where: str) -> tuple[int, int] | N
     if span in (None, ""):
         return None
     if not isinstance(span, list) or [type(end) for end in span] != [int, int]:
-        raise InputError(f"{where}: {name} must be two characters, [start, stop], got {span!r}.")
+        raise InputError(
+            f"{where}: {name} must be two characters, [start, stop], got {shown(span)}."
+        )
     start, stop = span
     if not 0 <= start < stop <= len(text):
         raise InputError(
@@ -210,7 +212,7 @@ def _sentences(
     if given in (None, "", []):
         return ()
     if not isinstance(given, list):
-        raise InputError(f"{where}: sentences must be a list of spans, got {given!r:.80}.")
+        raise InputError(f"{where}: sentences must be a list of spans, got {shown(given)}.")
     spans = [_span(one, text, "a sentence", where) for one in given]
     sentences = tuple(span for span in spans if span is not None)
     if evidence is None or not any(
@@ -254,9 +256,9 @@ def read_scores(item: str) -> tuple[str, dict[int, Scores]]:
     """
     name, _, file = item.partition("=")
     if not name or not file:
-        raise InputError(f"scores must be given as NAME=FILE, got {item!r}.")
+        raise InputError(f"scores must be given as NAME=FILE, got {shown(item)}.")
     if not file.endswith(".jsonl"):
-        raise InputError(f"scores must be in a .jsonl file, got {file!r}.")
+        raise InputError(f"scores must be in a .jsonl file, got {shown(file)}.")
     rows = _rows(Path(file))
     try:
         scores = {_index(r["example"]): np.array(r["scores"], dtype=float) for r in rows}

@@ -29,15 +29,22 @@ def one_writer(folder: Path, *, wait: bool = False) -> Iterator[None]:
         wait: Wait until another writer is done, instead of an error.
 
     Raises:
-        StorageError: Another process writes there, which is named; or the lock cannot be made.
+        StorageError: Another process writes there, which is named; this thread does; or the lock
+            cannot be made.
     """
-    lock = FileLock(folder / LOCK)
+    # A lock without the system, by a file's mere existence, would outlive its process.
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
         _acquire(lock, folder, wait=wait)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"cannot lock {folder / LOCK}: {error.strerror or error}.") from error
+        raise StorageError(
+            f"cannot lock {folder / LOCK}: {error.strerror or error}. Name a folder whose file "
+            "system has locks."
+        ) from error
+    except RuntimeError as error:  # filelock's word for a thread that would wait for itself
+        raise StorageError(f"{folder} is already written by this thread.") from error
     writer = folder / WRITER
     try:
         name = json.dumps({"process": os.getpid(), "host": socket.gethostname()})

@@ -15,7 +15,7 @@ report at least two operators.
 from collections.abc import Callable
 from functools import partial
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.methods import Instance, Nodes, Variant
 
 Removal = Callable[[Instance, Nodes], Variant]
@@ -25,7 +25,7 @@ def _removed(operator: str, instance: Instance, nodes: Nodes) -> Variant:
     operators = instance.adapter.operators
     if operator not in operators:
         raise InputError(
-            f"operator {operator!r} is not for {instance.adapter.kind}: expected one of "
+            f"operator {shown(operator)} is not for {instance.adapter.kind}: expected one of "
             f"{', '.join(operators)}."
         )
     return operators[operator](instance.content, nodes)

@@ -60,7 +60,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
-            raise InputError(f"shares must lie inside (0, 1], got {self.shares!r}.")
+            raise InputError(f"shares must lie inside (0, 1], got {shown(self.shares)}.")
         if type(self.seed) is not int or self.seed < 0:
             raise InputError(f"seed must be an integer of at least 0, got {shown(self.seed)}.")
         for option, names, known in (
@@ -73,7 +73,7 @@ class Protocol:
         ):
             unknown = [name for name in names if name not in known]
             if unknown or (option == "operators" and not names):
-                raise InputError(f"{option} must be of {', '.join(known)}, got {names!r}.")
+                raise InputError(f"{option} must be of {', '.join(known)}, got {shown(names)}.")
 
     def check(self, adapter: ModelAdapter) -> None:
         """Raise unless the adapter's kind of model can do all that the protocol needs.

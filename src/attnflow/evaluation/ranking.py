@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attnflow.errors import InputError
+from attnflow.checks import check_name
 from attnflow.methods import Instance, Scores
 
 GRANULARITIES = ("token", "word")
@@ -49,9 +49,7 @@ def unit_masks(instance: Instance, granularity: str) -> NDArray[np.bool_]:
     Raises:
         InputError: The granularity is unknown, or is "word" for an image.
     """
-    names = instance.adapter.granularities
-    if granularity not in names:
-        raise InputError(f"granularity must be one of {', '.join(names)}, got {granularity!r}.")
+    check_name("granularity", granularity, instance.adapter.granularities)
     if granularity == "token":
         return np.eye(instance.nodes, dtype=bool)[instance.ordinary]
     words = np.array([-1 if w is None else w for w in instance.content.word_ids])

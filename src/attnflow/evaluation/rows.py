@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from attnflow.errors import shown
 from attnflow.evaluation.json_lines import Record
 from attnflow.methods import Instance
 
@@ -92,7 +93,7 @@ class RowCheck:
             return fault
         key = row["method"], row["example"]
         if key in self.seen:
-            return f"repeats the row of {key[0]!r:.80} and example {key[1]}"
+            return f"repeats the row of {shown(key[0])} and example {key[1]}"
         self.seen.add(key)
         return None
 
@@ -102,7 +103,7 @@ class RowCheck:
         instance = self.known[row["example"]]
         for name, value in (("target", instance.target), ("tokens", instance.nodes)):
             if row.get(name, value) != value:
-                return f"is of another run: its {name} is {row.get(name)!r:.80}, not {value!r}"
+                return f"is of another run: its {name} is {shown(row.get(name))}, not {value!r}"
         return None
 
 
@@ -110,7 +111,7 @@ def _fault_of_extras(extras: object) -> str | None:
     if not isinstance(extras, dict):
         return "has no extras"
     wrong = [name for name, value in extras.items() if not is_finite(value)]
-    return f"has no finite number {wrong[0]!r:.80}" if wrong else None
+    return f"has no finite number {shown(wrong[0])}" if wrong else None
 
 
 def _is_index(value: object) -> bool:

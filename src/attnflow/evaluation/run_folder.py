@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attnflow.errors import InputError, warn
+from attnflow.errors import InputError, shown, warn
 from attnflow.evaluation.datasets import Example
 from attnflow.evaluation.json_lines import DamagedLine, read_records, resume_records
 from attnflow.evaluation.protocol import Protocol
@@ -130,8 +130,8 @@ def _check_same_run(current: dict[str, Any], before: dict[str, Any], folder: Pat
     for key, value in current.items():
         if key not in ("limit", "texts") and before.get(key) != value:
             raise InputError(
-                f"{folder} holds a run with another {key} ({before.get(key)!r:.300}, not "
-                f"{value!r:.300}): name another folder."
+                f"{folder} holds a run with another {key} ({shown(before.get(key), 300)}, not "
+                f"{shown(value, 300)}): name another folder."
             )
     # One of the runs may have fewer texts, by its limit.
     both = zip(current["texts"], before["texts"], strict=False)
@@ -214,7 +214,8 @@ def _check_judged_alike(
         if other.get(key) != first.get(key):
             raise InputError(
                 f"{folder} holds a run with another {key} than {first_folder} "
-                f"({other.get(key)!r:.300}, not {first.get(key)!r:.300}): show it by itself."
+                f"({shown(other.get(key), 300)}, not {shown(first.get(key), 300)}): show it by "
+                "itself."
             )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from attnflow.errors import InputError
+from attnflow.checks import check_name
+from attnflow.errors import InputError, shown
 from attnflow.evaluation.datasets import Example
 from attnflow.methods import Classifier, ImageClassifier, Instance, LanguageModel, ModelAdapter
 from attnflow.methods.adapter import Nodes
@@ -100,8 +101,7 @@ def _check_options(
 ) -> None:
     """Raise unless the examples and options fit the adapter's kind of model."""
     for option, given, known in (("target", target, TARGETS), ("position", position, POSITIONS)):
-        if given not in known:
-            raise InputError(f"{option} must be one of {', '.join(known)}, got {given!r}.")
+        check_name(option, given, known)
     if bounds.min_tokens > bounds.max_tokens:
         raise InputError(
             f"min_tokens {bounds.min_tokens} is more than max_tokens {bounds.max_tokens}: choose "
@@ -114,7 +114,9 @@ def _check_options(
     if target == "label" and not adapter.labels:
         raise InputError(f"{adapter.kind} explains the token that it predicts: it has no labels.")
     if position != "end" and not isinstance(adapter, LanguageModel):
-        raise InputError(f"position {position!r} is for language models, not for {adapter.kind}.")
+        raise InputError(
+            f"position {shown(position)} is for language models, not for {adapter.kind}."
+        )
     if position != "end" and any(example.evidence is not None for example in examples):
         raise InputError(
             "position 'random' cuts texts, and their spans would lie elsewhere: give --position "

@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from attnflow.errors import InputError, needs
+from attnflow.checks import check_name
+from attnflow.errors import InputError, needs, shown
 from attnflow.evaluation.aggregation import ROBUST, MetricScores, differences, means
 from attnflow.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from attnflow.evaluation.statistics import BootstrapEstimate
@@ -38,17 +39,16 @@ def table(
     """
     with needs("tables need pandas"):
         import pandas
-    if form not in FORMATS:
-        raise InputError(f"form must be one of {', '.join(FORMATS)}, got {form!r}.")
+    check_name("form", form, FORMATS)
     compared = COMPARED if metrics is None else metrics
     known = [*dict.fromkeys(metric for metric, _ in scores.values), *ROBUST]
     if metrics is None:
         metrics = tuple(m for m in known if m in HEADLINE or m not in (*METRICS, *ROBUST))
     unknown = [name for name in metrics if name not in known]
     if unknown:
-        raise InputError(f"metrics must be of {', '.join(known)}, got {unknown[0]!r}.")
+        raise InputError(f"metrics must be of {', '.join(known)}, got {shown(unknown[0])}.")
     if reference is not None and reference not in scores.methods:
-        raise InputError(f"the reference {reference!r} is not among the methods shown.")
+        raise InputError(f"the reference {shown(reference)} is not among the methods shown.")
     data = pandas.DataFrame(_columns(scores, reference, metrics, compared))
     first = data.columns[1]
     ascending = metrics[0] in LOWER_IS_BETTER

@@ -31,7 +31,7 @@ from attnflow.attribution import Attribution
 from attnflow.capture import StageRule, check_model, product_rules
 from attnflow.capture.contexts import plain_torch
 from attnflow.capture.objectives import Value
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.explainer.attribution_builder import AttributionBuilder
 from attnflow.explainer.flows import check_certified, solve_flows, warn_of_faint
 from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
@@ -112,6 +112,8 @@ class Explainer:
         self.model = model
         self.tokenizer = None if images else processor
         self.image_processor = processor if images else None
+        if not isinstance(name, str | None):
+            raise InputError(f"name must be a string, got {shown(name)}.")
         self.pooling = check_pooling(pooling)
         self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
 

@@ -16,6 +16,7 @@ from attnflow.capture import (
 from attnflow.capture.families import family_of
 from attnflow.capture.objectives import Value
 from attnflow.capture.validation import check_pattern
+from attnflow.checks import check_count, check_name, check_switch
 from attnflow.errors import InputError, shown
 from attnflow.explainer.memory.units import parse_bytes
 from attnflow.explainer.targets.output_space import Span, Target
@@ -55,21 +56,20 @@ class CallOptions:
     keep_unsolved: bool = False
 
     def __post_init__(self) -> None:
-        _check_name("tensor", self.tensor, get_args(InformationTensor))
-        _check_name("readout", self.readout, get_args(Readout))
+        check_name("tensor", self.tensor, get_args(InformationTensor))
+        check_name("readout", self.readout, get_args(Readout))
         if self.readout == "throughput" and not self.is_conservative:
             raise InputError(
-                f"readout 'throughput' needs tensor 'net', 'bcf' or 'cf', got {self.tensor!r}: "
-                "without residual edges a token's rows are not its own."
+                "readout 'throughput' needs tensor 'net', 'bcf' or 'cf', got "
+                f"{shown(self.tensor)}: without residual edges a token's rows are not its own."
             )
         self._check_net()
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise InputError(
-                f"batch_size must be an integer of at least 1, got {self.batch_size!r}."
-            )
+        check_count("batch_size", self.batch_size)
         _check_coarsen(self.coarsen)
         check_accuracy(self.gap, self.mu)
         parse_bytes(self.max_memory)
+        check_switch("edges", self.edges)
+        check_switch("keep_unsolved", self.keep_unsolved)
 
     @property
     def is_conservative(self) -> bool:
@@ -127,7 +127,7 @@ class CallOptions:
                         f"{name} out."
                     )
         if self.pattern is not None:
-            _check_name("pattern", self.pattern, get_args(Pattern))
+            check_name("pattern", self.pattern, get_args(Pattern))
         if self.stages is not None:
             _check_stages(self.stages)
 
@@ -155,7 +155,7 @@ class CallOptions:
                 "coarsen out. Smaller images, where the model takes them, or a model of larger "
                 "patches have fewer."
             )
-        _check_name("attention_sink", self.attention_sink, get_args(SinkPolicy))
+        check_name("attention_sink", self.attention_sink, get_args(SinkPolicy))
         if self.attention_sink != "keep" and not task.is_generative:
             raise InputError(
                 f"attention_sink {self.attention_sink!r} is for models that read from the left and "
@@ -189,11 +189,6 @@ class CallKeywords(TypedDict, total=False):
     progress: Callable[[int], object] | None
 
 
-def _check_name(option: str, value: Any, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise InputError(f"{option} must be one of {', '.join(names)}, got {shown(value)}.")
-
-
 def check_progress(progress: Any) -> None:
     """Check that progress can be reported.
 
@@ -208,15 +203,16 @@ def _check_stages(stages: Any) -> None:
     if isinstance(stages, str) or not isinstance(stages, Sequence):
         raise InputError(
             "stages (--stages) must be a list of shares of the tokens and 'halves', such as "
-            f"(0.1, 'halves'), or () for one stage (--stages none), got {stages!r}."
+            f"(0.1, 'halves'), or () for one stage (--stages none), got {shown(stages)}."
         )
     check_stage_rules(stages)
 
 
 def _check_coarsen(coarsen: Any) -> None:
     is_count = isinstance(coarsen, int) and not isinstance(coarsen, bool) and coarsen >= 1
-    if not (coarsen is None or is_count or coarsen in get_args(SegmentUnit)):
+    is_unit = isinstance(coarsen, str) and coarsen in get_args(SegmentUnit)
+    if not (coarsen is None or is_count or is_unit):
         raise InputError(
             f"coarsen must be a number of tokens of at least 1, 'word' or 'sentence', got "
-            f"{coarsen!r}."
+            f"{shown(coarsen)}."
         )

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError
+from torch import Tensor
 
-from attnflow.errors import InputError, warn
+from attnflow.errors import InputError, shown, warn
 from attnflow.inputs.continuation import concatenate, decode_suffix
 from attnflow.inputs.offsets import Span, token_offsets
 from attnflow.inputs.text import EncodedText, model_inputs, place_tokens, special_ids
@@ -60,6 +61,8 @@ def is_chat(texts: Any) -> bool:
 def listed(texts: Any) -> list[Any]:
     """Return texts, or what stands for them, in a list; one text or chat alone becomes a list."""
     is_one = isinstance(texts, str) or is_chat(texts) or not isinstance(texts, Iterable)
+    # Its numbers are no texts, and one of no axis cannot be gone through.
+    is_one = is_one or isinstance(texts, Tensor)
     return [texts] if is_one else list(texts)
 
 
@@ -140,13 +143,13 @@ def _check(messages: Messages) -> None:
     for index, message in enumerate(messages):
         if not isinstance(message, Mapping):
             raise InputError(
-                f"message {index} must be a dict with 'role' and 'content', got {message!r:.80}."
+                f"message {index} must be a dict with 'role' and 'content', got {shown(message)}."
             )
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
                 raise InputError(
                     f"message {index} must have a {key} that is a string: expected "
-                    f'{{"role": "user", "content": "..."}}, got {dict(message)!r:.120}.'
+                    f'{{"role": "user", "content": "..."}}, got {shown(dict(message), 120)}.'
                 )
         if _MARK.search(message["content"]):
             raise InputError(f"message {index} has characters U+E000 and U+E001: leave them out.")
@@ -227,9 +230,9 @@ def _only_place(messages: Messages, index: int, rendered: str) -> _Content:
     content = messages[index]["content"].strip()
     if rendered.count(content) != 1:
         raise InputError(
-            f"the chat template changes message {index} ({content!r:.60}), or writes it more than "
-            "once, so that its tokens cannot be told from the template's: give the message as the "
-            "template leaves it, or the whole prompt as a text."
+            f"the chat template changes message {index} ({shown(content, 60)}), or writes it "
+            "more than once, so that its tokens cannot be told from the template's: give the "
+            "message as the template leaves it, or the whole prompt as a text."
         )
     start = rendered.index(content)
     return _Content(index, start, start + len(content))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnflow.errors import InputError, ModelError
+from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.batching import collate_texts, pad_token_id
-from attnflow.inputs.text import EncodedText, place_tokens
+from attnflow.inputs.text import EncodedText, check_unicode, place_tokens
 from attnflow.inputs.token_ids import Ids, encode_ids
 from attnflow.inputs.tokenizing import encoded
 from attnflow.inputs.words import word_ids
@@ -32,6 +32,7 @@ def continuation_ids(
     """
     if tokenizer is None:
         raise InputError("a continuation as text needs a tokenizer; give its ids in input_ids.")
+    check_unicode(continuation, "the continuation")
     ids = None if prompt is None else _ids_after(tokenizer, continuation, prompt)
     if ids is None:
         ids = list(
@@ -112,7 +113,7 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise InputError(
             "continuation must be a text, one for all, or how many tokens to write, at least one; "
-            f"got {count!r:.80}."
+            f"got {shown(count)}."
         )
     prompt = len(text.inputs.get("decoder_input_ids", text.inputs["input_ids"]))
     most = count if limit is None else min(count, limit - prompt)
@@ -121,8 +122,8 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
     is_cut = len(tokens) == most < count
     if is_cut and not (tokens and tokens[-1] in end_tokens):
         raise InputError(
-            f"continuation={count} is too long: the model takes {limit} tokens, of which {prompt} "
-            "are there. Let it write fewer (--max-new-tokens), or shorten the text."
+            f"continuation={shown(count)} is too long: the model takes {limit} tokens, of which "
+            f"{prompt} are there. Let it write fewer (--max-new-tokens), or shorten the text."
         )
     return tokens
 

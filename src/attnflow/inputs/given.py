@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attnflow.checks import check_switch
 from attnflow.errors import InputError
 from attnflow.models.literals import Modality
 
@@ -40,6 +41,10 @@ class Given:
     images: Any = None
     pixel_values: Any = None
     neutral: Any = None
+
+    def __post_init__(self) -> None:
+        check_switch("truncate", self.truncate)
+        check_switch("bos", self.bos)
 
     def check_modality(self, model: Any, modality: Modality) -> None:
         """Check that nothing but what the model reads is given.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.capture import leading_tokens, patches_of
-from attnflow.errors import InputError, ModelError
+from attnflow.checks import check_dense
+from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.example import ContinuedText, ReadExamples
 from attnflow.inputs.given import Given, wrong_modality
 from attnflow.inputs.image import EncodedImage, check_nodes, grid_box, token_names
@@ -273,7 +274,7 @@ class ImageInputs:
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"neutral must be a number, one for each of {len(values)} channels, or of the "
-                f"shape of an image's pixel values, {tuple(values.shape)}; got {neutral!r:.80}."
+                f"shape of an image's pixel values, {tuple(values.shape)}; got {shown(neutral)}."
             ) from error
         if not whole.isfinite().all():
             raise InputError("neutral has numbers that are not finite.")
@@ -306,8 +307,7 @@ def _batch(pixel_values: Any) -> tuple[bool, list[Tensor]]:
             "pixel_values must be a tensor of shape (channels, height, width) or (batch, channels, "
             f"height, width), got {came}."
         )
-    if pixel_values.is_meta:
-        raise InputError("pixel_values is a tensor without numbers (on the device 'meta').")
+    check_dense("pixel_values", pixel_values)
     if not pixel_values.is_floating_point():
         raise InputError(
             f"pixel_values must be floats, as an image processor makes them, not "

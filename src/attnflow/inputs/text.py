@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.inputs.example import Example
 from attnflow.inputs.offsets import Span, token_offsets
 from attnflow.inputs.tokenizing import encoded
@@ -99,7 +99,7 @@ def encode(
     special = _special(tokenizer, encoding)
     if all(special):
         raise InputError(
-            f"the text {text!r:.80} has only special tokens {tokens}: there is nothing to explain."
+            f"the text {shown(text)} has only special tokens {tokens}: there is nothing to explain."
         )
     offsets, words = _place_in_parts(encoding, parts, tokens, special)
     return EncodedText(
@@ -145,7 +145,7 @@ def special_ids(tokenizer: Any) -> set[int]:
 
 def _check_text(text: Any) -> None:
     if not isinstance(text, str):
-        raise InputError(f"a text must be a string, got {type(text).__name__}: {text!r:.80}.")
+        raise InputError(f"a text must be a string, got {type(text).__name__}: {shown(text)}.")
     if not text.strip():
         raise InputError("the text is empty: there is nothing to explain.")
     check_unicode(text, "the text")

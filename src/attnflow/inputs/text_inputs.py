@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from attnflow.errors import InputError, ModelError, warn
+from attnflow.errors import InputError, ModelError, shown, warn
 from attnflow.inputs import batching
 from attnflow.inputs.beginning import beginning_id, lacks_beginning, with_beginning
 from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat, listed
@@ -254,8 +254,9 @@ class TextInputs:
         unknown = [i for i in ids if not 0 <= i < self._vocabulary]
         if unknown:
             raise InputError(
-                f"input_ids has {unknown[0]}, which is not a token of {type(self.model).__name__}: "
-                f"expected 0 to {self._vocabulary - 1}, as its own tokenizer gives them."
+                f"input_ids has {shown(unknown[0])}, which is not a token of "
+                f"{type(self.model).__name__}: expected 0 to {self._vocabulary - 1}, "
+                "as its own tokenizer gives them."
             )
 
     def _append(self, text: EncodedText, ids: list[int]) -> EncodedText:
@@ -290,8 +291,10 @@ def _beginning(text: Any) -> str:
 
 def _checked(texts: Any) -> list[Any]:
     """The texts in a list; refuses what is none, or an empty sequence."""
-    if not isinstance(texts, Iterable):
-        raise InputError(f"texts must be a text, a chat or a sequence of texts, got {texts!r:.80}.")
+    if not isinstance(texts, Iterable) or isinstance(texts, Tensor):
+        raise InputError(
+            f"texts must be a text, a chat or a sequence of texts, got {shown(texts)}."
+        )
     many = listed(texts)
     if not many:
         raise InputError("texts is empty: give at least one text.")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnflow.checks import check_dense
 from attnflow.errors import InputError, shown
 from attnflow.inputs.text import EncodedText, place_tokens
 
@@ -44,8 +45,8 @@ def _without_padding(index: int, row: list[int], mask: list[int]) -> list[int]:
 
 
 def _rows(values: Any, name: str) -> list[list[int]]:
-    if isinstance(values, torch.Tensor) and values.is_meta:
-        raise InputError(f"{name} is a tensor without numbers (on the device 'meta').")
+    if isinstance(values, torch.Tensor):
+        check_dense(name, values)
     values = values.tolist() if isinstance(values, torch.Tensor | np.ndarray) else values
     if isinstance(values, Sequence) and values and not isinstance(values[0], Sequence):
         values = [values]

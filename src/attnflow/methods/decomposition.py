@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnflow.errors import ModelError
+from attnflow.errors import ModelError, shown
 from attnflow.methods.adapter import Scores
 from attnflow.methods.attention import as_scores, in_readout_row, rolled_out
 from attnflow.methods.instance import Instance
@@ -196,7 +196,7 @@ def bert_layers(instance: Instance) -> list[BertLayer]:
     kind = model.config.model_type
     if kind != "bert" or not isinstance(instance.adapter, Classifier):
         raise ModelError(
-            f"this method is written for BERT's layers and a classifier's head, got {kind!r}, "
+            f"this method is written for BERT's layers and a classifier's head, got {shown(kind)}, "
             f"{instance.adapter.kind}: use {instance.adapter.instead} instead."
         )
     passes, device = forward(instance), instance.adapter.device

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from attnflow.errors import InputError, ModelError
+from attnflow.errors import InputError, ModelError, shown
 from attnflow.methods import (
     attention,
     decomposition,
@@ -134,7 +134,7 @@ def method(name: str) -> Method:
         near = get_close_matches(name, METHODS, n=1)
         suggestion = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"there is no method {name!r}.{suggestion} Expected one of {published}; or "
+            f"there is no method {shown(name)}.{suggestion} Expected one of {published}; or "
             f"TENSOR:READOUT with a tensor of {', '.join(NET_TENSORS)} and a readout of "
             f"{', '.join(NET_READINGS)}, or of {', '.join(INFORMATION_TENSORS)} and {readouts}."
         )

@@ -20,7 +20,7 @@ from attnflow.capture import HiddenTokens, removal_of
 from attnflow.capture.capture import knows_kept_logits
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.token_removal import Removal, can_hide
-from attnflow.errors import InputError, ModelError
+from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.batching import collate_texts
 from attnflow.inputs.text import EncodedText
 from attnflow.inputs.text_inputs import TextInputs
@@ -101,7 +101,7 @@ class TextAdapter(ModelAdapter):
         return int(token)
 
     def name(self, content: EncodedText) -> str:
-        return f"the text {content.text!r:.60}"
+        return f"the text {shown(content.text, 60)}"
 
     def identity(self, content: EncodedText) -> bytes:
         return node_ids(content.inputs).tobytes()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from attnflow.errors import AttnflowError, InputError, ModelError, needs
+from attnflow.errors import AttnflowError, InputError, ModelError, needs, shown
 from attnflow.models import embedded
 from attnflow.models.pooling import MODULES, pooling_file, pooling_of
 from attnflow.models.tasks import (
@@ -63,7 +63,7 @@ def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple
         MissingExtraError: The model reads images, and Pillow is not installed.
     """
     target = checked_device(device)
-    if str(name) == embedded.EMBEDDED_MODEL:
+    if _is_embedded(name):
         model, processor = embedded.load()
     else:
         model, processor = _load(_folder_or_id(name))
@@ -103,9 +103,9 @@ def checked_device(device: str | torch.device | None) -> torch.device:
     """
     try:
         target = torch.device("cpu" if device is None else device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"device must be a name such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {device!r}."
+            f"device must be a name such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {shown(device)}."
         ) from error
     if target.type == "cpu":
         return target
@@ -113,10 +113,16 @@ def checked_device(device: str | torch.device | None) -> torch.device:
     count = int(module.device_count()) if hasattr(module, "device_count") else 0
     if (target.index or 0) >= count:
         raise InputError(
-            f"device {device!r} is not there: this machine has {count} devices of type "
+            f"device {shown(device)} is not there: this machine has {count} devices of type "
             f"{target.type!r}. Use 'cpu', or a torch build that supports the device."
         )
     return target
+
+
+def _is_embedded(name: str | Path) -> bool:
+    if not isinstance(name, str | Path):
+        raise InputError(f"a model must be named by str or Path, got {shown(name)}.")
+    return str(name) == embedded.EMBEDDED_MODEL
 
 
 def _folder_or_id(name: str | Path) -> str | Path:
@@ -127,7 +133,7 @@ def _folder_or_id(name: str | Path) -> str | Path:
         exists = path.exists()
     except (OSError, RuntimeError) as error:  # no such user, a name that is too long
         raise InputError(
-            f"model {str(name)!r:.80} is not the name of a model: {error!s:.80}"
+            f"model {shown(str(name))} is not the name of a model: {error!s:.80}"
         ) from error
     if not exists:
         if looks_local:
@@ -151,8 +157,7 @@ def config(name: str | Path) -> Any:
     """
     from transformers import AutoConfig
 
-    is_embedded = str(name) == embedded.EMBEDDED_MODEL
-    source = embedded.FOLDER if is_embedded else _folder_or_id(name)
+    source = embedded.FOLDER if _is_embedded(name) else _folder_or_id(name)
     with _as_model_errors(source):
         return AutoConfig.from_pretrained(source, **_NO_CODE)
 
@@ -317,8 +322,8 @@ def token_limit(config: Any, tokenizer: Any) -> int | None:
     wrong = [b for b in bounds if not isinstance(b, int | float) or b != b]
     if wrong:
         raise ModelError(
-            f"the most tokens that the model takes must be a number, got {wrong[0]!r:.60}: mend "
-            "model_max_length in its tokenizer_config.json."
+            f"the most tokens that the model takes must be a number, got {shown(wrong[0], 60)}: "
+            "mend model_max_length in its tokenizer_config.json."
         )
     bound = min(bounds, default=10**9)
     return int(bound) if bound < 10**9 else None

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnflow.errors import InputError, ModelError
+from attnflow.checks import check_name
+from attnflow.errors import ModelError
 
 POOLINGS = ("mean", "cls", "last")
 MODULES, CONFIG = "modules.json", "config.json"
@@ -32,8 +33,7 @@ def check_pooling(pooling: str) -> str:
     Raises:
         InputError: There is no pooling of that name.
     """
-    if pooling not in POOLINGS:
-        raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+    check_name("pooling", pooling, POOLINGS)
     return pooling
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnflow.errors import ModelError
+from attnflow.errors import ModelError, shown
 from attnflow.models.literals import Modality, OutputKind, ReadoutPosition
 
 
@@ -174,7 +174,7 @@ def labels_of(model: Any) -> tuple[str, ...]:
     # By index: a config may list its labels in any order, and JSON's keys are strings.
     names = {str(i): name for i, name in stated.items()} if isinstance(stated, Mapping) else {}
     if not names or set(names) != {str(i) for i in range(len(names))}:
-        came = f"keys {', '.join(list(names)[:5])}" if names else f"{stated!r:.60}"
+        came = f"keys {', '.join(list(names)[:5])}" if names else shown(stated, 60)
         raise ModelError(
             f"the config of {type(model).__name__} names no classes: expected id2label with the "
             f"keys 0, 1, ... in a row, got {came:.80}; mend it in config.json."

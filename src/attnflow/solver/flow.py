@@ -110,9 +110,9 @@ class Flow(Generic[Array]):
             f"network {i}: {self.status[i].value} (iterations {int(self.iterations[i])}, "
             f"conservation {float(self.conservation[i]):.1e}, "
             f"centrality {float(self.centrality[i]):.1e})"
-            for i in bad[:5]
+            for i in bad[:3]
         )
-        more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise UnsolvedError(f"{len(bad)} of {len(self.status)} flows not solved. {shown}{more}.")
 
 

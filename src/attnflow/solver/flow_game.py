@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnflow.errors import InputError
 from attnflow.solver import maximum_flow
-from attnflow.solver.network import LayeredNetwork
+from attnflow.solver.network import LayeredNetwork, check_network
 
 MOST_PLAYERS = 12  # 4,096 networks in one batch
 
@@ -28,9 +28,10 @@ def coalition_values(network: LayeredNetwork, *, gap: float = 1e-6) -> Tensor:
         gap: Accuracy of each value, as in `maximum_flow`.
 
     Raises:
-        InputError: More than one network, or more tokens than that.
+        InputError: More than one network, or more tokens than that; or it is none.
         UnsolvedError: A value could not be certified.
     """
+    check_network(network)
     batch, _, t, _ = network.capacities.shape
     if batch != 1:
         raise InputError(f"network must be one network, got a batch of {batch}.")

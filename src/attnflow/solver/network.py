@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnflow.checks import check_dense
 from attnflow.errors import InputError, shown
 
 
@@ -47,7 +48,7 @@ class LayeredNetwork:
 
     def __post_init__(self) -> None:
         """Raise an `InputError` unless all is as described above."""
-        _check_layout("capacities", self.capacities)
+        check_dense("capacities", self.capacities)
         if self.capacities.dtype != torch.float64:
             raise InputError(
                 f"the capacities of a LayeredNetwork must be float64, got {self.capacities.dtype}; "
@@ -124,12 +125,29 @@ def layered_network(
     )
 
 
+def check_network(network: Any) -> None:
+    """Check that an argument is a `LayeredNetwork`.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if not isinstance(network, LayeredNetwork):
+        raise InputError(
+            f"network must be a LayeredNetwork, got {type(network).__name__}: make one of "
+            "capacities by layered_network."
+        )
+
+
 def paper_network(network: LayeredNetwork) -> LayeredNetwork:
     """The networks with the paper's finite super-edges, for parity with its program.
 
     Super-edges get capacity t, or where t could bind (gradients are not bounded by 1) twice the
     largest total capacity of a node that they meet. The return edge gets the 1-norm of all others.
+
+    Raises:
+        InputError: It is no `LayeredNetwork`.
     """
+    check_network(network)
     u, t = network.capacities, network.capacities.shape[-1]
     # No more than this passes a super-edge, so that t, or twice it, never binds.
     through = torch.maximum(u[:, -1].sum(-1).amax(1), u[:, 0].sum(-2).amax(1))
@@ -147,7 +165,11 @@ def paper_gamma(network: LayeredNetwork) -> Tensor:
 
     It only rescales mu: `network.scaled(gamma)` with barrier weight `gamma * mu` has `gamma` times
     the flow of `network` with `mu`. A network without positive capacities gets 1.
+
+    Raises:
+        InputError: It is no `LayeredNetwork`.
     """
+    check_network(network)
     smallest = network.capacities.masked_fill(network.capacities <= 0, math.inf).amin((1, 2, 3))
     gamma = 10.0 ** (-torch.floor(torch.log10(smallest))).clamp(max=300)
     return torch.where(torch.isinf(smallest), torch.ones_like(gamma), gamma)
@@ -173,7 +195,12 @@ def live_edges(network: LayeredNetwork) -> Tensor:
 
 
 def pruned(network: LayeredNetwork) -> LayeredNetwork:
-    """The networks without the edges, sources and sinks that no path uses; no copy of full ones."""
+    """The networks without the edges, sources and sinks that no path uses; no copy of full ones.
+
+    Raises:
+        InputError: It is no `LayeredNetwork`.
+    """
+    check_network(network)
     live = live_edges(network)
     # A dense network, as attention gives, is not copied: it may fill most of the memory.
     full = live.sum() == network.capacities.count_nonzero()
@@ -200,7 +227,7 @@ def _real_tensor(capacities: Any) -> Tensor:
         raise InputError(
             f"capacities must be a torch tensor or numpy array of real numbers, got {kind}."
         )
-    _check_layout("capacities", dense)
+    check_dense("capacities", dense)
     if dense.device.type == "mps":
         raise InputError(
             "capacities must not be on an mps device, which has no float64: use .cpu()."
@@ -210,20 +237,8 @@ def _real_tensor(capacities: Any) -> Tensor:
     return dense
 
 
-def _check_layout(name: str, value: Any) -> None:
-    """Refuse what is no tensor of numbers that lie one after the other."""
-    if not isinstance(value, Tensor):
-        raise InputError(f"{name} must be a torch tensor, got {type(value).__name__}.")
-    kinds = {"nested": value.is_nested, "quantised": value.is_quantized, "meta": value.is_meta}
-    kind = next((kind for kind, holds in kinds.items() if holds), None)
-    if kind is None and value.layout != torch.strided:
-        kind = "sparse"
-    if kind is not None:
-        raise InputError(f"{name} must be a dense tensor with numbers, got a {kind} one.")
-
-
 def _check_part(name: str, part: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    _check_layout(name, part)
+    check_dense(name, part)
     if part.dtype != dtype or tuple(part.shape) != shape:
         raise InputError(
             f"{name} of a LayeredNetwork must be {dtype} of shape {shape}, got {part.dtype} of "
@@ -240,7 +255,7 @@ def _check_graph(name: str, part: Tensor) -> None:
 def as_float64(name: str, value: Any, device: torch.device) -> Tensor:
     """Return a number or a tensor of numbers in float64, without its graph."""
     if isinstance(value, Tensor):
-        _check_layout(name, value)
+        check_dense(name, value)
         if value.is_complex():
             raise InputError(f"{name} must be real, got {value.dtype}.")
         value = value.detach()
@@ -323,7 +338,7 @@ def _mask(mask: Any, name: str, batch: int, t: int, device: torch.device) -> Ten
         raise InputError(
             f"{name} must be a boolean mask, got {type(mask).__name__} {shown(mask)}."
         ) from error
-    _check_layout(name, row)
+    check_dense(name, row)
     if row.dtype != torch.bool:
         raise InputError(f"{name} must be a boolean mask, got {row.dtype}.")
     if row.shape not in ((t,), (batch, t)):

@@ -2,9 +2,9 @@
 
 import networkx
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.solver.edge_list import circulation
-from attnflow.solver.network import LayeredNetwork
+from attnflow.solver.network import LayeredNetwork, check_network
 
 
 def to_networkx(
@@ -27,11 +27,13 @@ def to_networkx(
 
     Source: Algorithms 1 and 2 of the paper.
     """
-    if algorithm not in (1, 2):
-        raise InputError(f"algorithm must be 1 or 2, got {algorithm!r}.")
-    if not 0 <= index < len(network.capacities):
+    check_network(network)
+    if isinstance(algorithm, bool) or not isinstance(algorithm, int) or algorithm not in (1, 2):
+        raise InputError(f"algorithm must be 1 or 2, got {shown(algorithm)}.")
+    if not isinstance(index, int) or not 0 <= index < len(network.capacities):
         raise InputError(
-            f"index must lie in 0..{len(network.capacities) - 1} (the batch), got {index}."
+            f"index must be an integer in 0..{len(network.capacities) - 1} (the batch), got "
+            f"{shown(index)}."
         )
     graph = networkx.DiGraph()
     _add_nodes(graph, network)

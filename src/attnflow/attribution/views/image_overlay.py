@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnflow.attribution.data import AttributionData
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 
 TINT = (240, 118, 32)
 STRONGEST = 0.82  # of the tint over the image, on the patch of highest score
@@ -98,7 +98,9 @@ def _sides(image: Pixels, size: int | tuple[int, int] | None) -> tuple[int, int]
         return max(1, round(height * scale)), max(1, round(width * scale))
     if isinstance(size, tuple) and len(size) == 2 and all(side > 0 for side in size):
         return int(size[0]), int(size[1])
-    raise InputError(f"size must be (height, width) or the longer side in pixels, got {size!r}.")
+    raise InputError(
+        f"size must be (height, width) or the longer side in pixels, got {shown(size)}."
+    )
 
 
 def _painted(

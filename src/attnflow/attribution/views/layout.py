@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from attnflow.attribution.data import AttributionData, Word
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 
 GRANULARITIES = ("token", "word")
 VISIBLE = 0.005  # least share of a source that a continuation shows: half a percent
@@ -63,7 +63,7 @@ def pieces_of(attribution: AttributionData, granularity: str) -> list[Piece]:
         InputError: `granularity` is neither "token" nor "word".
     """
     if granularity not in GRANULARITIES:
-        raise InputError(f"granularity must be 'token' or 'word', got {granularity!r}.")
+        raise InputError(f"granularity must be 'token' or 'word', got {shown(granularity)}.")
     shares = [float(share) for share in attribution.shares]
     if granularity == "token":
         return [_token(attribution, i, shares) for i in range(len(attribution))]

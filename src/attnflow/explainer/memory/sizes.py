@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.explainer.coarsening import Coarsened, merge
 from attnflow.explainer.options import Coarsen
 from attnflow.inputs.chat import listed
 from attnflow.inputs.example import ModelInputs
 from attnflow.inputs.given import Given
 
+LONGEST_TEXT = 10**9  # tokens; their numbers stay far inside float64
 SINGLE_TOKENS = 4  # in no segment: special tokens, and the one that is read
 
 
@@ -56,8 +57,8 @@ class ExampleSize:
         Raises:
             InputError: There is no token, or a unit is given that only a text has.
         """
-        if tokens < 1:
-            raise InputError(f"a text has at least one token, got {tokens}.")
+        if not 1 <= tokens <= LONGEST_TEXT:
+            raise InputError(f"a text has 1 to {LONGEST_TEXT} tokens, got {shown(tokens)}.")
         if isinstance(coarsen, str):
             raise InputError(
                 f"how many {coarsen}s tokens make is known of texts alone: give texts."

@@ -1,8 +1,9 @@
 """Bytes as people read and write them."""
 
+import sys
 from typing import Any
 
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -27,9 +28,9 @@ def parse_bytes(value: float | str | None) -> float | None:
     if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
         raise InputError(
             "max_memory must be bytes > 0, as a number or as in '8GB' (--max-memory 8GB), got "
-            f"{value!r}."
+            f"{shown(value)}."
         )
-    return float(number)
+    return float(min(number, sys.float_info.max))  # of integers beyond it too
 
 
 def format_bytes(size: float) -> str:

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from attnflow.capture.contexts import with_new_tensors_on
 from attnflow.capture.objectives import Value
-from attnflow.errors import AttnflowError, InputError
+from attnflow.errors import AttnflowError, InputError, shown
 from attnflow.explainer.targets.output_space import (
     EVERY,
     OutputSpace,
@@ -171,7 +172,7 @@ def _readout_position(task: Task, example: Any, position: Any, tokenizer: Any) -
         return _token_position(task, example, position, tokenizer)
     if position is not None:
         raise InputError(
-            f"position {position!r}: a model for {task.name} decides about the whole "
+            f"position {shown(position)}: a model for {task.name} decides about the whole "
             f"{task.modality}; leave position out (position=, --position)."
         )
     return None
@@ -222,8 +223,8 @@ def check_generative(task: Task, what: str, options: TargetOptions) -> None:
 def self_contrast(against: Any) -> InputError:
     """The error about a target that is contrasted with itself."""
     return InputError(
-        f"against {against!r} is what is explained: there is no contrast with itself. Give another "
-        "target or another one to contrast it with."
+        f"against {shown(against)} is what is explained: there is no contrast with itself. Give "
+        "another target or another one to contrast it with."
     )
 
 
@@ -234,10 +235,10 @@ def _token_position(task: Task, text: Any, position: Any, tokenizer: Any) -> int
         return _default_position(task, text, tokenizer)
     # A bool is an int too: True would be token 1.
     if isinstance(position, bool) or not isinstance(position, int | np.integer):
-        raise InputError(f"position must be the index of a token, got {position!r:.80}.")
+        raise InputError(f"position must be the index of a token, got {shown(position)}.")
     if not -t <= position < t:
         raise InputError(
-            f"position {position} is outside the text: it has {t} tokens, 0 to {t - 1} "
+            f"position {shown(position)} is outside the text: it has {t} tokens, 0 to {t - 1} "
             f"({first_tokens(text)})."
         )
     index, source = int(position) % t, text.sides[0]
@@ -281,7 +282,8 @@ def _naming_its_errors(value: Value, read: ReadExamples[Any], index: int) -> Val
 
     def named(output: Any) -> Any:
         try:
-            return value(output)
+            with with_new_tensors_on():
+                return value(output)
         except AttnflowError:
             raise
         except Exception as error:

@@ -96,7 +96,7 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
 
 def _listed(labels: Sequence[str]) -> str:
     """The first labels, with the number of the others: a model may have 100,000 of them."""
-    first = ", ".join(f"{label!r:.80}" for label in labels[:LISTED])
+    first = ", ".join(shown(label) for label in labels[:LISTED])
     more = len(labels) - LISTED
     return f"{first} and {more} more" if more > 0 else first
 
@@ -159,12 +159,12 @@ class Vocabulary:
                 f"token {shown(target)} is not in the vocabulary of this model, which ends at "
                 f"{self.size - 1}."
             )
-        raise InputError(f"a target must be a token, as text or id, got {target!r:.80}.")
+        raise InputError(f"a target must be a token, as text or id, got {shown(target)}.")
 
     def _id_of(self, text: str) -> int:
         if self.tokenizer is None:
             raise InputError(
-                f"target {text!r:.80} is a text, and there is no tokenizer: give the token's id."
+                f"target {shown(text)} is a text, and there is no tokenizer: give the token's id."
             )
         vocabulary, spaced = self.tokenizer.get_vocab(), self._spaced(text)
         # A token's own name ("Ġdog") is unambiguous; other texts are tokenized.
@@ -181,11 +181,11 @@ class Vocabulary:
         pieces = self.tokenizer.convert_ids_to_tokens(ids)
         if len(ids) < 2:
             raise InputError(
-                f"target {text!r:.80} is not a token that this model knows: its tokenizer makes "
+                f"target {shown(text)} is not a token that this model knows: its tokenizer makes "
                 f"{pieces} of it.{hint} Give another, or a token's id."
             )
         raise InputError(
-            f"target {text!r:.80} is not one token of this model but {len(ids)} ({pieces}): give "
+            f"target {shown(text)} is not one token of this model but {len(ids)} ({pieces}): give "
             f"one of them, or explain them one by one (continuation=, --continuation).{hint}"
         )
 
@@ -238,7 +238,7 @@ class Answers:
         if target is None:
             return None
         if not isinstance(target, str) or not target.strip():
-            raise InputError(f"a target must be an answer, as text, got {target!r:.80}.")
+            raise InputError(f"a target must be an answer, as text, got {shown(target)}.")
         # The first occurrence that is whole tokens and not too long, as a reader would find it.
         matches = re.finditer(re.escape(target.strip()), self.text.text[self.text.second :])
         for match in matches:
@@ -246,7 +246,7 @@ class Answers:
             if tokens and tokens[-1] - tokens[0] < LONGEST_ANSWER:
                 return tokens[0] * LONGEST_ANSWER + tokens[-1] - tokens[0]
         raise InputError(
-            f"target {target!r:.80} is not an answer: expected 1 to {LONGEST_ANSWER} whole tokens "
+            f"target {shown(target)} is not an answer: expected 1 to {LONGEST_ANSWER} whole tokens "
             "of what the model reads of the second text."
         )
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture.objectives import LogitsAt, Scalar
-from attnflow.errors import InputError
+from attnflow.errors import InputError, shown
 from attnflow.explainer.targets.decision import Decision, first_tokens
 from attnflow.explainer.targets.output_space import Logits, Target, TopChoices
 from attnflow.inputs.per_example import one_for_each
@@ -60,12 +60,12 @@ def decide_span(
     if not _is_pair(span):
         raise InputError(
             "span must be (start, stop), two indices of tokens, or True with a continuation; "
-            f"got {span!r:.80}."
+            f"got {shown(span)}."
         )
     start, stop = span
     if not first <= start < stop <= len(ids):
         raise InputError(
-            f"span ({start}, {stop}) is not in the text: expected {first} <= start < stop <= "
+            f"span {shown((start, stop))} is not in the text: expected {first} <= start < stop <= "
             f"{len(ids)}, since a token is decided on at the one before it ({first_tokens(text)})."
         )
     return Decision(start - 1, tokens=tuple(ids[start:stop]))

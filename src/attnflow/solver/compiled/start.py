@@ -1,5 +1,7 @@
 """The passes of the start, compiled; `edge_passes` states what they compute."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from attnflow.solver.compiled.threads import share, threads
 from attnflow.solver.edge_passes import FINEST, REACH, Turns
 from attnflow.solver.state import Point
 
+EDGES_FOR_A_TURN = 2**15  # of a row, whose balance takes a quarter of a millisecond
 NODES_AT_ONCE = 16  # two cache lines of edges from each tail
 
 
@@ -21,8 +24,9 @@ def balance_rows(
     starts = [*chain.edge_starts[:-1], 0]
     rows = np.array(list(zip(chain.widths, chain.node_starts, starts, strict=False)))
     settings = (potential.numpy(), mu.numpy(), halvings)
-    # Threads that share a network meet after every row; where each has its own, they meet once.
-    if len(u) >= threads():
+    # Threads that share a network meet after every row, which costs a tenth of a millisecond; where
+    # each has its own, they meet once.
+    if len(u) >= threads() or max(map(math.prod, chain.shapes)) < EDGES_FOR_A_TURN:
         share(_balance_networks, len(u), u.numpy(), rows, np.array(turns), *settings)
         return
     for row, end in turns:

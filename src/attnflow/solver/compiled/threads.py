@@ -44,10 +44,18 @@ def share(work: Callable[..., object], count: int, *arguments: Any) -> None:
             _start(running, work, *part, *arguments)
         work(*own, *arguments)
     finally:
-        # Also after a keyboard's interrupt: the arrays belong to the caller again.
-        wait(running)
+        _wait_for(running)
     for future in running:
         future.result()
+
+
+def _wait_for(running: list[Future[object]]) -> None:
+    """Wait for all, through interrupts too: then the arrays are the caller's again."""
+    try:
+        wait(running)
+    except KeyboardInterrupt:
+        _wait_for(running)
+        raise
 
 
 def _start(running: list[Future[object]], work: Callable[..., object], *arguments: Any) -> None:
