@@ -9,6 +9,8 @@ import pytest
 from attnflow import StorageError, files
 from attnflow.files import all_or_none, check_writable, write_whole
 
+pytestmark = pytest.mark.attack
+
 
 def left_behind(folder):
     return sorted(path.name for path in folder.iterdir())

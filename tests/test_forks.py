@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.processes import SECONDS, output_of
 
+pytestmark = pytest.mark.attack
+
 FORKS = """
 before, scores = solved(), explained()
 
@@ -44,7 +46,7 @@ print("parent", int(not (same(solved(), before) and torch.get_num_threads() == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["compiled", pytest.param("plain", marks=pytest.mark.attack)])
+@pytest.mark.parametrize("form", ["compiled", pytest.param("plain", marks=pytest.mark.exhaustive)])
 def test_a_forked_process_solves_and_explains(form):
     if form == "compiled":
         pytest.importorskip("numba")

@@ -297,8 +297,9 @@ def test_stress_counts_what_is_certified():
     assert rows.endswith("| in one only | 2 | 1 |")
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize(
-    "batches", [1, pytest.param(60, marks=pytest.mark.attack)], ids=["few", "many"]
+    "batches", [1, pytest.param(60, marks=pytest.mark.exhaustive)], ids=["few", "many"]
 )
 @pytest.mark.parametrize("decades", [d for d in stress.DECADES if d <= 30])
 def test_networks_over_thirty_decades_are_certified_alone_and_in_a_batch(decades, batches):

@@ -27,6 +27,8 @@ from attnflow.attribution import data
 from attnflow.attribution.views import captions
 from attnflow.models import literals, tasks
 
+pytestmark = pytest.mark.attack
+
 FEW = 300
 MANY = 10_000
 
@@ -64,7 +66,7 @@ def test_hostile_files_are_refused_or_harmless(tmp_path):
     assert FEW / 10 < attack(range(FEW), tmp_path) < FEW / 2
 
 
-@pytest.mark.attack
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("start", range(FEW, FEW + MANY, 1000))
 def test_ten_thousand_hostile_files_are_refused_or_harmless(tmp_path, start):
     assert attack(range(start, start + 1000), tmp_path) > 100

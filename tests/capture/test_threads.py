@@ -16,6 +16,8 @@ from transformers import LlamaConfig
 from attnflow.capture.private_copy import private_copy
 from attnflow.errors import ModelError
 
+pytestmark = pytest.mark.attack
+
 ROUNDS = 3
 
 

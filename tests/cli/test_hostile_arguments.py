@@ -7,6 +7,8 @@ import pytest
 
 from attnflow.cli import main
 
+pytestmark = pytest.mark.attack
+
 TEXT = "a good dog"
 DEEP, DIGITS = "[" * 100_000, "9" * 5000
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.attack
+
 TEXT = "although this dog is not cute, it is very smart."
 PLATFORM = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
@@ -70,7 +72,7 @@ def test_ended_while_it_imports(tmp_path, number, delay):
 
 
 @PLATFORM
-@pytest.mark.attack
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 def test_ended_at_any_moment(tmp_path, number):
     draw = random.Random(int(number))

@@ -30,6 +30,8 @@ from attnflow.evaluation.run_folder import ROWS
 from attnflow.evaluation.run_folder import RUN as RUN_FILE
 from attnflow.methods import METHODS, Method
 
+pytestmark = pytest.mark.attack
+
 TEXTS = (
     "the good film a bad fine dull film",
     "good good bad the film a fine a",

@@ -7,6 +7,8 @@ import pytest
 from attnflow import InputError
 from attnflow.evaluation import Protocol, read_examples, read_scores
 
+pytestmark = pytest.mark.attack
+
 DEEP, DIGITS = "[" * 100_000, "9" * 5000
 
 

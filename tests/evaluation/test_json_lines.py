@@ -8,6 +8,8 @@ from attnflow import InputError
 from attnflow.evaluation.json_lines import as_lines, read_records, resume_records
 from attnflow.evaluation.versions import installed_version, installed_versions
 
+pytestmark = pytest.mark.attack
+
 RECORDS = [{"name": "a", "value": 1.5}, {"name": "b", "value": None}]
 
 

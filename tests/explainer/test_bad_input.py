@@ -14,6 +14,8 @@ from transformers import ViTImageProcessorPil
 from attnflow import Explainer, InputError, ModelError
 from attnflow.cli import main
 
+pytestmark = pytest.mark.attack
+
 
 @pytest.fixture(scope="module")
 def writer(reader):

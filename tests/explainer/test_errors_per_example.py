@@ -9,6 +9,8 @@ from support.tiny_models import build
 from attnflow import Explainer, InputError
 from attnflow.capture.objectives import LONGEST_ANSWER
 
+pytestmark = pytest.mark.attack
+
 QUESTIONS = ["was it dull?", "was the dog bad?"]
 CONTEXTS = ["the film is not good", "the dog was never bad"]
 

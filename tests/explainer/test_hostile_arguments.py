@@ -11,6 +11,8 @@ from attnflow import Explainer, InputError
 from attnflow.errors import shown
 from attnflow.explainer.targets.output_space import Vocabulary, class_index
 
+pytestmark = pytest.mark.attack
+
 TEXT = "a good dog"
 
 

@@ -13,6 +13,8 @@ from support.model_state import state_of
 
 from attnflow.errors import InputError
 
+pytestmark = pytest.mark.attack
+
 TEXTS = ("a fine film", "a film", "not a fine film , a dull one", "dull")
 
 

@@ -7,6 +7,8 @@ from attnflow import Explainer, InputError, ModelError
 from attnflow.capture.validation import check_logits
 from attnflow.explainer.targets.output_space import class_index
 
+pytestmark = pytest.mark.attack
+
 LONGEST = 2000  # characters of a message
 
 

@@ -19,6 +19,8 @@ from attnflow.solver.interior_point import first_point
 from attnflow.solver.network import LayeredNetwork, layered_network
 from attnflow.solver.presolve import live_nodes, presolve
 
+pytestmark = pytest.mark.attack
+
 U = torch.rand(1, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 

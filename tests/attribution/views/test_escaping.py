@@ -12,6 +12,8 @@ from support.hostile_files import MARKUP, assert_inert, assert_plain, use, use_t
 import attnflow
 from attnflow.attribution.views import terminal
 
+pytestmark = pytest.mark.attack
+
 PACKAGE = Path(attnflow.__file__).parent
 VIEWS = PACKAGE / "attribution" / "views"
 TEMPLATES = sorted((VIEWS / "page_assets").glob("*.html"))
