@@ -4,6 +4,7 @@ Signals end it at once, from before the first slow import: an exception raised i
 import can be swallowed, or shown as a failure of the package that was being imported.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ def command() -> int:
     numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
     # Who started this process may have made it deaf to one of them, as nohup does.
     heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    # Runs last of all exit functions. Then Python takes back its handlers, and a signal would kill.
+    atexit.register(_ignore, heard)
     for number in heard:
         signal.signal(number, _stop)
     from attnflow.cli import main
@@ -35,6 +38,11 @@ def command() -> int:
         for number in heard:
             signal.signal(number, lambda *_: os._exit(code))
     return code
+
+
+def _ignore(numbers: list[int]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

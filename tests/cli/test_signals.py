@@ -146,8 +146,9 @@ def test_half_written_files_go_where_the_process_ends_at_once(tmp_path):
 def test_a_signal_after_all_is_done_hastens_the_end_and_changes_no_exit_code(number, end, expected):
     code = (
         "import atexit, time, attnflow.__main__ as m, attnflow.cli as c\n"
-        "atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
-        f"def main(): {end}\n"
+        "def main():\n"
+        "    atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
+        f"    {end}\n"
         "c.main = main\n"
         "raise SystemExit(m.command())"
     )
