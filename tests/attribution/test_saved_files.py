@@ -50,7 +50,8 @@ def test_an_old_file_has_the_same_numbers(name):
         # Computed when asked for: exp of another processor may differ in the last digit.
         assert record.pop("probabilities") == pytest.approx(wanted.pop("probabilities"), rel=1e-14)
         assert record.pop("schema_version") > wanted.pop("schema_version")
-        # What later versions added is empty, but for what is computed.
+        # What later versions added is empty, but for what is computed and what was the only one.
+        assert record.pop("precision") == "float32"
         assert record.pop("carried") in (None, record["certificate"]["value"])
         assert {record.pop(name) for name in set(record) - set(wanted)} == {None}
         assert record == wanted and list(record) == list(wanted)
@@ -63,6 +64,7 @@ def test_an_old_file_is_saved_as_it_was(name, tmp_path):
     (old_header, old_arrays), (header, arrays) = content(old), content(new)
     for a, b in zip(header["attributions"], old_header["attributions"], strict=True):
         assert {name: a[name] for name in b} == b
+        assert a.pop("precision") == "float32"
         assert all(a[name] is None for name in set(a) - set(b))
     assert set(arrays) == set(old_arrays)
     for key, array in arrays.items():

@@ -157,16 +157,6 @@ def test_padding_that_the_model_reads(build, batch, family, tensor):
         capture(build(family), batch("left"), tensor=tensor)
 
 
-def quantized(model):
-    model.is_quantized = True
-    return model
-
-
-def quantized_by_config(model):
-    model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
-    return model
-
-
 class Elsewhere(nn.Parameter):
     """A parameter that says it lies on another device, of which a test may have none."""
 
@@ -193,10 +183,6 @@ def poisoned(model):
     [
         (lambda m: m.train(), r"training mode.*model\.eval\(\)"),
         (lambda m: (m.bert.encoder.layer[1].train(), m)[1], "training mode"),
-        (lambda m: m.half(), r"half precision.*model\.float\(\)"),
-        (lambda m: m.bfloat16(), "half precision"),
-        (quantized, "quantised"),
-        (quantized_by_config, r"quantised.*without a quantization_config"),
         (on_two_devices, r"one device, not on cpu, cuda:1; .*model\.to\(device\)"),
         (integer_weights, "quantised"),
         (lambda m: m.to("meta"), "meta device"),

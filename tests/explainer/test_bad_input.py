@@ -1,6 +1,7 @@
 """Bad input to `Explainer`: what was expected, what came, what to do; and nothing is lost."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,23 +195,22 @@ def one_weight(change):
     return broken
 
 
-def by_config(model):
-    model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
-    return model
+def untrainable(model):
+    config = SimpleNamespace(quant_method="a_new_one")
+    model.hf_quantizer = SimpleNamespace(is_trainable=False, quantization_config=config)
+    return one_weight(lambda w: nn.Parameter(w.to(torch.int8), requires_grad=False))(model)
 
 
 BROKEN = {
     "in training": (lambda model: model.train(), r"training mode.*call model\.eval\(\)"),
-    "half": (lambda model: model.half(), r"half precision.*call model\.float\(\)"),
-    "bfloat16": (lambda model: model.bfloat16(), "half precision"),
     "without weights": (lambda model: model.to("meta"), "meta device, that is, none"),
     "without one": (one_weight(lambda w: nn.Parameter(w.to("meta"))), "meta device"),
     "on two devices": (one_weight(Elsewhere), r"one device, not on cpu, cuda:1"),
     "of integers": (
         one_weight(lambda w: nn.Parameter(w.to(torch.int8), requires_grad=False)),
-        "quantised weights.*without a quantization_config",
+        "quantised weights that no backend.*load the model that it was made from",
     ),
-    "quantised": (by_config, "quantised weights"),
+    "of a backend without gradients": (untrainable, "quantised by a_new_one, which hands no grad"),
 }
 
 
@@ -337,9 +337,9 @@ def test_a_quantised_model_of_the_command(command, saved, tmp_path):
     explainer.model.save_pretrained(folder)
     explainer.tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
-    assert "its weights are quantised" in command(PROMPT, model=str(folder))
+    assert "cannot load model" in command(PROMPT, model=str(folder))
 
 
 def test_a_model_of_images_without_an_image(refused):

@@ -60,11 +60,13 @@ def test_every_argument_of_an_explainer(tiny, tokenizer, keyword):
     assert faults(lambda **given: Explainer(**base | given), keyword) == []
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("keyword", keywords(Explainer.from_pretrained))
 def test_every_argument_of_loading(keyword):
     assert faults(Explainer.from_pretrained, keyword) == []
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("keyword", ("attributions", "file"))
 def test_every_argument_of_saving(explainer, tmp_path, monkeypatch, keyword):
     monkeypatch.chdir(tmp_path)
@@ -73,6 +75,7 @@ def test_every_argument_of_saving(explainer, tmp_path, monkeypatch, keyword):
     assert faults(lambda **given: attnflow.save(**base | given, overwrite=True), keyword) == []
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_every_argument_of_reading(explainer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     attribution = explainer(TEXT)

@@ -13,7 +13,8 @@ from transformers import BertConfig, XLNetConfig
 
 from attnflow import EMBEDDED_MODEL, Explainer, InputError, ModelError
 from attnflow.models import embedded as packing
-from attnflow.models.loading import checked_device, load, token_limit
+from attnflow.models.load_options import LoadOptions, checked_device
+from attnflow.models.loading import load, token_limit
 
 
 def edited(folder, target, **changes):
@@ -95,6 +96,57 @@ def test_half_precision_in_a_folder_is_loaded_in_float32(tiny, save_model):
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
 
 
+def test_weights_are_of_the_type_that_was_asked_for(tiny, save_model):
+    folder = save_model(tiny().to(torch.bfloat16))
+    asked = {"auto": torch.bfloat16, "float16": torch.float16, torch.float64: torch.float64}
+    for dtype, expected in asked.items():
+        explainer = Explainer.from_pretrained(folder, dtype=dtype)
+        assert {p.dtype for p in explainer.model.parameters()} == {expected}
+        name = str(expected).removeprefix("torch.")
+        assert explainer("the film is not good", tensor="cf").precision == name
+    embedded = Explainer.from_pretrained(dtype="bfloat16")
+    assert embedded("a good film", tensor="cf").precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    (
+        ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16, float64 or auto"),
+        ({"dtype": torch.int8}, "dtype must be one of"),
+        ({"device": "cpu", "device_map": "auto"}, "give device= or device_map="),
+        ({"device_map": "cuda:7"}, "device 'cuda:7' is not there"),
+        ({"device_map": {"bert": 7, "classifier": "cpu"}}, "device 'cuda:7' is not there"),
+        ({"device_map": 5}, "device_map must be one of auto"),
+        ({"token": 5}, "token must be a string or True, got int"),
+        ({"revision": 5}, "revision must be a string"),
+        ({"gguf_file": "x.gguf"}, "has no file 'x.gguf'"),
+        ({"gguf_file": "x", "quantization_config": {}}, "cannot be quantised again"),
+        ({"subfolder": "inner"}, "is not a model"),
+        ({"trust_remote_code": "no"}, "trust_remote_code must be True or False"),
+    ),
+)
+def test_options_that_cannot_be(folder, options, message):
+    with pytest.raises(InputError, match=message):
+        Explainer.from_pretrained(folder, **options)
+
+
+def test_the_embedded_model_has_no_files_of_its_own():
+    with pytest.raises(InputError, match="is part of attnflow, and knows no revision"):
+        Explainer.from_pretrained(revision="main")
+
+
+def test_a_secret_is_not_shown(folder):
+    with pytest.raises(InputError) as error:
+        Explainer.from_pretrained(folder, token=["hf_secret"])
+    assert "secret" not in str(error.value)
+
+
+def test_a_model_in_a_subfolder(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "outer" / "inner")
+    explainer = Explainer.from_pretrained(tmp_path / "outer", subfolder="inner")
+    assert explainer("a good film", tensor="cf").tokens
+
+
 def test_a_home_folder_is_found(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
     model, _ = load(f"~/{folder.name}")
@@ -163,10 +215,9 @@ def test_a_config_that_does_not_fit_is_an_error_of_the_model(folder, tmp_path, c
         load(edited(folder, tmp_path / "edited", **changes))
 
 
-@pytest.mark.parametrize("method", ("bitsandbytes", "gptq", "of its own"))
-def test_quantised_weights_are_not_even_loaded(folder, tmp_path, method):
-    config = {"quant_method": method, "bits": 4}
-    with pytest.raises(ModelError, match="weights are quantised.*give the model that it was made"):
+def test_quantised_weights_need_their_backend(folder, tmp_path):
+    config = {"quant_method": "gptq", "bits": 4}
+    with pytest.raises(ModelError, match="cannot load model .*optimum"):
         load(edited(folder, tmp_path / "edited", quantization_config=config))
 
 
@@ -245,7 +296,7 @@ def test_cuda_where_there_is_none():
 
 def test_the_device_is_checked_before_the_model(tmp_path):
     with pytest.raises(InputError, match="device"):
-        load(tmp_path / "missing", device="nonsense")
+        load(tmp_path / "missing", LoadOptions(device="nonsense"))
 
 
 def test_the_processor_is_the_default():

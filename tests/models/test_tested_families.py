@@ -136,7 +136,7 @@ def test_tensors_that_need_no_residual_stream(saved, kind, architecture, options
     assert found.tensors == ("af", "gf", "agf") and reason in found.reason
 
 
-QUANTISED = dict(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+QUANTISED = dict(quantization_config={"quant_method": "a_new_one"})
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ QUANTISED = dict(quantization_config={"quant_method": "bitsandbytes", "load_in_8
         ("FalconH1", "FalconH1ForCausalLM", {}, "without attention weights (hybrid)"),
         ("FNet", "FNetForSequenceClassification", {}, "computes attention by itself"),
         ("Bloom", "BloomForCausalLM", {}, "computes attention by itself"),
-        ("Llama", "LlamaForCausalLM", QUANTISED, "quantised"),
+        ("Llama", "LlamaForCausalLM", QUANTISED, "quantised by 'a_new_one'"),
         ("Bart", "BartForSequenceClassification", {}, "reads its text twice"),
         ("Bert", "BertForNextSentencePrediction", {}, "it is for none of text-classification"),
     ],

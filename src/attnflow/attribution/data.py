@@ -180,6 +180,8 @@ class AttributionData:
         stages: With "net" the rules of the stages after the first, shares of the tokens that were
             removed or "halves"; () where the whole text was the only one. None for other tensors.
         pattern: With "net" attention's pattern, "shared" or "frozen"; None for other tensors.
+        precision: Type of the model's weights: "float32", "bfloat16", or the backend that quantised
+            them.
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
             of segments, and each of them counts as a word. None where nothing was merged.
@@ -231,6 +233,7 @@ class AttributionData:
     explained: float | None = of(Nullable(Number()), default=None)
     stages: tuple[float | str, ...] | None = of(Nullable(Several(_STAGE)), default=None)
     pattern: str | None = of(Nullable(OneOf(PATTERNS)), default=None)
+    precision: str = of(Text(), default="float32")
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
@@ -248,6 +251,11 @@ class AttributionData:
     def label(self) -> str:
         """Name of the explained class."""
         return self.labels[self.target]
+
+    @property
+    def model_and_precision(self) -> str:
+        """Name of the model, with the type of its weights where that is not float32."""
+        return self.model if self.precision == "float32" else f"{self.model} ({self.precision})"
 
     @property
     def probabilities(self) -> NDArray[np.float64]:

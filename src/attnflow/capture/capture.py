@@ -31,6 +31,7 @@ from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.merging import Segments
 from attnflow.capture.objectives import LogitsAt, Objective
 from attnflow.capture.passes import ForwardPass
+from attnflow.capture.placement import device_of
 from attnflow.capture.position_ids import left_padding, with_position_ids
 from attnflow.capture.recorder import FROZEN, ProductRules, Recorder
 from attnflow.capture.stacking import (
@@ -150,8 +151,8 @@ def capture(
     for the families in families.py. In a model with biases their shares are not captured by `cf`.
 
     Args:
-        model: A transformers model in evaluation mode and full precision, on one device. With a
-            single label, logit 0 is explained.
+        model: A transformers model in evaluation mode. With a single label, logit 0 is
+            explained.
         inputs: Output of the tokenizer or image processor, padded on either side as long as the
             model does not read its decision there; moved to the model's device. Where padding
             stands in front, `position_ids` are added that count from each text's first token.
@@ -208,7 +209,7 @@ def record(
     if tensor == "af" and left_padding(inputs.get("attention_mask")) is not None:
         # Whether logits are read at padding shows in gradients alone, which `af` has none of.
         captures(model, inputs, objectives, tensor="agf")
-    device = next(model.parameters()).device
+    device = device_of(model)
     with (
         plain_torch(),
         torch.set_grad_enabled(tensor != "af"),
@@ -247,7 +248,7 @@ def _only_logits_read(
     reads_elsewhere = len(at) < len(readers) or "pixel_values" in inputs
     if reads_elsewhere or not knows_kept_logits(model):
         return {}, objectives
-    device, t = next(model.parameters()).device, _mask(inputs, ()).shape[1]
+    device, t = device_of(model), _mask(inputs, ()).shape[1]
     kept = torch.unique(torch.cat(at).to(device))
     if kept[0] < 0 or kept[-1] >= t:
         return {}, objectives  # refused where positions are checked

@@ -155,6 +155,7 @@ def _layer_norm(
     eps: float = 1e-5,
     *_: bool,
 ) -> Tensor:
+    weight, bias = (None if x is None else x.to(input.dtype) for x in (weight, bias))
     normalized: Tensor = _LayerNorm.apply(input, normalized_shape, weight, bias, eps)  # type: ignore[no-untyped-call]
     return normalized
 

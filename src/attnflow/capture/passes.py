@@ -33,6 +33,8 @@ from attnflow.capture.families import (
     watch_residual_stream,
 )
 from attnflow.capture.frozen_backward import frozen_network, halve_gradients
+from attnflow.capture.half_precision import float32_activations
+from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import Recorder
 from attnflow.capture.stacking import expected_calls
@@ -65,7 +67,7 @@ class ForwardPass:
         with ExitStack() as stack:
             self._install(copy, stack)
             inputs = self._watch_embeddings(copy, inputs)
-            stack.enter_context(with_new_tensors_on(next(model.parameters()).device))
+            stack.enter_context(with_new_tensors_on(device_of(model)))
             self.output = copy(**inputs, **_options(copy))
         self._check_layers()
 
@@ -117,11 +119,14 @@ class ForwardPass:
         dtype = accumulation_dtype(scalar.dtype)
         pairs = zip(gradients[len(self.leaves) :], self.stream.residual_values, strict=True)
         residual = [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
+        residual = [x.to(outputs[0].device) for x in residual]  # of layers on several devices
         if not self.recorder.shares_pattern:
             return residual
         # A query stays with its token, like the residual stream.
         queries = self.recorder.query_effects
-        return [x if q is None else x + q for x, q in zip(residual, queries, strict=True)]
+        return [
+            x if q is None else x + q.to(x.device) for x, q in zip(residual, queries, strict=True)
+        ]
 
     def _install(self, copy: PreTrainedModel, stack: ExitStack) -> None:
         """Install recorded attention, and for `cf` the frozen network.
@@ -129,6 +134,7 @@ class ForwardPass:
         What holds for this thread, and not for the private copy alone, lasts until `stack` closes.
         """
         family = family_of(copy)
+        stack.enter_context(float32_activations(copy))
         if self.recorder.frozen:
             family = conservative_family(copy)
             check_pattern(self.recorder.rules, family, copy)

@@ -87,7 +87,7 @@ class _Copies:
         state = made.__dict__
         state.update(original.__dict__)
         state["_parameters"] = {
-            name: p if p is None or not p.requires_grad else p.detach()
+            name: p if p is None or not p.requires_grad else _without_gradient(p)
             for name, p in original._parameters.items()
         }
         state["_buffers"] = original._buffers.copy()
@@ -234,6 +234,13 @@ class _Copies:
             return self._kept(value)
         self._copy_slots(value, made)
         return made
+
+
+def _without_gradient(parameter: nn.Parameter) -> Any:
+    # A parameter again, since hooks that bring weights from elsewhere make others of its class.
+    is_plain = type(parameter) is nn.Parameter
+    data = parameter.detach()
+    return nn.Parameter(data, requires_grad=False) if is_plain else data
 
 
 def _slots(kind: type) -> list[str]:

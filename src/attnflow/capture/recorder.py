@@ -105,7 +105,7 @@ class Recorder:
             output[:, rows] = part
         else:
             queries, keys = self.merging.of_call(layer)
-            add_merged(output, part, queries[:, rows], keys)
+            add_merged(output, part.to(output.device), queries[:, rows], keys)
 
     def write_queries(self, layer: int, rows: slice, effects: Tensor) -> None:
         """Write `(batch, rows)` effects by way of some queries of a layer."""

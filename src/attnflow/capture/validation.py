@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 
 from attnflow.capture.families import Family
 from attnflow.capture.merging import Segments
+from attnflow.capture.placement import check_devices
 from attnflow.capture.recorder import ProductRules
+from attnflow.capture.weights import check_quantised
 from attnflow.errors import InputError, ModelError, shown
 
 CaptureTensor = Literal["af", "gf", "agf", "cf"]
@@ -41,7 +43,7 @@ def check_pattern(rules: ProductRules, family: Family, model: PreTrainedModel) -
 
 
 def check_model(model: PreTrainedModel) -> None:
-    """Raise unless the model is in evaluation mode and full precision, on one device."""
+    """Raise unless the model is in evaluation mode, and gradients pass through its weights."""
     name = type(model).__name__
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise ModelError(
@@ -54,45 +56,13 @@ def check_model(model: PreTrainedModel) -> None:
 
 
 def _check_weights(model: PreTrainedModel, name: str) -> None:
-    # Buffers too: one on another device would fail in the middle of a pass.
-    parameters = list(model.parameters())
-    weights = [*parameters, *model.buffers()]
-    dtypes = {p.dtype for p in parameters}
-    half = dtypes & {torch.float16, torch.bfloat16}
-    if _is_quantized(model) or not dtypes <= {torch.float32, torch.float64, *half}:
-        raise ModelError(
-            f"{name} has quantised weights, through which gradients are not exact; load the model "
-            "without a quantization_config."
-        )
-    if half:
-        raise ModelError(
-            f"{name} has weights in half precision ({half.pop()}), too coarse for the gradients; "
-            "call model.float()."
-        )
-    devices = {str(w.device) for w in weights}
-    if "meta" in devices:
-        raise ModelError(
-            f"{name} has weights on the meta device, that is, none; load its weights, and without "
-            "a device_map that leaves some of them elsewhere."
-        )
-    if len(devices) != 1:
-        raise ModelError(
-            f"{name} must lie on one device, not on {', '.join(sorted(devices)) or 'none'}; load "
-            "it without a device_map, or move it with model.to(device)."
-        )
-    if any(w.is_inference() for w in weights):
+    check_devices(model)
+    check_quantised(model)
+    if any(w.is_inference() for w in (*model.parameters(), *model.buffers())):
         raise ModelError(
             f"{name} was built inside torch.inference_mode(), so that nothing can be "
             "differentiated through it; build it outside."
         )
-
-
-def _is_quantized(model: PreTrainedModel) -> bool:
-    is_marked = getattr(model, "is_quantized", False) or getattr(
-        model.config, "quantization_config", None
-    )
-    # torch's own quantised modules leave no mark in the config.
-    return bool(is_marked) or any(".quantized" in type(m).__module__ for m in model.modules())
 
 
 def check_inputs(inputs: Mapping[str, Tensor], model: PreTrainedModel) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import bar, quiet_transformers, say, show, wrote
-from attnflow.cli.options import count, seed
+from attnflow.cli.options import add_loading, count, loading, seed
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
@@ -66,6 +66,7 @@ def add(commands: Any) -> None:
         "input; a folder of images; or an id of the datasets library.")  # fmt: skip
     _add_measurement(evaluate.add_argument_group("What to measure"))
     _add_protocol(evaluate.add_argument_group("How to measure"))
+    add_loading(evaluate.add_argument_group("How to load the model"))
     _add_output(evaluate.add_argument_group("What to show"))
 
 
@@ -95,7 +96,6 @@ def _add_measurement(group: Any) -> None:
         "random (default: %(default)s).")  # fmt: skip
     add("--noise", choices=("typos", "slang"),
         help="Misspell part of the words first, or abbreviate them as in chats.")  # fmt: skip
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu).")
 
 
 def _add_protocol(group: Any) -> None:
@@ -173,6 +173,7 @@ def _measure(args: argparse.Namespace) -> None:
     from attnflow.evaluation import RunSettings, evaluate, read_scores, sample_instances
     from attnflow.evaluation.noise import noisy
     from attnflow.methods import DEFAULT, load_adapter, method
+    from attnflow.models.load_options import LoadOptions
 
     methods = [method(name) for name in args.methods or DEFAULT]
     names = {m.name for m in methods} | set(_external_names(args))
@@ -185,11 +186,11 @@ def _measure(args: argparse.Namespace) -> None:
     examples = _examples(args)
     noise = None if args.noise is None else partial(noisy, kind=args.noise, seed=args.seed)
     settings = RunSettings(
-        model=args.model, data=args.data, protocol=protocol, limit=args.limit,
+        model=_model_name(args), data=args.data, protocol=protocol, limit=args.limit,
         min_tokens=args.min_tokens, max_tokens=args.max_tokens, noise=args.noise,
         position=args.position,
     )  # fmt: skip
-    adapter = load_adapter(args.model, device=args.device)
+    adapter = load_adapter(args.model, LoadOptions(**loading(args)))
     protocol.check(adapter)
     instances = sample_instances(
         examples, adapter, limit=args.limit,
@@ -209,6 +210,13 @@ def _measure(args: argparse.Namespace) -> None:
             settings, instances, methods, args.out,
             external_scores=external_scores, progress=advance, wait=args.wait,
         )  # fmt: skip
+
+
+def _model_name(args: argparse.Namespace) -> str:
+    """The model with the options that change what it answers: another run has others."""
+    given = {name: value for name, value in loading(args).items() if name != "device"}
+    options = ", ".join(f"{name}={value}" for name, value in given.items())
+    return f"{args.model} ({options})" if options else str(args.model)
 
 
 def _external_names(args: argparse.Namespace) -> list[str]:

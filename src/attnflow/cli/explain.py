@@ -6,7 +6,17 @@ import sys
 from typing import TYPE_CHECKING, Any, get_args
 
 from attnflow.cli.console import bar, quiet_transformers, show, wrote
-from attnflow.cli.options import TENSORS, count, inside_unit, positive, span, stages, unit
+from attnflow.cli.options import (
+    TENSORS,
+    add_loading,
+    count,
+    inside_unit,
+    loading,
+    positive,
+    span,
+    stages,
+    unit,
+)
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
@@ -51,6 +61,7 @@ def add(commands: Any) -> None:
         help="A text, or - for standard input (-- before texts that begin with -).")  # fmt: skip
     _add_inputs(explain.add_argument_group("What to explain"))
     _add_computation(explain.add_argument_group("How to compute"))
+    add_loading(explain.add_argument_group("How to load the model"))
     _add_output(explain.add_argument_group("What to show and write"))
 
 
@@ -63,7 +74,7 @@ def _add_inputs(group: Any) -> None:
         "input.")  # fmt: skip
     add("--image", metavar="F", nargs="+", help="Image files, for an image model (--model).")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
-        help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
+        help="Hub id, folder or GGUF file (default: the embedded %(default)s).")  # fmt: skip
     add("--target", metavar="CLASS",
         help="Class or token to explain, by label, text or index (default: the predicted one); "
         "all for every class.")  # fmt: skip
@@ -118,7 +129,6 @@ def _add_computation(group: Any) -> None:
     add("--max-memory", metavar="SIZE",
         help="Refuse calls that need more memory than this besides the model, such as "
         "8GB.")  # fmt: skip
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu).")
 
 
 def _add_output(group: Any) -> None:
@@ -249,7 +259,7 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
             coarsen=args.coarsen,
             max_memory=args.max_memory,
         )
-        explainer = Explainer.from_pretrained(args.model, device=args.device, pooling=args.pooling)
+        explainer = Explainer.from_pretrained(args.model, pooling=args.pooling, **loading(args))
         continuation = args.max_new_tokens if args.continuation is None else args.continuation
         unit = "text" if args.image is None else "image"
         with bar(len(examples), unit=unit, hidden=args.quiet) as advance:

@@ -33,6 +33,34 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, for_terminal(f"{self.prog}: error: {message} (see {self.prog} --help)") + "\n")
 
 
+def add_loading(group: Any) -> None:
+    """Add the options of loading a model to a group of options."""
+    add = group.add_argument
+    add("--device", metavar="D", help="cpu, cuda, cuda:1, mps ... (default: cpu).")
+    add("--dtype", metavar="T",
+        help="Type of the weights: float32, bfloat16, float16, or auto for the checkpoint's "
+        "(default: float32, and auto for quantised weights).")  # fmt: skip
+    add(
+        "--device-map",
+        metavar="M",
+        help="auto, balanced, sequential: place the layers on several devices (needs accelerate).",
+    )
+    add("--revision", metavar="R", help="Branch, tag or commit of a model on the hub.")
+    add("--gguf", metavar="F", help="GGUF file in the folder or repository that --model names.")
+
+
+def loading(args: Any) -> dict[str, Any]:
+    """Return the keywords of `Explainer.from_pretrained` that the command was given."""
+    given = {
+        "device": args.device,
+        "dtype": args.dtype,
+        "device_map": args.device_map,
+        "revision": args.revision,
+        "gguf_file": args.gguf,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def number(text: str) -> float:
     """Parse a number."""
     try:

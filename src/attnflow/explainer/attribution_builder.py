@@ -39,12 +39,14 @@ class AttributionBuilder:
         task: The task of the model.
         model: The name that results give to the model.
         options: The options of the call.
+        precision: Type of the model's weights.
         pattern: Attention's pattern in "net"; None for other tensors.
     """
 
     task: Task
     model: str
     options: CallOptions
+    precision: str
     pattern: str | None = None
 
     def build(self, requests: Sequence[Request], flows: Flows) -> list[Attribution]:
@@ -105,6 +107,7 @@ class AttributionBuilder:
             source_tokens=self._first_node(request),
             task=self.task.name,
             model=self.model,
+            precision=self.precision,
         )
 
     def _displayed(self, request: Request) -> Example:

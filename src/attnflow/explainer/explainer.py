@@ -20,7 +20,7 @@ The explainer holds a model with its tokenizer or image processor, and keeps no 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -31,6 +31,7 @@ from attnflow.attribution import Attribution
 from attnflow.capture import StageRule, check_model, product_rules
 from attnflow.capture.contexts import plain_torch
 from attnflow.capture.objectives import Value
+from attnflow.capture.weights import precision_of
 from attnflow.errors import InputError, shown
 from attnflow.explainer.attribution_builder import AttributionBuilder
 from attnflow.explainer.flows import check_certified, solve_flows, warn_of_faint
@@ -53,6 +54,7 @@ from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models import loading
 from attnflow.models.embedded import EMBEDDED_MODEL
 from attnflow.models.literals import Pattern
+from attnflow.models.load_options import LoadOptions
 from attnflow.models.pooling import check_pooling
 from attnflow.models.tasks import Task, explained_task, labels_of, reads_images
 
@@ -77,7 +79,7 @@ class Explainer:
         name: str | None = None,
         pooling: str = "mean",
     ) -> None:
-        """Take a transformers model in evaluation mode, in float32, and its tokenizer.
+        """Take a transformers model in evaluation mode, and its tokenizer.
 
         Args:
             model: The model.
@@ -124,21 +126,56 @@ class Explainer:
         *,
         device: str | torch.device | None = None,
         pooling: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        device_map: str | Mapping[str, Any] | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        subfolder: str | None = None,
+        quantization_config: Any = None,
+        gguf_file: str | None = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
     ) -> "Explainer":
-        """Load a model by folder or hub id, in float32; the embedded one by default.
+        """Load a model by folder, file or hub id; the embedded one by default.
 
         Args:
-            name: A folder, a hub id, or the name of the embedded model.
+            name: A folder, a GGUF file, a hub id, or the name of the embedded model.
             device: The device of the model; the CPU when None.
             pooling: For an embedding model, as in `Explainer`; when None, what the files of
                 sentence-transformers next to its weights say.
+            dtype: Type of the weights: "float32", "bfloat16", "float16", "float64", a torch type,
+                or "auto" for the checkpoint's. None is float32, and the checkpoint's for quantised
+                weights. All but products with weights is computed in float32 at least.
+            device_map: As transformers takes it, instead of `device`: "auto", or a device for each
+                part; layers may lie on several devices, or on "disk".
+            revision: Branch, tag or commit on the hub.
+            token: The hub's token, or True for the one that is stored.
+            subfolder: Folder of the model inside `name`.
+            quantization_config: Configuration of a backend of transformers that quantises while it
+                loads, such as `BitsAndBytesConfig(load_in_4bit=True)`.
+            gguf_file: Name of a GGUF file in `name`; its weights become those of `dtype`.
+            attn_implementation: Back end of attention outside of explanations.
+            trust_remote_code: Run code that comes with the model. It may do anything: off.
 
         Raises:
-            InputError: The device or the folder is invalid, or a pooling is given and the model
+            InputError: An option or the folder is invalid, or a pooling is given and the model
                 does not embed texts.
             ModelError: There is no such model, or it cannot be explained.
+            MissingExtraError: A package that an option needs is not installed.
         """
-        model, processor = loading.load(name, device=device)
+        options = LoadOptions(
+            device=device,
+            dtype=dtype,
+            device_map=device_map,
+            revision=revision,
+            token=token,
+            subfolder=subfolder,
+            quantization_config=quantization_config,
+            gguf_file=gguf_file,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+        )
+        model, processor = loading.load(name, options)
         task = explained_task(model)
         if pooling is not None and not task.embeds_texts:
             raise InputError(
@@ -146,7 +183,7 @@ class Explainer:
                 "leave it out."
             )
         if pooling is None:
-            pooling = loading.pooling(name) if task.embeds_texts else "mean"
+            pooling = loading.pooling(name, options) if task.embeds_texts else "mean"
         return cls(model, processor, name=str(name), pooling=pooling)
 
     @overload
@@ -344,7 +381,9 @@ class Explainer:
         """Return the attribution of each request, batch by batch."""
         is_net = options.tensor == "net"
         pattern = product_rules(self.model, options.pattern).pattern if is_net else None
-        builder = AttributionBuilder(inputs.task, self.name, options, pattern)
+        builder = AttributionBuilder(
+            inputs.task, self.name, options, precision_of(self.model), pattern
+        )
         sizes = [ExampleSize.of(request.merged) for request in requests.requests]
         batch_size = options.batch_size if shares_pass else 1
         # Batches are ordered by length, results by request.

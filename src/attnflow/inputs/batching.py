@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture.input_names import MASK_OF_IDS
+from attnflow.capture.placement import device_of
 from attnflow.errors import ModelError
 from attnflow.inputs.text import EncodedText
 
@@ -32,7 +33,7 @@ def collate_texts(texts: Sequence[TokenLists], model: Any, tokenizer: Any) -> di
     for name, mask in MASK_OF_IDS.items():
         if name in rows:
             rows[mask] = _pad([[1] * len(text.inputs[name]) for text in texts], 0)
-    device = next(model.parameters()).device
+    device = device_of(model)
     return {name: torch.tensor(values, device=device) for name, values in rows.items()}
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.capture import leading_tokens, patches_of
+from attnflow.capture.placement import device_of
+from attnflow.capture.weights import pass_dtype
 from attnflow.checks import check_dense
 from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.example import ContinuedText, ReadExamples
@@ -114,7 +116,7 @@ class ImageInputs:
         Raises:
             InputError: The model does not read such pixel values.
         """
-        values = values.detach().to(next(self.model.parameters()).dtype)
+        values = values.detach().to(pass_dtype(self.model))
         if misfit := self._misfit(values):
             raise InputError(f"pixel_values: {misfit}")
         return self._encoded("", values, self._displayed(values), None, neutral)
@@ -181,7 +183,7 @@ class ImageInputs:
         return 127.5 * (float(self.processor.rescale_factor) if rescaled else 1.0)
 
     def _stack(self, images: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(images)).to(next(self.model.parameters()).device)
+        return torch.stack(list(images)).to(device_of(self.model))
 
     def _encoded(
         self, name: str, values: Tensor, image: NDArray[np.uint8], view: Box | None, neutral: Any
@@ -231,7 +233,7 @@ class ImageInputs:
                 "the image processor must give pixel_values of shape (1, channels, height, width) "
                 f"for an image; got {came}."
             )
-        return values[0].to(next(self.model.parameters()).dtype)
+        return values[0].to(pass_dtype(self.model))
 
     def _view(self, height: int, width: int) -> Box | None:
         """The part of an image of this size that the model reads, measured once for each size."""

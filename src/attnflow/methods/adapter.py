@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnflow.capture.objectives import class_logits
+from attnflow.capture.placement import device_of
 from attnflow.capture.token_removal import Removal, removal_of
 from attnflow.errors import ModelError
 from attnflow.inputs.example import ModelInputs
@@ -80,7 +81,7 @@ class ModelAdapter(ABC):
 
     def __init__(self, inputs: ModelInputs[Any]) -> None:
         self.inputs, self.model = inputs, inputs.model
-        self.device = next(self.model.parameters()).device
+        self.device = device_of(self.model)
         self._reads_first: bool | None = None
 
     @classmethod

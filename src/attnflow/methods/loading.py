@@ -7,6 +7,7 @@ from attnflow.methods.adapter import ModelAdapter
 from attnflow.methods.image_adapter import ImageClassifier
 from attnflow.methods.text_adapter import Classifier, EncoderDecoder, LanguageModel
 from attnflow.models import loading
+from attnflow.models.load_options import LoadOptions
 from attnflow.models.tasks import explained_task
 
 ADAPTERS = (Classifier, LanguageModel, EncoderDecoder, ImageClassifier)
@@ -26,6 +27,6 @@ def adapter_for(model: Any, processor: Any) -> ModelAdapter:
     raise ModelError(f"{type(model).__name__} is a model for {task}: expected one for {expected}.")
 
 
-def load_adapter(name: str, *, device: str | None = None) -> ModelAdapter:
+def load_adapter(name: str, options: LoadOptions = loading.DEFAULTS) -> ModelAdapter:
     """Return an adapter by the name of its model, as `loading.load` finds it."""
-    return adapter_for(*loading.load(name, device=device))
+    return adapter_for(*loading.load(name, options))

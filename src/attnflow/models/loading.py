@@ -1,14 +1,16 @@
 """Loading of a model with its tokenizer or image processor, by name.
 
-The name is that of the embedded model, a local folder, or an id on the model hub. Weights are
-loaded in float32, and code from the hub is never run. A checkpoint without a trained classification
-head is refused: transformers would fill the head with random numbers. Read next: tasks.py.
+The name is that of the embedded model, a local folder, a GGUF file, or an id on the model hub.
+Weights are loaded in float32 unless told otherwise, and code from the hub is not run. A checkpoint
+without a trained classification head is refused: transformers would fill the head with random
+numbers. Read next: load_options.py, tasks.py.
 """
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ import torch
 
 from attnflow.errors import AttnflowError, InputError, ModelError, needs, shown
 from attnflow.models import embedded
+from attnflow.models.load_options import LoadOptions
 from attnflow.models.pooling import MODULES, pooling_file, pooling_of
 from attnflow.models.tasks import (
     CLASSIFICATION,
+    GENERATION,
     IMAGE_FEATURES,
     TASKS,
     Task,
@@ -43,80 +47,70 @@ COUNTED_AFTER_PADDING = (
     "xmod",
 )
 
-QUANTISED = (
-    "its weights are quantised, through which gradients are not exact; give the model that it was "
-    "made from."
-)
+
+DEFAULTS = LoadOptions()
 
 
-def load(name: str | Path, *, device: str | torch.device | None = None) -> tuple[Any, Any]:
+def load(name: str | Path, options: LoadOptions = DEFAULTS) -> tuple[Any, Any]:
     """Load a model in evaluation mode, and its tokenizer or image processor.
 
     Args:
-        name: The name of the embedded model, a folder, or a hub id.
-        device: The device of the model; the CPU when None.
+        name: The name of the embedded model, a folder, a GGUF file, or a hub id.
+        options: What transformers is told.
 
     Raises:
         InputError: The device does not exist here, or the folder holds no model.
         ModelError: The hub cannot be reached or does not know the name, the files are broken, or
             the model is not trained for a task that can be explained.
-        MissingExtraError: The model reads images, and Pillow is not installed.
+        MissingExtraError: A package is not installed: Pillow for models of images, accelerate for
+            a `device_map`.
     """
-    target = checked_device(device)
+    target = options.target
     if _is_embedded(name):
+        if options.given:
+            raise InputError(
+                f"{embedded.EMBEDDED_MODEL} is part of attnflow, and knows no {options.given[0]}: "
+                "leave it out, or give another model."
+            )
         model, processor = embedded.load()
-    else:
-        model, processor = _load(_folder_or_id(name))
-    return model.to(target).eval(), processor
+        asked = options.torch_dtype
+        return model.to(target, asked if isinstance(asked, torch.dtype) else None).eval(), processor
+    model, processor = _load(*_source(name, options))
+    if not _places_itself(model):
+        model = model.to(target)
+    return model.eval(), processor
 
 
-def pooling(name: str | Path) -> str:
+def _places_itself(model: Any) -> bool:
+    """Return whether a model was placed while it was loaded, and may not be moved."""
+    return bool(getattr(model, "hf_device_map", None))
+
+
+def pooling(name: str | Path, options: LoadOptions = DEFAULTS) -> str:
     """Return the pooling of a model, from the files of sentence-transformers next to its weights.
 
     Raises:
         ModelError: The model pools in a way that is not known here.
     """
-    modules = _file_text(name, MODULES)
+    modules = _file_text(name, MODULES, options)
     if modules is None:
         return "mean"
     file = pooling_file(str(name), modules)
-    record = _file_text(name, file)
+    record = _file_text(name, file, options)
     if record is None:
         raise ModelError(f"model {str(name)!r} has no {file}, which its {MODULES} names.")
     return pooling_of(str(name), record)
 
 
-def _file_text(name: str | Path, file: str) -> str | None:
+def _file_text(name: str | Path, file: str, options: LoadOptions) -> str | None:
     """Content of a file next to a model's weights, None where there is none."""
     from transformers.utils import cached_file
 
+    source, options = _source(name, options)
+    where = {key: value for key, value in options.of_files.items() if key != "gguf_file"}
     quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-    path = cached_file(str(_folder_or_id(name)), file, **quiet)
+    path = cached_file(str(source), file, **where, **quiet)
     return None if path is None else Path(path).read_text(encoding="utf-8")
-
-
-def checked_device(device: str | torch.device | None) -> torch.device:
-    """Return the device; the CPU when None.
-
-    Raises:
-        InputError: This machine does not have it.
-    """
-    try:
-        target = torch.device("cpu" if device is None else device)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"device must be a name such as 'cpu', 'cuda', 'cuda:1' or 'mps', got {shown(device)}."
-        ) from error
-    if target.type == "cpu":
-        return target
-    module: Any = getattr(torch, target.type, None)
-    count = int(module.device_count()) if hasattr(module, "device_count") else 0
-    if (target.index or 0) >= count:
-        raise InputError(
-            f"device {shown(device)} is not there: this machine has {count} devices of type "
-            f"{target.type!r}. Use 'cpu', or a torch build that supports the device."
-        )
-    return target
 
 
 def _is_embedded(name: str | Path) -> bool:
@@ -125,7 +119,15 @@ def _is_embedded(name: str | Path) -> bool:
     return str(name) == embedded.EMBEDDED_MODEL
 
 
-def _folder_or_id(name: str | Path) -> str | Path:
+def _source(name: str | Path, options: LoadOptions) -> tuple[str | Path, LoadOptions]:
+    """The folder or hub id, and the options, in which a GGUF file named as the model is one."""
+    if str(name).endswith(".gguf") and options.gguf_file is None and Path(name).is_file():
+        path = Path(name)
+        return path.parent, replace(options, gguf_file=path.name)
+    return _folder_or_id(name, options), options
+
+
+def _folder_or_id(name: str | Path, options: LoadOptions) -> str | Path:
     """The folder of that name, checked; the name itself, as a hub id, where there is none."""
     looks_local = isinstance(name, Path) or name.startswith((".", "/", "~"))
     try:
@@ -139,7 +141,11 @@ def _folder_or_id(name: str | Path) -> str | Path:
         if looks_local:
             raise InputError(f"model {str(name)!r} is not there: give a folder or a hub id.")
         return name
-    if not path.is_dir() or not (path / "config.json").is_file():
+    folder = path / (options.subfolder or "")
+    if options.gguf_file is not None:
+        if not (folder / options.gguf_file).is_file():
+            raise InputError(f"model {str(name)!r} has no file {shown(options.gguf_file)}.")
+    elif not (folder / "config.json").is_file():
         raise InputError(
             f"model {str(name)!r} is not a model: expected a folder with config.json, weights and "
             "tokenizer, as save_pretrained writes it."
@@ -157,9 +163,12 @@ def config(name: str | Path) -> Any:
     """
     from transformers import AutoConfig
 
-    source = embedded.FOLDER if _is_embedded(name) else _folder_or_id(name)
+    options = DEFAULTS
+    source: str | Path = embedded.FOLDER
+    if not _is_embedded(name):
+        source, options = _source(name, options)
     with _as_model_errors(source):
-        return AutoConfig.from_pretrained(source, **_NO_CODE)
+        return AutoConfig.from_pretrained(source, **options.of_files, **options.of_code)
 
 
 def class_of(architecture: str | None) -> Any:
@@ -176,26 +185,22 @@ def calls_attention_interface(model_class: Any) -> bool:
     return hasattr(module, "ALL_ATTENTION_FUNCTIONS")
 
 
-# Left open, transformers would ask on standard input whether to run the code.
-_NO_CODE = {"trust_remote_code": False}
-
-
-def _load(name: str | Path) -> tuple[Any, Any]:
+def _load(name: str | Path, options: LoadOptions) -> tuple[Any, Any]:
     from transformers import AutoConfig
 
-    with _as_model_errors(name):
-        config = AutoConfig.from_pretrained(name, **_NO_CODE)
-        if getattr(config, "quantization_config", None):
-            raise ModelError(f"model {str(name)!r} cannot be explained: {QUANTISED}")
-        task, loader = _task(config, name)
+    keywords = {**options.of_files, **options.of_code}
+    with _as_model_errors(name, options):
+        config = AutoConfig.from_pretrained(name, **keywords)
+        task, loader = _task(config, name, options)
+        quantised = getattr(config, "quantization_config", None) is not None
+        weights = options.of_weights(quantised=quantised and options.gguf_file is None)
         model, loading = loader.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True, **_NO_CODE
+            name, output_loading_info=True, **weights, **keywords
         )
-        processor = _processor(task, name)
+        processor = _processor(task, name, keywords)
     missing = sorted(loading["missing_keys"])
-    if (
-        task.output_kind == "embedding"
-    ):  # embeddings are of the last layer's states, and not pooled there
+    if task.output_kind == "embedding":
+        # Embeddings are of the last layer's states, and not pooled there.
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ModelError(
@@ -210,16 +215,16 @@ def _load(name: str | Path) -> tuple[Any, Any]:
     return model, processor
 
 
-def _processor(task: Task, name: str | Path) -> Any:
+def _processor(task: Task, name: str | Path, keywords: dict[str, Any]) -> Any:
     """The tokenizer or image processor next to the weights."""
     import transformers
 
     if task.modality != "image":
-        return transformers.AutoTokenizer.from_pretrained(name, **_NO_CODE)
+        return transformers.AutoTokenizer.from_pretrained(name, **keywords)
     with needs("models of images need Pillow", "images"):
         import PIL  # noqa: F401  # transformers would report a missing Pillow at the first image
     try:
-        return transformers.AutoImageProcessor.from_pretrained(name, **_NO_CODE)
+        return transformers.AutoImageProcessor.from_pretrained(name, **keywords)
     except OSError as error:
         raise ModelError(
             f"model {str(name)!r} has no image processor next to its weights. Save one into its "
@@ -240,12 +245,14 @@ def task_for(architecture: str) -> Task | None:
     return task
 
 
-def _task(config: Any, name: str | Path) -> tuple[Task, Any]:
+def _task(config: Any, name: str | Path, options: LoadOptions) -> tuple[Task, Any]:
     """Task of the checkpoint, a classifier where it names none; and the class that loads it."""
     import transformers
 
     # A checkpoint may list several classes; the first is the one it was saved from.
     architectures = getattr(config, "architectures", None) or []
+    if options.gguf_file is not None and not architectures:
+        return GENERATION, transformers.AutoModelForCausalLM  # such files hold models that write
     if not architectures:
         return CLASSIFICATION, transformers.AutoModelForSequenceClassification
     task = task_for(architectures[0])
@@ -267,7 +274,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _as_model_errors(name: str | Path) -> Iterator[None]:
+def _as_model_errors(name: str | Path, options: LoadOptions = DEFAULTS) -> Iterator[None]:
     """Raise whatever fails while files are read as an error of the model."""
     try:
         with _quiet_loading():
@@ -277,6 +284,7 @@ def _as_model_errors(name: str | Path) -> Iterator[None]:
     except Exception as error:  # broken files make their parsers raise anything, KeyError included
         # The hub is not asked for a name that none of its models can have.
         check = "the name" if _is_malformed(error) else "the name and the network"
+        check = ", ".join([*options.given, check])
         raise ModelError(
             f"cannot load model {str(name)!r}: {_first_line(error)} Check {check}, or give a local "
             "folder as save_pretrained writes it."

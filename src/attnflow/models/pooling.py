@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnflow.capture.placement import device_of
 from attnflow.checks import check_name
 from attnflow.errors import ModelError
 
@@ -105,7 +106,7 @@ def pooled(pooling: str, inputs: Mapping[str, Tensor]) -> Callable[[Any], Tensor
 
 def embeddings(model: Any, pooling: str, inputs: Mapping[str, Tensor]) -> Tensor:
     """`(batch, d)` embeddings of length 1, detached."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     with (
         torch.inference_mode(False),
         torch.no_grad(),

@@ -4,7 +4,7 @@
     another family          af, gf, agf, if its attention runs through transformers' interface
     merging tokens          none: they are not the same from layer to layer
     no attention somewhere  none: linear attention, state space, convolutions
-    quantised               none: gradients through such weights are not exact
+    quantised               none where the backend hands no gradients on
 
 This is a forecast; `capture` checks again when the model runs. Read next: tested_families.py.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from attnflow.capture.families import FAMILIES
+from attnflow.errors import shown
 from attnflow.models import loading
 from attnflow.models.literals import PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
@@ -84,8 +85,8 @@ def _refusal(
     config: Any, architecture: str | None, task: str | None, family: SupportedFamily | None
 ) -> str | None:
     """The reason why the model cannot be explained at all; None where it can."""
-    if getattr(config, "quantization_config", None):
-        return loading.QUANTISED
+    if quantised := _quantised(config):
+        return quantised
     other = sorted(set(_layer_types(config)) - set(_WITH_WEIGHTS))
     model_class = loading.class_of(architecture)
     if other or getattr(model_class, "_is_stateful", False):
@@ -113,6 +114,29 @@ def _refusal(
             "transformers' attention interface, or has none; `attnflow models` lists families."
         )
     return None
+
+
+def _quantised(config: Any) -> str | None:
+    """The reason why gradients do not pass through quantised weights; None where they do."""
+    given = getattr(config, "quantization_config", None)
+    if given is None:
+        return None
+    from transformers.quantizers import AutoHfQuantizer
+
+    method = given.get("quant_method") if isinstance(given, dict) else given.quant_method
+    try:
+        quantizer = AutoHfQuantizer.from_config(given, pre_quantized=True)
+    except Exception as error:  # a method that is not known, or whose package is missing
+        return (
+            f"its weights are quantised by {shown(method)}, of which transformers says: "
+            f"{str(error).partition(chr(10))[0]:.200}"
+        )
+    if quantizer.is_trainable:  # the backend's own word
+        return None
+    return (
+        f"its weights are quantised by {shown(method)}, which hands no gradients on; give the "
+        "model that it was made from."
+    )
 
 
 def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ...], str]:

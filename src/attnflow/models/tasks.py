@@ -70,15 +70,16 @@ CLASSIFICATION = Task(
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
     output_kind="class",
 )
+GENERATION = Task(
+    "text-generation",
+    "AutoModelForCausalLM",
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    output_kind="token",
+    readout_position="last",
+)
 TEXT_TASKS = (
     CLASSIFICATION,
-    Task(
-        "text-generation",
-        "AutoModelForCausalLM",
-        "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-        output_kind="token",
-        readout_position="last",
-    ),
+    GENERATION,
     Task(
         "text2text-generation",
         "AutoModelForSeq2SeqLM",

@@ -118,7 +118,7 @@ def article(
         opposing=opposing(attribution),
         warning=faint(attribution) if attribution.is_faint else "",
         alternatives=_alternatives(attribution),
-        model=attribution.model,
+        model=attribution.model_and_precision,
         tensor=attribution.tensor,
         tensor_meaning=TENSORS.get(attribution.tensor, ""),
         readout=attribution.readout,

@@ -43,7 +43,7 @@ def render(attribution: AttributionData) -> str:
         label=attribution.label,
         certainty=certainty(attribution),
         contrast=contrast(attribution),
-        model=attribution.model,
+        model=attribution.model_and_precision,
         tensor=attribution.tensor,
         stretches=tinted_stretches(attribution) if is_text else None,
         image=None if is_text else notebook_image_map(attribution),
@@ -60,7 +60,7 @@ def render_continuation(continuation: ContinuationData) -> str:
     html = render_template(
         "notebook_continuation.html",
         title=beginning(continuation.written, 120),
-        model=first.model,
+        model=first.model_and_precision,
         tensor=first.tensor,
         rows=[_Row(a.label, certainty(a), _sources(a)) for a in continuation],
         # One bound for the whole table: the worst one holds for every row.

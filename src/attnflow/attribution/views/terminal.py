@@ -103,7 +103,7 @@ def render_continuation(
         replace(piece, score=0.0)
         for piece in join_template_tokens(first, pieces_of(first, "token"))
     ]
-    how = f"{first.tensor} flow, {first.readout} read-out, {first.model}"
+    how = f"{first.tensor} flow, {first.readout} read-out, {first.model_and_precision}"
     title = style.mark(for_terminal(beginning(continuation.written, 60)), BOLD)
     worst = max(a.certificate.gap for a in continuation)
     proof = f"{len(continuation)} flows, each at most {format_bound(worst)} below the maximum"
@@ -147,7 +147,8 @@ def _columns(width: int | None) -> int:
 
 def _title(attribution: AttributionData, style: Style) -> str:
     label = style.mark(for_terminal(as_name(attribution.label)), BOLD)
-    how = f"{attribution.tensor} flow, {attribution.readout} read-out, {attribution.model}"
+    how = f"{attribution.tensor} flow, {attribution.readout} read-out, "
+    how += attribution.model_and_precision
     if attribution.position is not None:
         how = f"{decision(attribution)}; {how}"
     other = for_terminal(contrast(attribution))

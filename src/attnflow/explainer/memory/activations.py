@@ -23,6 +23,8 @@ from attnflow.capture.capture import knows_kept_logits
 from attnflow.capture.families import family_of
 from attnflow.capture.input_names import MASK_OF_IDS
 from attnflow.capture.objectives import contrast
+from attnflow.capture.placement import device_of
+from attnflow.capture.weights import pass_dtype
 from attnflow.explainer.memory.sizes import ExampleSize
 from attnflow.explainer.memory.tracking import AllocationTracker
 from attnflow.explainer.targets.span import span_reading
@@ -54,10 +56,8 @@ class ActivationMemory:
         self.rules = product_rules(model) if tensor == "net" else FROZEN
         is_encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
         self._names = tuple(MASK_OF_IDS)[: 2 if is_encoder_decoder else 1]
-        # All parameters lie on one device, which `check_model` has checked.
-        parameter = next(model.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
-        self.element_size = parameter.element_size()
+        self.device, self.dtype = device_of(model), pass_dtype(model)
+        self.element_size = self.dtype.itemsize
         self._images: dict[tuple[int, ...], tuple[int, int]] = {}
 
     def of_batch(self, sizes: Sequence[ExampleSize]) -> int:

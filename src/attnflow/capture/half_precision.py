@@ -1,0 +1,121 @@
+"""Models in half precision: their weights stay, and all else is computed in float32.
+
+A product with a weight runs in the weight's own type, bfloat16 or float16, as fast as the hardware
+multiplies it. What it gives is float32 from then on: the residual stream, norms, softmax,
+activations and their slopes, and the gradients of all of them. So a contribution, which is a
+product of an activation and a gradient, is never rounded to half precision before it is summed.
+
+float16 ends at 65,504. Values and gradients enter its products divided by a power of two, so that
+none can overflow, and come out multiplied by it.
+
+The model's code is not touched: functions are replaced in the thread of the pass, as in
+frozen_backward.py.
+
+Source: ours; docs/families.md has the measured errors.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from attnflow.capture.frozen_backward import ReplacedFunctions
+from attnflow.capture.weights import HALF, has_half_precision, is_plain
+
+
+@contextmanager
+def float32_activations(model: nn.Module) -> Iterator[None]:
+    """Compute forward passes inside this context as the module docstring states.
+
+    Nothing changes for a model without weights in half precision.
+    """
+    if not has_half_precision(model):
+        yield
+        return
+    with ReplacedFunctions(_FUNCTIONS):
+        yield
+
+
+def _linear(
+    function: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    if weight.dtype not in HALF:
+        return function(input, weight, bias)
+    if not is_plain(weight):  # quantised, with a product of its own
+        return function(input.to(weight.dtype), weight, bias).float()
+    product: Tensor = _Product.apply(input, weight, function)  # type: ignore[no-untyped-call]
+    return product if bias is None else product + bias
+
+
+def _addmm(
+    function: Callable[..., Tensor], input: Tensor, mat1: Tensor, mat2: Tensor, **options: Any
+) -> Tensor:
+    """GPT-2's linear module, whose weight is transposed."""
+    if mat2.dtype not in HALF or options:
+        return _in_float32(function, input, mat1, mat2, **options)
+    return _linear(F.linear, mat1, mat2.T, input)
+
+
+class _Product(Function):
+    """`input @ weight.T` in the type of the weight; in and out in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, function: Callable[..., Tensor]) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.dtype = input.dtype
+        lowered, scale = _lowered(input, weight.dtype)
+        return _raised(function(lowered, weight), scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        lowered, scale = _lowered(gradient, weight.dtype)
+        return _raised(lowered @ weight, scale).to(ctx.dtype), None, None
+
+
+def _lowered(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Return numbers in half precision, and the power of two by which they were divided."""
+    if dtype == torch.bfloat16:  # which reaches as far as float32
+        return x.to(dtype), None
+    _, exponent = torch.frexp(x.detach().abs().amax())
+    scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
+    return (x / scale).to(dtype), scale
+
+
+def _raised(x: Tensor, scale: Tensor | None) -> Tensor:
+    return x.float() if scale is None else x.float().mul_(scale)
+
+
+def _embedding(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    vectors = function(*args, **options)
+    return vectors.float() if vectors.dtype in HALF else vectors
+
+
+def _in_float32(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """Call a function with all that is in half precision in float32."""
+    args = tuple(_raise(x) for x in args)
+    return function(*args, **{name: _raise(x) for name, x in options.items()})
+
+
+def _raise(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.dtype in HALF else x
+
+
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
+    F.linear: _linear,
+    torch.addmm: _addmm,
+    **dict.fromkeys((F.embedding, torch.embedding), _embedding),
+    **dict.fromkeys(
+        (
+            *(F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm, F.group_norm),
+            *(F.batch_norm, F.conv1d, F.conv2d, F.conv3d, torch.baddbmm),
+            *(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__),
+            *(torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.einsum),
+        ),
+        _in_float32,
+    ),
+}

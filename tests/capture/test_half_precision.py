@@ -1,0 +1,109 @@
+"""Models in half precision against the same weights in float32, and against gradients of torch."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from support.family_measurements import RIGHT, captured, images, texts
+from support.text_models import language_model
+from support.tiny_models import TINY, build
+from torch import nn
+
+from attnflow import Explainer
+from attnflow.capture.half_precision import float32_activations
+
+HALF = (torch.bfloat16, torch.float16)
+# Sums of differences over sums: bfloat16 has eight bits, float16 eleven.
+TOLERANCE = {torch.bfloat16: {"af": 0.03, "agf": 0.15}, torch.float16: {"af": 0.01, "agf": 0.06}}
+
+
+def in_both(name, dtype):
+    """A family's model in half precision, and in float32 with the same weights."""
+    model = build(name).to(dtype)
+    return copy.deepcopy(model).float(), model
+
+
+def difference(wanted, found):
+    """Largest sum of differences over the sum, and least rank correlation, of some tensors."""
+    pairs = [(a[0], b[0]) for a, b in zip(wanted, found, strict=True)]
+    off = max(float((a - b).abs().sum() / a.abs().sum()) for a, b in pairs)
+    return off, min(spearmanr(a.flatten(), b.flatten()).statistic for a, b in pairs)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("name", TINY)
+def test_every_family_is_as_in_float32(name, dtype):
+    full, half = in_both(name, dtype)
+    kind = TINY[name].kind
+    examples = images(full) if kind == "vision" else texts()
+    for tensor, most in TOLERANCE[dtype].items():
+        wanted, found = (
+            captured(model, kind, examples, [0, 1, 2], RIGHT, tensor) for model in (full, half)
+        )
+        off, rank = difference(wanted, found)
+        assert off < most and rank > 0.95, (tensor, off, rank)
+        assert {capacities.dtype for capacities, _ in found} == {torch.float32}
+    assert {p.dtype for p in half.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_effects_add_up_as_in_float32(dtype):
+    """The frozen network conserves them: float32 sums, up to the roundings of products."""
+    full, half = (Explainer(model) for model in in_both("llama", dtype))
+    ids = texts()[1]["input_ids"].tolist()
+    wanted, found = (e(input_ids=ids, tensor="net", stages=()) for e in (full, half))
+    assert found.label == wanted.label
+    assert found.explained == pytest.approx(wanted.explained, abs=0.05)
+    np.testing.assert_allclose(found.contributions, wanted.contributions, atol=0.05)
+    assert (found.precision, wanted.precision) == (str(dtype).removeprefix("torch."), "float32")
+
+
+def test_products_alone_are_rounded():
+    """Everything else is computed in float32: norms, activations, sums of the residual stream."""
+    seen = set()
+    model = language_model("LlamaForCausalLM").bfloat16()
+    for module in model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(
+                lambda m, args, out: seen.add((type(m).__name__, getattr(out, "dtype", None)))
+            )
+    with float32_activations(model):
+        model(input_ids=torch.arange(5, 9)[None])
+    kept = {name for name, dtype in seen if dtype == torch.float32}
+    assert {"LlamaRMSNorm", "SiLUActivation", "Linear", "Embedding"} <= kept
+    assert not any(dtype == torch.bfloat16 for _, dtype in seen)
+
+
+@pytest.mark.parametrize("size", (1e-30, 1e-8, 1.0, 1e8, 1e30))
+def test_float16_neither_overflows_nor_vanishes(size):
+    """Its numbers end at 65,504 and at 6e-8; values and gradients are scaled on their way."""
+    torch.manual_seed(0)
+    layer = nn.Linear(32, 32).half().requires_grad_(False)
+    x = (torch.randn(4, 32) * size).requires_grad_()
+    with float32_activations(layer):
+        y = layer(x)
+    gradient = torch.randn(4, 32) / size
+    (found,) = torch.autograd.grad(y, x, gradient)
+
+    wanted = x.detach() @ layer.weight.float().T + layer.bias.float()
+    assert (y - wanted).abs().max() < 2e-3 * wanted.abs().max()
+    wanted = gradient @ layer.weight.float()
+    assert (found - wanted).abs().max() < 2e-3 * wanted.abs().max()
+
+
+def test_zeros_stay_zeros_in_float16():
+    layer = nn.Linear(4, 4, bias=False).half().requires_grad_(False)
+    with float32_activations(layer):
+        assert layer(torch.zeros(2, 4)).tolist() == torch.zeros(2, 4).tolist()
+        assert math.isnan(layer(torch.full((1, 4), math.nan))[0, 0])
+
+
+def test_a_model_in_float32_is_left_alone():
+    layer = nn.Linear(4, 4)
+    x = torch.randn(2, 4)
+    wanted = layer(x)
+    with float32_activations(layer):
+        assert torch.equal(layer(x), wanted)
