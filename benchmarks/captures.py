@@ -31,7 +31,7 @@ from attnflow.models.tested_families import SupportedFamily, supported_families
 
 TURNS = 7
 COSTS = ("agf", "cf", "bcf")  # af and gf cost what agf does
-COLUMNS = ("family", "tensors", "back ends", "padding", "error")
+COLUMNS = ("family", "tensors", "back ends", "padding", "error", "bfloat16", "float16")
 COLUMNS += ("own passes", *COSTS, "own memory", *COSTS)
 TOKENS, SOURCE = 128, 96
 WIDTH, HIDDEN = 256, 1024
@@ -176,7 +176,7 @@ def _line(row: SupportedFamily) -> str:
         row.name,
         "all" if has_all else " ".join(row.tensors),
         *(" ".join(names) or "none" for names in (row.back_ends, row.padding)),
-        f"{row.error:.0e}",
+        *(f"{error:.0e}" for error in (row.error, row.bfloat16, row.float16)),
         f"{1000 * costs['own']:.0f} ms",
         *(f"{costs[name] / costs['own']:.1f}" for name in COSTS),
         f"{costs['own bytes'] / 2**20:.0f} MiB",

@@ -52,13 +52,15 @@ def test_the_docs_say_of_every_family_what_the_table_says():
     rows = [row for row in cells if row[0] not in ("family", "---")]
     assert [row[0] for row in rows] == [row.name for row in supported_families()]
     assert f"[{len(rows)} families]" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    for row, (_, tensors, back_ends, padding, error, *costs) in zip(
+    for row, (_, tensors, back_ends, padding, *errors_and_costs) in zip(
         supported_families(), rows, strict=True
     ):
         every = row.tensors == (*TENSORS, "bcf", "net")
         assert tensors == ("all" if every else " ".join(row.tensors))
         assert (back_ends, padding) == (" ".join(row.back_ends), " ".join(row.padding) or "none")
-        assert float(error) == row.error and len(costs) == 8
+        errors, costs = errors_and_costs[:3], errors_and_costs[3:]
+        assert [float(e) for e in errors] == [row.error, row.bfloat16, row.float16]
+        assert len(costs) == 8
 
 
 def test_the_table_starts_without_torch():

@@ -8,6 +8,7 @@ The tests hold the errors against TOLERANCE; benchmarks/tested_families.py write
 else was found, into the table that `attnflow models` prints. Read next: tiny_models.py.
 """
 
+import copy
 from functools import cache
 
 import torch
@@ -27,6 +28,7 @@ TOLERANCE = {
 }
 RIGHT, LEFT, MIXED = ("right",) * 3, ("left",) * 3, ("left", "right", "left")
 SIDES = {"right": RIGHT, "left": LEFT, "mixed": MIXED}
+HALF_TENSORS = ("agf", "cf")  # of one pass each, one by the model's gradients and one frozen
 STAGED = ("bcf", "net")  # judged by scores: their tensors are those of several passes
 BACK_ENDS = ("eager", "sdpa", "flex_attention")
 _LENGTHS = ((6, 3), (9, 4), (2, 2))  # of three texts, and of what an encoder-decoder has written
@@ -136,6 +138,22 @@ def error(name, tensor, *, side="right", attention=None, device="cpu"):
 
 
 @cache
+def half_precision_error(name, tensor, dtype):
+    """Largest sum of differences from the same weights in float32, over the sum of capacities."""
+    half, kind = build(name).to(dtype), TINY[name].kind
+    full = copy.deepcopy(half).float()
+    examples = images(full) if kind == "vision" else texts()
+    wanted, found = (
+        captured(model, kind, examples, [0, 1, 2], RIGHT, tensor) for model in (full, half)
+    )
+    assert {p.dtype for p in half.parameters()} == {dtype}
+    return max(
+        float((a - b).abs().sum() / a.abs().sum())
+        for (a, _), (b, _) in zip(wanted, found, strict=True)
+    )
+
+
+@cache
 def score_error(name, tensor):
     """Largest difference of scores of `Explainer` in a batch from those of each example alone."""
     model = build(name)
@@ -241,6 +259,13 @@ def model_type(name):
     return name.split()[0]
 
 
+def _half_error(forms, dtype):
+    errors = [
+        half_precision_error(name, tensor, dtype) for name in forms for tensor in HALF_TENSORS
+    ]
+    return float(f"{max(errors):.0e}")
+
+
 def measured(kind_of):
     """Return the table's row of a family, over all its forms."""
     forms = [name for name in TINY if model_type(name) == kind_of]
@@ -256,6 +281,8 @@ def measured(kind_of):
         "back_ends": [b for b in BACK_ENDS if loads(first, b) and _alike(first, b)],
         "padding": sides,
         "error": float(f"{max(errors):.0e}"),
+        "bfloat16": _half_error(forms, torch.bfloat16),
+        "float16": _half_error(forms, torch.float16),
     }
 
 

@@ -31,6 +31,9 @@ class SupportedFamily:
         padding: Sides on which padding leaves the answer as it is; the others are refused.
         error: The largest difference of a capacity, alone and in a padded batch, in units of the
             largest capacity.
+        bfloat16: The sum of all differences of `agf` or `cf` between a model in bfloat16 and the
+            same weights in float32, in units of the sum of capacities.
+        float16: The same in float16.
     """
 
     name: str
@@ -41,6 +44,8 @@ class SupportedFamily:
     back_ends: tuple[str, ...]
     padding: tuple[str, ...]
     error: float
+    bfloat16: float
+    float16: float
 
 
 _COLUMNS = {
@@ -50,12 +55,15 @@ _COLUMNS = {
     "tensors": "tensors",
     "padding": "padding",
     "error": "error",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
     "back_ends": "back ends",
     "tasks": "tasks",
 }
 _LEGEND = (
     "padding: the sides on which padding leaves an answer as it is",
     "error: largest difference of a capacity, alone and in a padded batch, of the largest one",
+    "bfloat16, float16: sum of differences from the same weights in float32, of the sum",
 )
 
 

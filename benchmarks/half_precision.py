@@ -1,0 +1,110 @@
+"""Explanations in half precision and by quantised weights, against the same weights in float32.
+
+    .venv/bin/python benchmarks/half_precision.py MODEL
+
+MODEL is a folder of a language model, such as `make smollm2` makes. Each prompt is explained by
+every form of the weights, and so is the same token by the same weights in float32: of weights that
+a backend has quantised, the model that it makes of them again. Printed are Spearman's rank
+correlation of signed scores (the mean over prompts), the sum of their differences over their sum
+(median and largest), and how often the first token is the same: in one stage, and in the default
+ones, whose order of removal jumps where two tokens are about equal. Then the seconds of a call over
+those in float32. Quantised forms need bitsandbytes.
+"""
+
+import argparse
+import copy
+import time
+import warnings
+from collections.abc import Iterator
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from attnflow import Attribution, Explainer
+
+PROMPTS = (
+    "The capital of France is",
+    "The opposite of hot is",
+    "Paris is in France. Berlin is in",
+    "Water freezes at zero degrees and boils at one hundred",
+    "My sister plays the violin and my brother plays the",
+    "The doctor told the nurse that the patient was",
+    "In winter it is cold, and in summer it is",
+    "He opened the door with the",
+    "Two plus two equals",
+    "The sun rises in the east and sets in the",
+    "She put the milk back into the",
+    "When Mary and John went to the store, John gave a drink to",
+)
+TURNS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="folder of a language model")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore")
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    print(f"torch {torch.__version__}, {args.threads} thread(s), {len(PROMPTS)} prompts\n")
+    print("| weights | stages | rank | difference, median | largest | same first | seconds |")
+    print("|---|---|---|---|---|---|---|")
+    full = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
+    base = timed(Explainer(full, tokenizer))
+    for name, model, reference in forms(args.model, full):
+        explain, exact = Explainer(model, tokenizer), Explainer(reference(), tokenizer)
+        seconds = f"{timed(explain) / base:.1f}"
+        for title, options in (("one", {"stages": ()}), ("default", {})):
+            wanted = [exact(prompt, **options) for prompt in PROMPTS]
+            targets = [a.label for a in wanted]
+            found = [
+                explain(prompt, target=target, **options)
+                for prompt, target in zip(PROMPTS, targets, strict=True)
+            ]
+            print(f"| {name} | {title} | {compared(found, wanted)} | {seconds} |", flush=True)
+
+
+def forms(folder: str, full: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield forms of the weights: a name, the model, and a function that gives it in float32."""
+    for dtype in (torch.bfloat16, torch.float16):
+        model = copy.deepcopy(full).to(dtype)
+        yield str(dtype).removeprefix("torch."), model, lambda m=model: copy.deepcopy(m).float()
+    for name, options in (
+        ("bitsandbytes, 8 bits", {"load_in_8bit": True}),
+        ("bitsandbytes, 4 bits (nf4)", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}),
+    ):
+        config = BitsAndBytesConfig(**options, bnb_4bit_compute_dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, quantization_config=config, dtype=torch.bfloat16
+        )
+        yield name, model.eval(), lambda m=model: m.dequantize().float().eval()
+
+
+def timed(explainer: Explainer) -> float:
+    """Return seconds over all prompts, the median of some turns."""
+    turns = []
+    for _ in range(TURNS + 1):  # the first warms up
+        begin = time.perf_counter()
+        for prompt in PROMPTS:
+            explainer(prompt)
+        turns.append(time.perf_counter() - begin)
+    return median(turns[1:])
+
+
+def compared(found: list[Attribution], wanted: list[Attribution]) -> str:
+    """Return the cells of a row."""
+    scores = [(a.signed_scores, b.signed_scores) for a, b in zip(found, wanted, strict=True)]
+    ranks = [spearmanr(a, b).statistic for a, b in scores]
+    off = [np.abs(a - b).sum() / np.abs(b).sum() for a, b in scores]
+    same = sum(int(a.argmax() == b.argmax()) for a, b in scores)
+    worst = f"{100 * median(off):.1f} % | {100 * max(off):.0f} %"
+    return f"{mean(ranks):.3f} | {worst} | {same} of {len(found)}"
+
+
+if __name__ == "__main__":
+    main()
