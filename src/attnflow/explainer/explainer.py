@@ -53,6 +53,7 @@ from attnflow.inputs.image_inputs import ImageInputs
 from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models import loading
 from attnflow.models.embedded import EMBEDDED_MODEL
+from attnflow.models.held import held_model
 from attnflow.models.literals import Pattern
 from attnflow.models.load_options import LoadOptions
 from attnflow.models.pooling import check_pooling
@@ -77,26 +78,31 @@ class Explainer:
         *,
         tokenizer: Any = None,
         name: str | None = None,
-        pooling: str = "mean",
+        pooling: str | None = None,
     ) -> None:
         """Take a transformers model in evaluation mode, and its tokenizer.
 
         Args:
-            model: The model.
+            model: The model; or what holds one: a pipeline of transformers, a PEFT model, or a
+                SentenceTransformer, which bring their own tokenizer and pooling.
             processor: Its tokenizer; without one the explainer takes `input_ids`, and names tokens
                 by their ids. For an image model its image processor; without one the explainer
                 takes `pixel_values`.
             tokenizer: Alias for `processor`.
             name: The name that results give to the model.
             pooling: For a model that embeds: how the states of its last layer become one vector,
-                "mean", "cls" (the first token's) or "last" (the last token's).
+                "mean", "cls" (the first token's) or "last" (the last token's). None is a
+                SentenceTransformer's own, else "mean".
 
         Raises:
             InputError: An argument has the wrong type, or both processor and tokenizer are given.
+            ModelError: What holds the model does more than can be explained.
         """
         if processor is not None and tokenizer is not None:
             raise InputError("give processor= or tokenizer=, two names of one argument, not both.")
-        processor = tokenizer if processor is None else processor
+        held = held_model(model)
+        model, processor = held.model, tokenizer if processor is None else processor
+        processor = held.processor if processor is None else processor
         if not hasattr(model, "config") or not (processor is None or callable(processor)):
             raise InputError(
                 f"Explainer takes a transformers model and its tokenizer or image processor, "
@@ -116,8 +122,9 @@ class Explainer:
         self.image_processor = processor if images else None
         if not isinstance(name, str | None):
             raise InputError(f"name must be a string, got {shown(name)}.")
-        self.pooling = check_pooling(pooling)
-        self.name = name or getattr(model.config, "name_or_path", "") or type(model).__name__
+        self.pooling = held.pooling or "mean" if pooling is None else check_pooling(pooling)
+        known = held.name or getattr(model.config, "name_or_path", "")
+        self.name = name or known or type(model).__name__
 
     @classmethod
     def from_pretrained(
@@ -204,6 +211,7 @@ class Explainer:
         continuation: str | int | None = ...,
         input_ids: Any = ...,
         attention_mask: Any = ...,
+        token_type_ids: Any = ...,
         **options: Unpack[CallKeywords],
     ) -> Any: ...
 
@@ -216,6 +224,7 @@ class Explainer:
         continuation: str | int | None = None,
         input_ids: Any = None,
         attention_mask: Any = None,
+        token_type_ids: Any = None,
         pair: str | Sequence[str] | None = None,
         target: Target | Value | Sequence[Target] | Sequence[Sequence[Target]] = None,
         against: Target | Sequence[Target] = None,
@@ -253,6 +262,8 @@ class Explainer:
                 generates a text of its own, whose tokens follow the source's in the result.
             input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
             attention_mask: 0 at padding of `input_ids`, on the left or on the right.
+            token_type_ids: Which of two texts each of `input_ids` belongs to, as the tokenizer has
+                it: `explainer(**tokenizer(text, pair))` explains an encoding.
             pair: A second text, for all texts or one for each. Models that read two (entailment,
                 paraphrase, question and context) read it after the text; in the result it stands
                 on a line of its own. With an embedding model, the text's contribution to the cosine
@@ -345,6 +356,7 @@ class Explainer:
             pair=pair,
             input_ids=input_ids,
             attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
             truncate=truncate,
             bos=bos,
             continuation=continuation,

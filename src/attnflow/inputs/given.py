@@ -9,7 +9,8 @@ from attnflow.errors import InputError
 from attnflow.models.literals import Modality
 
 TEXT_ARGUMENTS = (
-    *("texts", "pair", "input_ids", "attention_mask", "truncate", "continuation", "bos"),
+    *("texts", "pair", "input_ids", "attention_mask", "token_type_ids"),
+    *("truncate", "continuation", "bos"),
 )
 IMAGE_ARGUMENTS = ("images", "pixel_values", "neutral")
 
@@ -23,6 +24,7 @@ class Given:
         pair: A second text, for all texts or one for each.
         input_ids: Token ids instead of texts, `(t,)` or `(batch, t)`.
         attention_mask: 0 at padding of `input_ids`.
+        token_type_ids: Which of two texts each of `input_ids` belongs to.
         truncate: Cut texts that are too long.
         bos: Put the model's beginning-of-text token in front.
         continuation: How a text continues, or how many tokens to generate.
@@ -35,6 +37,7 @@ class Given:
     pair: str | Sequence[str] | None = None
     input_ids: Any = None
     attention_mask: Any = None
+    token_type_ids: Any = None
     truncate: bool = False
     bos: bool = False
     continuation: str | int | None = None

@@ -68,10 +68,11 @@ class TextInputs:
             ModelError: Tokenizer and model do not belong together.
         """
         if given.input_ids is None:
-            if given.attention_mask is not None:
-                raise InputError(
-                    "attention_mask goes with input_ids: of texts the tokenizer makes it."
-                )
+            for name in ("attention_mask", "token_type_ids"):
+                if getattr(given, name) is not None:
+                    raise InputError(
+                        f"{name} goes with input_ids: of texts the tokenizer makes it."
+                    )
             # A chat is a list of dicts, and one example; a list of texts or chats is several.
             is_single = isinstance(given.texts, str) or is_chat(given.texts)
             texts = self._begun(self._read_texts(given), given.bos)
@@ -82,7 +83,7 @@ class TextInputs:
             raise InputError("pair goes with texts, and not with input_ids.")
         if given.bos:
             raise InputError("bos goes with texts: put the token in front of input_ids yourself.")
-        encoded = self._read_ids(given.input_ids, given.attention_mask)
+        encoded = self._read_ids(given)
         return ReadExamples(encoded, np.ndim(given.input_ids[0]) == 0, "text")
 
     def encode(
@@ -240,15 +241,23 @@ class TextInputs:
         generates = self.task.is_generative
         return encode_chat(self.tokenizer, messages, limit=self.limit, generates=generates)
 
-    def _read_ids(self, input_ids: Any, attention_mask: Any) -> list[EncodedText]:
-        rows = unpadded_rows(input_ids, attention_mask)
+    def _read_ids(self, given: Given) -> list[EncodedText]:
+        rows = unpadded_rows(given.input_ids, given.attention_mask)
         labels = ExampleLabels([""] * len(rows))
         encoded = []
         for i, ids in enumerate(rows):
             with labels.about(i):
                 self._check_ids(ids)
                 encoded.append(encode_ids(self.tokenizer, ids, self.limit))
-        return encoded
+        if given.token_type_ids is None:
+            return encoded
+        types = unpadded_rows(given.token_type_ids, given.attention_mask, "token_type_ids")
+        if list(map(len, types)) != list(map(len, rows)):
+            raise InputError("token_type_ids must have the shape of input_ids.")
+        return [
+            replace(text, inputs={**text.inputs, "token_type_ids": row})
+            for text, row in zip(encoded, types, strict=True)
+        ]
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         unknown = [i for i in ids if not 0 <= i < self._vocabulary]
@@ -291,6 +300,11 @@ def _beginning(text: Any) -> str:
 
 def _checked(texts: Any) -> list[Any]:
     """The texts in a list; refuses what is none, or an empty sequence."""
+    if isinstance(texts, Mapping):
+        raise InputError(
+            f"texts must be a text, a chat or a sequence of texts, got a {type(texts).__name__}; "
+            "what a tokenizer gave is explained by explainer(**encoding), and a chat is a list."
+        )
     if not isinstance(texts, Iterable) or isinstance(texts, Tensor):
         raise InputError(
             f"texts must be a text, a chat or a sequence of texts, got {shown(texts)}."

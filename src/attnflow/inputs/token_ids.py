@@ -13,22 +13,25 @@ from attnflow.inputs.text import EncodedText, place_tokens
 Ids = Sequence[int]
 
 
-def unpadded_rows(input_ids: Any, attention_mask: Any = None) -> list[list[int]]:
+def unpadded_rows(
+    input_ids: Any, attention_mask: Any = None, name: str = "input_ids"
+) -> list[list[int]]:
     """Ids of each example without its padding, which may be on either side.
 
     Args:
         input_ids: `(t,)` or `(batch, t)` integers: lists, numpy or torch.
         attention_mask: The same shape, 1 at real tokens; None where all are.
+        name: The argument, for errors.
 
     Raises:
         InputError: The ids are no such integers, a row is empty, or has padding inside.
     """
-    rows = _rows(input_ids, "input_ids")
+    rows = _rows(input_ids, name)
     masks = [[1] * len(row) for row in rows]
     if attention_mask is not None:
         masks = _rows(attention_mask, "attention_mask")
     if [len(row) for row in rows] != [len(mask) for mask in masks]:
-        raise InputError("attention_mask must have the shape of input_ids, 1 at real tokens.")
+        raise InputError(f"attention_mask must have the shape of {name}, 1 at real tokens.")
     return [_without_padding(i, *row) for i, row in enumerate(zip(rows, masks, strict=True))]
 
 

@@ -8,9 +8,9 @@ numbers. Read next: load_options.py, tasks.py.
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,16 @@ import torch
 
 from attnflow.errors import AttnflowError, InputError, ModelError, needs, shown
 from attnflow.models import embedded
+from attnflow.models.adapters import (
+    CONFIG,
+    WEIGHTS,
+    AdapterConfig,
+    adapter_config,
+    class_count,
+    saved_shapes,
+    with_adapter,
+)
+from attnflow.models.held import held_model
 from attnflow.models.load_options import LoadOptions
 from attnflow.models.pooling import MODULES, pooling_file, pooling_of
 from attnflow.models.tasks import (
@@ -75,7 +85,12 @@ def load(name: str | Path, options: LoadOptions = DEFAULTS) -> tuple[Any, Any]:
         model, processor = embedded.load()
         asked = options.torch_dtype
         return model.to(target, asked if isinstance(asked, torch.dtype) else None).eval(), processor
-    model, processor = _load(*_source(name, options))
+    source, options = _source(name, options)
+    adapter = _adapter_config(source, options)
+    if adapter is None:
+        model, processor = _load(source, options)
+    else:
+        model, processor = _load_adapter(source, adapter, options)
     if not _places_itself(model):
         model = model.to(target)
     return model.eval(), processor
@@ -104,13 +119,19 @@ def pooling(name: str | Path, options: LoadOptions = DEFAULTS) -> str:
 
 def _file_text(name: str | Path, file: str, options: LoadOptions) -> str | None:
     """Content of a file next to a model's weights, None where there is none."""
+    path = _file(name, file, options)
+    return None if path is None else Path(path).read_text(encoding="utf-8")
+
+
+def _file(name: str | Path, file: str, options: LoadOptions) -> str | None:
+    """Path of a file next to a model's weights, None where there is none."""
     from transformers.utils import cached_file
 
     source, options = _source(name, options)
     where = {key: value for key, value in options.of_files.items() if key != "gguf_file"}
     quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-    path = cached_file(str(source), file, **where, **quiet)
-    return None if path is None else Path(path).read_text(encoding="utf-8")
+    path: str | None = cached_file(str(source), file, **where, **quiet)
+    return path
 
 
 def _is_embedded(name: str | Path) -> bool:
@@ -145,7 +166,7 @@ def _folder_or_id(name: str | Path, options: LoadOptions) -> str | Path:
     if options.gguf_file is not None:
         if not (folder / options.gguf_file).is_file():
             raise InputError(f"model {str(name)!r} has no file {shown(options.gguf_file)}.")
-    elif not (folder / "config.json").is_file():
+    elif not any((folder / file).is_file() for file in ("config.json", CONFIG)):
         raise InputError(
             f"model {str(name)!r} is not a model: expected a folder with config.json, weights and "
             "tokenizer, as save_pretrained writes it."
@@ -185,20 +206,81 @@ def calls_attention_interface(model_class: Any) -> bool:
     return hasattr(module, "ALL_ATTENTION_FUNCTIONS")
 
 
-def _load(name: str | Path, options: LoadOptions) -> tuple[Any, Any]:
+def _adapter_config(name: str | Path, options: LoadOptions) -> AdapterConfig | None:
+    """The config of an adapter; None where there is a whole model."""
+    if options.gguf_file is not None:
+        return None
+    with _as_model_errors(name, options):
+        if _file_text(name, "config.json", options) is not None:
+            return None
+        text = _file_text(name, CONFIG, options)
+    return None if text is None else adapter_config(str(name), text)
+
+
+def _load_adapter(
+    name: str | Path, adapter: AdapterConfig, options: LoadOptions
+) -> tuple[Any, Any]:
+    """The base model of an adapter with its layers, and the tokenizer of one of the two."""
+    where = options.of_files
+    with _as_model_errors(name, options):
+        file = _file(name, WEIGHTS, options)
+        shapes = {} if file is None else saved_shapes(Path(file))
+        has_tokenizer = _file(name, "tokenizer_config.json", options) is not None
+    base_options = replace(options, revision=adapter.revision, subfolder=None)
+    base = _folder_or_id(adapter.base, base_options)
+    loaded = _Adapted(adapter.task, shapes, str(name) if has_tokenizer else None)
+    model, processor = _load(base, base_options, loaded)
+    with _as_model_errors(name, options):
+        adapted = with_adapter(model, str(name), adapter.base, **where)
+    held = held_model(adapted)
+    return held.model, processor
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    """What an adapter says of its base.
+
+    Attributes:
+        task: The task; None for the base's own.
+        shapes: The shapes of the weights that the adapter brings, by name.
+        tokenizer: Folder or hub id of the tokenizer; None for the base's.
+    """
+
+    task: Task | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tokenizer: str | None = None
+
+    @property
+    def of_head(self) -> dict[str, Any]:
+        """Keywords of a head that the adapter has trained."""
+        count = class_count(dict(self.shapes))
+        is_class = self.task is not None and self.task.output_kind == "class"
+        return {"num_labels": count} if is_class and count is not None else {}
+
+    def brings(self, key: str) -> bool:
+        """Return whether the adapter has a weight that its base lacks."""
+        return any(name.endswith(f".{key}") for name in self.shapes)
+
+
+def _load(
+    name: str | Path, options: LoadOptions, adapted: _Adapted = _Adapted()
+) -> tuple[Any, Any]:
+    import transformers
     from transformers import AutoConfig
 
     keywords = {**options.of_files, **options.of_code}
     with _as_model_errors(name, options):
         config = AutoConfig.from_pretrained(name, **keywords)
         task, loader = _task(config, name, options)
+        if adapted.task is not None:
+            task, loader = adapted.task, getattr(transformers, adapted.task.loader)
         quantised = getattr(config, "quantization_config", None) is not None
         weights = options.of_weights(quantised=quantised and options.gguf_file is None)
         model, loading = loader.from_pretrained(
-            name, output_loading_info=True, **weights, **keywords
+            name, output_loading_info=True, **adapted.of_head, **weights, **keywords
         )
-        processor = _processor(task, name, keywords)
-    missing = sorted(loading["missing_keys"])
+        processor = _processor(task, adapted.tokenizer or name, keywords)
+    missing = sorted(key for key in loading["missing_keys"] if not adapted.brings(key))
     if task.output_kind == "embedding":
         # Embeddings are of the last layer's states, and not pooled there.
         missing = [key for key in missing if not key.startswith("pooler.")]

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from attnflow.capture.placement import device_of
 from attnflow.checks import check_name
-from attnflow.errors import ModelError
+from attnflow.errors import ModelError, shown
 
 POOLINGS = ("mean", "cls", "last")
 MODULES, CONFIG = "modules.json", "config.json"
 # A cosine is the same with and without the last.
 MODULE_TYPES = ("Transformer", "Pooling", "Normalize")
+# By the names of sentence-transformers: of its objects, and of older files.
+_NAMED = {"mean": "mean", "mean_sqrt_len_tokens": "mean", "cls": "cls", "lasttoken": "last"}
 MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean",  # another length, the same direction
@@ -36,6 +38,20 @@ def check_pooling(pooling: str) -> str:
     """
     check_name("pooling", pooling, POOLINGS)
     return pooling
+
+
+def pooling_named(mode: str) -> str:
+    """Return the pooling that sentence-transformers calls so.
+
+    Raises:
+        ModelError: It is of another kind.
+    """
+    if mode not in _NAMED:
+        raise ModelError(
+            f"the model pools by {shown(mode)}: expected one of {', '.join(_NAMED)}. Or name the "
+            "pooling yourself (pooling=)."
+        )
+    return _NAMED[mode]
 
 
 def pooling_file(name: str, modules: str) -> str:
@@ -75,6 +91,8 @@ def pooling_of(name: str, record: str) -> str:
         modes = dict(json.loads(record))
     except (ValueError, TypeError) as error:
         raise ModelError(f"the pooling of model {name!r} cannot be read: {error!r}.") from error
+    if isinstance(modes.get("pooling_mode"), str):
+        return pooling_named(modes["pooling_mode"])
     chosen = [
         mode for mode, is_on in modes.items() if mode.startswith("pooling_mode") and is_on is True
     ]
