@@ -86,7 +86,8 @@ def test_a_compiled_model(writer):
 def test_a_pipeline_of_a_task_that_cannot_be_explained():
     sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
     sizes |= dict(conv_dim=(16,), conv_kernel=(4,), conv_stride=(4,), num_feat_extract_layers=1)
-    model = transformers.Wav2Vec2ForSequenceClassification(transformers.Wav2Vec2Config(**sizes)).eval()
+    config = transformers.Wav2Vec2Config(**sizes)
+    model = transformers.Wav2Vec2ForSequenceClassification(config).eval()
     extractor = transformers.Wav2Vec2FeatureExtractor()
     listen = AudioClassificationPipeline(model, feature_extractor=extractor)
     with pytest.raises(ModelError, match="Wav2Vec2"):
