@@ -164,6 +164,10 @@ def rms_norm(x):
         F.relu,
         lambda x: x.tanh(),
         lambda x: x.relu(),
+        lambda x: x.clamp(-0.5, 1.0),
+        lambda x: x.clamp(max=0.3),
+        lambda x: torch.clamp(x, min=-0.3),
+        lambda x: x.clamp_(min=-0.5, max=0.5),
         *(ACT2FN[name] for name in ACTIVATIONS),
     ],
 )

@@ -77,6 +77,7 @@ _RELATIVE = dict(
     type_vocab_size=0,
 )
 _GROUPED = dict(ENDS, num_key_value_heads=2)
+_EXPERTS = dict(_GROUPED, num_experts=4, num_experts_per_tok=2)
 _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
 _WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3, max_window_layers=1)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
@@ -124,13 +125,24 @@ TINY: dict[str, Tiny] = {
     ),
     "llama": Tiny("Llama", "decoder", "Llama", _GROUPED),
     "mistral": Tiny("Mistral", "decoder", "Mistral", dict(_GROUPED, sliding_window=3)),
+    "mixtral": Tiny(
+        "Mixtral", "decoder", "Mixtral", dict(_EXPERTS, num_local_experts=4, sliding_window=3)
+    ),
     "olmo2": Tiny("OLMo 2", "decoder", "Olmo2", _GROUPED),
     "olmo3": Tiny("OLMo 3", "decoder", "Olmo3", dict(_GROUPED, sliding_window=3)),
+    "olmoe": Tiny("OLMoE", "decoder", "Olmoe", dict(_EXPERTS, norm_topk_prob=True)),
+    "olmoe clipped": Tiny("OLMoE", "decoder", "Olmoe", dict(_EXPERTS, clip_qkv=0.7)),
     "opt": Tiny("OPT", "decoder", "OPT", dict(ENDS, ffn_dim=24, word_embed_proj_dim=16)),
     "phi": Tiny("Phi", "decoder", "Phi", _GROUPED),
     "phi3": Tiny("Phi-3", "decoder", "Phi3", _GROUPED),
     "qwen2": Tiny("Qwen 2", "decoder", "Qwen2", _WINDOW),
     "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
+    "qwen3_moe": Tiny(
+        "Qwen 3, experts",
+        "decoder",
+        "Qwen3Moe",
+        dict(_EXPERTS, head_dim=4, moe_intermediate_size=8, mlp_only_layers=[0]),
+    ),
     "smollm3": Tiny("SmolLM3", "decoder", "SmolLM3", dict(_GROUPED, no_rope_layers=[1, 0, 1])),
     "starcoder2": Tiny("StarCoder2", "decoder", "Starcoder2", dict(_GROUPED, sliding_window=3)),
     "bart": Tiny("BART", "encoder-decoder", "Bart", BART_SIZES),

@@ -27,7 +27,8 @@ class Gate:
     """The activation of a gated MLP, whose output multiplies another branch.
 
     Attributes:
-        owner: Class of the module that has it.
+        owner: Class of the module that has it, an MLP or the experts of a layer; or several,
+            separated by |.
         attribute: Its name there.
     """
 
@@ -46,6 +47,7 @@ class Family:
         probabilities: Path inside the block to a module through which the attention weights run, in
             families that compute attention themselves; None: they use transformers' interface.
         gates: The activation of a gated MLP, or None.
+        router: Class of the module that chooses each token's experts and weighs them, or None.
         mixer: Config entry that, when positive, mixes tokens outside attention, or None.
         parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
         parallel_if: Config entry that is true where it does; None: always.
@@ -60,6 +62,7 @@ class Family:
     output: str
     probabilities: str | None = None
     gates: Gate | None = None
+    router: str | None = None
     mixer: str | None = None
     parallel: str | None = None
     parallel_if: str | None = None
@@ -76,6 +79,16 @@ class Family:
 def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_proj") -> Family:
     """Return a family of decoders of Llama's shape: layers with a gated MLP."""
     return Family(f"{name}DecoderLayer", output, gates=Gate(mlp or f"{name}MLP", "act_fn"))
+
+
+def _mixture(name: str, owner: str = "{}Experts") -> Family:
+    """Return a family of Llama's shape with gated experts, of which a router chooses some."""
+    return Family(
+        f"{name}DecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate(owner.format(name), "act_fn"),
+        router=f"{name}TopKRouter",
+    )
 
 
 def _t5_like(name: str) -> Family:
@@ -133,16 +146,20 @@ FAMILIES: dict[str, Family] = {
     "llama": _llama_like("Llama"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
+    "mixtral": _mixture("Mixtral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=Gate("ModernBertMLP", "act")),
     "mpnet": Family("MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"),
     "mt5": _t5_like("MT5"),
     "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
     "olmo3": _llama_like("Olmo3", output="post_attention_layernorm"),
+    "olmoe": _mixture("Olmoe"),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=Gate("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
     "qwen3": _llama_like("Qwen3"),
+    # Some layers may have an MLP in place of experts.
+    "qwen3_moe": _mixture("Qwen3Moe", "{0}MLP|{0}Experts"),
     "roberta": Family("RobertaAttention", "output.dense", positions="counted"),
     "roberta-prelayernorm": Family(
         "RobertaPreLayerNormAttention", "output.dense", positions="counted"
@@ -232,10 +249,16 @@ def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 
 
 def gated_mlps(model: PreTrainedModel, family: Family) -> list[nn.Module]:
-    """Return the MLPs in which an activated gate multiplies another branch."""
+    """Return the MLPs and experts in which an activated gate multiplies another branch."""
     if family.gates is None:
         return []
-    return [m for m in model.modules() if type(m).__name__ == family.gates.owner]
+    owners = family.gates.owner.split("|")
+    return [m for m in model.modules() if type(m).__name__ in owners]
+
+
+def routers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the modules that choose and weigh experts."""
+    return [m for m in model.modules() if type(m).__name__ == family.router]
 
 
 def poolers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
