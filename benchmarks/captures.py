@@ -45,6 +45,7 @@ _OWN = {  # sizes with names of their own, and windows
     "gemma": dict(head_dim=32),
     "gemma2": dict(head_dim=32, query_pre_attn_scalar=32, sliding_window=64),
     "gemma3_text": dict(head_dim=32, query_pre_attn_scalar=32, sliding_window=64),
+    "gpt_oss": dict(head_dim=32, sliding_window=64),
     "gptj": dict(rotary_dim=16),
     "mistral": dict(sliding_window=64),
     "mixtral": dict(sliding_window=64),

@@ -78,6 +78,7 @@ _RELATIVE = dict(
 )
 _GROUPED = dict(ENDS, num_key_value_heads=2)
 _EXPERTS = dict(_GROUPED, num_experts=4, num_experts_per_tok=2)
+_YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=8)
 _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
 _WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3, max_window_layers=1)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
@@ -117,6 +118,12 @@ TINY: dict[str, Tiny] = {
     "gpt_bigcode": Tiny("GPTBigCode, StarCoder", "decoder", "GPTBigCode", ENDS),
     "gpt_bigcode all heads": Tiny(
         "GPTBigCode, StarCoder", "decoder", "GPTBigCode", dict(ENDS, multi_query=False)
+    ),
+    "gpt_oss": Tiny(
+        "GPT-OSS",
+        "decoder",
+        "GptOss",
+        dict(_EXPERTS, head_dim=4, sliding_window=3, swiglu_limit=1.0, rope_parameters=_YARN),
     ),
     "gptj": Tiny("GPT-J", "decoder", "GPTJ", dict(ENDS, rotary_dim=2)),
     "gpt_neox": Tiny("GPT-NeoX, Pythia", "decoder", "GPTNeoX"),

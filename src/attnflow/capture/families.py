@@ -47,6 +47,7 @@ class Family:
         probabilities: Path inside the block to a module through which the attention weights run, in
             families that compute attention themselves; None: they use transformers' interface.
         gates: The activation of a gated MLP, or None.
+        plus_one: Class of experts whose gate is GPT-OSS's, (up + 1) * glu, by a method; or None.
         router: Class of the module that chooses each token's experts and weighs them, or None.
         mixer: Config entry that, when positive, mixes tokens outside attention, or None.
         parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
@@ -62,6 +63,7 @@ class Family:
     output: str
     probabilities: str | None = None
     gates: Gate | None = None
+    plus_one: str | None = None
     router: str | None = None
     mixer: str | None = None
     parallel: str | None = None
@@ -140,6 +142,12 @@ FAMILIES: dict[str, Family] = {
     "gpt_bigcode": Family("GPTBigCodeBlock", "attn.c_proj"),
     "gpt_neox": Family(
         "GPTNeoXLayer", "attention.dense", parallel="mlp", parallel_if="use_parallel_residual"
+    ),
+    "gpt_oss": Family(
+        "GptOssDecoderLayer",
+        "self_attn.o_proj",
+        plus_one="GptOssExperts",
+        router="GptOssTopKRouter",
     ),
     "gptj": Family("GPTJBlock", "attn.out_proj", probabilities="attn.attn_dropout", parallel="mlp"),
     "ijepa": Family("IJepaLayer", "attention.o_proj|attention.output.dense"),
@@ -254,6 +262,11 @@ def gated_mlps(model: PreTrainedModel, family: Family) -> list[nn.Module]:
         return []
     owners = family.gates.owner.split("|")
     return [m for m in model.modules() if type(m).__name__ in owners]
+
+
+def plus_one_experts(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the experts whose gate is GPT-OSS's."""
+    return [m for m in model.modules() if type(m).__name__ == family.plus_one]
 
 
 def routers(model: PreTrainedModel, family: Family) -> list[nn.Module]:

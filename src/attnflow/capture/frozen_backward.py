@@ -14,6 +14,7 @@ what other threads run.
     layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
     activation   y = x * [f(x) / x], at x = 0 the limit from the right
     gated MLP    y = W_o([f(gate)] * (W x)), otherwise the contribution would count twice
+    GPT-OSS      y = W_o([f(gate)] * (W x) + f(gate)), f with a slope through the origin
     experts      y = sum of [weight] * expert(x) over those that the router chose
 
 Source: the freezing of attribution graphs, ALTI and DecompX, for gradients. Read next: families.py.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -260,6 +262,31 @@ def halve_gradients(modules: Collection[nn.Module]) -> None:
     """
     for module in modules:
         module.register_forward_hook(lambda m, args, out: _Half.apply(out))  # type: ignore[no-untyped-call]
+
+
+def hold_plus_one_gates(modules: Collection[Any], *, shared: bool) -> None:
+    """Replace the gate of GPT-OSS's experts, (up + 1) * glu; modules of a private copy.
+
+    Of its two terms, up * glu is a gated MLP's. The other is glu alone, an activation of the gate
+    whose slope through the origin is constant.
+
+    Args:
+        modules: The experts, whose method `_apply_gate` it is.
+        shared: True where both factors of up * glu have half of its gradient; else glu is constant.
+    """
+    for module in modules:
+        module._apply_gate = partial(_plus_one_gate, module.alpha, module.limit, shared)
+
+
+def _plus_one_gate(alpha: float, limit: float, shared: bool, gate_up: Tensor) -> Tensor:
+    def unit(x: Tensor) -> Tensor:
+        x = x.clamp(max=limit)
+        return x * (x * alpha).sigmoid()
+
+    gate, up = gate_up[..., ::2], gate_up[..., 1::2].clamp(min=-limit, max=limit)
+    glu = _activation(unit, gate)
+    product = _Half.apply(up * glu) if shared else up * glu.detach()  # type: ignore[no-untyped-call]
+    return product + glu
 
 
 class _Half(Function):

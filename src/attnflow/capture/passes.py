@@ -29,11 +29,16 @@ from attnflow.capture.families import (
     family_of,
     gated_mlps,
     gates,
+    plus_one_experts,
     poolers,
     routers,
     watch_residual_stream,
 )
-from attnflow.capture.frozen_backward import frozen_network, halve_gradients
+from attnflow.capture.frozen_backward import (
+    frozen_network,
+    halve_gradients,
+    hold_plus_one_gates,
+)
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
@@ -148,6 +153,7 @@ class ForwardPass:
             shared = self.recorder.rules.gates == "shared"
             if shared:
                 halve_gradients(gated_mlps(copy, family))
+            hold_plus_one_gates(plus_one_experts(copy, family), shared=shared)
             constant = [] if shared else gates(copy, family)
             held = frozen_network(copy, constant, poolers(copy, family), routers(copy, family))
             stack.enter_context(held)
