@@ -41,7 +41,8 @@ class Family:
     """Names of the modules and config entries of one family.
 
     Attributes:
-        block: Class of the module whose first argument is the residual stream x_i.
+        block: Class of the module whose first argument is the residual stream x_i; or several,
+            separated by |.
         output: Path inside the block to the module that gives o_i, the block's attention output;
             of several paths, separated by |, the first that exists counts.
         probabilities: Path inside the block to a module through which the attention weights run, in
@@ -52,7 +53,10 @@ class Family:
         mixer: Config entry that, when positive, mixes tokens outside attention, or None.
         parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
         parallel_if: Config entry that is true where it does; None: always.
-        cross: Block and output of cross-attention, where they differ from self-attention's.
+        cross: Block, output and stream of cross-attention, where they differ from self-attention's.
+        stream: Path inside the block to a module whose first argument is x_i, where the block's own
+            is not; "" for the block.
+        multiplier: Config entry by which o_i is multiplied before it is added, or None.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
             its config's `pooler_hidden_act` names it; None where activations are modules.
         positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
@@ -68,9 +72,17 @@ class Family:
     mixer: str | None = None
     parallel: str | None = None
     parallel_if: str | None = None
-    cross: tuple[str, str] | None = None
+    cross: tuple[str, str, str] | None = None
+    stream: str = ""
+    multiplier: str | None = None
     pooler: str | None = None
     positions: str = "given"
+
+    @property
+    def sites(self) -> list[tuple[str, str, str]]:
+        """Return block, output and stream of self-attention, and of cross-attention."""
+        own = (self.block, self.output, self.stream)
+        return [own] if self.cross is None else [own, self.cross]
 
     def branch(self, config: Any) -> str | None:
         """Return `parallel`, if the MLP runs in parallel with attention under this config."""
@@ -83,13 +95,13 @@ def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_pr
     return Family(f"{name}DecoderLayer", output, gates=Gate(mlp or f"{name}MLP", "act_fn"))
 
 
-def _mixture(name: str, owner: str = "{}Experts") -> Family:
+def _mixture(name: str, owner: str = "{}Experts", router: str = "TopKRouter") -> Family:
     """Return a family of Llama's shape with gated experts, of which a router chooses some."""
     return Family(
         f"{name}DecoderLayer",
         "self_attn.o_proj",
         gates=Gate(owner.format(name), "act_fn"),
-        router=f"{name}TopKRouter",
+        router=f"{name}{router}",
     )
 
 
@@ -99,8 +111,19 @@ def _t5_like(name: str) -> Family:
         f"{name}LayerSelfAttention",
         "SelfAttention.o",
         gates=Gate(f"{name}DenseGatedActDense", "act"),
-        cross=(f"{name}LayerCrossAttention", "EncDecAttention.o"),
+        cross=(f"{name}LayerCrossAttention", "EncDecAttention.o", ""),
         positions="relative",
+    )
+
+
+def _pre_norm_writer(name: str, positions: str) -> Family:
+    """Return a family of encoder-decoders of BART's shape with norms before attention."""
+    return Family(
+        f"{name}EncoderLayer|{name}DecoderLayer",
+        "self_attn.out_proj",
+        stream="self_attn_layer_norm",
+        cross=(f"{name}DecoderLayer", "encoder_attn.out_proj", "encoder_attn_layer_norm"),
+        positions=positions,
     )
 
 
@@ -111,6 +134,12 @@ FAMILIES: dict[str, Family] = {
     "clip_vision_model": Family("CLIPEncoderLayer", "self_attn.out_proj"),
     "bert": Family("BertAttention", "output.dense"),
     "camembert": Family("CamembertAttention", "output.dense", positions="counted"),
+    "cohere2": Family(
+        "Cohere2DecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate("Cohere2MLP", "act_fn"),
+        parallel="mlp",
+    ),
     "cohere": Family(
         "CohereDecoderLayer", "self_attn.o_proj", gates=Gate("CohereMLP", "act_fn"), parallel="mlp"
     ),
@@ -123,6 +152,7 @@ FAMILIES: dict[str, Family] = {
         mixer="conv_kernel_size",
     ),
     # Vision layers have two paths: transformers 5 moved the module that gives the output.
+    "deepseek_v3": _mixture("DeepseekV3", "{0}MLP|{0}Experts", "TopkRouter"),
     "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
     # Scaled before it is added, DINOv2's attention output is what the scaling gives.
     "dinov2": Family("Dinov2Layer", "layer_scale1", gates=Gate("Dinov2SwiGLUFFN", "act_fn")),
@@ -133,11 +163,17 @@ FAMILIES: dict[str, Family] = {
     ),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
+    "ernie4_5": _llama_like("Ernie4_5"),
+    "eurobert": _llama_like("EuroBert"),
+    "exaone4": _llama_like("Exaone4", output="post_attention_layernorm"),
     "gemma": _llama_like("Gemma"),
     # From its second version on, Gemma normalises attention's output before it is added.
     "gemma2": _llama_like("Gemma2", output="post_attention_layernorm"),
     "gemma3": _llama_like("Gemma3", output="post_attention_layernorm"),
     "gemma3_text": _llama_like("Gemma3", output="post_attention_layernorm"),
+    "glm4": Family(
+        "Glm4DecoderLayer", "post_self_attn_layernorm", gates=Gate("Glm4MLP", "activation_fn")
+    ),
     "gpt2": Family("GPT2Block", "attn.c_proj"),
     "gpt_bigcode": Family("GPTBigCodeBlock", "attn.c_proj"),
     "gpt_neox": Family(
@@ -150,12 +186,23 @@ FAMILIES: dict[str, Family] = {
         router="GptOssTopKRouter",
     ),
     "gptj": Family("GPTJBlock", "attn.out_proj", probabilities="attn.attn_dropout", parallel="mlp"),
+    "granite": Family(
+        "GraniteDecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate("GraniteMLP", "act_fn"),
+        multiplier="residual_multiplier",
+    ),
+    "hunyuan_v1_dense": _llama_like("HunYuanDenseV1"),
     "ijepa": Family("IJepaLayer", "attention.o_proj|attention.output.dense"),
     "llama": _llama_like("Llama"),
+    "m2m_100": _pre_norm_writer("M2M100", positions="counted"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
     "mixtral": _mixture("Mixtral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=Gate("ModernBertMLP", "act")),
+    "modernbert-decoder": Family(
+        "ModernBertDecoderLayer", "attn.Wo", gates=Gate("ModernBertDecoderMLP", "act")
+    ),
     "mpnet": Family("MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"),
     "mt5": _t5_like("MT5"),
     "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
@@ -183,8 +230,13 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass
 class ResidualStream:
-    """`(batch, t, width)` of each layer, in the order of calls: x_i, o_i, parallel MLPs' output."""
+    """`(batch, t, width)` of each layer, in the order of calls: x_i, o_i, parallel MLPs' output.
 
+    With a multiplier m of o_i, x_i / m is kept in place of x_i: their sum is the residual stream,
+    in units of m.
+    """
+
+    multiplier: float = 1.0
     streams: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     branches: list[Tensor] = field(default_factory=list)
@@ -192,7 +244,8 @@ class ResidualStream:
     def keep_stream(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         # Some models give it by position, others by name.
         first: Tensor = (*args, *kwargs.values())[0]
-        self.streams.append(first.detach())
+        x = first.detach()
+        self.streams.append(x if self.multiplier == 1.0 else x / self.multiplier)
 
     def keep_output(self, module: nn.Module, args: Any, output: Tensor) -> None:
         # Not detached: the backward pass asks for its gradient.
@@ -238,7 +291,7 @@ def conservative_family(model: PreTrainedModel) -> Family:
 
 def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the modules of the family's block classes; a ModelError if there are none."""
-    names = [family.block, *(family.cross or ())[:1]]
+    names = [name for block, *_ in family.sites for name in block.split("|")]
     blocks = [m for m in model.modules() if type(m).__name__ in names]
     if not blocks:
         raise ModelError(
@@ -246,6 +299,11 @@ def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
             f"{model.config.model_type!r} has in transformers; was it built by other code?"
         )
     return blocks
+
+
+def sites_of(block: nn.Module, family: Family) -> list[tuple[str, str, str]]:
+    """Return block, output and stream of each attention in a block."""
+    return [site for site in family.sites if type(block).__name__ in site[0].split("|")]
 
 
 def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
@@ -293,12 +351,13 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
 
 def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
     """Install hooks in a private copy that record the residual stream of its forward pass."""
-    stream, branch = ResidualStream(), family.branch(model.config)
-    outputs = dict([(family.block, family.output), *([family.cross] if family.cross else [])])
+    multiplier = getattr(model.config, family.multiplier) if family.multiplier else 1.0
+    stream, branch = ResidualStream(multiplier), family.branch(model.config)
     for block in attention_blocks(model, family):
-        output = _submodule(block, outputs[type(block).__name__])
-        block.register_forward_pre_hook(stream.keep_stream, with_kwargs=True)
-        output.register_forward_hook(stream.keep_output)
+        for _, output, entry in sites_of(block, family):
+            entered = block.get_submodule(entry)
+            entered.register_forward_pre_hook(stream.keep_stream, with_kwargs=True)
+            _submodule(block, output).register_forward_hook(stream.keep_output)
         if branch is not None:
             block.get_submodule(branch).register_forward_hook(stream.keep_branch)
     return stream
