@@ -60,6 +60,13 @@ _OWN = {  # sizes with names of their own, and windows
     "gpt_oss": dict(head_dim=32, sliding_window=64),
     "gptj": dict(rotary_dim=16),
     "hunyuan_v1_dense": dict(head_dim=32),
+    "llama4_text": dict(
+        head_dim=32,
+        attention_chunk_size=64,
+        intermediate_size_mlp=HIDDEN,
+        no_rope_layers=[1, 1, 1, 0],
+        moe_layers=[1, 3],
+    ),
     "mistral": dict(sliding_window=64),
     "mixtral": dict(sliding_window=64),
     "modernbert": dict(local_attention=64),

@@ -95,6 +95,15 @@ _LATENT = dict(  # values are narrower than keys; one layer has an MLP in place 
     n_shared_experts=1,
 )
 _FIRST_READ = dict(_GROUPED, mask_token_id=4, classifier_pooling="bos")
+_CHUNKED = dict(  # one layer sees all, and has an MLP in place of experts
+    _GROUPED,
+    head_dim=4,
+    attention_chunk_size=4,
+    floor_scale=4,
+    no_rope_layers=[1, 0, 1],
+    moe_layers=[0, 2],
+    intermediate_size_mlp=24,
+)
 _YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=8)
 _PATTERN = dict(_GROUPED, sliding_window=3, sliding_window_pattern=3)  # the third sees all
 _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
@@ -173,6 +182,13 @@ TINY: dict[str, Tiny] = {
     ),
     "hunyuan_v1_dense": Tiny("Hunyuan", "decoder", "HunYuanDenseV1", dict(_GROUPED, head_dim=4)),
     "llama": Tiny("Llama", "decoder", "Llama", _GROUPED),
+    "llama4_text": Tiny(
+        "Llama 4, texts",
+        "decoder",
+        "Llama4",
+        _CHUNKED | dict(num_local_experts=4),
+        config="Llama4Text",
+    ),
     "mistral": Tiny("Mistral", "decoder", "Mistral", dict(_GROUPED, sliding_window=3)),
     "mixtral": Tiny(
         "Mixtral", "decoder", "Mixtral", dict(_EXPERTS, num_local_experts=4, sliding_window=3)

@@ -29,7 +29,7 @@ class Gate:
     Attributes:
         owner: Class of the module that has it, an MLP or the experts of a layer; or several,
             separated by |.
-        attribute: Its name there.
+        attribute: Its name there; of several, separated by |, the first that exists counts.
     """
 
     owner: str
@@ -195,6 +195,14 @@ FAMILIES: dict[str, Family] = {
     "hunyuan_v1_dense": _llama_like("HunYuanDenseV1"),
     "ijepa": Family("IJepaLayer", "attention.o_proj|attention.output.dense"),
     "llama": _llama_like("Llama"),
+    # The scale of a query's scores may depend on its place, in layers without positions.
+    "llama4_text": Family(
+        "Llama4TextDecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate("Llama4TextMLP|Llama4TextExperts", "act_fn|activation_fn"),
+        router="Llama4Router",
+        positions="placed",
+    ),
     "m2m_100": _pre_norm_writer("M2M100", positions="counted"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),

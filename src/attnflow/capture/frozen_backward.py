@@ -261,7 +261,7 @@ def halve_gradients(modules: Collection[nn.Module]) -> None:
     constants, are one too.
     """
     for module in modules:
-        module.register_forward_hook(lambda m, args, out: _Half.apply(out))  # type: ignore[no-untyped-call]
+        module.register_forward_hook(lambda m, args, output: _halve_gradient(output))
 
 
 def hold_plus_one_gates(modules: Collection[Any], *, shared: bool) -> None:
@@ -285,20 +285,16 @@ def _plus_one_gate(alpha: float, limit: float, shared: bool, gate_up: Tensor) ->
 
     gate, up = gate_up[..., ::2], gate_up[..., 1::2].clamp(min=-limit, max=limit)
     glu = _activation(unit, gate)
-    product = _Half.apply(up * glu) if shared else up * glu.detach()  # type: ignore[no-untyped-call]
+    product = up * (glu if shared else glu.detach())
+    if shared:
+        _halve_gradient(product)
     return product + glu
 
 
-class _Half(Function):
-    """Identity whose gradient is halved."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient / 2
+def _halve_gradient(value: Tensor) -> None:
+    # Not by a function of its own, to whose output Llama 4 could not add in place.
+    if value.requires_grad:
+        value.register_hook(lambda gradient: gradient / 2)  # type: ignore[no-untyped-call]
 
 
 class ReplacedFunctions(TorchFunctionMode):
