@@ -42,15 +42,39 @@ _OWN = {  # sizes with names of their own, and windows
     "albert": dict(embedding_size=128),
     "electra": dict(embedding_size=128),
     "opt": dict(ffn_dim=HIDDEN, word_embed_proj_dim=WIDTH),
+    "cohere2": dict(sliding_window=64, sliding_window_pattern=4),
+    "deepseek_v3": dict(
+        num_key_value_heads=8,
+        q_lora_rank=WIDTH // 2,
+        kv_lora_rank=WIDTH // 4,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=16,
+        v_head_dim=32,
+        moe_intermediate_size=HIDDEN // 4,
+    ),
+    "exaone4": dict(head_dim=32, sliding_window=64, sliding_window_pattern=4),
     "gemma": dict(head_dim=32),
     "gemma2": dict(head_dim=32, query_pre_attn_scalar=32, sliding_window=64),
     "gemma3_text": dict(head_dim=32, query_pre_attn_scalar=32, sliding_window=64),
+    "glm4": dict(head_dim=32),
+    "gpt_oss": dict(head_dim=32, sliding_window=64),
     "gptj": dict(rotary_dim=16),
+    "hunyuan_v1_dense": dict(head_dim=32),
+    "llama4_text": dict(
+        head_dim=32,
+        attention_chunk_size=64,
+        intermediate_size_mlp=HIDDEN,
+        no_rope_layers=[1, 1, 1, 0],
+        moe_layers=[1, 3],
+    ),
     "mistral": dict(sliding_window=64),
+    "mixtral": dict(sliding_window=64),
     "modernbert": dict(local_attention=64),
+    "modernbert-decoder": dict(local_attention=64),
     "olmo3": dict(sliding_window=64),
     "qwen2": dict(sliding_window=64),
     "qwen3": dict(head_dim=32),
+    "qwen3_moe": dict(head_dim=32, moe_intermediate_size=HIDDEN // 2),
     "smollm3": dict(no_rope_layers=[1, 1, 1, 0]),
     "starcoder2": dict(sliding_window=64),
     "dinov2": dict(mlp_ratio=4),
@@ -64,7 +88,7 @@ def larger(family: str) -> dict[str, object]:
     """Return the sizes of a family's model."""
     kind = TINY[family].kind
     if kind == "encoder-decoder":
-        return _TEXTS | (_BART if family in ("bart", "marian") else _T5)
+        return _TEXTS | (_BART if family in ("bart", "m2m_100", "marian") else _T5)
     if family == "clip":
         return dict(vision_config=_STACK | dict(image_size=22, patch_size=2))
     if family == "gemma3":

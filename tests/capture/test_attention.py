@@ -7,7 +7,7 @@ from transformers import AttentionInterface
 
 from attnflow.capture import TENSORS, Objective, capture
 from attnflow.capture.attention import IMPLEMENTATION, recording
-from attnflow.capture.recorder import Recorder
+from attnflow.capture.recorder import ProductRules, Recorder
 
 
 def from_eager_weights(twin, inputs, target, tensor):
@@ -169,6 +169,73 @@ def visible_edges(kind, t):
     edges = {"none": torch.ones_like(causal), "bool": causal.T}.get(kind, causal)
     mask = {"bool": edges, "additive": torch.zeros(t, t).masked_fill(~edges, -3e38)}.get(kind)
     return None if mask is None else mask.expand(2, 1, t, t), edges
+
+
+def through_a_sink(q, k, v, sinks, edges):
+    """The definition: outputs, scores and weights where each head has one more score, of no key."""
+    keys, values = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    scores = (0.4 * q @ keys.mT).masked_fill(~edges, -torch.inf)
+    every = torch.cat((scores, sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1)), -1)
+    weights = every.softmax(-1)[..., :-1]
+    return (weights @ values).transpose(1, 2), scores, weights
+
+
+def recorded_with_sinks(recorder, q, k, v, sinks, mask):
+    with recording(recorder):
+        attention = AttentionInterface()[IMPLEMENTATION]
+        return attention(nn.Module(), q, k, v, mask, scaling=0.4, is_causal=False, s_aux=sinks)[0]
+
+
+@pytest.fixture
+def with_sinks():
+    """Queries, two shared heads of keys and values, a sink for each of four heads, weights."""
+    torch.manual_seed(1)
+    q = torch.randn(2, 4, 5, 3, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(2, 2, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    return (
+        q,
+        k,
+        v,
+        torch.tensor([-1.0, 0.0, 2.0, 30.0], dtype=torch.float64),
+        torch.randn(2, 5, 4, 3),
+    )
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "additive"])
+@pytest.mark.parametrize("tensor", ["af", "gf", "agf", "cf"])
+def test_a_sink_takes_its_share_of_the_weights(with_sinks, kind, tensor):
+    q, k, v, sinks, weight = with_sinks
+    mask, edges = visible_edges(kind, 5)
+    recorder = Recorder(tensor)
+    output = recorded_with_sinks(recorder, q, k, v, sinks, mask)
+    expected, _, a = through_a_sink(q, k, v, sinks, edges)
+    assert a[:, 3].sum(-1).max() < 1e-9 and a[:, 0].sum(-1).min() > 0.1
+    torch.testing.assert_close(output, expected)
+    *want, g = torch.autograd.grad((expected * weight).sum(), (q, k, v, a))
+    frozen = tensor == "cf"
+    if tensor != "af":  # which has no backward pass
+        got = torch.autograd.grad((output * weight).sum(), (q, k, v), allow_unused=True)
+        for actual, wanted in zip(got, (None, None, want[2]) if frozen else want, strict=True):
+            assert (actual is None) == (wanted is None)
+            torch.testing.assert_close(actual, wanted)
+    terms = {"af": a, "gf": g.relu() * edges, "agf": (a * g).relu(), "cf": a * g}[tensor].detach()
+    torch.testing.assert_close(recorder.layers[0], terms.sum(1) if frozen else terms.mean(1))
+
+
+def test_queries_and_keys_share_the_pattern_next_to_a_sink(with_sinks):
+    q, k, v, sinks, weight = with_sinks
+    mask, edges = visible_edges("bool", 5)
+    recorder = Recorder("cf", rules=ProductRules(pattern="shared"))
+    output = recorded_with_sinks(recorder, q, k, v, sinks, mask)
+    got = torch.autograd.grad((output * weight).sum(), (q, k, v))
+    expected, scores, a = through_a_sink(q, k, v, sinks, edges)
+    half = (expected * weight).sum() / 2
+    dq, dk, dv, ds, da = torch.autograd.grad(half, (q, k, v, scores, a))
+    for actual, wanted in zip(got, (dq / 2, dk / 2, dv), strict=True):
+        torch.testing.assert_close(actual, wanted)
+    through_key = scores.masked_fill(~edges, 0.0) * ds / 2
+    torch.testing.assert_close(recorder.layers[0], (a * da + through_key).sum(1))
+    torch.testing.assert_close(recorder.query_effects[0], through_key.sum((1, 3)))
 
 
 @pytest.mark.parametrize("kind", ["none", "bool", "additive", "is_causal"])

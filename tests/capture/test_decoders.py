@@ -5,6 +5,7 @@ import torch
 
 from attnflow.capture import Objective, capture, captures
 from attnflow.capture.objectives import contrast, logit, logits_at, versus
+from attnflow.capture.recorder import ProductRules
 from attnflow.errors import InputError, ModelError
 
 AT = torch.tensor([6, 4, 1])
@@ -27,9 +28,10 @@ def conservation_error(got, value):
     return float(worst / got.signed.abs().max())
 
 
-def test_conserved_at_every_node_without_biases(build, batch, decoder_family):
+@pytest.mark.parametrize("gates", ["frozen", "shared"])
+def test_conserved_at_every_node_without_biases(build, batch, decoder_family, gates):
     model = build(decoder_family, biases=False, dtype=torch.float64)
-    got = captured(model, batch())
+    got = captured(model, batch(), rules=ProductRules(gates=gates))
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-5, "a degenerate model tests nothing"
     # RMS norms of transformers compute in float32, also in a float64 model.
     tolerance = 1e-11 if decoder_family.split()[0] in LAYER_NORM else 1e-6

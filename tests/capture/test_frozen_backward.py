@@ -30,6 +30,9 @@ ACTIVATIONS = (
     "linear",
 )
 
+# RMS norms of transformers compute in float32, also in a float64 model.
+TOLERANCE = {"eurobert": 1e-6}
+
 
 def conservation_error(got):
     """Largest violation at any layer or node, relative to the largest effect in the capture."""
@@ -45,7 +48,7 @@ def test_conserved_at_every_node_without_biases(build, batch, family):
     model = build(family, biases=False, dtype=torch.float64)
     got = capture(model, batch(), Objective(torch.tensor([0, 2, 1])))
     assert got.signed.abs().amax(dim=(-2, -1)).min() > 1e-4, "a degenerate model tests nothing"
-    assert conservation_error(got) < 1e-12
+    assert conservation_error(got) < TOLERANCE.get(family, 1e-12)
 
 
 def test_conserved_with_padding_on_the_left(build, batch):
@@ -66,6 +69,8 @@ def test_conserved_in_float32(build, batch, family):
         ("bert", dict(is_decoder=True)),
         ("albert", dict(num_hidden_groups=3)),
         ("albert", dict(inner_group_num=2)),
+        ("eurobert", dict(classifier_pooling="late")),
+        ("eurobert", dict(classifier_pooling="mean")),
         ("deberta-v2", dict(share_att_key=False, type_vocab_size=2, position_biased_input=True)),
         ("deberta-v2", dict(relative_attention=False, pos_att_type=[], norm_rel_ebd="none")),
         ("modernbert", dict(classifier_pooling="mean")),
@@ -76,7 +81,7 @@ def test_conserved_in_float32(build, batch, family):
 )
 def test_conserved_in_variants(build, batch, family, options):
     model = build(family, biases=False, dtype=torch.float64, **options)
-    assert conservation_error(capture(model, batch())) < 1e-12
+    assert conservation_error(capture(model, batch())) < TOLERANCE.get(family, 1e-12)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -164,6 +169,10 @@ def rms_norm(x):
         F.relu,
         lambda x: x.tanh(),
         lambda x: x.relu(),
+        lambda x: x.clamp(-0.5, 1.0),
+        lambda x: x.clamp(max=0.3),
+        lambda x: torch.clamp(x, min=-0.3),
+        lambda x: x.clamp_(min=-0.5, max=0.5),
         *(ACT2FN[name] for name in ACTIVATIONS),
     ],
 )

@@ -10,7 +10,7 @@ from support.family_measurements import images, read_image
 from support.tiny_models import DECODERS, ENCODERS, TWO_STACKS, VISION
 
 from attnflow.capture import Objective, capture
-from attnflow.capture.families import attention_blocks, family_of
+from attnflow.capture.families import attention_blocks, family_of, sites_of
 from attnflow.capture.objectives import logit, logits_at
 from attnflow.capture.recorder import ProductRules
 from attnflow.errors import InputError
@@ -20,8 +20,8 @@ HALF = ProductRules(pattern="frozen", gates="shared")
 OWN_ATTENTION = ("deberta-v2", "mpnet", "gptj")
 # RMS norms of transformers compute in float32, also in a float64 model.
 LAYER_NORM = (
-    *(f for f in ENCODERS if f != "modernbert"), "bart", "marian", "vit", "gpt2", "gpt_neox", "opt",
-    "phi", "gpt_bigcode",
+    *(f for f in ENCODERS if f not in ("modernbert", "eurobert")), "bart", "m2m_100", "marian",
+    "vit", "gpt2", "gpt_neox", "opt", "phi", "gpt_bigcode",
 )  # fmt: skip
 
 
@@ -59,8 +59,9 @@ def captured(build, batch):
             )
 
         hooks = [
-            block.register_forward_pre_hook(watch, with_kwargs=True)
+            block.get_submodule(entry).register_forward_pre_hook(watch, with_kwargs=True)
             for block in attention_blocks(model, family)
+            for *_, entry in sites_of(block, family)
         ]
         try:
             got = capture(model, inputs, objective, rules=rules)

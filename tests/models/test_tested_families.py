@@ -123,7 +123,7 @@ def test_known_families(saved, run, kind, architecture, options, task):
 @pytest.mark.parametrize(
     ("kind", "architecture", "options", "reason"),
     [
-        ("Mixtral", "MixtralForCausalLM", {}, "nothing can be told of its residual stream"),
+        ("Helium", "HeliumForCausalLM", {}, "nothing can be told of its residual stream"),
         ("MBart", "MBartForConditionalGeneration", {}, "residual stream"),
         (
             "DebertaV2",

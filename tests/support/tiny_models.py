@@ -77,6 +77,35 @@ _RELATIVE = dict(
     type_vocab_size=0,
 )
 _GROUPED = dict(ENDS, num_key_value_heads=2)
+_EXPERTS = dict(_GROUPED, num_experts=4, num_experts_per_tok=2)
+_LATENT = dict(  # values are narrower than keys; one layer has an MLP in place of experts
+    ENDS,
+    num_key_value_heads=4,
+    q_lora_rank=8,
+    kv_lora_rank=8,
+    qk_nope_head_dim=4,
+    qk_rope_head_dim=4,
+    v_head_dim=3,
+    first_k_dense_replace=1,
+    moe_intermediate_size=8,
+    n_routed_experts=4,
+    n_group=2,
+    topk_group=1,
+    num_experts_per_tok=2,
+    n_shared_experts=1,
+)
+_FIRST_READ = dict(_GROUPED, mask_token_id=4, classifier_pooling="bos")
+_CHUNKED = dict(  # one layer sees all, and has an MLP in place of experts
+    _GROUPED,
+    head_dim=4,
+    attention_chunk_size=4,
+    floor_scale=4,
+    no_rope_layers=[1, 0, 1],
+    moe_layers=[0, 2],
+    intermediate_size_mlp=24,
+)
+_YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=8)
+_PATTERN = dict(_GROUPED, sliding_window=3, sliding_window_pattern=3)  # the third sees all
 _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
 _WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3, max_window_layers=1)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
@@ -90,6 +119,7 @@ TINY: dict[str, Tiny] = {
     "deberta-v2": Tiny("DeBERTa-v2, DeBERTa-v3", "encoder", "DebertaV2", _RELATIVE),
     "distilbert": Tiny("DistilBERT", "encoder", "DistilBert"),
     "electra": Tiny("ELECTRA", "encoder", "Electra", dict(embedding_size=8)),
+    "eurobert": Tiny("EuroBERT", "encoder", "EuroBert", _FIRST_READ),
     "modernbert": Tiny("ModernBERT", "encoder", "ModernBert", _LOCAL),
     "mpnet": Tiny("MPNet", "encoder", "MPNet", dict(ENDS, pad_token_id=1)),
     "roberta": Tiny("RoBERTa", "encoder", "Roberta"),
@@ -97,6 +127,15 @@ TINY: dict[str, Tiny] = {
     "xlm-roberta": Tiny("XLM-RoBERTa", "encoder", "XLMRoberta", ENDS),
     "xlm-roberta-xl": Tiny("XLM-RoBERTa-XL", "encoder", "XLMRobertaXL"),
     "cohere": Tiny("Cohere, Command R", "decoder", "Cohere", dict(_GROUPED, use_qk_norm=True)),
+    "cohere2": Tiny("Cohere 2, Command A", "decoder", "Cohere2", _PATTERN),
+    "deepseek_v3": Tiny("DeepSeek V3, R1", "decoder", "DeepseekV3", _LATENT),
+    "ernie4_5": Tiny("ERNIE 4.5", "decoder", "Ernie4_5", _GROUPED),
+    "exaone4": Tiny(
+        "EXAONE 4",
+        "decoder",
+        "Exaone4",
+        dict(_PATTERN, head_dim=4),
+    ),
     "gemma": Tiny("Gemma", "decoder", "Gemma", dict(_GROUPED, head_dim=4)),
     "gemma2": Tiny("Gemma 2", "decoder", "Gemma2", _GEMMA),
     "gemma3_text": Tiny("Gemma 3", "decoder", "Gemma3", _GEMMA, config="Gemma3Text"),
@@ -112,28 +151,73 @@ TINY: dict[str, Tiny] = {
         ),
         head="ForConditionalGeneration",
     ),  # fmt: skip
+    "glm4": Tiny("GLM-4", "decoder", "Glm4", dict(_GROUPED, head_dim=8)),
     "gpt2": Tiny("GPT-2", "decoder", "GPT2", ENDS, head="LMHeadModel"),
     "gpt_bigcode": Tiny("GPTBigCode, StarCoder", "decoder", "GPTBigCode", ENDS),
     "gpt_bigcode all heads": Tiny(
         "GPTBigCode, StarCoder", "decoder", "GPTBigCode", dict(ENDS, multi_query=False)
+    ),
+    "gpt_oss": Tiny(
+        "GPT-OSS",
+        "decoder",
+        "GptOss",
+        dict(_EXPERTS, head_dim=4, sliding_window=3, swiglu_limit=1.0, rope_parameters=_YARN),
     ),
     "gptj": Tiny("GPT-J", "decoder", "GPTJ", dict(ENDS, rotary_dim=2)),
     "gpt_neox": Tiny("GPT-NeoX, Pythia", "decoder", "GPTNeoX"),
     "gpt_neox sequential": Tiny(
         "GPT-NeoX, Pythia", "decoder", "GPTNeoX", dict(use_parallel_residual=False)
     ),
+    "granite": Tiny(
+        "Granite",
+        "decoder",
+        "Granite",
+        dict(
+            _GROUPED,
+            residual_multiplier=0.6,
+            embedding_multiplier=3.0,
+            attention_multiplier=0.3,
+            logits_scaling=2.0,
+        ),
+    ),
+    "hunyuan_v1_dense": Tiny("Hunyuan", "decoder", "HunYuanDenseV1", dict(_GROUPED, head_dim=4)),
     "llama": Tiny("Llama", "decoder", "Llama", _GROUPED),
+    "llama4_text": Tiny(
+        "Llama 4, texts",
+        "decoder",
+        "Llama4",
+        _CHUNKED | dict(num_local_experts=4),
+        config="Llama4Text",
+    ),
     "mistral": Tiny("Mistral", "decoder", "Mistral", dict(_GROUPED, sliding_window=3)),
+    "mixtral": Tiny(
+        "Mixtral", "decoder", "Mixtral", dict(_EXPERTS, num_local_experts=4, sliding_window=3)
+    ),
+    "modernbert-decoder": Tiny(
+        "ModernBERT, decoder",
+        "decoder",
+        "ModernBertDecoder",
+        dict(_LOCAL, num_hidden_layers=3),
+    ),
     "olmo2": Tiny("OLMo 2", "decoder", "Olmo2", _GROUPED),
     "olmo3": Tiny("OLMo 3", "decoder", "Olmo3", dict(_GROUPED, sliding_window=3)),
+    "olmoe": Tiny("OLMoE", "decoder", "Olmoe", dict(_EXPERTS, norm_topk_prob=True)),
+    "olmoe clipped": Tiny("OLMoE", "decoder", "Olmoe", dict(_EXPERTS, clip_qkv=0.7)),
     "opt": Tiny("OPT", "decoder", "OPT", dict(ENDS, ffn_dim=24, word_embed_proj_dim=16)),
     "phi": Tiny("Phi", "decoder", "Phi", _GROUPED),
-    "phi3": Tiny("Phi-3", "decoder", "Phi3", _GROUPED),
+    "phi3": Tiny("Phi-3, Phi-4", "decoder", "Phi3", _GROUPED),
     "qwen2": Tiny("Qwen 2", "decoder", "Qwen2", _WINDOW),
     "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
+    "qwen3_moe": Tiny(
+        "Qwen 3, experts",
+        "decoder",
+        "Qwen3Moe",
+        dict(_EXPERTS, head_dim=4, moe_intermediate_size=8, mlp_only_layers=[0]),
+    ),
     "smollm3": Tiny("SmolLM3", "decoder", "SmolLM3", dict(_GROUPED, no_rope_layers=[1, 0, 1])),
     "starcoder2": Tiny("StarCoder2", "decoder", "Starcoder2", dict(_GROUPED, sliding_window=3)),
     "bart": Tiny("BART", "encoder-decoder", "Bart", BART_SIZES),
+    "m2m_100": Tiny("M2M100, NLLB", "encoder-decoder", "M2M100", BART_SIZES),
     "marian": Tiny("Marian", "encoder-decoder", "Marian", BART_SIZES, head="MTModel"),
     "mt5": Tiny("mT5", "encoder-decoder", "MT5", _GATED),
     "t5": Tiny("T5", "encoder-decoder", "T5", _T5),

@@ -13,8 +13,9 @@ With A the weights of a head, O = A V its output and dO the gradient that arrive
     dQ, dK = dS K, dS' Q   with dS = scaling * A * (G - rowsum(A * G))      unless frozen
 
 Scores may be capped, cap * tanh(score / cap), as in Gemma 2, and have a bias for each pair of
-positions, as in T5. There may be fewer heads of keys and values than of queries, and in
-cross-attention another number of keys.
+positions, as in T5. A head may have a sink, as in GPT-OSS: one more score in the softmax, of no
+key, so that the weights of a row add up to less than 1. There may be fewer heads of keys and values
+than of queries, and in cross-attention another number of keys.
 
 For the conservative tensor (`cf`) the weights are constants: gradient leaves through V alone.
 Models that compute attention themselves are recorded at their probabilities instead
@@ -62,7 +63,7 @@ TILE = 2**22
 TOGETHER = 2**18
 
 # Options of attention functions that change the weights and that are not computed here.
-_UNKNOWN_OPTIONS = ("s_aux", "cache")
+_UNKNOWN_OPTIONS = ("cache",)
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,14 @@ class Scoring:
         mask: `(batch, heads, query, key)`, boolean or additive, or None.
         softcap: Bound of the scores, softcap * tanh(score / softcap), or None.
         bias: `(batch, heads, query, key)`, added to the scores, or None.
+        sinks: `(heads,)`, a score for each head that takes its share of the softmax, or None.
     """
 
     scaling: float
     mask: Tensor | None = None
     softcap: float | None = None
     bias: Tensor | None = None
+    sinks: Tensor | None = None
 
     @classmethod
     def of_call(
@@ -88,8 +91,11 @@ class Scoring:
         """Return the scoring of one call, from transformers' arguments."""
         if scaling is None:
             scaling = query.shape[-1] ** -0.5
-        bias = options.get("position_bias")
-        return cls(scaling, mask, options.get("softcap"), None if bias is None else bias.detach())
+        bias, sinks = (
+            None if x is None else x.detach()
+            for x in (options.get("position_bias"), options.get("s_aux"))
+        )
+        return cls(scaling, mask, options.get("softcap"), bias, sinks)
 
     def of_head(self, head: int | slice, rows: slice, shape: torch.Size) -> Scoring:
         """Return the scoring of some queries of one head or several.
@@ -100,7 +106,8 @@ class Scoring:
             None if x is None else x.expand(*shape[:3], -1)[:, head, rows]
             for x in (self.mask, self.bias)
         )
-        return Scoring(self.scaling, mask, self.softcap, bias)
+        sinks = None if self.sinks is None else self.sinks[head]
+        return Scoring(self.scaling, mask, self.softcap, bias, sinks)
 
     @property
     def forbidden(self) -> Tensor | None:
@@ -129,12 +136,20 @@ class Scoring:
         if self.bias is not None:
             scores = scores + self.bias
         if self.mask is None:
-            return softmax(scores, dim=-1)
+            return self._softmax(scores)
         forbidden = cast(Tensor, self.forbidden)
         scores = scores if self.mask.dtype == torch.bool else scores + self.mask
         # Exactly 0 at forbidden edges, which an additive mask alone does not give.
-        weights = softmax(scores.masked_fill(forbidden, -torch.inf), dim=-1)
+        weights = self._softmax(scores.masked_fill(forbidden, -torch.inf))
         return weights.masked_fill(forbidden.all(dim=-1, keepdim=True), 0.0)
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        weights = softmax(scores, dim=-1)
+        if self.sinks is None:
+            return weights
+        # exp(total) / (exp(total) + exp(sink)) is left to the keys, with total their log-sum-exp.
+        total = scores.logsumexp(dim=-1, keepdim=True)
+        return weights * (total - self.sinks[..., None, None]).sigmoid()
 
     def slope(self, query: Tensor, key: Tensor) -> Tensor | float:
         """Return the derivative of the scores by the products of queries and keys."""
@@ -405,7 +420,7 @@ def of_every_head(shared: Tensor, query: Tensor) -> Tensor:
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
     """`(batch, heads, query, d)` outputs of attention."""
-    if scoring.softcap is not None:  # which SDPA does not know
+    if scoring.softcap is not None or scoring.sinks is not None:  # which SDPA does not know
         output = query.new_empty(*query.shape[:3], value.shape[3])
         for rows in _tiles(query, key):
             for head, shared, _, weights in _by_head(query, key, scoring, rows):

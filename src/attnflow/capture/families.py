@@ -27,8 +27,9 @@ class Gate:
     """The activation of a gated MLP, whose output multiplies another branch.
 
     Attributes:
-        owner: Class of the module that has it.
-        attribute: Its name there.
+        owner: Class of the module that has it, an MLP or the experts of a layer; or several,
+            separated by |.
+        attribute: Its name there; of several, separated by |, the first that exists counts.
     """
 
     owner: str
@@ -40,16 +41,22 @@ class Family:
     """Names of the modules and config entries of one family.
 
     Attributes:
-        block: Class of the module whose first argument is the residual stream x_i.
+        block: Class of the module whose first argument is the residual stream x_i; or several,
+            separated by |.
         output: Path inside the block to the module that gives o_i, the block's attention output;
             of several paths, separated by |, the first that exists counts.
         probabilities: Path inside the block to a module through which the attention weights run, in
             families that compute attention themselves; None: they use transformers' interface.
         gates: The activation of a gated MLP, or None.
+        plus_one: Class of experts whose gate is GPT-OSS's, (up + 1) * glu, by a method; or None.
+        router: Class of the module that chooses each token's experts and weighs them, or None.
         mixer: Config entry that, when positive, mixes tokens outside attention, or None.
         parallel: Path inside the block to an MLP that runs in parallel with attention, or None.
         parallel_if: Config entry that is true where it does; None: always.
-        cross: Block and output of cross-attention, where they differ from self-attention's.
+        cross: Block, output and stream of cross-attention, where they differ from self-attention's.
+        stream: Path inside the block to a module whose first argument is x_i, where the block's own
+            is not; "" for the block.
+        multiplier: Config entry by which o_i is multiplied before it is added, or None.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
             its config's `pooler_hidden_act` names it; None where activations are modules.
         positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
@@ -60,12 +67,22 @@ class Family:
     output: str
     probabilities: str | None = None
     gates: Gate | None = None
+    plus_one: str | None = None
+    router: str | None = None
     mixer: str | None = None
     parallel: str | None = None
     parallel_if: str | None = None
-    cross: tuple[str, str] | None = None
+    cross: tuple[str, str, str] | None = None
+    stream: str = ""
+    multiplier: str | None = None
     pooler: str | None = None
     positions: str = "given"
+
+    @property
+    def sites(self) -> list[tuple[str, str, str]]:
+        """Return block, output and stream of self-attention, and of cross-attention."""
+        own = (self.block, self.output, self.stream)
+        return [own] if self.cross is None else [own, self.cross]
 
     def branch(self, config: Any) -> str | None:
         """Return `parallel`, if the MLP runs in parallel with attention under this config."""
@@ -78,14 +95,35 @@ def _llama_like(name: str, mlp: str | None = None, output: str = "self_attn.o_pr
     return Family(f"{name}DecoderLayer", output, gates=Gate(mlp or f"{name}MLP", "act_fn"))
 
 
+def _mixture(name: str, owner: str = "{}Experts", router: str = "TopKRouter") -> Family:
+    """Return a family of Llama's shape with gated experts, of which a router chooses some."""
+    return Family(
+        f"{name}DecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate(owner.format(name), "act_fn"),
+        router=f"{name}{router}",
+    )
+
+
 def _t5_like(name: str) -> Family:
     """Return a family of encoder-decoders of T5's shape: a module for each kind of attention."""
     return Family(
         f"{name}LayerSelfAttention",
         "SelfAttention.o",
         gates=Gate(f"{name}DenseGatedActDense", "act"),
-        cross=(f"{name}LayerCrossAttention", "EncDecAttention.o"),
+        cross=(f"{name}LayerCrossAttention", "EncDecAttention.o", ""),
         positions="relative",
+    )
+
+
+def _pre_norm_writer(name: str, positions: str) -> Family:
+    """Return a family of encoder-decoders of BART's shape with norms before attention."""
+    return Family(
+        f"{name}EncoderLayer|{name}DecoderLayer",
+        "self_attn.out_proj",
+        stream="self_attn_layer_norm",
+        cross=(f"{name}DecoderLayer", "encoder_attn.out_proj", "encoder_attn_layer_norm"),
+        positions=positions,
     )
 
 
@@ -96,6 +134,12 @@ FAMILIES: dict[str, Family] = {
     "clip_vision_model": Family("CLIPEncoderLayer", "self_attn.out_proj"),
     "bert": Family("BertAttention", "output.dense"),
     "camembert": Family("CamembertAttention", "output.dense", positions="counted"),
+    "cohere2": Family(
+        "Cohere2DecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate("Cohere2MLP", "act_fn"),
+        parallel="mlp",
+    ),
     "cohere": Family(
         "CohereDecoderLayer", "self_attn.o_proj", gates=Gate("CohereMLP", "act_fn"), parallel="mlp"
     ),
@@ -108,6 +152,7 @@ FAMILIES: dict[str, Family] = {
         mixer="conv_kernel_size",
     ),
     # Vision layers have two paths: transformers 5 moved the module that gives the output.
+    "deepseek_v3": _mixture("DeepseekV3", "{0}MLP|{0}Experts", "TopkRouter"),
     "deit": Family("DeiTLayer", "attention.o_proj|attention.output.dense"),
     # Scaled before it is added, DINOv2's attention output is what the scaling gives.
     "dinov2": Family("Dinov2Layer", "layer_scale1", gates=Gate("Dinov2SwiGLUFFN", "act_fn")),
@@ -118,31 +163,66 @@ FAMILIES: dict[str, Family] = {
     ),
     "distilbert": Family("TransformerBlock", "attention.out_lin"),
     "electra": Family("ElectraAttention", "output.dense"),
+    "ernie4_5": _llama_like("Ernie4_5"),
+    "eurobert": _llama_like("EuroBert"),
+    "exaone4": _llama_like("Exaone4", output="post_attention_layernorm"),
     "gemma": _llama_like("Gemma"),
     # From its second version on, Gemma normalises attention's output before it is added.
     "gemma2": _llama_like("Gemma2", output="post_attention_layernorm"),
     "gemma3": _llama_like("Gemma3", output="post_attention_layernorm"),
     "gemma3_text": _llama_like("Gemma3", output="post_attention_layernorm"),
+    "glm4": Family(
+        "Glm4DecoderLayer", "post_self_attn_layernorm", gates=Gate("Glm4MLP", "activation_fn")
+    ),
     "gpt2": Family("GPT2Block", "attn.c_proj"),
     "gpt_bigcode": Family("GPTBigCodeBlock", "attn.c_proj"),
     "gpt_neox": Family(
         "GPTNeoXLayer", "attention.dense", parallel="mlp", parallel_if="use_parallel_residual"
     ),
+    "gpt_oss": Family(
+        "GptOssDecoderLayer",
+        "self_attn.o_proj",
+        plus_one="GptOssExperts",
+        router="GptOssTopKRouter",
+    ),
     "gptj": Family("GPTJBlock", "attn.out_proj", probabilities="attn.attn_dropout", parallel="mlp"),
+    "granite": Family(
+        "GraniteDecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate("GraniteMLP", "act_fn"),
+        multiplier="residual_multiplier",
+    ),
+    "hunyuan_v1_dense": _llama_like("HunYuanDenseV1"),
     "ijepa": Family("IJepaLayer", "attention.o_proj|attention.output.dense"),
     "llama": _llama_like("Llama"),
+    # The scale of a query's scores may depend on its place, in layers without positions.
+    "llama4_text": Family(
+        "Llama4TextDecoderLayer",
+        "self_attn.o_proj",
+        gates=Gate("Llama4TextMLP|Llama4TextExperts", "act_fn|activation_fn"),
+        router="Llama4Router",
+        positions="placed",
+    ),
+    "m2m_100": _pre_norm_writer("M2M100", positions="counted"),
     "marian": Family("MarianAttention", "out_proj", positions="placed"),
     "mistral": _llama_like("Mistral"),
+    "mixtral": _mixture("Mixtral"),
     "modernbert": Family("ModernBertEncoderLayer", "attn.Wo", gates=Gate("ModernBertMLP", "act")),
+    "modernbert-decoder": Family(
+        "ModernBertDecoderLayer", "attn.Wo", gates=Gate("ModernBertDecoderMLP", "act")
+    ),
     "mpnet": Family("MPNetAttention", "attn.o", probabilities="attn.dropout", positions="counted"),
     "mt5": _t5_like("MT5"),
     "olmo2": _llama_like("Olmo2", output="post_attention_layernorm"),
     "olmo3": _llama_like("Olmo3", output="post_attention_layernorm"),
+    "olmoe": _mixture("Olmoe"),
     "opt": Family("OPTDecoderLayer", "self_attn.out_proj"),
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=Gate("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
     "qwen3": _llama_like("Qwen3"),
+    # Some layers may have an MLP in place of experts.
+    "qwen3_moe": _mixture("Qwen3Moe", "{0}MLP|{0}Experts"),
     "roberta": Family("RobertaAttention", "output.dense", positions="counted"),
     "roberta-prelayernorm": Family(
         "RobertaPreLayerNormAttention", "output.dense", positions="counted"
@@ -158,8 +238,13 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass
 class ResidualStream:
-    """`(batch, t, width)` of each layer, in the order of calls: x_i, o_i, parallel MLPs' output."""
+    """`(batch, t, width)` of each layer, in the order of calls: x_i, o_i, parallel MLPs' output.
 
+    With a multiplier m of o_i, x_i / m is kept in place of x_i: their sum is the residual stream,
+    in units of m.
+    """
+
+    multiplier: float = 1.0
     streams: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     branches: list[Tensor] = field(default_factory=list)
@@ -167,7 +252,8 @@ class ResidualStream:
     def keep_stream(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         # Some models give it by position, others by name.
         first: Tensor = (*args, *kwargs.values())[0]
-        self.streams.append(first.detach())
+        x = first.detach()
+        self.streams.append(x if self.multiplier == 1.0 else x / self.multiplier)
 
     def keep_output(self, module: nn.Module, args: Any, output: Tensor) -> None:
         # Not detached: the backward pass asks for its gradient.
@@ -213,7 +299,7 @@ def conservative_family(model: PreTrainedModel) -> Family:
 
 def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the modules of the family's block classes; a ModelError if there are none."""
-    names = [family.block, *(family.cross or ())[:1]]
+    names = [name for block, *_ in family.sites for name in block.split("|")]
     blocks = [m for m in model.modules() if type(m).__name__ in names]
     if not blocks:
         raise ModelError(
@@ -221,6 +307,11 @@ def attention_blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
             f"{model.config.model_type!r} has in transformers; was it built by other code?"
         )
     return blocks
+
+
+def sites_of(block: nn.Module, family: Family) -> list[tuple[str, str, str]]:
+    """Return block, output and stream of each attention in a block."""
+    return [site for site in family.sites if type(block).__name__ in site[0].split("|")]
 
 
 def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
@@ -232,10 +323,21 @@ def gates(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 
 
 def gated_mlps(model: PreTrainedModel, family: Family) -> list[nn.Module]:
-    """Return the MLPs in which an activated gate multiplies another branch."""
+    """Return the MLPs and experts in which an activated gate multiplies another branch."""
     if family.gates is None:
         return []
-    return [m for m in model.modules() if type(m).__name__ == family.gates.owner]
+    owners = family.gates.owner.split("|")
+    return [m for m in model.modules() if type(m).__name__ in owners]
+
+
+def plus_one_experts(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the experts whose gate is GPT-OSS's."""
+    return [m for m in model.modules() if type(m).__name__ == family.plus_one]
+
+
+def routers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the modules that choose and weigh experts."""
+    return [m for m in model.modules() if type(m).__name__ == family.router]
 
 
 def poolers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
@@ -257,12 +359,13 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
 
 def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
     """Install hooks in a private copy that record the residual stream of its forward pass."""
-    stream, branch = ResidualStream(), family.branch(model.config)
-    outputs = dict([(family.block, family.output), *([family.cross] if family.cross else [])])
+    multiplier = getattr(model.config, family.multiplier) if family.multiplier else 1.0
+    stream, branch = ResidualStream(multiplier), family.branch(model.config)
     for block in attention_blocks(model, family):
-        output = _submodule(block, outputs[type(block).__name__])
-        block.register_forward_pre_hook(stream.keep_stream, with_kwargs=True)
-        output.register_forward_hook(stream.keep_output)
+        for _, output, entry in sites_of(block, family):
+            entered = block.get_submodule(entry)
+            entered.register_forward_pre_hook(stream.keep_stream, with_kwargs=True)
+            _submodule(block, output).register_forward_hook(stream.keep_output)
         if branch is not None:
             block.get_submodule(branch).register_forward_hook(stream.keep_branch)
     return stream

@@ -1,9 +1,10 @@
 """The frozen network: a backward pass that holds constant all that makes the model non-linear.
 
-Normalisation scales, the slope of each activation through the origin (gelu(x) = x * [gelu(x) / x])
-and activated gates are constants; attention weights are frozen in attention.py. What remains is
-linear, so gradient times value is a contribution, and contributions add up along the residual
-stream: they are conserved at every node, up to biases. The forward values do not change.
+Normalisation scales, the slope of each activation through the origin (gelu(x) = x * [gelu(x) / x]),
+activated gates and the weights of experts are constants; attention weights are frozen in
+attention.py. What remains is linear, so gradient times value is a contribution, and contributions
+add up along the residual stream: they are conserved at every node, up to biases. The forward values
+do not change.
 
 The model's code is not touched. A `TorchFunctionMode` replaces functions (layer_norm, rsqrt, gelu,
 tanh, ...) during the forward pass, in its thread. Hooks replace the outputs of activation modules,
@@ -13,6 +14,8 @@ what other threads run.
     layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
     activation   y = x * [f(x) / x], at x = 0 the limit from the right
     gated MLP    y = W_o([f(gate)] * (W x)), otherwise the contribution would count twice
+    GPT-OSS      y = W_o([f(gate)] * (W x) + f(gate)), f with a slope through the origin
+    experts      y = sum of [weight] * expert(x) over those that the router chose
 
 Source: the freezing of attribution graphs, ALTI and DecompX, for gradients. Read next: families.py.
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +55,10 @@ _ACTIVATIONS = frozenset(
 
 @contextmanager
 def frozen_network(
-    model: nn.Module, gates: Collection[nn.Module] = (), poolers: Collection[Any] = ()
+    model: nn.Module,
+    gates: Collection[nn.Module] = (),
+    poolers: Collection[Any] = (),
+    routers: Collection[nn.Module] = (),
 ) -> Iterator[None]:
     """Build the frozen network's graph in forward passes of `model` inside this context.
 
@@ -59,6 +66,7 @@ def frozen_network(
         model: A private copy, which keeps the hooks.
         gates: Activation modules of gated MLPs, whose outputs are held constant as a whole.
         poolers: Modules that make their activation at each call, where no hook could be (`Family`).
+        routers: Modules that weigh experts; their weights are held constant.
 
     Raises:
         ModelError: An activation module that cannot be frozen was called.
@@ -71,12 +79,20 @@ def frozen_network(
             module.register_forward_hook(_held_activation)
     for pooler in poolers:
         _hold_pooler(pooler)
+    for router in routers:
+        router.register_forward_hook(_all_detached)
     with ReplacedFunctions(_FUNCTIONS):
         yield
 
 
 def _detached(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return output.detach()
+
+
+def _all_detached(
+    module: nn.Module, args: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    return tuple(output.detach() for output in outputs)
 
 
 def _held_activation(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -140,6 +156,27 @@ def _activation(function: Callable[..., Tensor], x: Tensor, *args: Any, **option
     with torch.no_grad():
         value = function(x, *args, **options)
     return _held(x, value, lambda near: function(near, *args, **options))
+
+
+def _clamp(
+    function: Callable[..., Tensor],
+    input: Tensor,
+    min: Any = None,
+    max: Any = None,
+) -> Tensor:
+    """Clamp to a range around 0, through which there is a slope; other ranges are left alone."""
+    if not (_is_range_around_zero(min, max) and input.requires_grad):
+        return function(input, min, max)
+    with torch.no_grad():
+        value = torch.clamp(input, min, max)
+        slope = (value / input).nan_to_num_(nan=1.0)
+    in_place = function is Tensor.clamp_
+    return input.mul_(slope) if in_place else _Slope.apply(input, value, slope)  # type: ignore[no-untyped-call]
+
+
+def _is_range_around_zero(least: Any, most: Any) -> bool:
+    ends = (-1.0 if least is None else least, 1.0 if most is None else most)
+    return all(isinstance(end, int | float) for end in ends) and ends[0] < 0 < ends[1]
 
 
 def _constant(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
@@ -209,6 +246,7 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     **dict.fromkeys((torch.rsqrt, Tensor.rsqrt), _constant),
+    **dict.fromkeys((torch.clamp, Tensor.clamp, Tensor.clamp_), _clamp),
     **dict.fromkeys((torch.tanh, Tensor.tanh, F.tanh), _activation),
     **dict.fromkeys((torch.relu, Tensor.relu, F.relu, F.relu6), _activation),
     **dict.fromkeys((F.gelu, F.silu, F.mish, F.elu, F.leaky_relu, F.hardswish), _activation),
@@ -219,22 +257,44 @@ def halve_gradients(modules: Collection[nn.Module]) -> None:
     """Halve the gradients that reach these modules' outputs; modules of a private copy.
 
     A gated MLP is a product, act(gate) * up, on its only way from input to output. So half of the
-    gradient at its output is half for each of the two factors.
+    gradient at its output is half for each of the two factors. Experts, which are weighed by
+    constants, are one too.
     """
     for module in modules:
-        module.register_forward_hook(lambda m, args, out: _Half.apply(out))  # type: ignore[no-untyped-call]
+        module.register_forward_hook(lambda m, args, output: _halve_gradient(output))
 
 
-class _Half(Function):
-    """Identity whose gradient is halved."""
+def hold_plus_one_gates(modules: Collection[Any], *, shared: bool) -> None:
+    """Replace the gate of GPT-OSS's experts, (up + 1) * glu; modules of a private copy.
 
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return value.view_as(value)
+    Of its two terms, up * glu is a gated MLP's. The other is glu alone, an activation of the gate
+    whose slope through the origin is constant.
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient / 2
+    Args:
+        modules: The experts, whose method `_apply_gate` it is.
+        shared: True where both factors of up * glu have half of its gradient; else glu is constant.
+    """
+    for module in modules:
+        module._apply_gate = partial(_plus_one_gate, module.alpha, module.limit, shared)
+
+
+def _plus_one_gate(alpha: float, limit: float, shared: bool, gate_up: Tensor) -> Tensor:
+    def unit(x: Tensor) -> Tensor:
+        x = x.clamp(max=limit)
+        return x * (x * alpha).sigmoid()
+
+    gate, up = gate_up[..., ::2], gate_up[..., 1::2].clamp(min=-limit, max=limit)
+    glu = _activation(unit, gate)
+    product = up * (glu if shared else glu.detach())
+    if shared:
+        _halve_gradient(product)
+    return product + glu
+
+
+def _halve_gradient(value: Tensor) -> None:
+    # Not by a function of its own, to whose output Llama 4 could not add in place.
+    if value.requires_grad:
+        value.register_hook(lambda gradient: gradient / 2)  # type: ignore[no-untyped-call]
 
 
 class ReplacedFunctions(TorchFunctionMode):

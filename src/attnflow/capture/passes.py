@@ -29,10 +29,16 @@ from attnflow.capture.families import (
     family_of,
     gated_mlps,
     gates,
+    plus_one_experts,
     poolers,
+    routers,
     watch_residual_stream,
 )
-from attnflow.capture.frozen_backward import frozen_network, halve_gradients
+from attnflow.capture.frozen_backward import (
+    frozen_network,
+    halve_gradients,
+    hold_plus_one_gates,
+)
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
@@ -41,6 +47,11 @@ from attnflow.capture.stacking import expected_calls
 from attnflow.capture.validation import check_pattern
 from attnflow.errors import ModelError
 from attnflow.forks import warn_of_one_thread
+
+# Experts are multiplied one by one, in products that half_precision.py knows. A product of all at
+# once, which transformers has too, lowers its inputs before any rule could see them, and knows no
+# float64.
+_EXPERTS = "eager"
 
 
 class ForwardPass:
@@ -63,7 +74,7 @@ class ForwardPass:
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
         # Not kept: its hooks hold this object, and what a cycle holds is freed late.
-        copy = private_copy(model, self._attention)
+        copy = private_copy(model, self._attention, _EXPERTS)
         with ExitStack() as stack:
             self._install(copy, stack)
             inputs = self._watch_embeddings(copy, inputs)
@@ -142,8 +153,10 @@ class ForwardPass:
             shared = self.recorder.rules.gates == "shared"
             if shared:
                 halve_gradients(gated_mlps(copy, family))
+            hold_plus_one_gates(plus_one_experts(copy, family), shared=shared)
             constant = [] if shared else gates(copy, family)
-            stack.enter_context(frozen_network(copy, constant, poolers(copy, family)))
+            held = frozen_network(copy, constant, poolers(copy, family), routers(copy, family))
+            stack.enter_context(held)
         if family is None or family.probabilities is None:
             stack.enter_context(recording(self.recorder))
             return

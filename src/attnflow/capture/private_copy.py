@@ -24,8 +24,8 @@ from transformers import PretrainedConfig
 
 Model = TypeVar("Model", bound=nn.Module)
 
-# The internal name, since the property's setter writes into sub-configs, which others share.
-_ATTENTION = "_attn_implementation_internal"
+# The internal names, since the properties' setters write into sub-configs, which others share.
+_ATTENTION, _EXPERTS = "_attn_implementation_internal", "_experts_implementation_internal"
 
 _PLAIN = frozenset({bool, int, float, str, bytes, type(None), torch.dtype, torch.device})
 _LEAVES = (torch.Tensor, torch.Size)  # shared, with the numbers that they hold
@@ -45,7 +45,7 @@ _HOOKS = (
 )
 
 
-def private_copy(model: Model, attention: str | None = None) -> Model:
+def private_copy(model: Model, attention: str | None = None, experts: str | None = None) -> Model:
     """Return a copy of a model's modules and configs that shares its weights and buffers.
 
     Parameters of the copy require no gradient.
@@ -53,8 +53,9 @@ def private_copy(model: Model, attention: str | None = None) -> Model:
     Args:
         model: A model of transformers.
         attention: Name of the attention function that the copy runs; the model's own when None.
+        experts: Name of the way in which the copy multiplies experts; the model's own when None.
     """
-    copies = _Copies(attention)
+    copies = _Copies({_ATTENTION: attention, _EXPERTS: experts})
     private: Model = copies.module(model)
     # A module that is no submodule, such as one in a list, is one here, so that hooks find it.
     known = set(map(id, private.modules()))
@@ -66,8 +67,8 @@ def private_copy(model: Model, attention: str | None = None) -> Model:
 class _Copies:
     """Copies of modules and configs, and of what holds them, one for each original."""
 
-    def __init__(self, attention: str | None) -> None:
-        self.attention = attention
+    def __init__(self, implementations: dict[str, str | None]) -> None:
+        self.implementations = implementations
         self._made: dict[int, Any] = {}
         # Originals stay alive, so that their ids stay theirs.
         self._originals: list[object] = []
@@ -118,8 +119,9 @@ class _Copies:
             is_long = type(value) is dict and len(value) > _LONGEST
             is_plain = type(value) in _PLAIN or is_long
             made.__dict__[name] = value if is_plain else self._value(value)
-        if self.attention is not None and _ATTENTION in made.__dict__:
-            made.__dict__[_ATTENTION] = self.attention
+        for name, implementation in self.implementations.items():
+            if implementation is not None and name in made.__dict__:
+                made.__dict__[name] = implementation
         self._copy_slots(original, made)
         return made
 

@@ -13,7 +13,8 @@ number, and a node that is the same in both has none. With d a difference and ~ 
 Norms are taken apart into their sums, products and powers. Source: DeltaTrace (draft of 2026-09,
 https://github.com/LceOmlet/DeltaTrace), "Two forward runs and one reverse pass" and "What attention
 carries and selects". The reference there is EOS in place of tokens; here it is that of integrated
-gradients. Scores that do not add up are refused.
+gradients. Scores that do not add up are refused, and so are mixtures of experts: a node may have
+other experts in its masked form.
 """
 
 from collections.abc import Callable, Collection
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from attnflow.capture.families import family_of
 from attnflow.capture.frozen_backward import ReplacedFunctions
 from attnflow.capture.private_copy import private_copy
 from attnflow.errors import ModelError
@@ -38,9 +40,16 @@ def deltatrace(instance: Instance) -> Scores:
     """Part of each node in the difference that masking all ordinary nodes makes.
 
     Raises:
-        ModelError: The parts do not add up to it, as in models with functions unknown here.
+        ModelError: The parts do not add up to it, as in models with functions unknown here; or the
+            model is a mixture of experts.
     """
     adapter, model = instance.adapter, instance.adapter.model
+    family = family_of(model)
+    if family is not None and family.router is not None:
+        raise ModelError(
+            f"{type(model).__name__} chooses experts for each token, others for a masked one, so "
+            "that there is no slope between the two: use integrated-gradients or net:flow instead."
+        )
     points = torch.cat([instance.point, instance.baseline]).requires_grad_()
     with (
         torch.enable_grad(),

@@ -17,7 +17,15 @@ from attnflow.explainer.memory.units import format_bytes, parse_bytes
 
 ESTIMATE = "attnflow.explainer.memory.estimate."
 TEXT = "the film is not good. it was never dull!"
-FAMILIES = {"Bert": {}, "DebertaV2": {}, "Llama": dict(bos_token_id=1, eos_token_id=2)}
+ENDS = dict(bos_token_id=1, eos_token_id=2)
+EXPERTS = dict(ENDS, num_local_experts=4, num_experts_per_tok=2, num_key_value_heads=2)
+FAMILIES = {
+    "Bert": {},
+    "DebertaV2": {},
+    "Llama": ENDS,
+    "Mixtral": EXPERTS,
+    "GptOss": dict(EXPERTS, head_dim=8),
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
