@@ -40,7 +40,7 @@ NAMES = [
 # Packages in the order of their imports; those of one row know nothing of each other.
 ORDER = (
     {"errors"},
-    {"forks", "checks"},
+    {"forks", "checks", "progress"},
     {"files", "capture", "solver"},
     {"models", "attribution"},
     {"inputs"},
@@ -49,7 +49,7 @@ ORDER = (
     {"cli"},
     {"__main__"},
 )
-ROOT = ("errors", "forks", "checks", "files", "__init__", "__main__")
+ROOT = ("errors", "forks", "checks", "progress", "files", "__init__", "__main__")
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SOURCE = Path(attnflow.__file__).parent
 TESTS = Path(__file__).parent

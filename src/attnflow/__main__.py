@@ -8,6 +8,7 @@ import atexit
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -31,13 +32,22 @@ def command() -> int:
     code = 1  # of an exception that nobody catches
     try:
         code = main()
-    except SystemExit as end:  # argparse's
-        code = int(end.code or 0)
+    except SystemExit as end:  # argparse's, which ends with a number
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     finally:
+        _flush()
         # All is done: a signal while Python ends may hasten the end, and changes no exit code.
         for number in heard:
             signal.signal(number, lambda *_: os._exit(code))
     return code
+
+
+def _flush() -> None:
+    """Write what is buffered, while a signal still counts as an interruption."""
+    for stream in (sys.stdout, sys.stderr):
+        # None where it is closed; a reader that has gone is reported by the command.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _ignore(numbers: list[int]) -> None:

@@ -29,13 +29,18 @@ def check_switch(option: str, value: Any) -> None:
         raise InputError(f"{option} must be True or False, got {shown(value)}.")
 
 
+def is_integer(value: Any) -> bool:
+    """Return whether a value is an integer of Python or numpy; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def check_count(option: str, value: Any) -> None:
     """Check that a value is an integer of at least 1.
 
     Raises:
         InputError: It is none; True and False are none either.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not is_integer(value) or value < 1:
         raise InputError(f"{option} must be an integer of at least 1, got {shown(value)}.")
 
 

@@ -60,9 +60,11 @@ def shown(value: object, most: int = 80) -> str:
     """Return how Python writes a value, in at most so many characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, lists a thousand deep
+    except Exception:  # an integer of thousands of digits, lists a thousand deep, a broken repr
         kind = type(value).__name__
-        return "an integer of thousands of digits" if kind == "int" else f"an endless {kind}"
+        if kind == "int":
+            return "an integer of thousands of digits"
+        return f"a value of type {kind} that Python cannot write"
     if "\n" in text:  # of arrays and tensors; strings have none, as Python writes them
         text = " ".join(text.split())
     return text if len(text) <= most else f"{text[:most]}…"

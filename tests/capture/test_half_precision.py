@@ -6,8 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from support.family_measurements import HALF_TENSORS, half_precision_error, texts
-from support.text_models import language_model
+from support.family_measurements import (
+    HALF_TENSORS,
+    RIGHT,
+    captured,
+    half_precision_error,
+    images,
+    texts,
+)
 from support.tiny_models import TINY, build
 from torch import nn
 
@@ -55,20 +61,48 @@ def test_effects_add_up_as_in_float32(dtype):
     assert (found.precision, wanted.precision) == (str(dtype).removeprefix("torch."), "float32")
 
 
-def test_products_alone_are_rounded():
-    """Everything else is computed in float32: norms, activations, sums of the residual stream."""
-    seen = set()
-    model = language_model("LlamaForCausalLM").bfloat16()
+@pytest.mark.parametrize("name", TINY)
+def test_products_alone_are_rounded(name):
+    """Everything else is float32, and so are all gradients: norms, activations, residual sums."""
+    model, kind, seen = build(name).bfloat16(), TINY[name].kind, set()
+
+    def output(module, args, out):
+        if isinstance(out, torch.Tensor) and out.requires_grad:
+            name = type(module).__name__
+            seen.add((name, out.dtype))
+            out.register_hook(lambda gradient: seen.add((f"gradient of {name}", gradient.dtype)))
+
     for module in model.modules():
         if not list(module.children()):
-            module.register_forward_hook(
-                lambda m, args, out: seen.add((type(m).__name__, getattr(out, "dtype", None)))
-            )
-    with float32_activations(model):
-        model(input_ids=torch.arange(5, 9)[None])
-    kept = {name for name, dtype in seen if dtype == torch.float32}
-    assert {"LlamaRMSNorm", "SiLUActivation", "Linear", "Embedding"} <= kept
-    assert not any(dtype == torch.bfloat16 for _, dtype in seen)
+            module.register_forward_hook(output)
+    examples = images(model) if kind == "vision" else texts()
+    captured(model, kind, examples, [0, 1, 2], RIGHT, "agf")
+    assert any(who.startswith("gradient") for who, _ in seen)
+    assert {dtype for _, dtype in seen} == {torch.float32}, seen
+
+
+@pytest.mark.parametrize("size", (1e-8, 1e8))
+def test_the_units_of_a_target_do_not_matter_in_float16(size):
+    explain = Explainer(build("t5").half())
+    ids = texts()[1]["input_ids"].tolist()
+
+    def scores(factor):
+        found = explain(
+            input_ids=ids, target=lambda output: output.logits[:, -1, 3] * factor, tensor="cf"
+        )
+        return found.scores / factor
+
+    np.testing.assert_allclose(scores(size), scores(1.0), rtol=0.05, atol=1e-3 * scores(1.0).max())
+
+
+def test_a_rows_precision_does_not_depend_on_other_rows():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64).half().requires_grad_(False)
+    x = torch.randn(2, 64)
+    x[0] *= 1e8
+    with float32_activations(layer):
+        torch.testing.assert_close(layer(x)[1], layer(x[1:])[0], rtol=1e-6, atol=1e-6)
+        assert layer(x[:0]).shape == (0, 64)
 
 
 @pytest.mark.parametrize("size", (1e-30, 1e-8, 1.0, 1e8, 1e30))

@@ -1,4 +1,4 @@
-"""What people hold in their hands: pipelines, encodings, compiled and checkpointed models."""
+"""Models as people hold them: pipelines, encodings, compiled and checkpointed models."""
 
 import warnings
 

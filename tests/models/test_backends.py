@@ -49,7 +49,7 @@ def test_an_adapter_is_explained_as_merged(reader):
 
 
 def test_adapters_in_folders(reader, save_model, tmp_path):
-    """Of a decoder, and of a classifier whose head the adapter brings."""
+    """A decoder's, and a classifier's, which brings the head."""
     peft = pytest.importorskip("peft")
     folder = tmp_path / "decoder"
     language_model().save_pretrained(folder)

@@ -178,7 +178,7 @@ def test_capacities_that_change_after_the_network_was_made_are_checked(number, m
 
 @pytest.mark.parametrize("factor", [1e-200, 1e-308])
 def test_a_factor_that_leaves_no_capacity_is_refused(factor):
-    with pytest.raises(InputError, match="factor must leave the sum"):
+    with pytest.raises(InputError, match="factor must leave the sum of each row"):
         layered_network(U * 1e-200).scaled(factor)
 
 

@@ -5,7 +5,7 @@ continuation: a list of them about one text, with the matrix of which token rest
 `explainer` builds both from solved flows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ class Attributions(list[Attribution], ContinuationData):
         return save(self, file, overwrite=overwrite)
 
 
-def save(attributions: Sequence[Attribution], file: str | Path, *, overwrite: bool = False) -> Path:
+def save(attributions: Iterable[Attribution], file: str | Path, *, overwrite: bool = False) -> Path:
     """Write attributions as one safetensors file: arrays by number, the rest as JSON next to them.
 
     Raises:
@@ -145,10 +145,11 @@ def save(attributions: Sequence[Attribution], file: str | Path, *, overwrite: bo
             a value that `load` would refuse, such as a number that is not finite.
     """
     path = as_path(file)
-    if not isinstance(attributions, Sequence) or isinstance(attributions, str | bytes):
-        raise InputError(
-            f"attributions must be a sequence of them, got {type(attributions).__name__}."
-        )
+    try:
+        attributions = list(attributions)
+    except (TypeError, RuntimeError) as error:
+        came = type(attributions).__name__
+        raise InputError(f"attributions must be a sequence of them, got {came}.") from error
     other = [type(a).__name__ for a in attributions if not isinstance(a, Attribution)]
     if other:
         raise InputError(f"attributions must be a sequence of Attribution, got a {other[0]} in it.")

@@ -5,8 +5,9 @@ multiplies it. What it gives is float32 from then on: the residual stream, norms
 activations and their slopes, and the gradients of all of them. So a contribution, which is a
 product of an activation and a gradient, is never rounded to half precision before it is summed.
 
-float16 ends at 65,504. Values and gradients enter its products divided by a power of two, so that
-none can overflow, and come out multiplied by it.
+float16 ends at 65,504. Each row of values and gradients enters a product divided by a power of two,
+so that its numbers are 1 at most, and comes out multiplied by it. A sum that overflows even so is
+refused with the logits, which are then not finite.
 
 The model's code is not touched: functions are replaced in the thread of the pass, as in
 frozen_backward.py.
@@ -16,6 +17,7 @@ Source: ours; docs/families.md has the measured errors.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -24,7 +26,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from attnflow.capture.frozen_backward import ReplacedFunctions
-from attnflow.capture.weights import HALF, has_half_precision, is_plain
+from attnflow.capture.weights import FLOATS, HALF, has_half_precision, is_plain
+
+_active: ContextVar[bool] = ContextVar("_active", default=False)
 
 
 @contextmanager
@@ -33,11 +37,15 @@ def float32_activations(model: nn.Module) -> Iterator[None]:
 
     Nothing changes for a model without weights in half precision.
     """
-    if not has_half_precision(model):
+    if _active.get() or not has_half_precision(model):
         yield
         return
-    with ReplacedFunctions(_FUNCTIONS):
-        yield
+    token = _active.set(True)
+    try:
+        with ReplacedFunctions(_FUNCTIONS):
+            yield
+    finally:
+        _active.reset(token)
 
 
 def _linear(
@@ -81,13 +89,34 @@ def _lowered(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Return numbers in half precision, and the power of two by which they were divided."""
     if dtype == torch.bfloat16:  # which reaches as far as float32
         return x.to(dtype), None
-    _, exponent = torch.frexp(x.detach().abs().amax())
+    if not x.numel():
+        return x.to(dtype), None
+    # Each row by itself: no row's precision depends on another's.
+    _, exponent = torch.frexp(x.detach().abs().amax(-1, keepdim=True))
     scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
     return (x / scale).to(dtype), scale
 
 
 def _raised(x: Tensor, scale: Tensor | None) -> Tensor:
     return x.float() if scale is None else x.float().mul_(scale)
+
+
+def _to(function: Callable[..., Tensor], input: Tensor, *args: Any, **options: Any) -> Tensor:
+    """Leave activations in float32 where a model lowers them to the type of a weight.
+
+    The backward pass of such a cast would lower the gradient, and nothing would scale it.
+    """
+    asked = [x for x in (*args, *options.values()) if isinstance(x, torch.dtype | Tensor)]
+    lowers = any((x if isinstance(x, torch.dtype) else x.dtype) in HALF for x in asked)
+    if not lowers or input.dtype not in FLOATS or input.dtype in HALF:
+        return function(input, *args, **options)
+    args = tuple(_raise(x) for x in args)
+    return function(input, *args, **{name: _raise(x) for name, x in options.items()})
+
+
+def _lowering(function: Callable[..., Tensor], input: Tensor, *args: Any) -> Tensor:
+    """Leave activations in float32, of `Tensor.half` and `Tensor.bfloat16`."""
+    return function(input, *args) if input.dtype in HALF else input
 
 
 def _embedding(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
@@ -102,11 +131,15 @@ def _in_float32(function: Callable[..., Tensor], *args: Any, **options: Any) -> 
 
 
 def _raise(x: Any) -> Any:
+    if isinstance(x, torch.dtype):
+        return torch.float32 if x in HALF else x
     return x.float() if isinstance(x, Tensor) and x.dtype in HALF else x
 
 
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     F.linear: _linear,
+    **dict.fromkeys((Tensor.to, Tensor.type_as), _to),
+    **dict.fromkeys((Tensor.half, Tensor.bfloat16), _lowering),
     torch.addmm: _addmm,
     **dict.fromkeys((F.embedding, torch.embedding), _embedding),
     **dict.fromkeys(

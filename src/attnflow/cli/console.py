@@ -10,8 +10,6 @@ from typing import Any
 
 from attnflow.errors import StorageError
 
-WITHOUT_BAR = 16  # examples that are done before a bar is read: one batch
-
 
 def show(text: str) -> bool:
     """Print text, with `?` for what its encoding lacks; return whether anyone still reads."""
@@ -34,19 +32,6 @@ def abandon_standard_output(error: OSError) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
         raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
-
-
-@contextmanager
-def bar(total: int, *, unit: str, hidden: bool) -> Iterator[Any]:
-    """Show a progress bar on standard error where there is something to wait for.
-
-    Yields a function that takes the number of examples or rows finished.
-    """
-    from tqdm import tqdm  # as late as here, so that `--help` does not wait for it
-
-    disabled = hidden or total <= WITHOUT_BAR
-    with tqdm(total=total, unit=unit, disable=disabled, leave=False) as progress:
-        yield progress.update
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnflow.cli.console import bar, quiet_transformers, say, show, wrote
+from attnflow.cli.console import quiet_transformers, say, show, wrote
 from attnflow.cli.options import add_loading, count, loading, seed
 from attnflow.cli.streams import (
     STANDARD_STREAM,
@@ -17,6 +17,7 @@ from attnflow.cli.streams import (
 )
 from attnflow.errors import InputError, shown
 from attnflow.files import all_or_none, check_folder, real_path
+from attnflow.progress import bar
 
 if TYPE_CHECKING:
     from attnflow.evaluation import Example, Protocol
@@ -205,7 +206,7 @@ def _measure(args: argparse.Namespace) -> None:
             "(--max-tokens), or a target that is not what the model predicts."
         )
     rows = len(instances) * len(methods) + sum(map(len, external_scores.values()))
-    with bar(rows, unit="row", hidden=args.quiet) as advance:
+    with bar(rows, unit="row", show=False if args.quiet else None) as advance:
         evaluate(
             settings, instances, methods, args.out,
             external_scores=external_scores, progress=advance, wait=args.wait,
@@ -214,7 +215,8 @@ def _measure(args: argparse.Namespace) -> None:
 
 def _model_name(args: argparse.Namespace) -> str:
     """The model with the options that change what it answers: another run has others."""
-    given = {name: value for name, value in loading(args).items() if name != "device"}
+    same = {"device": args.device, "device_map": args.device_map, "dtype": "float32"}
+    given = {k: value for k, value in loading(args).items() if same.get(k, object()) != value}
     options = ", ".join(f"{name}={value}" for name, value in given.items())
     return f"{args.model} ({options})" if options else str(args.model)
 

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, get_args
 
-from attnflow.cli.console import bar, quiet_transformers, show, wrote
+from attnflow.cli.console import quiet_transformers, show, wrote
 from attnflow.cli.options import (
     TENSORS,
     add_loading,
@@ -261,33 +261,31 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
         )
         explainer = Explainer.from_pretrained(args.model, pooling=args.pooling, **loading(args))
         continuation = args.max_new_tokens if args.continuation is None else args.continuation
-        unit = "text" if args.image is None else "image"
-        with bar(len(examples), unit=unit, hidden=args.quiet) as advance:
-            attributions = explainer(
-                texts=examples if args.image is None else None,
-                images=None if args.image is None else examples,
-                continuation=continuation,
-                pair=args.pair,
-                tensor=args.tensor,
-                stages=args.stages,
-                pattern=args.pattern,
-                target=args.target,
-                against=args.against,
-                position=args.position,
-                span=args.span,
-                attention_sink=args.attention_sink,
-                readout=args.readout,
-                gap=args.gap,
-                mu=args.mu,
-                edges=args.html is not None or args.save is not None,
-                truncate=args.truncate,
-                bos=args.bos,
-                batch_size=args.batch_size,
-                coarsen=args.coarsen,
-                max_memory=args.max_memory,
-                progress=advance,
-            )
-            return _flat(attributions)
+        attributions = explainer(
+            texts=examples if args.image is None else None,
+            images=None if args.image is None else examples,
+            continuation=continuation,
+            pair=args.pair,
+            tensor=args.tensor,
+            stages=args.stages,
+            pattern=args.pattern,
+            target=args.target,
+            against=args.against,
+            position=args.position,
+            span=args.span,
+            attention_sink=args.attention_sink,
+            readout=args.readout,
+            gap=args.gap,
+            mu=args.mu,
+            edges=args.html is not None or args.save is not None,
+            truncate=args.truncate,
+            bos=args.bos,
+            batch_size=args.batch_size,
+            coarsen=args.coarsen,
+            max_memory=args.max_memory,
+            progress=False if args.quiet else None,
+        )
+        return _flat(attributions)
 
 
 def _flat(attributions: list[Any]) -> "list[Result]":

@@ -19,7 +19,6 @@ A call takes these steps:
 The explainer holds a model with its tokenizer or image processor, and keeps no state between calls.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from attnflow.capture.objectives import Value
 from attnflow.capture.weights import precision_of
 from attnflow.errors import InputError, shown
 from attnflow.explainer.attribution_builder import AttributionBuilder
+from attnflow.explainer.call_progress import CallProgress, call_progress
 from attnflow.explainer.flows import check_certified, solve_flows, warn_of_faint
 from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
 from attnflow.explainer.memory.sizes import ExampleSize, sizes_of
@@ -77,7 +77,7 @@ class Explainer:
         processor: Any = None,
         *,
         tokenizer: Any = None,
-        name: str | None = None,
+        name: str | Path | None = None,
         pooling: str | None = None,
     ) -> None:
         """Take a transformers model in evaluation mode, and its tokenizer.
@@ -120,11 +120,11 @@ class Explainer:
         self.model = model
         self.tokenizer = None if images else processor
         self.image_processor = processor if images else None
-        if not isinstance(name, str | None):
+        if not isinstance(name, str | Path | None):
             raise InputError(f"name must be a string, got {shown(name)}.")
         self.pooling = held.pooling or "mean" if pooling is None else check_pooling(pooling)
         known = held.name or getattr(model.config, "name_or_path", "")
-        self.name = name or known or type(model).__name__
+        self.name = str(name or known) or type(model).__name__
 
     @classmethod
     def from_pretrained(
@@ -134,7 +134,7 @@ class Explainer:
         device: str | torch.device | None = None,
         pooling: str | None = None,
         dtype: str | torch.dtype | None = None,
-        device_map: str | Mapping[str, Any] | None = None,
+        device_map: str | torch.device | Mapping[str, Any] | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         subfolder: str | None = None,
@@ -245,7 +245,7 @@ class Explainer:
         max_memory: float | str | None = None,
         keep_unsolved: bool = False,
         neutral: Any = None,
-        progress: Callable[[int], object] | None = None,
+        progress: Callable[[int], object] | bool | None = None,
     ) -> Any:
         """Explain one text or image, or several as a batch.
 
@@ -321,7 +321,9 @@ class Explainer:
                 of `pixel_values`: a number, one for each channel, or pixel values. None is the
                 image processor's mean, 0 after it.
             progress: A function that is called after each batch with the number of texts or images
-                done in it. A text with a continuation counts as done once its last token is.
+                done in it. A text with a continuation counts as done once its last token is. True
+                shows a bar after two seconds, False never; None shows it in terminals and
+                notebooks.
 
         Returns:
             One attribution for a text or image, and a list of them, in the order given, for a
@@ -376,7 +378,8 @@ class Explainer:
             inputs = self._inputs(task, compares_pairs=not callable(target))
             requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
             shares_pass = can_share_pass(self.model, task, target)
-            attributions = self._explain(inputs, requests, options, shares_pass, progress)
+            with call_progress(requests, options, task, progress) as shown:
+                attributions = self._explain(inputs, requests, options, shares_pass, shown)
             if not options.keep_unsolved:
                 check_certified(attributions)
             warn_of_faint(attributions)
@@ -388,7 +391,7 @@ class Explainer:
         requests: Requests,
         options: CallOptions,
         shares_pass: bool,
-        progress: Callable[[int], object] | None,
+        progress: CallProgress,
     ) -> list[Attribution]:
         """Return the attribution of each request, batch by batch."""
         is_net = options.tensor == "net"
@@ -400,8 +403,6 @@ class Explainer:
         batch_size = options.batch_size if shares_pass else 1
         # Batches are ordered by length, results by request.
         attributions: dict[int, Attribution] = {}
-        example_of = requests.example_indices
-        left = Counter(example_of)  # requests of each example
         planner = MemoryPlanner(
             self.model,
             options.tensor,
@@ -411,14 +412,11 @@ class Explainer:
         )
         for batch in planner.plan(sizes, batch_size, options.max_memory):
             some = [requests.requests[i] for i in batch.indices]
-            stages = run_model(inputs, some, options)
+            stages = progress.of_stages(run_model(inputs, some, options))
             checked = map(partial(check_stage, inputs, requests, batch.indices), stages)
             flows = solve_flows(checked, some, options, inputs.task, batch.budget)
             attributions |= zip(batch.indices, builder.build(some, flows), strict=True)
-            read = [example_of[i] for i in batch.indices]
-            left.subtract(read)
-            if progress is not None:
-                progress(sum(left[example] == 0 for example in set(read)))
+            progress.batch_done(batch.indices)
         return [attributions[i] for i in range(len(requests))]
 
     def _inputs(self, task: Task, *, compares_pairs: bool = True) -> ModelInputs[Any]:

@@ -186,7 +186,7 @@ class CallKeywords(TypedDict, total=False):
     max_memory: float | str | None
     keep_unsolved: bool
     neutral: Any
-    progress: Callable[[int], object] | None
+    progress: Callable[[int], object] | bool | None
 
 
 def check_progress(progress: Any) -> None:
@@ -195,8 +195,11 @@ def check_progress(progress: Any) -> None:
     Raises:
         InputError: It is no function.
     """
-    if progress is not None and not callable(progress):
-        raise InputError(f"progress must be a function of a number, got {shown(progress)}.")
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise InputError(
+            "progress must be a function of a number, or True or False for a bar, got "
+            f"{shown(progress)}."
+        )
 
 
 def _check_stages(stages: Any) -> None:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.objectives import class_logits
 from attnflow.capture.placement import device_of
 from attnflow.capture.token_removal import Removal, removal_of
@@ -226,7 +227,7 @@ class ModelAdapter(ABC):
     def _depends_on_first(self, content: Any) -> bool:
         # No config states how a model pools: the gradient of its logits shows it.
         point = self.point(content).requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), float32_activations(self.model):
             output = self.model(**self.inputs_at(point), output_hidden_states=True)
             last = output.hidden_states[-1]
             (gradient,) = torch.autograd.grad(self.read(output).square().sum(), last)
@@ -281,6 +282,7 @@ class ModelAdapter(ABC):
             batch = distinct[start:stop]
             with (
                 torch.inference_mode(),
+                float32_activations(self.model),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16),
             ):
                 logits = self._logits_of(batch)

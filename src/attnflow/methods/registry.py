@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from attnflow.capture.half_precision import float32_activations
 from attnflow.errors import InputError, ModelError, shown
 from attnflow.methods import (
     attention,
@@ -108,7 +109,9 @@ _SCORERS: dict[str, tuple[Callable[[Instance], Scores], str]] = (
 def _named(name: str, scores: Callable[[Instance], Scores], instance: Instance) -> Scores:
     """The scores; a refusal begins with the method's name, which what it calls does not know."""
     try:
-        return scores(instance)
+        # What is judged is the function that is explained, in half precision too.
+        with float32_activations(instance.adapter.model):
+            return scores(instance)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
 

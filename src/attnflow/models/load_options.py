@@ -15,6 +15,7 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+LONGEST_NAME = 255  # of a file, on every system
 PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -39,7 +40,7 @@ class LoadOptions:
 
     device: str | torch.device | None = None
     dtype: str | torch.dtype | None = None
-    device_map: str | Mapping[str, Any] | None = None
+    device_map: str | torch.device | Mapping[str, Any] | None = None
     revision: str | None = None
     token: str | bool | None = None
     subfolder: str | None = None
@@ -51,9 +52,7 @@ class LoadOptions:
     def __post_init__(self) -> None:
         check_switch("trust_remote_code", self.trust_remote_code)
         for name in ("revision", "subfolder", "gguf_file", "attn_implementation"):
-            value = getattr(self, name)
-            if not isinstance(value, str | None):
-                raise InputError(f"{name} must be a string, got {shown(value)}.")
+            _check_text(name, getattr(self, name))
         if not isinstance(self.token, str | bool | None):
             # Not shown: it is a secret.
             raise InputError(f"token must be a string or True, got {type(self.token).__name__}.")
@@ -73,7 +72,7 @@ class LoadOptions:
         """
         dtype = self.dtype
         if isinstance(dtype, str):
-            dtype = DTYPES.get(dtype, dtype)
+            dtype = DTYPES.get(dtype.removeprefix("torch."), dtype)
         is_known = isinstance(dtype, torch.dtype) and dtype in DTYPES.values()
         if is_known or dtype is None or (isinstance(dtype, str) and dtype == "auto"):
             return dtype
@@ -94,8 +93,12 @@ class LoadOptions:
     @property
     def given(self) -> list[str]:
         """Names of the options that say where files are and how they are read."""
-        names = ("revision", "subfolder", "quantization_config", "gguf_file", "device_map")
-        return [name for name in names if getattr(self, name) is not None]
+        names = [
+            *("revision", "subfolder", "quantization_config", "gguf_file", "device_map"),
+            *("token", "attn_implementation"),
+        ]
+        code = ["trust_remote_code"] if self.trust_remote_code else []
+        return [name for name in names if getattr(self, name) is not None] + code
 
     @property
     def of_files(self) -> dict[str, Any]:
@@ -139,17 +142,35 @@ class LoadOptions:
         given = self.device_map
         if given is None or (isinstance(given, str) and given in PLACEMENTS):
             return
-        if isinstance(given, str):
+        if isinstance(given, str | torch.device):
             checked_device(given)
         elif isinstance(given, Mapping) and all(isinstance(part, str) for part in given):
             for device in given.values():
-                if device != "disk":
-                    checked_device(f"cuda:{device}" if isinstance(device, int) else device)
+                if not (isinstance(device, str) and device == "disk"):
+                    _check_place(device)
         else:
             raise InputError(
                 f"device_map must be one of {', '.join(PLACEMENTS)}, a device, or a device for "
                 f"each part of the model, got {shown(given)}."
             )
+
+
+def _check_text(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or "\0" in value or len(value) > LONGEST_NAME:
+        raise InputError(
+            f"{name} must be a string of at most {LONGEST_NAME} characters, got {shown(value)}."
+        )
+
+
+def _check_place(device: Any) -> None:
+    """Check a device of a `device_map`, in which a number is that of a GPU."""
+    if isinstance(device, int) and not isinstance(device, bool) and 0 <= device < 10**6:
+        device = f"cuda:{device}"
+    if not isinstance(device, str | torch.device):
+        raise InputError(f"device_map must name devices, 'disk' or GPUs, got {shown(device)}.")
+    checked_device(device)
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

@@ -142,23 +142,29 @@ def _is_embedded(name: str | Path) -> bool:
 
 def _source(name: str | Path, options: LoadOptions) -> tuple[str | Path, LoadOptions]:
     """The folder or hub id, and the options, in which a GGUF file named as the model is one."""
-    if str(name).endswith(".gguf") and options.gguf_file is None and Path(name).is_file():
-        path = Path(name)
+    path = _path(name)
+    if path.suffix == ".gguf" and options.gguf_file is None and path.is_file():
         return path.parent, replace(options, gguf_file=path.name)
     return _folder_or_id(name, options), options
+
+
+def _path(name: str | Path) -> Path:
+    """The path of that name, which need not be there, but can be looked for."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # no such user, a name that is too long
+        raise InputError(
+            f"model {shown(str(name))} is not the name of a model: {error!s:.80}"
+        ) from error
+    return path
 
 
 def _folder_or_id(name: str | Path, options: LoadOptions) -> str | Path:
     """The folder of that name, checked; the name itself, as a hub id, where there is none."""
     looks_local = isinstance(name, Path) or name.startswith((".", "/", "~"))
-    try:
-        path = Path(name).expanduser()
-        exists = path.exists()
-    except (OSError, RuntimeError) as error:  # no such user, a name that is too long
-        raise InputError(
-            f"model {shown(str(name))} is not the name of a model: {error!s:.80}"
-        ) from error
-    if not exists:
+    path = _path(name)
+    if not path.exists():
         if looks_local:
             raise InputError(f"model {str(name)!r} is not there: give a folder or a hub id.")
         return name
@@ -238,7 +244,7 @@ def _load_adapter(
 
 @dataclass(frozen=True)
 class _Adapted:
-    """What an adapter says of its base.
+    """The base of an adapter, as the adapter has it.
 
     Attributes:
         task: The task; None for the base's own.
@@ -352,6 +358,7 @@ def _first_line(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
     if " " not in text:
         text = f"{type(error).__name__} {text}".strip()
+    text = text if len(text) <= 500 else f"{text[:500]}…"
     return text if text.endswith(".") else text + "."
 
 

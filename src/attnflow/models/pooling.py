@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.placement import device_of
 from attnflow.checks import check_name
 from attnflow.errors import ModelError, shown
@@ -128,6 +129,7 @@ def embeddings(model: Any, pooling: str, inputs: Mapping[str, Tensor]) -> Tensor
     with (
         torch.inference_mode(False),
         torch.no_grad(),
+        float32_activations(model),
         torch.autocast(device.type, enabled=False),
     ):
         vectors = pooled(pooling, inputs)(model(**inputs, return_dict=True))

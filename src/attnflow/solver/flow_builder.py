@@ -94,9 +94,15 @@ class FlowBuilder:
         for network in at.tolist():
             self.method[network] = method
 
-    def unsolved(self, members: Tensor) -> Tensor:
-        """Return those of some recorded networks that have no certificate."""
-        return members[self.status[members] != SOLVED]
+    def unsolved(self, members: Tensor, *, at_limit: bool) -> Tensor:
+        """Return those of some recorded networks that have no certificate.
+
+        Args:
+            members: Indices of the networks.
+            at_limit: Count those that have reached the limit of iterations.
+        """
+        status = self.status[members]
+        return members[(status != SOLVED) & (at_limit | (status != ITERATION_LIMIT))]
 
     def _zero_lost(self, unsolved: Tensor) -> None:
         """Give networks whose last point is no longer finite the flow 0, which always exists."""

@@ -41,6 +41,7 @@ from attnflow.solver.state import StoppingCriteria
 CLEARLY = 0.99
 
 # Largest barrier weight in units of U: products of such weights are still numbers.
+ENOUGH_ITERATIONS = 100  # no network that converges needs more
 LARGEST_WEIGHT = 1e40
 MOST_ITERATIONS = 10**9
 
@@ -77,7 +78,7 @@ def maximum_flow(
     gap: float = 1e-2,
     mu: float | Tensor | None = None,
     tolerance: float = 1e-8,
-    max_iterations: int = 100,
+    max_iterations: int = ENOUGH_ITERATIONS,
     max_memory: float | None = None,
 ) -> Flow[Any]:
     """Compute the barrier maximum flow of each network, with its certificate.
@@ -133,9 +134,11 @@ def maximum_flow(
     for members in groups(live, most_edges(budget)):
         solve(members)
         if len(members) > 1:
-            # Rounding, which padding changes, decides where and why a solve ends in vain. Alone,
-            # a network has the status that it has in every batch.
-            for alone in builder.unsolved(members)[:, None]:
+            # Rounding, which padding changes, decides where and why a solve ends in vain. Solved
+            # alone, its status names the same limit as in every batch. A low limit of iterations,
+            # which many may reach, names itself.
+            at_limit = max_iterations >= ENOUGH_ITERATIONS
+            for alone in builder.unsolved(members, at_limit=at_limit)[:, None]:
                 solve(alone)
     flow = builder.flow()
     return as_numpy(flow) if isinstance(capacities, np.ndarray) else flow

@@ -76,14 +76,15 @@ class LayeredNetwork:
         factors = one_for_each("factor", factor, self.capacities)
         if not (torch.isfinite(factors) & (factors > 0)).all():
             raise InputError(f"factor must be finite and > 0, got {shown(factors.tolist())}.")
-        before = self.capacities.sum((1, 2, 3))
-        after = before * factors
-        # A network whose capacities have all vanished would come back empty.
-        lost = torch.isinf(after) | ((before > 0) & (after < torch.finfo(after.dtype).tiny))
+        total, narrowest = self.capacities.sum((1, 2, 3)), row_bound(self)
+        # A network with a row whose capacities have all vanished would come back empty.
+        vanished = (narrowest > 0) & (narrowest * factors < torch.finfo(factors.dtype).tiny)
+        lost = torch.isinf(total * factors) | vanished
         if lost.any():
             raise InputError(
-                "factor must leave the sum of a network's capacities inside float64, got "
-                f"{factors[lost][0].item():.3g} for a sum of {before[lost][0].item():.3g}."
+                "factor must leave the sum of each row of capacities inside float64, got "
+                f"{factors[lost][0].item():.3g} for {narrowest[lost][0].item():.3g} in the "
+                f"narrowest and {total[lost][0].item():.3g} in all."
             )
         return replace(
             self,
@@ -256,9 +257,9 @@ def as_float64(name: str, value: Any, device: torch.device) -> Tensor:
     """Return a number or a tensor of numbers in float64, without its graph."""
     if isinstance(value, Tensor):
         check_dense(name, value)
-        if value.is_complex():
-            raise InputError(f"{name} must be real, got {value.dtype}.")
         value = value.detach()
+    if isinstance(value, Tensor | np.ndarray) and "complex" in str(value.dtype):
+        raise InputError(f"{name} must be real, got {value.dtype}.")
     try:
         return torch.as_tensor(value, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

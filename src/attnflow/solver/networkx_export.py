@@ -2,6 +2,7 @@
 
 import networkx
 
+from attnflow.checks import is_integer
 from attnflow.errors import InputError, shown
 from attnflow.solver.edge_list import circulation
 from attnflow.solver.network import LayeredNetwork, check_network
@@ -28,9 +29,9 @@ def to_networkx(
     Source: Algorithms 1 and 2 of the paper.
     """
     check_network(network)
-    if isinstance(algorithm, bool) or not isinstance(algorithm, int) or algorithm not in (1, 2):
+    if not is_integer(algorithm) or algorithm not in (1, 2):
         raise InputError(f"algorithm must be 1 or 2, got {shown(algorithm)}.")
-    if not isinstance(index, int) or not 0 <= index < len(network.capacities):
+    if not is_integer(index) or not 0 <= index < len(network.capacities):
         raise InputError(
             f"index must be an integer in 0..{len(network.capacities) - 1} (the batch), got "
             f"{shown(index)}."

@@ -53,7 +53,7 @@ def _wait_for(running: list[Future[object]]) -> None:
     """Wait for all, through interrupts too: then the arrays are the caller's again."""
     try:
         wait(running)
-    except KeyboardInterrupt:
+    except BaseException:  # of a signal's handler, KeyboardInterrupt or another
         _wait_for(running)
         raise
 

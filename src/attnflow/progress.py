@@ -1,0 +1,41 @@
+"""One bar for all that takes more than two seconds: in a terminal, and in a notebook."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+DELAY = 2.0  # seconds after which a bar appears
+
+Advance = Callable[[int], object]
+
+
+@contextmanager
+def bar(total: int, *, unit: str, show: bool | None = None) -> Iterator[Advance]:
+    """Show a bar on standard error, with the time left, once `DELAY` seconds have passed.
+
+    Yields a function that takes the number of units done.
+
+    Args:
+        total: Number of units.
+        unit: What is counted, in the singular.
+        show: None shows it where somebody may see it: in a terminal or a notebook.
+    """
+    if not (_is_watched() if show is None else show):
+        yield lambda count: None
+        return
+    from tqdm.auto import tqdm  # as late as here, so that `--help` does not wait for it
+
+    with tqdm(total=total, unit=unit, delay=DELAY, leave=False) as shown:
+        # tqdm waits for the first unit, which alone may take a minute.
+        timer = threading.Timer(DELAY, shown.refresh)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield shown.update
+        finally:
+            timer.cancel()
+
+
+def _is_watched() -> bool:
+    return "ipykernel" in sys.modules or bool(sys.stderr is not None and sys.stderr.isatty())
