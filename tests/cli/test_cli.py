@@ -626,7 +626,9 @@ def test_an_answer_without_certificate(run, monkeypatch, tmp_path):
 def test_sigint_while_explaining_many_texts(folder, tmp_path):
     texts, scores = tmp_path / "texts", tmp_path / "a.json"
     texts.write_text(f"{TEXT}\n" * 20000)
-    screen, terminal = os.openpty()  # a bar is shown in terminals alone
+    termios = pytest.importorskip("termios")
+    screen, terminal = os.openpty()  # a bar is shown in terminals alone, as wide as they are
+    termios.tcsetwinsize(screen, (24, 80))
     process = command(
         *("explain", "--model", folder, "--file", texts, "--json", scores, "--batch-size", "4"),
         stderr=terminal,
