@@ -11,6 +11,7 @@ from support.text_models import PROMPT, language_model, tiny_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from attnflow import Explainer, ModelError
+from attnflow.models.support import support_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -64,6 +65,8 @@ def test_adapters_in_folders(reader, save_model, tmp_path):
     base = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=5)
     adapted = with_lora(peft, base, "SEQ_CLS", "query", "value")
     adapted.save_pretrained(tmp_path / "classes")
+    support = support_of(tmp_path / "classes")
+    assert support.task == "text-classification" and "net" in support.tensors
     explainer = Explainer.from_pretrained(tmp_path / "classes")
     found = explainer(TEXT)
     assert len(found.labels) == 5

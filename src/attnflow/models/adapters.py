@@ -1,6 +1,7 @@
 """Adapters of PEFT in a folder or on the hub: the base model, with the adapter's layers in it."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,9 @@ def with_adapter(base: Any, name: str, base_name: str, **where: Any) -> Any:
         from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(base, name, **where)
+        with warnings.catch_warnings():  # of names that change in packages of others
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(base, name, **where)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(

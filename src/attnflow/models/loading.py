@@ -181,7 +181,9 @@ def _folder_or_id(name: str | Path, options: LoadOptions) -> str | Path:
 
 
 def config(name: str | Path) -> Any:
-    """Load a model's config, without its weights.
+    """Load a model's config, without its weights; of an adapter, its base's.
+
+    It names the class that `load` would load.
 
     Raises:
         InputError: The folder holds no model.
@@ -192,10 +194,29 @@ def config(name: str | Path) -> Any:
 
     options = DEFAULTS
     source: str | Path = embedded.FOLDER
+    adapter = None
     if not _is_embedded(name):
         source, options = _source(name, options)
+        adapter = _adapter_config(source, options)
+    if adapter is not None:
+        options = replace(options, revision=adapter.revision)
+        source = _folder_or_id(adapter.base, options)
     with _as_model_errors(source):
-        return AutoConfig.from_pretrained(source, **options.of_files, **options.of_code)
+        found = AutoConfig.from_pretrained(source, **options.of_files, **options.of_code)
+    task = GENERATION if options.gguf_file is not None else None
+    if adapter is not None:
+        task = adapter.task
+    if task is not None:
+        found.architectures = class_for(task, found.model_type)
+    return found
+
+
+def class_for(task: Task, model_type: str) -> list[str] | None:
+    """Return the name of the class for a task in a family, in a list; None where there is none."""
+    from transformers.models.auto import modeling_auto
+
+    known = getattr(modeling_auto, task.table).get(model_type)
+    return None if known is None else [known] if isinstance(known, str) else [known[0]]
 
 
 def class_of(architecture: str | None) -> Any:
