@@ -117,3 +117,14 @@ def test_a_result_is_loaded_and_shown_without_torch(name):
         "raise SystemExit(f'imported {heavy}' if heavy else 0)"
     )
     assert "Attribution(" in run(code, DATA / f"{name}.safetensors")
+
+
+def test_truth_values_that_are_neither(explainer, tmp_path):
+    file = explainer("a good film", tensor="cf").save(tmp_path / "saved")
+    data = bytearray(file.read_bytes())
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    (name,) = [name for name in header if name.endswith("special")]
+    data[8 + int.from_bytes(data[:8], "little") + header[name]["data_offsets"][0]] = 127
+    file.write_bytes(data)
+    with pytest.raises(attnflow.StorageError, match="truth values, bytes of 0 and 1"):
+        attnflow.load(file)

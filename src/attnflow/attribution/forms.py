@@ -250,6 +250,8 @@ class Array:
         array = value.read() if isinstance(value, Unread) else value
         if self.dtype == "F64":
             self._check_range(array, where)
+        if self.dtype == "BOOL" and (array.view(np.uint8) > 1).any():
+            raise Misfit(where, "truth values, bytes of 0 and 1", "a byte above 1")
         return array
 
     def _check_shape(self, shape: tuple[int, ...], where: str, sizes: Sizes) -> None:

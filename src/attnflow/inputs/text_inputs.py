@@ -203,7 +203,10 @@ class TextInputs:
 
     def _read_texts(self, given: Given) -> list[EncodedText]:
         if self.tokenizer is None:
-            raise InputError("there is no tokenizer to read texts with: give input_ids.")
+            raise InputError(
+                "there is no tokenizer to read texts with: give Explainer(model, tokenizer) one, or "
+                "input_ids instead of texts."
+            )
         if given.pair is not None and self.task.reads_one_text:
             raise InputError(
                 f"pair is for models that read two texts; this one is for {self.task.name}, and "
@@ -305,7 +308,7 @@ def _checked(texts: Any) -> list[Any]:
             f"texts must be a text, a chat or a sequence of texts, got a {type(texts).__name__}; "
             "what a tokenizer gave is explained by explainer(**encoding), and a chat is a list."
         )
-    if not isinstance(texts, Iterable) or isinstance(texts, Tensor):
+    if not isinstance(texts, Iterable) or isinstance(texts, Tensor | bytes | bytearray):
         raise InputError(
             f"texts must be a text, a chat or a sequence of texts, got {shown(texts)}."
         )

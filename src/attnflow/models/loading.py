@@ -136,7 +136,10 @@ def _file(name: str | Path, file: str, options: LoadOptions) -> str | None:
 
 def _is_embedded(name: str | Path) -> bool:
     if not isinstance(name, str | Path):
-        raise InputError(f"a model must be named by str or Path, got {shown(name)}.")
+        raise InputError(
+            f"a model must be named by str or Path, got {shown(name)}; a model, or what holds one, "
+            "goes into Explainer(...) itself."
+        )
     return str(name) == embedded.EMBEDDED_MODEL
 
 
