@@ -204,8 +204,8 @@ class TextInputs:
     def _read_texts(self, given: Given) -> list[EncodedText]:
         if self.tokenizer is None:
             raise InputError(
-                "there is no tokenizer to read texts with: use Explainer(model, tokenizer), or give "
-                "input_ids instead of texts."
+                "there is no tokenizer to read texts with: use Explainer(model, tokenizer), or "
+                "give input_ids instead of texts."
             )
         if given.pair is not None and self.task.reads_one_text:
             raise InputError(
