@@ -18,7 +18,7 @@ test: .venv/test ## every test
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-fast: .venv/test ## without the slow tests (browser, long texts)
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not attack"
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive"
 
 attack: .venv/test ## hostile files, arguments, disks and signals, for some minutes
 	$(BIN)/python -m pytest --numprocesses 2 -m attack
