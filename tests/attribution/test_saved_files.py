@@ -128,3 +128,10 @@ def test_truth_values_that_are_neither(explainer, tmp_path):
     file.write_bytes(data)
     with pytest.raises(attnflow.StorageError, match="truth values, bytes of 0 and 1"):
         attnflow.load(file)
+
+
+def test_attributions_of_any_iterable_are_saved(explainer, tmp_path):
+    found = explainer(["a good film", "bad"], tensor="cf")
+    for number, given in enumerate((iter(found), dict(enumerate(found)).values())):
+        file = attnflow.save(given, tmp_path / f"{number}")
+        assert len(attnflow.load(file)) == 2

@@ -98,7 +98,12 @@ def test_half_precision_in_a_folder_is_loaded_in_float32(tiny, save_model):
 
 def test_weights_are_of_the_type_that_was_asked_for(tiny, save_model):
     folder = save_model(tiny().to(torch.bfloat16))
-    asked = {"auto": torch.bfloat16, "float16": torch.float16, torch.float64: torch.float64}
+    asked = {
+        "auto": torch.bfloat16,
+        "torch.float16": torch.float16,
+        "float16": torch.float16,
+        torch.float64: torch.float64,
+    }
     for dtype, expected in asked.items():
         explainer = Explainer.from_pretrained(folder, dtype=dtype)
         assert {p.dtype for p in explainer.model.parameters()} == {expected}
@@ -117,6 +122,10 @@ def test_weights_are_of_the_type_that_was_asked_for(tiny, save_model):
         ({"device_map": "cuda:7"}, "device 'cuda:7' is not there"),
         ({"device_map": {"bert": 7, "classifier": "cpu"}}, "device 'cuda:7' is not there"),
         ({"device_map": 5}, "device_map must be one of auto"),
+        ({"device_map": {"": 10**5000}}, "device_map must name devices"),
+        ({"device_map": {"": True}}, "device_map must name devices"),
+        ({"subfolder": "x" * 5000}, "subfolder must be a string of at most"),
+        ({"gguf_file": "a\0b"}, "gguf_file must be a string of at most"),
         ({"token": 5}, "token must be a string or True, got int"),
         ({"revision": 5}, "revision must be a string"),
         ({"gguf_file": "x.gguf"}, "has no file 'x.gguf'"),
@@ -131,8 +140,11 @@ def test_options_that_cannot_be(folder, options, message):
 
 
 def test_the_embedded_model_has_no_files_of_its_own():
-    with pytest.raises(InputError, match="is part of attnflow, and knows no revision"):
-        Explainer.from_pretrained(revision="main")
+    for options in ({"revision": "main"}, {"attn_implementation": "x"}, {"token": True}):
+        with pytest.raises(InputError, match=f"is part of attnflow, and knows no {[*options][0]}"):
+            Explainer.from_pretrained(**options)
+    with pytest.raises(InputError, match="is not the name of a model"):
+        Explainer.from_pretrained("x" * 5000 + ".gguf")
 
 
 def test_a_secret_is_not_shown(folder):

@@ -242,3 +242,21 @@ def test_other_arguments_of_functions_of_networks():
     assert faults(lambda gap: shapley_values(network, gap=gap), "gap") == []
     assert faults(lambda index: to_networkx(network, index), "index") == []
     assert faults(lambda algorithm: to_networkx(network, algorithm=algorithm), "algorithm") == []
+
+
+def test_integers_of_numpy_are_integers():
+    network = layered_network(U[:, :2, :3, :3])
+    graph = to_networkx(network, np.int64(0), algorithm=np.int64(2))
+    assert graph.number_of_edges() == to_networkx(network, 0, algorithm=2).number_of_edges()
+
+
+def test_a_factor_under_which_a_row_vanishes_is_refused():
+    u = U[:, :3].clone()
+    u[:, 1] *= 1e-300
+    with pytest.raises(InputError, match="sum of each row"):
+        layered_network(u).scaled(1e-30)
+
+
+def test_a_low_limit_of_iterations_names_itself():
+    flow = maximum_flow(U.expand(8, -1, -1, -1), max_iterations=2)
+    assert set(flow.status) == {Status.ITERATION_LIMIT} and int(flow.iterations.max()) == 2
