@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnflow.checks import is_integer
 from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.batching import collate_texts, pad_token_id
 from attnflow.inputs.text import EncodedText, check_unicode, place_tokens
@@ -110,7 +111,7 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
     Raises:
         InputError: `count` is not a number of tokens, or the model takes fewer and does not end.
     """
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+    if not is_integer(count) or count < 1:
         raise InputError(
             "continuation must be a text, one for all, or how many tokens to write, at least one; "
             f"got {shown(count)}."

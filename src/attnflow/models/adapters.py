@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def saved_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
-def class_count(shapes: dict[str, tuple[int, ...]]) -> int | None:
+def class_count(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """Return the number of classes of a head that the adapter has trained; None without one."""
     heads = [
         shape

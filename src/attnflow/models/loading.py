@@ -210,16 +210,17 @@ def config(name: str | Path) -> Any:
     if adapter is not None:
         task = adapter.task
     if task is not None:
-        found.architectures = class_for(task, found.model_type)
+        architecture = _class_name(task, found.model_type)
+        found.architectures = None if architecture is None else [architecture]
     return found
 
 
-def class_for(task: Task, model_type: str) -> list[str] | None:
-    """Return the name of the class for a task in a family, in a list; None where there is none."""
+def _class_name(task: Task, model_type: str) -> str | None:
+    """The name of the class for a task in a family; None where there is none."""
     from transformers.models.auto import modeling_auto
 
-    known = getattr(modeling_auto, task.table).get(model_type)
-    return None if known is None else [known] if isinstance(known, str) else [known[0]]
+    known: Any = getattr(modeling_auto, task.table).get(model_type)
+    return known[0] if isinstance(known, tuple) else known
 
 
 def class_of(architecture: str | None) -> Any:
@@ -241,7 +242,7 @@ def _adapter_config(name: str | Path, options: LoadOptions) -> AdapterConfig | N
     if options.gguf_file is not None:
         return None
     with _as_model_errors(name, options):
-        if _file_text(name, "config.json", options) is not None:
+        if _file(name, "config.json", options) is not None:
             return None
         text = _file_text(name, CONFIG, options)
     return None if text is None else adapter_config(str(name), text)
@@ -251,7 +252,6 @@ def _load_adapter(
     name: str | Path, adapter: AdapterConfig, options: LoadOptions
 ) -> tuple[Any, Any]:
     """The base model of an adapter with its layers, and the tokenizer of one of the two."""
-    where = options.of_files
     with _as_model_errors(name, options):
         file = _file(name, WEIGHTS, options)
         shapes = {} if file is None else saved_shapes(Path(file))
@@ -261,9 +261,8 @@ def _load_adapter(
     loaded = _Adapted(adapter.task, shapes, str(name) if has_tokenizer else None)
     model, processor = _load(base, base_options, loaded)
     with _as_model_errors(name, options):
-        adapted = with_adapter(model, str(name), adapter.base, **where)
-    held = held_model(adapted)
-    return held.model, processor
+        adapted = with_adapter(model, str(name), adapter.base, **options.of_files)
+    return held_model(adapted).model, processor
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ class _Adapted:
     @property
     def of_head(self) -> dict[str, Any]:
         """Keywords of a head that the adapter has trained."""
-        count = class_count(dict(self.shapes))
+        count = class_count(self.shapes)
         is_class = self.task is not None and self.task.output_kind == "class"
         return {"num_labels": count} if is_class and count is not None else {}
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
+from attnflow.checks import is_integer
 from attnflow.errors import InputError, shown
 from attnflow.explainer.coarsening import Coarsened, merge
 from attnflow.explainer.options import Coarsen
@@ -96,7 +95,7 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
     """
     given.check_modality(inputs.model, inputs.task.modality)
     texts = listed(given.texts)
-    lengths = [int(n) for n in texts if _is_count(n)]
+    lengths = [int(n) for n in texts if is_integer(n)]
     if not lengths:
         read = inputs.read(given if given.texts is None else replace(given, texts=texts))
         examples = [inputs.with_prompt(example) for example in read.examples]
@@ -107,7 +106,3 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
         raise InputError("give texts or numbers of tokens, and not both.")
     two = inputs.task.has_two_stacks
     return [ExampleSize.of_length(n, coarsen, has_two_stacks=two) for n in lengths]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

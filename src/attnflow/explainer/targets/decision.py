@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
-
 from attnflow.capture.contexts import with_new_tensors_on
 from attnflow.capture.objectives import Value
+from attnflow.checks import is_integer
 from attnflow.errors import AttnflowError, InputError, shown
 from attnflow.explainer.targets.output_space import (
     EVERY,
@@ -233,8 +232,7 @@ def _token_position(task: Task, text: Any, position: Any, tokenizer: Any) -> int
     t = len(text.tokens)
     if position is None:
         return _default_position(task, text, tokenizer)
-    # A bool is an int too: True would be token 1.
-    if isinstance(position, bool) or not isinstance(position, int | np.integer):
+    if not is_integer(position):  # True would be token 1
         raise InputError(f"position must be the index of a token, got {shown(position)}.")
     if not -t <= position < t:
         raise InputError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture.objectives import LogitsAt, Scalar
+from attnflow.checks import is_integer
 from attnflow.errors import InputError, shown
 from attnflow.explainer.targets.decision import Decision, first_tokens
 from attnflow.explainer.targets.output_space import Logits, Target, TopChoices
@@ -72,11 +73,7 @@ def decide_span(
 
 
 def _is_pair(span: Any) -> bool:
-    return (
-        isinstance(span, Sequence)
-        and len(span) == 2
-        and all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in span)
-    )
+    return isinstance(span, Sequence) and len(span) == 2 and all(map(is_integer, span))
 
 
 def span_reading(positions: Tensor, tokens: Tensor, explained: Scalar) -> LogitsAt:
