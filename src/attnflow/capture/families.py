@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -270,9 +271,24 @@ class ResidualStream:
         return [x + mlp for x, mlp in zip(self.streams, self.branches, strict=True)]
 
 
+# Entries found by running a model (find_family.py), for that model and its copies.
+_found: WeakKeyDictionary[nn.Module, Family] = WeakKeyDictionary()
+
+
+def remember_family(model: nn.Module, family: Family) -> None:
+    """Remember the entry that was found for a model of no known family."""
+    _found[model] = family
+
+
+def share_family(model: nn.Module, copy: nn.Module) -> None:
+    """Remember for a copy what was found for the model."""
+    if model in _found:
+        _found[copy] = _found[model]
+
+
 def family_of(model: PreTrainedModel) -> Family | None:
     """Return the model's family, or None where only the attention interface is known."""
-    return FAMILIES.get(getattr(model.config, "model_type", ""))
+    return FAMILIES.get(getattr(model.config, "model_type", "")) or _found.get(model)
 
 
 def conservative_family(model: PreTrainedModel) -> Family:

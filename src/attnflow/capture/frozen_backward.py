@@ -75,7 +75,7 @@ def frozen_network(
     for module in model.modules():
         if id(module) in constant:
             module.register_forward_hook(_detached)
-        elif type(module).__module__ in _ACTIVATION_MODULES:
+        elif is_activation(module):
             module.register_forward_hook(_held_activation)
     for pooler in poolers:
         _hold_pooler(pooler)
@@ -83,6 +83,11 @@ def frozen_network(
         router.register_forward_hook(_all_detached)
     with ReplacedFunctions(_FUNCTIONS):
         yield
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Return whether a module is an activation of torch or transformers."""
+    return type(module).__module__ in _ACTIVATION_MODULES
 
 
 def _detached(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -246,6 +251,9 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
     **dict.fromkeys((torch.rsqrt, Tensor.rsqrt), _constant),
+    # Weights: of experts, of a gate, and of an activation that is written as x * sigmoid(x).
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid), _constant),
+    **dict.fromkeys((F.softmax, torch.softmax, Tensor.softmax), _constant),
     **dict.fromkeys((torch.clamp, Tensor.clamp, Tensor.clamp_), _clamp),
     **dict.fromkeys((torch.tanh, Tensor.tanh, F.tanh), _activation),
     **dict.fromkeys((torch.relu, Tensor.relu, F.relu, F.relu6), _activation),

@@ -170,7 +170,7 @@ class ForwardPass:
         """Return the inputs, and make the embeddings leaves at which backward passes end."""
         if "inputs_embeds" in inputs:
             return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
-        for embedder in _embedders(copy):
+        for embedder in embedders(copy):
             embedder.register_forward_hook(lambda m, args, out: self._leaf(out))
         return inputs
 
@@ -210,7 +210,7 @@ def _options(model: PreTrainedModel) -> dict[str, bool]:
     return {"return_dict": True, **({"use_cache": False} if has_cache else {})}
 
 
-def _embedders(model: PreTrainedModel) -> list[nn.Module]:
+def embedders(model: PreTrainedModel) -> list[nn.Module]:
     """Return the modules that embed inputs, each once: in an encoder-decoder of both stacks."""
     stacks = [model]
     if getattr(model.config, "is_encoder_decoder", False):
