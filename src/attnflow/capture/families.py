@@ -23,6 +23,10 @@ from transformers import PreTrainedModel
 from attnflow.errors import ModelError
 
 
+# In the place of a path: attention weights are what torch's softmax returns.
+SOFTMAX = "torch.softmax"
+
+
 @dataclass(frozen=True)
 class Gate:
     """The activation of a gated MLP, whose output multiplies another branch.
@@ -47,7 +51,8 @@ class Family:
         output: Path inside the block to the module that gives o_i, the block's attention output;
             of several paths, separated by |, the first that exists counts.
         probabilities: Path inside the block to a module through which the attention weights run, in
-            families that compute attention themselves; None: they use transformers' interface.
+            families that compute attention themselves; SOFTMAX: they call torch's function; None:
+            they use transformers' interface.
         gates: The activation of a gated MLP, or None.
         plus_one: Class of experts whose gate is GPT-OSS's, (up + 1) * glu, by a method; or None.
         router: Class of the module that chooses each token's experts and weighs them, or None.
@@ -57,7 +62,8 @@ class Family:
         cross: Block, output and stream of cross-attention, where they differ from self-attention's.
         stream: Path inside the block to a module whose first argument is x_i, where the block's own
             is not; "" for the block.
-        multiplier: Config entry by which o_i is multiplied before it is added, or None.
+        multiplier: Config entry by which o_i is multiplied before it is added, or the number;
+            None: it is added as it is.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
             its config's `pooler_hidden_act` names it; None where activations are modules.
         positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
@@ -75,7 +81,7 @@ class Family:
     parallel_if: str | None = None
     cross: tuple[str, str, str] | None = None
     stream: str = ""
-    multiplier: str | None = None
+    multiplier: str | float | None = None
     pooler: str | None = None
     positions: str = "given"
 
@@ -84,6 +90,12 @@ class Family:
         """Return block, output and stream of self-attention, and of cross-attention."""
         own = (self.block, self.output, self.stream)
         return [own] if self.cross is None else [own, self.cross]
+
+    def factor(self, config: Any) -> float:
+        """Return the number by which o_i is multiplied before it is added."""
+        if isinstance(self.multiplier, str):
+            return float(getattr(config, self.multiplier))
+        return 1.0 if self.multiplier is None else self.multiplier
 
     def branch(self, config: Any) -> str | None:
         """Return `parallel`, if the MLP runs in parallel with attention under this config."""
@@ -261,7 +273,8 @@ class ResidualStream:
         self.outputs.append(output)
 
     def keep_branch(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        self.branches.append(output.detach())
+        # A copy, since Falcon adds to it in place.
+        self.branches.append(output.detach().clone())
 
     @property
     def residual_values(self) -> list[Tensor]:
@@ -375,8 +388,7 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
 
 def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
     """Install hooks in a private copy that record the residual stream of its forward pass."""
-    multiplier = getattr(model.config, family.multiplier) if family.multiplier else 1.0
-    stream, branch = ResidualStream(multiplier), family.branch(model.config)
+    stream, branch = ResidualStream(family.factor(model.config)), family.branch(model.config)
     for block in attention_blocks(model, family):
         for _, output, entry in sites_of(block, family):
             entered = block.get_submodule(entry)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,10 +25,10 @@ from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, capture
 from attnflow.capture.contexts import plain_torch
-from attnflow.capture.families import Family, Gate, family_of, remember_family
+from attnflow.capture.families import SOFTMAX, Family, Gate, family_of, remember_family
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.objectives import Objective, number
-from attnflow.capture.passes import embedders
+from attnflow.capture.passes import embedders, pass_options
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import FROZEN, ProductRules
@@ -80,7 +81,7 @@ def _found(model: PreTrainedModel) -> Family:
         trace = _traced(model, inputs)
         family = proposed_family(model, trace)
         _check_conserved(model, inputs, family, trace)
-    return family
+        return replace(family, positions=_positions(model, inputs))
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -88,7 +89,9 @@ def example_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
     config, device = model.config, device_of(model)
     if model.main_input_name == "pixel_values":
         vision = getattr(config, "vision_config", config)
-        size = vision.image_size
+        size = getattr(vision, "image_size", None)
+        if size is None:
+            raise ModelError("it reads images, and its config states no image_size")
         height, width = (size, size) if isinstance(size, int) else size
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randn(1, vision.num_channels, height, width, generator=generator)
@@ -112,7 +115,7 @@ def _traced(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Trace:
         trace = stack.enter_context(tracing(copy))
         for embedder in embedders(copy):
             embedder.register_forward_hook(lambda m, args, output: trace.begin(output))
-        copy(**inputs, return_dict=True)
+        copy(**inputs, **pass_options(copy))
     return trace
 
 
@@ -123,7 +126,9 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
         ModelError: A tensor has no name, or layers are of several kinds.
     """
     if not trace.sums:
-        raise ModelError("no attention ran through transformers' attention interface")
+        raise ModelError("no attention was seen in it, by transformers' interface or by softmax")
+    if 0 < trace.by_softmax < len(trace.sums):
+        raise ModelError("it computes a part of its attention by itself")
     expected = expected_calls(model.config) or len(trace.sums)
     if len(trace.sums) != expected:
         raise ModelError(f"attention ran {len(trace.sums)} times in {expected} layers")
@@ -141,11 +146,10 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
         *own[:2],
         stream=own[2],
         cross=cross,
-        probabilities=_probabilities(trace, chosen),
+        probabilities=SOFTMAX if trace.by_softmax else None,
         gates=_gates(modules, trace),
         parallel=parallel.pop(),
         multiplier=_config_entry(model, multipliers.pop()),
-        positions="placed",
     )
 
 
@@ -180,6 +184,8 @@ def _candidates(
         output, factor = trace.factors[id(output)]
     candidates = []
     for path in trace.returned.get(id(output), ()):
+        if len(trace.outputs_of[path]) > len(trace.sums):
+            continue  # it returns more than attention's output
         for x in found.others:
             branches = tuple(other for other in found.others if other is not x)
             for block, stream in _entries(trace, path, x):
@@ -230,22 +236,6 @@ def _branch(trace: Trace, chosen: _Candidate) -> str | None:
     return [path for path in inside if f"{inside[0]}.".startswith(f"{path}.")][-1]
 
 
-def _probabilities(trace: Trace, chosen: Sequence[_Candidate]) -> str | None:
-    """Return the path inside a block to the module that returns its attention weights.
-
-    None where attention runs through transformers' interface.
-    """
-    if trace.called:
-        return None
-    paths = {
-        path.removeprefix(f"{candidate.block}.")
-        for path, candidate in zip(trace.probabilities, chosen, strict=True)
-    }
-    if len(paths) > 1:
-        raise ModelError("its layers compute attention in different modules")
-    return paths.pop()
-
-
 def _by_kind(model: PreTrainedModel, sites: Sequence[_Site]) -> tuple[_Site, _Site | None]:
     """Join sites with the same paths, and tell self-attention's from cross-attention's."""
     joined: dict[tuple[str, str], list[str]] = {}
@@ -268,13 +258,12 @@ def _gates(modules: Mapping[str, nn.Module], trace: Trace) -> Gate | None:
     return Gate("|".join(owners), "|".join(dict.fromkeys(name for _, name in split)))
 
 
-def _config_entry(model: PreTrainedModel, factor: float) -> str | None:
+def _config_entry(model: PreTrainedModel, factor: float) -> str | float | None:
+    """Return the config's entry that is such a multiplier; the number itself where none is."""
     if factor == 1.0:
         return None
     names = [k for k, v in model.config.to_dict().items() if isinstance(v, float) and v == factor]
-    if not names:
-        raise ModelError(f"attention's output is multiplied by {factor}, which no config entry is")
-    return names[0]
+    return names[0] if names else factor
 
 
 def _check_conserved(
@@ -306,6 +295,58 @@ def _products(model: nn.Module, trace: Trace) -> str:
     return f" ({', '.join(names)} multiply two branches)" if names else ""
 
 
+def _positions(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> str:
+    """Return the numbering of tokens, as in `Family`, by runs with padding in front of the text."""
+    if "input_ids" not in inputs:
+        return "given"
+    alone, pad = _last(model, inputs), getattr(model.config, "pad_token_id", None) or 0
+    padded = _padded(inputs, pad)
+    if "position_ids" in signature(model.forward).parameters:
+        places = padded["attention_mask"].cumsum(1) - 1
+        if _same(model, {**padded, "position_ids": places.clamp(min=0)}, alone):
+            return "given"
+    if not _same(model, padded, alone):
+        return "placed"
+    other = int(inputs["input_ids"][0, 0])
+    if not _same(model, _padded(inputs, other), alone):
+        return "counted"
+    # Some count what the mask shows: without a token the text is another one to them.
+    shown = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+    shown[:, 2] = False
+    hidden = {**inputs, "attention_mask": shown.long()}
+    left_out = {k: v[:, shown[0]] if v.shape == shown.shape else v for k, v in inputs.items()}
+    return "counted" if _same(model, hidden, _last(model, left_out)) else "relative"
+
+
+def _padded(inputs: Mapping[str, Tensor], token: int) -> dict[str, Tensor]:
+    """Return texts with two tokens in front that the masks hide."""
+    return {
+        name: torch.cat([value.new_full((len(value), 2), 0 if "mask" in name else token), value], 1)
+        for name, value in inputs.items()
+    }
+
+
+def _same(model: PreTrainedModel, inputs: Mapping[str, Tensor], expected: Tensor | None) -> bool:
+    got = _last(model, inputs)
+    if got is None or expected is None:
+        return False
+    tolerance = TOLERANCE.get(pass_dtype(model), HALF_TOLERANCE)
+    return float((got - expected).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+def _last(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """`(batch, width)` state of the last position; None where the model refuses such inputs."""
+    copy = private_copy(model).eval()
+    with torch.no_grad():
+        try:
+            output = copy(**inputs, **pass_options(copy), output_hidden_states=True)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            return None
+    # Not the output, which a classifier may read at padding in front of the text.
+    states = output.get("decoder_hidden_states", output.get("hidden_states"))
+    return None if not states else states[-1][:, -1].float()
+
+
 def without_biases(model: PreTrainedModel) -> PreTrainedModel:
     """Return a private copy in evaluation mode whose biases are 0."""
     copy = private_copy(model).eval()
@@ -331,9 +372,15 @@ def conservation_error(got: Capture) -> tuple[float, int]:
     return float(worst.max()), int(worst.argmax())
 
 
-def _some_number(output: Any) -> Tensor:
-    """One number for each example that depends on all of the output's last position."""
+def _last_output(output: Any) -> Tensor:
+    """`(batch, width)`, the output of the last position, or of the whole example."""
     values = next(v for v in output.values() if isinstance(v, Tensor) and v.ndim >= 2)
     last: Tensor = values[:, -1] if values.ndim == 3 else values
+    return last.float() if last.dtype in HALF else last
+
+
+def _some_number(output: Any) -> Tensor:
+    """One number for each example that depends on all of the output's last position."""
+    last = _last_output(output)
     weights = torch.linspace(-1.0, 1.0, last.shape[-1], device=last.device, dtype=last.dtype)
     return (last * weights).sum(-1)

@@ -19,10 +19,12 @@ from attnflow.capture.attention import (
     IMPLEMENTATION,
     accumulation_dtype,
     record_probabilities,
+    recorded_softmax,
     recording,
 )
 from attnflow.capture.contexts import with_new_tensors_on
 from attnflow.capture.families import (
+    SOFTMAX,
     ResidualStream,
     attention_blocks,
     conservative_family,
@@ -79,14 +81,14 @@ class ForwardPass:
             self._install(copy, stack)
             inputs = self._watch_embeddings(copy, inputs)
             stack.enter_context(with_new_tensors_on(device_of(model)))
-            self.output = copy(**inputs, **_options(copy))
+            self.output = copy(**inputs, **pass_options(copy))
         self._check_layers()
 
     @property
-    def _attention(self) -> str | None:
-        """The attention function that the copy runs; the model's own if it computes by itself."""
+    def _attention(self) -> str:
+        """The attention function that the copy runs, "eager" if the model computes by itself."""
         family = family_of(self.model)
-        return IMPLEMENTATION if family is None or family.probabilities is None else None
+        return IMPLEMENTATION if family is None or family.probabilities is None else "eager"
 
     def backward(
         self, scalar: Tensor, outputs: Sequence[Tensor], *, last: bool = True
@@ -160,6 +162,9 @@ class ForwardPass:
         if family is None or family.probabilities is None:
             stack.enter_context(recording(self.recorder))
             return
+        if family.probabilities == SOFTMAX:
+            stack.enter_context(recorded_softmax(self.recorder))
+            return
         for block in attention_blocks(copy, family):
             probabilities = block.get_submodule(family.probabilities)
             probabilities.register_forward_hook(record_probabilities(self.recorder))
@@ -184,7 +189,7 @@ class ForwardPass:
         # Detached, so that the backward pass ends here and not in the table of embeddings.
         leaf = embeddings.detach().requires_grad_(torch.is_grad_enabled())
         self.leaves.append(leaf)
-        return leaf
+        return leaf.clone()  # which the model may change in place
 
     def _check_layers(self) -> None:
         name, calls = type(self.model).__name__, len(self.recorder.layers)
@@ -204,7 +209,7 @@ class ForwardPass:
             )
 
 
-def _options(model: PreTrainedModel) -> dict[str, bool]:
+def pass_options(model: PreTrainedModel) -> dict[str, bool]:
     """Return options of the forward pass: no cache of keys and values, which nothing would read."""
     has_cache = "use_cache" in signature(model.forward).parameters
     return {"return_dict": True, **({"use_cache": False} if has_cache else {})}

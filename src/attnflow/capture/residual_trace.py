@@ -30,13 +30,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from attnflow.capture.attention import boolean_mask, weights_of_call
 from attnflow.capture.frozen_backward import is_activation
+from attnflow.errors import ModelError
 
 TRACED = "attnflow_traced"
 
 _SUMS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 _PRODUCTS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"})
 # Functions whose output the frozen network holds constant: weights and scales, no values.
-_WEIGHTS = frozenset({"rsqrt", "sigmoid", "softmax", "log_softmax"})
+_WEIGHTS = frozenset({"rsqrt", "sqrt", "sigmoid", "softmax", "softplus", "pow", "__pow__"})
 
 
 @dataclass
@@ -63,23 +64,26 @@ class Trace:
             found.
         taken: By a tensor's id, paths of the modules whose first argument it was.
         returned: By a tensor's id, paths of the modules that returned it, the innermost first.
+        outputs_of: By a module's path, the tensors that it returned.
         factors: By a tensor's id, a tensor and the number that it was multiplied with.
         gates: Paths of the activation modules whose output multiplied another branch.
         products: Paths of the modules in which other products of two branches were computed.
+        by_softmax: Number of attention calls that were seen at torch's softmax alone.
     """
 
     sums: list[ResidualSum | None] = field(default_factory=list)
     taken: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     returned: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    outputs_of: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     factors: dict[int, tuple[Tensor, float]] = field(default_factory=dict)
     gates: set[str] = field(default_factory=set)
     products: set[str] = field(default_factory=set)
+    by_softmax: int = 0
     # Of tensors computed from the inputs; a tensor that is alive keeps its id.
     labels: dict[int, frozenset[str]] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
     activations: set[str] = field(default_factory=set)
-    probabilities: list[str] = field(default_factory=list)
-    called: bool = False
+    is_computing_attention: bool = False
     entered: list[str] = field(default_factory=list)
 
     def begin(self, value: Tensor, label: str | None = None) -> None:
@@ -95,6 +99,11 @@ class Trace:
         """Take note of a function that was computed."""
         tensors = [x for x in _tensors(operands) if id(x) in self.labels]
         results = list(_tensors(operands[:1] if name == "__setitem__" else result))
+        if name == "softmax" and results and results[0].ndim == 4:
+            if not self.is_computing_attention:
+                self.by_softmax += 1
+                self.attention(results[0])
+            return
         if not tensors or name in _WEIGHTS:
             for value in results:  # in place, or an id of before
                 self.labels.pop(id(value), None)
@@ -196,10 +205,8 @@ def _watch(trace: Trace, path: str, module: nn.Module) -> None:
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         trace.entered.pop()
         if isinstance(output, Tensor):
-            if _are_probabilities(output) and not trace.called:
-                trace.probabilities.append(path)
-                trace.attention(output)
             trace.returned[id(output)].append(path)
+            trace.outputs_of[path].append(output)
             trace.alive.append(output)
 
     if is_activation(module):
@@ -216,13 +223,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _are_probabilities(value: Tensor) -> bool:
-    """Return whether a tensor is `(batch, heads, query, key)` attention weights."""
-    if value.ndim != 4 or not value.is_floating_point() or not bool((value >= 0).all()):
-        return False
-    return bool(((value.sum(-1) - 1).abs() < 1e-3).all())
-
-
 def _traced_attention(
     module: nn.Module,
     query: Tensor,
@@ -233,14 +233,16 @@ def _traced_attention(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
+    trace = _active.get()
+    if trace is None:
+        raise ModelError(f"the attention implementation '{TRACED}' works only inside a trace.")
+    trace.is_computing_attention = True
     weights, values = weights_of_call(
         module, query, key, value, attention_mask, scaling, is_causal, options
     )
     output = (weights @ values).transpose(1, 2).contiguous()
-    trace = _active.get()
-    if trace is not None:
-        trace.called = True
-        trace.attention(output)
+    trace.is_computing_attention = False
+    trace.attention(output)
     return output, None
 
 
