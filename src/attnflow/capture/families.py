@@ -22,7 +22,6 @@ from transformers import PreTrainedModel
 
 from attnflow.errors import ModelError
 
-
 # In the place of a path: attention weights are what torch's softmax returns.
 SOFTMAX = "torch.softmax"
 
@@ -284,24 +283,32 @@ class ResidualStream:
         return [x + mlp for x, mlp in zip(self.streams, self.branches, strict=True)]
 
 
-# Entries found by running a model (find_family.py), for that model and its copies.
-_found: WeakKeyDictionary[nn.Module, Family] = WeakKeyDictionary()
+# By a model: its entry that was found by running it (family_search.py), or the reason why none was.
+_found: WeakKeyDictionary[nn.Module, Family | str] = WeakKeyDictionary()
 
 
-def remember_family(model: nn.Module, family: Family) -> None:
-    """Remember the entry that was found for a model of no known family."""
+def remember_family(model: nn.Module, family: Family | str) -> None:
+    """Remember the entry that was found for a model of no known family, or why none was."""
     _found[model] = family
 
 
+def remembered_family(model: nn.Module) -> Family | str | None:
+    """Return what was remembered for a model."""
+    return _found.get(model)
+
+
 def share_family(model: nn.Module, copy: nn.Module) -> None:
-    """Remember for a copy what was found for the model."""
+    """Remember for a copy what is known of the model."""
     if model in _found:
         _found[copy] = _found[model]
 
 
 def family_of(model: PreTrainedModel) -> Family | None:
     """Return the model's family, or None where only the attention interface is known."""
-    return FAMILIES.get(getattr(model.config, "model_type", "")) or _found.get(model)
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    found = _found.get(model)
+    known = FAMILIES.get(getattr(model.config, "model_type", ""))
+    return known or (found if isinstance(found, Family) else None)
 
 
 def conservative_family(model: PreTrainedModel) -> Family:
@@ -312,10 +319,13 @@ def conservative_family(model: PreTrainedModel) -> Family:
     """
     family, name = family_of(model), type(model).__name__
     if family is None:
+        reason = remembered_family(model)
         raise ModelError(
-            f"the tensors net, bcf and cf must know where the residual stream of {name} runs, "
-            f"and know it of {len(FAMILIES)} other families. `attnflow models` lists them, "
-            "and states with --check what works with this model, mostly tensor 'agf', 'gf' or 'af'."
+            reason
+            if isinstance(reason, str)
+            else f"the tensors net, bcf and cf must know where the residual stream of {name} runs: "
+            "call attnflow.find_family(model), which finds it by running the model once, or use "
+            "tensor 'agf', 'gf' or 'af'."
         )
     if family.mixer and getattr(model.config, family.mixer, 0) > 0:
         raise ModelError(

@@ -51,7 +51,8 @@ _ACTIVATIONS = frozenset(
     """
     AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
     LinearActivation MishActivation NewGELUActivation PytorchGELUTanh QuickGELUActivation
-    ReLUSquaredActivation SiLUActivation BloomGelu ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
+    ReLUSquaredActivation SiLUActivation ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
+    BloomGelu
     """.split()
 )
 

@@ -12,7 +12,7 @@ well (an MLP in parallel).
 The tensors are then named: by the module that returned o, and by the module that was called with x.
 Products in which an activated gate multiplies another branch are named in the same way.
 
-Source: ours. Read next: find_family.py, which makes an entry of the names and tests it.
+Source: ours. Read next: family_search.py, which makes an entry of the names and tests it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Trace:
             self._label(value, labels)
 
     def _sum(self, terms: list[Tensor], total: Tensor, labels: frozenset[str]) -> frozenset[str]:
-        """Return the labels of a sum; one that ends the branch of an attention call ends its label."""
+        """Return the labels of a sum; that of an attention call ends where its branch does."""
         first, second = terms
         if first.shape != second.shape or first.ndim != 3 or not self.sums:
             return labels

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,14 @@ from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Capture, capture
 from attnflow.capture.contexts import plain_torch
-from attnflow.capture.families import SOFTMAX, Family, Gate, family_of, remember_family
+from attnflow.capture.families import (
+    SOFTMAX,
+    Family,
+    Gate,
+    family_of,
+    remember_family,
+    remembered_family,
+)
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.objectives import Objective, number
 from attnflow.capture.passes import embedders, pass_options
@@ -34,15 +40,12 @@ from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import FROZEN, ProductRules
 from attnflow.capture.residual_trace import TRACED, ResidualSum, Trace, tracing
 from attnflow.capture.stacking import expected_calls
-from attnflow.capture.weights import HALF, pass_dtype
+from attnflow.capture.weights import HALF, has_half_precision, is_plain, pass_dtype
 from attnflow.errors import ModelError
 
 LENGTH = 6  # tokens of the text that is run
-# Largest difference at a node, of the largest effect: rounding, by the type of the weights.
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
-HALF_TOLERANCE = 5e-2
-
-_refused: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+# Largest difference at a node, of the largest effect: rounding, by the precision of the weights.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
 
 
 def find_family(model: PreTrainedModel) -> Family:
@@ -57,22 +60,33 @@ def find_family(model: PreTrainedModel) -> Family:
         ModelError: No entry was found in which effects are conserved, for the reason given.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    known = family_of(model)
-    if known is not None:
-        return known
-    if model in _refused:
-        raise ModelError(_refused[model])
+    known = family_of(model) or remembered_family(model)
+    if known is None:
+        known = _found_or_reason(model)
+        remember_family(model, known)
+    if isinstance(known, str):
+        raise ModelError(known)
+    return known
+
+
+def learn_family(model: PreTrainedModel) -> None:
+    """Find the model's entry, if there is one; captures that need one state why there is none."""
+    with suppress(ModelError):
+        find_family(model)
+
+
+def _found_or_reason(model: PreTrainedModel) -> Family | str:
+    """Return the entry of a model, or why none was found."""
     try:
-        family = _found(model)
+        return _found(model)
+    # Whatever a model's own code raises on an example that it was not made for is a reason.
     except Exception as error:
-        _refused[model] = (
+        said = str(error).rstrip(".") or type(error).__name__
+        return (
             f"{type(model).__name__} is of no known family, and its residual stream was not found "
-            f"by running it once: {str(error).rstrip('.')}. Use tensor 'agf', 'gf' or 'af', which "
-            "need its attention alone."
+            f"by running it once: {said}. Use tensor 'agf', 'gf' or 'af', which need its attention "
+            "alone."
         )
-        raise ModelError(_refused[model]) from error
-    remember_family(model, family)
-    return family
 
 
 def _found(model: PreTrainedModel) -> Family:
@@ -273,7 +287,7 @@ def _check_conserved(
     copy = without_biases(model)
     remember_family(copy, family)
     objective = Objective(read=number(_some_number))
-    tolerance = TOLERANCE.get(pass_dtype(model), HALF_TOLERANCE)
+    tolerance = _tolerance(model)
     for rules in (FROZEN, ProductRules(gates="shared")):
         error, layer = conservation_error(capture(copy, inputs, objective, rules=rules))
         if not error <= tolerance:
@@ -288,6 +302,11 @@ def _shown(family: Family) -> str:
     given = [(f.name, getattr(family, f.name)) for f in fields(family)]
     usual = {f.name: f.default for f in fields(family)}
     return f"Family({', '.join(f'{k}={v!r}' for k, v in given if v != usual[k])})"
+
+
+def _tolerance(model: nn.Module) -> float:
+    is_exact = not has_half_precision(model) and all(map(is_plain, model.parameters()))
+    return TOLERANCE if is_exact else HALF_TOLERANCE
 
 
 def _products(model: nn.Module, trace: Trace) -> str:
@@ -330,8 +349,7 @@ def _same(model: PreTrainedModel, inputs: Mapping[str, Tensor], expected: Tensor
     got = _last(model, inputs)
     if got is None or expected is None:
         return False
-    tolerance = TOLERANCE.get(pass_dtype(model), HALF_TOLERANCE)
-    return float((got - expected).abs().max()) <= tolerance * float(expected.abs().max())
+    return float((got - expected).abs().max()) <= _tolerance(model) * float(expected.abs().max())
 
 
 def _last(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
