@@ -1,6 +1,7 @@
 """Explanations in half precision and by quantised weights, against the same weights in float32.
 
     .venv/bin/python benchmarks/half_precision.py MODEL
+    .venv/bin/python benchmarks/half_precision.py MODEL --lengths 16 64 256
 
 MODEL is a folder of a language model, such as `make smollm2` makes. Each prompt is explained by
 every form of the weights, and so is the same token by the same weights in float32: of weights that
@@ -9,13 +10,18 @@ correlation of signed scores (the mean over prompts), the sum of their differenc
 (median and largest), and how often the first token is the same: in one stage, and in the default
 ones, whose order of removal jumps where two tokens are about equal. Then the seconds of a call over
 those in float32. Quantised forms need bitsandbytes.
+
+With lengths, random texts of so many tokens are explained in bfloat16 and in float32 in turn: the
+processor time of a call over that in float32 (the least of some turns), beside the same ratio of
+the model's own forward and backward pass.
 """
 
 import argparse
 import copy
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import mean, median
 from typing import Any
 
@@ -48,14 +54,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="folder of a language model")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lengths", type=int, nargs="+", help="tokens of texts that are timed")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
     tokenizer = AutoTokenizer.from_pretrained(args.model)
+    full = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
+    if args.lengths:
+        print_speed(full, tokenizer, args.lengths)
+        return
     print(f"torch {torch.__version__}, {args.threads} thread(s), {len(PROMPTS)} prompts\n")
     print("| weights | stages | rank | difference, median | largest | same first | seconds |")
     print("|---|---|---|---|---|---|---|")
-    full = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     base = timed(Explainer(full, tokenizer))
     for name, model, reference in forms(args.model, full):
         explain = Explainer(model, tokenizer)
@@ -87,6 +97,40 @@ def forms(folder: str, full: Any) -> Iterator[tuple[str, Any, Any]]:
             folder, quantization_config=config, dtype=torch.bfloat16
         )
         yield name, model.eval(), lambda m=model: m.dequantize().float().eval()
+
+
+def print_speed(full: Any, tokenizer: Any, lengths: list[int]) -> None:
+    """Print the ratios of processor time in bfloat16 and in float32, at each length."""
+    models = (full, copy.deepcopy(full).to(torch.bfloat16))
+    has_amx = torch.cpu._is_amx_tile_supported()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), AMX: {has_amx}\n")
+    print("| tokens | a call | the model's own passes |\n|---|---|---|")
+    generator = torch.Generator().manual_seed(0)
+    for length in lengths:
+        ids = torch.randint(5, full.config.vocab_size, (1, length), generator=generator)
+        ratios = []
+        for run in (partial(explained, tokenizer, ids), partial(own_passes, ids)):
+            spent = [[processor_time(run, model) for model in models] for _ in range(TURNS + 1)]
+            single, half = (min(turns) for turns in zip(*spent, strict=True))
+            ratios.append(f"{half / single:.2f}")
+        print(f"| {length} | {' | '.join(ratios)} |", flush=True)
+
+
+def explained(tokenizer: Any, ids: torch.Tensor, model: Any) -> None:
+    Explainer(model, tokenizer)(input_ids=ids)
+
+
+def own_passes(ids: torch.Tensor, model: Any) -> None:
+    """Run the model forward, and backward from one logit to its embeddings."""
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=embeddings, use_cache=False).logits
+    torch.autograd.grad(logits[0, -1].max(), embeddings)
+
+
+def processor_time(run: Callable[[Any], object], model: Any) -> float:
+    begin = time.process_time()
+    run(model)
+    return time.process_time() - begin
 
 
 def timed(explainer: Explainer) -> float:
