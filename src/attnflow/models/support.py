@@ -1,7 +1,8 @@
 """Support of a model: whether and how it can be explained, from its config without weights.
 
     known family            its tensors, as the tests have measured them
-    another family          af, gf, agf, if its attention runs through transformers' interface
+    another family          all tensors, where an entry was found in a tiny random model of it
+    no entry was found      af, gf, agf, if its attention runs through transformers' interface
     merging tokens          none: they are not the same from layer to layer
     no attention somewhere  none: linear attention, state space, convolutions
     quantised               none where the backend hands no gradients on
@@ -18,9 +19,14 @@ from attnflow.errors import shown
 from attnflow.models import loading
 from attnflow.models.literals import PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
-from attnflow.models.tested_families import SupportedFamily, supported_families
+from attnflow.models.tested_families import (
+    SupportedFamily,
+    other_families,
+    supported_families,
+)
 
 _PAPER_TENSORS: tuple[str, ...] = get_args(PaperTensor)
+ALL_TENSORS: tuple[str, ...] = (*_PAPER_TENSORS, "cf", "bcf", "net")
 
 # Layers whose attention has weights, by the names that configs give them.
 _WITH_WEIGHTS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
@@ -108,7 +114,11 @@ def _refusal(
             f"an encoder-decoder for {task} reads its text twice, once in each stack; give one "
             "that writes (...ForConditionalGeneration)."
         )
-    if family is None and not loading.calls_attention_interface(model_class):
+    other = other_families().get(config.model_type)
+    is_seen = (other is not None and other.is_found) or loading.calls_attention_interface(
+        model_class
+    )
+    if family is None and not is_seen:
         return (
             "it is of no known family, and computes attention by itself, not through "
             "transformers' attention interface, or has none; `attnflow models` lists families."
@@ -142,15 +152,31 @@ def _quantised(config: Any) -> str | None:
 def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ...], str]:
     """The tensors that work, and the reason."""
     if family is None:
-        return _PAPER_TENSORS, (
-            "its family is not known, so that nothing can be told of its residual stream; "
-            "these need its attention alone, which runs through transformers' interface."
-        )
+        return _tensors_of_other(config.model_type)
     mixer = FAMILIES[family.model_type].mixer
     if mixer is not None and getattr(config, mixer, 0) > 0:
         value = getattr(config, mixer)
         return _PAPER_TENSORS, f"it mixes tokens besides attention ({mixer} = {value})."
     return family.tensors, f"{family.name} is a known family, which the tests run."
+
+
+def _tensors_of_other(model_type: str) -> tuple[tuple[str, ...], str]:
+    """The tensors of a family without an entry, and the reason."""
+    other = other_families().get(model_type)
+    if other is None:
+        return _PAPER_TENSORS, (
+            "its family has no entry. The first call looks for one by running the model once: "
+            "net, bcf and cf work as well if effects are conserved by it."
+        )
+    if other.is_found:
+        return ALL_TENSORS, (
+            "its family has no entry. The first call looks for one by running the model once, and "
+            "found it in a tiny random model of the family."
+        )
+    return _PAPER_TENSORS, (
+        "these need its attention alone. Its residual stream was not found in a tiny random model "
+        f"of the family: {other.reason}."
+    )
 
 
 def _layer_types(config: Any) -> list[str]:

@@ -1,11 +1,13 @@
 """The families of models that the tests run, with what they measured.
 
 The rows are in `tested_families.json`, which `benchmarks/tested_families.py` writes from the models
-that the tests run, and which a test compares with them. Nothing here needs torch or transformers.
+that the tests run, and which a test compares with them. The outcomes of other families are in
+`other_families.json`. Nothing here needs torch or transformers.
 Read next: support.py, for any other model.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from attnflow.models.markdown import table_head, table_row
 
 TABLE = Path(__file__).with_name("tested_families.json")
+OTHERS = TABLE.with_name("other_families.json")
 FORMATS = ("text", "json", "markdown")
 
 
@@ -48,6 +51,23 @@ class SupportedFamily:
     float16: float
 
 
+@dataclass(frozen=True)
+class OtherFamily:
+    """The outcome of looking for the entry of a family that nobody has entered.
+
+    Attributes:
+        model_type: Its name in a config of transformers.
+        reason: Why none was found in a tiny random model; "" where one was.
+    """
+
+    model_type: str
+    reason: str
+
+    @property
+    def is_found(self) -> bool:
+        return not self.reason
+
+
 _COLUMNS = {
     "name": "family",
     "model_type": "model_type",
@@ -80,6 +100,13 @@ def supported_families() -> tuple[SupportedFamily, ...]:
     return tuple(
         SupportedFamily(**row | {name: tuple(row[name]) for name in lists}) for row in rows
     )
+
+
+@cache
+def other_families() -> Mapping[str, OtherFamily]:
+    """Return the outcomes by model type, as `benchmarks/other_families.py` has written them."""
+    reasons: dict[str, str] = json.loads(OTHERS.read_text(encoding="utf-8"))["families"]
+    return {name: OtherFamily(name, reason) for name, reason in reasons.items()}
 
 
 def table(form: str) -> str:
