@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attnflow.capture.refusals import unconserved
 from attnflow.errors import ModelError
 
 
@@ -220,6 +221,8 @@ FAMILIES: dict[str, Family] = {
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=Gate("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
+    # A sigmoid gate, held constant, multiplies what attention gives.
+    "qwen3_5_text": _llama_like("Qwen3_5"),
     "qwen3": _llama_like("Qwen3"),
     # Some layers may have an MLP in place of experts.
     "qwen3_moe": _mixture("Qwen3Moe", "{0}MLP|{0}Experts"),
@@ -230,6 +233,19 @@ FAMILIES: dict[str, Family] = {
     "smollm3": _llama_like("SmolLM3"),
     "starcoder2": Family("Starcoder2DecoderLayer", "self_attn.o_proj"),
     "t5": _t5_like("T5"),
+    # Its positions are rotations, which know only distances.
+    "t5gemma": Family(
+        "T5GemmaEncoderLayer|T5GemmaDecoderLayer",
+        "post_self_attn_layernorm",
+        stream="pre_self_attn_layernorm",
+        gates=Gate("T5GemmaMLP", "act_fn"),
+        cross=(
+            "T5GemmaDecoderLayer",
+            "post_cross_attn_layernorm",
+            "pre_cross_attn_layernorm",
+        ),
+        positions="relative",
+    ),
     "vit": Family("ViTLayer", "attention.o_proj|attention.output.dense"),
     "xlm-roberta": Family("XLMRobertaAttention", "output.dense", positions="counted"),
     "xlm-roberta-xl": Family("XLMRobertaXLAttention", "output.dense", positions="counted"),
@@ -282,6 +298,12 @@ def conservative_family(model: PreTrainedModel) -> Family:
         ModelError: `cf` is not conserved in the model, for the reason given.
     """
     family, name = family_of(model), type(model).__name__
+    reason = unconserved(model.config)
+    if reason is not None:
+        raise ModelError(
+            f"net, bcf and cf are not conserved in {name}: {reason}. Use tensor='agf', 'gf' or "
+            "'af' for this model."
+        )
     if family is None:
         raise ModelError(
             f"the tensors net, bcf and cf must know where the residual stream of {name} runs, "

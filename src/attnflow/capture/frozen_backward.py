@@ -14,6 +14,7 @@ what other threads run.
     layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
     activation   y = x * [f(x) / x], at x = 0 the limit from the right
     gated MLP    y = W_o([f(gate)] * (W x)), otherwise the contribution would count twice
+    sigmoid      y = [sigmoid(gate)] * x, of attention's output too
     GPT-OSS      y = W_o([f(gate)] * (W x) + f(gate)), f with a slope through the origin
     experts      y = sum of [weight] * expert(x) over those that the router chose
 
@@ -245,6 +246,9 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     torch.layer_norm: _layer_norm,
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
+    # A sigmoid is a gate: of attention's output, or of x itself in activations written in Python,
+    # where it is their slope through the origin.
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid), _constant),
     **dict.fromkeys((torch.rsqrt, Tensor.rsqrt), _constant),
     **dict.fromkeys((torch.clamp, Tensor.clamp, Tensor.clamp_), _clamp),
     **dict.fromkeys((torch.tanh, Tensor.tanh, F.tanh), _activation),

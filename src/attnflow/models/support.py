@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from attnflow.capture.families import FAMILIES
+from attnflow.capture.refusals import layer_types, unconserved, unfit
 from attnflow.errors import shown
 from attnflow.models import loading
 from attnflow.models.literals import PaperTensor
@@ -87,8 +88,10 @@ def _refusal(
     """The reason why the model cannot be explained at all; None where it can."""
     if quantised := _quantised(config):
         return quantised
-    other = sorted(set(_layer_types(config)) - set(_WITH_WEIGHTS))
+    other = sorted(set(layer_types(config)) - set(_WITH_WEIGHTS))
     model_class = loading.class_of(architecture)
+    if reason := unfit(config, getattr(model_class, "main_input_name", "")):
+        return reason
     if other or getattr(model_class, "_is_stateful", False):
         return (
             f"it has layers without attention weights ({', '.join(other) or 'state space'}), "
@@ -141,6 +144,8 @@ def _quantised(config: Any) -> str | None:
 
 def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ...], str]:
     """The tensors that work, and the reason."""
+    if reason := unconserved(config):
+        return _PAPER_TENSORS, f"the other tensors are not conserved in it: {reason}."
     if family is None:
         return _PAPER_TENSORS, (
             "its family is not known, so that nothing can be told of its residual stream; "
@@ -151,8 +156,3 @@ def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ..
         value = getattr(config, mixer)
         return _PAPER_TENSORS, f"it mixes tokens besides attention ({mixer} = {value})."
     return family.tensors, f"{family.name} is a known family, which the tests run."
-
-
-def _layer_types(config: Any) -> list[str]:
-    """The kinds of a model's layers, where the config tells them apart."""
-    return getattr(config.get_text_config(), "layer_types", None) or []
