@@ -60,6 +60,10 @@ class Family:
         multiplier: Config entry by which o_i is multiplied before it is added, or None.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
             its config's `pooler_hidden_act` names it; None where activations are modules.
+        embeddings: Path inside the model to the module that embeds its inputs, where
+            `get_input_embeddings` gives none; or None.
+        fused: Attribute of attention modules that is true while the weights do not run through
+            `probabilities`; or None.
         positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
             left out; "relative", by distance between tokens; "placed", by index in the tensor.
     """
@@ -77,6 +81,8 @@ class Family:
     stream: str = ""
     multiplier: str | None = None
     pooler: str | None = None
+    embeddings: str | None = None
+    fused: str | None = None
     positions: str = "given"
 
     @property
@@ -251,6 +257,19 @@ FAMILIES: dict[str, Family] = {
     "xlm-roberta-xl": Family("XLMRobertaXLAttention", "output.dense", positions="counted"),
 }
 
+# Families of another package, which the tests may lack: they are in no measured table.
+OF_OTHER_PACKAGES: dict[str, Family] = {
+    # Whatever stands between attention and the stream, a scale or a norm, comes before drop_path1.
+    "timm_wrapper": Family(
+        "Block|ResPostBlock|EvaBlock|EvaBlockPostNorm",
+        "drop_path1",
+        probabilities="attn.attn_drop",
+        gates=Gate("SwiGLU|GluMlp", "act"),
+        embeddings="timm_model.patch_embed",
+        fused="fused_attn",
+    ),
+}
+
 
 @dataclass
 class ResidualStream:
@@ -288,7 +307,8 @@ class ResidualStream:
 
 def family_of(model: PreTrainedModel) -> Family | None:
     """Return the model's family, or None where only the attention interface is known."""
-    return FAMILIES.get(getattr(model.config, "model_type", ""))
+    name = getattr(model.config, "model_type", "")
+    return FAMILIES.get(name) or OF_OTHER_PACKAGES.get(name)
 
 
 def conservative_family(model: PreTrainedModel) -> Family:
@@ -365,6 +385,15 @@ def routers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 def poolers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the poolers that make their activation at each call."""
     return [m for m in model.modules() if type(m).__name__ == family.pooler]
+
+
+def show_weights(model: PreTrainedModel, family: Family) -> None:
+    """Let attention of a private copy compute its weights in the open, where it is fused."""
+    if family.fused is None:
+        return
+    for module in model.modules():
+        if hasattr(module, family.fused):
+            setattr(module, family.fused, False)
 
 
 def _submodule(block: nn.Module, paths: str) -> nn.Module:

@@ -41,7 +41,11 @@ from attnflow.errors import ModelError
 # It is far above 1e-38, where float32 ends, so that it is computed without underflow.
 _NEAR_ZERO = 1e-30
 
-_ACTIVATION_MODULES = ("torch.nn.modules.activation", "transformers.activations")
+_ACTIVATION_MODULES = (
+    "torch.nn.modules.activation",
+    "transformers.activations",
+    "timm.layers.activations",
+)
 
 # Pointwise activations with f(0) = 0, which alone have a slope through the origin. By class name,
 # since no version of transformers has them all.
@@ -50,6 +54,7 @@ _ACTIVATIONS = frozenset(
     AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
     LinearActivation MishActivation NewGELUActivation PytorchGELUTanh QuickGELUActivation
     ReLUSquaredActivation SiLUActivation ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
+    QuickGELU Swish HardSwish HardMish
     """.split()
 )
 

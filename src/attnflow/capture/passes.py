@@ -32,6 +32,7 @@ from attnflow.capture.families import (
     plus_one_experts,
     poolers,
     routers,
+    show_weights,
     watch_residual_stream,
 )
 from attnflow.capture.frozen_backward import (
@@ -160,6 +161,7 @@ class ForwardPass:
         if family is None or family.probabilities is None:
             stack.enter_context(recording(self.recorder))
             return
+        show_weights(copy, family)
         for block in attention_blocks(copy, family):
             probabilities = block.get_submodule(family.probabilities)
             probabilities.register_forward_hook(record_probabilities(self.recorder))
@@ -212,6 +214,9 @@ def _options(model: PreTrainedModel) -> dict[str, bool]:
 
 def _embedders(model: PreTrainedModel) -> list[nn.Module]:
     """Return the modules that embed inputs, each once: in an encoder-decoder of both stacks."""
+    family = family_of(model)
+    if family is not None and family.embeddings is not None:
+        return [model.get_submodule(family.embeddings)]
     stacks = [model]
     if getattr(model.config, "is_encoder_decoder", False):
         stacks = [model.get_encoder(), model.get_decoder()]

@@ -18,6 +18,7 @@ from attnflow.capture.merging import Segments
 from attnflow.capture.placement import check_devices
 from attnflow.capture.recorder import ProductRules
 from attnflow.capture.refusals import unfit
+from attnflow.capture.timm_models import timm_unfit
 from attnflow.capture.weights import check_quantised
 from attnflow.errors import InputError, ModelError, shown
 
@@ -56,6 +57,8 @@ def check_model(model: PreTrainedModel) -> None:
             "AutoModelForSequenceClassification.from_pretrained."
         )
     reason = unfit(model.config, getattr(model, "main_input_name", ""))
+    if getattr(model.config, "model_type", "") == "timm_wrapper":
+        reason = timm_unfit(model.timm_model)
     if reason is not None:
         raise ModelError(f"{name} cannot be explained: {reason}")
     if any(module.training for module in model.modules()):
