@@ -74,6 +74,7 @@ _OWN = {  # sizes with names of their own, and windows
     "olmo3": dict(sliding_window=64),
     "qwen2": dict(sliding_window=64),
     "qwen3": dict(head_dim=32),
+    "qwen3_5_text": dict(head_dim=32, layer_types=["full_attention"] * 4),
     "qwen3_moe": dict(head_dim=32, moe_intermediate_size=HIDDEN // 2),
     "smollm3": dict(no_rope_layers=[1, 1, 1, 0]),
     "starcoder2": dict(sliding_window=64),

@@ -12,6 +12,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 from attnflow import Explainer, ModelError
 from attnflow.capture import TENSORS, Objective, capture
 from attnflow.models.held import held_model
+from attnflow.models.support import support_of
 
 timm = pytest.importorskip("timm")
 
@@ -153,6 +154,22 @@ def test_a_wrapper_of_transformers_is_explained_or_refused():
     assert result.certificate.is_certified and len(result.tokens) == 17
     with pytest.raises(ModelError, match="ResNet of timm is not known to keep"):
         Explainer(wrapper("resnet18"))(pixel_values=torch.rand(3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tensors", "reason"),
+    [
+        ("vit_tiny_patch16_224", 6, "a vision transformer of timm"),
+        ("resnet18", 0, "ResNet of timm is not known to keep"),
+        ("no_such_model", 0, "timm cannot make it"),
+    ],
+)
+def test_the_support_of_a_folder(tmp_path, architecture, tensors, reason):
+    config = TimmWrapperConfig(architecture=architecture, num_labels=3)
+    config.architectures = ["TimmWrapperForImageClassification"]
+    config.save_pretrained(tmp_path)
+    found = support_of(tmp_path)
+    assert len(found.tensors) == tensors and reason in found.reason
 
 
 def test_another_size_is_refused():

@@ -113,7 +113,9 @@ _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
 _WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3, max_window_layers=1)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
 _GATED = dict(_T5, feed_forward_proj="gated-gelu")
-_STACK = SIZES | TOKENS | _GEMMA | ENDS  # of each of two, the second with cross-attention
+# Of two stacks one has cross-attention too: more layers, whose weights are kept from being so sharp
+# that the model itself would amplify half precision's rounding.
+_STACK = SIZES | TOKENS | _GEMMA | dict(ENDS, query_pre_attn_scalar=16)
 _TWO_GEMMAS = dict(encoder=dict(_STACK, num_hidden_layers=2), decoder=_STACK)
 _PATCHES = SIZES | dict(image_size=8, patch_size=2)
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from attnflow.capture.families import FAMILIES
+from attnflow.capture.families import FAMILIES, OF_OTHER_PACKAGES
 from attnflow.capture.refusals import layer_types, unconserved, unfit
+from attnflow.capture.timm_models import timm_unfit
 from attnflow.errors import shown
 from attnflow.models import loading
-from attnflow.models.literals import PaperTensor
+from attnflow.models.literals import InformationTensor, PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
 from attnflow.models.tested_families import SupportedFamily, supported_families
 
@@ -101,6 +102,8 @@ def _refusal(
         return (
             f"it is for none of {', '.join(t.name for t in TASKS)}; give a model for one of them."
         )
+    if config.model_type in OF_OTHER_PACKAGES:
+        return _refusal_of_timm(config)
     if stages := getattr(config, "depths", None):
         return (
             f"it merges tokens from stage to stage (depths = {list(stages)}), so that none of them "
@@ -117,6 +120,19 @@ def _refusal(
             "transformers' attention interface, or has none; `attnflow models` lists families."
         )
     return None
+
+
+def _refusal_of_timm(config: Any) -> str | None:
+    """The reason why a model of timm cannot be explained; None where it can."""
+    import torch
+    from transformers import TimmWrapperForImageClassification
+
+    try:
+        with torch.device("meta"):  # its modules, without numbers
+            model = TimmWrapperForImageClassification(config)
+    except (ImportError, RuntimeError) as error:  # no timm, or one that knows no such model
+        return f"timm cannot make it: {str(error).strip().partition(chr(10))[0]:.200}"
+    return timm_unfit(model.timm_model)
 
 
 def _quantised(config: Any) -> str | None:
@@ -146,6 +162,8 @@ def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ..
     """The tensors that work, and the reason."""
     if reason := unconserved(config):
         return _PAPER_TENSORS, f"the other tensors are not conserved in it: {reason}."
+    if config.model_type in OF_OTHER_PACKAGES:
+        return get_args(InformationTensor), "it is a vision transformer of timm."
     if family is None:
         return _PAPER_TENSORS, (
             "its family is not known, so that nothing can be told of its residual stream; "
