@@ -27,6 +27,7 @@ NAMES = [
     "StorageError",
     "UnsolvedError",
     "Word",
+    "find_family",
     "layered_network",
     "load",
     "maximum_flow",

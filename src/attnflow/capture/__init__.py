@@ -3,6 +3,7 @@
 from attnflow.capture.capture import Capture, Effects, capture, captures
 from attnflow.capture.edge_ablation import only_edges
 from attnflow.capture.families import FAMILIES
+from attnflow.capture.family_search import find_family, learn_family
 from attnflow.capture.merging import Segments
 from attnflow.capture.net_worth import default_pattern, product_rules
 from attnflow.capture.objectives import Objective
@@ -49,7 +50,9 @@ __all__ = [
     "check_stage_rules",
     "default_pattern",
     "default_stages",
+    "find_family",
     "largest",
+    "learn_family",
     "leading_tokens",
     "mean_present",
     "only_edges",

@@ -41,6 +41,7 @@ from torch.nn.functional import scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from attnflow.capture.frozen_backward import SOFTMAX_FUNCTIONS, ReplacedFunctions
 from attnflow.capture.recorder import Recorder
 from attnflow.errors import ModelError
 
@@ -487,6 +488,22 @@ def record_probabilities(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor
         return _RecordedProbabilities.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
 
     return hook
+
+
+@contextmanager
+def recorded_softmax(recorder: Recorder) -> Iterator[None]:
+    """Record attention of models that call torch's softmax for it, inside this context.
+
+    Attention weights are what has four axes, `(batch, heads, query, key)`.
+    """
+    record = record_probabilities(recorder)
+
+    def softmax_recorded(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+        weights = function(*args, **options)
+        return record(nn.Identity(), args, weights) if weights.ndim == 4 else weights
+
+    with ReplacedFunctions(dict.fromkeys(SOFTMAX_FUNCTIONS, softmax_recorded)):
+        yield
 
 
 # The only module-level state: transformers looks attention functions up by name.

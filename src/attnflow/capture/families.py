@@ -15,12 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attnflow.capture.refusals import unconserved
 from attnflow.errors import ModelError
+
+# In the place of a path: attention weights are what torch's softmax returns.
+SOFTMAX = "torch.softmax"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Family:
         output: Path inside the block to the module that gives o_i, the block's attention output;
             of several paths, separated by |, the first that exists counts.
         probabilities: Path inside the block to a module through which the attention weights run, in
-            families that compute attention themselves; None: they use transformers' interface.
+            families that compute attention themselves; SOFTMAX: they call torch's function; None:
+            they use transformers' interface.
         gates: The activation of a gated MLP, or None.
         plus_one: Class of experts whose gate is GPT-OSS's, (up + 1) * glu, by a method; or None.
         router: Class of the module that chooses each token's experts and weighs them, or None.
@@ -57,7 +62,8 @@ class Family:
         cross: Block, output and stream of cross-attention, where they differ from self-attention's.
         stream: Path inside the block to a module whose first argument is x_i, where the block's own
             is not; "" for the block.
-        multiplier: Config entry by which o_i is multiplied before it is added, or None.
+        multiplier: Config entry by which o_i is multiplied before it is added, or the number;
+            None: it is added as it is.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
             its config's `pooler_hidden_act` names it; None where activations are modules.
         embeddings: Path inside the model to the module that embeds its inputs, where
@@ -79,7 +85,7 @@ class Family:
     parallel_if: str | None = None
     cross: tuple[str, str, str] | None = None
     stream: str = ""
-    multiplier: str | None = None
+    multiplier: str | float | None = None
     pooler: str | None = None
     embeddings: str | None = None
     fused: str | None = None
@@ -90,6 +96,12 @@ class Family:
         """Return block, output and stream of self-attention, and of cross-attention."""
         own = (self.block, self.output, self.stream)
         return [own] if self.cross is None else [own, self.cross]
+
+    def factor(self, config: Any) -> float:
+        """Return the number by which o_i is multiplied before it is added."""
+        if isinstance(self.multiplier, str):
+            return float(getattr(config, self.multiplier))
+        return 1.0 if self.multiplier is None else self.multiplier
 
     def branch(self, config: Any) -> str | None:
         """Return `parallel`, if the MLP runs in parallel with attention under this config."""
@@ -295,7 +307,8 @@ class ResidualStream:
         self.outputs.append(output)
 
     def keep_branch(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        self.branches.append(output.detach())
+        # A copy, since Falcon adds to it in place.
+        self.branches.append(output.detach().clone())
 
     @property
     def residual_values(self) -> list[Tensor]:
@@ -305,10 +318,32 @@ class ResidualStream:
         return [x + mlp for x, mlp in zip(self.streams, self.branches, strict=True)]
 
 
+# By a model: its entry that was found by running it (family_search.py), or the reason why none was.
+_found: WeakKeyDictionary[nn.Module, Family | str] = WeakKeyDictionary()
+
+
+def remember_family(model: nn.Module, family: Family | str) -> None:
+    """Remember the entry that was found for a model of no known family, or why none was."""
+    _found[model] = family
+
+
+def remembered_family(model: nn.Module) -> Family | str | None:
+    """Return what was remembered for a model."""
+    return _found.get(model)
+
+
+def share_family(model: nn.Module, copy: nn.Module) -> None:
+    """Remember for a copy what is known of the model."""
+    if model in _found:
+        _found[copy] = _found[model]
+
+
 def family_of(model: PreTrainedModel) -> Family | None:
     """Return the model's family, or None where only the attention interface is known."""
-    name = getattr(model.config, "model_type", "")
-    return FAMILIES.get(name) or OF_OTHER_PACKAGES.get(name)
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    found, name = _found.get(model), getattr(model.config, "model_type", "")
+    known = FAMILIES.get(name) or OF_OTHER_PACKAGES.get(name)
+    return known or (found if isinstance(found, Family) else None)
 
 
 def conservative_family(model: PreTrainedModel) -> Family:
@@ -325,10 +360,13 @@ def conservative_family(model: PreTrainedModel) -> Family:
             "'af' for this model."
         )
     if family is None:
+        reason = remembered_family(model)
         raise ModelError(
-            f"the tensors net, bcf and cf must know where the residual stream of {name} runs, "
-            f"and know it of {len(FAMILIES)} other families. `attnflow models` lists them, "
-            "and states with --check what works with this model, mostly tensor 'agf', 'gf' or 'af'."
+            reason
+            if isinstance(reason, str)
+            else f"the tensors net, bcf and cf must know where the residual stream of {name} runs: "
+            "call attnflow.find_family(model), which finds it by running the model once, or use "
+            "tensor 'agf', 'gf' or 'af'."
         )
     if family.mixer and getattr(model.config, family.mixer, 0) > 0:
         raise ModelError(
@@ -410,8 +448,7 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
 
 def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
     """Install hooks in a private copy that record the residual stream of its forward pass."""
-    multiplier = getattr(model.config, family.multiplier) if family.multiplier else 1.0
-    stream, branch = ResidualStream(multiplier), family.branch(model.config)
+    stream, branch = ResidualStream(family.factor(model.config)), family.branch(model.config)
     for block in attention_blocks(model, family):
         for _, output, entry in sites_of(block, family):
             entered = block.get_submodule(entry)

@@ -47,6 +47,9 @@ _ACTIVATION_MODULES = (
     "timm.layers.activations",
 )
 
+# torch keeps these with the activations; both call functions that are known here.
+_NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax)
+
 # Pointwise activations with f(0) = 0, which alone have a slope through the origin. By class name,
 # since no version of transformers has them all.
 _ACTIVATIONS = frozenset(
@@ -54,7 +57,7 @@ _ACTIVATIONS = frozenset(
     AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
     LinearActivation MishActivation NewGELUActivation PytorchGELUTanh QuickGELUActivation
     ReLUSquaredActivation SiLUActivation ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
-    QuickGELU Swish HardSwish HardMish
+    BloomGelu QuickGELU Swish HardSwish HardMish
     """.split()
 )
 
@@ -81,7 +84,7 @@ def frozen_network(
     for module in model.modules():
         if id(module) in constant:
             module.register_forward_hook(_detached)
-        elif type(module).__module__ in _ACTIVATION_MODULES:
+        elif is_activation(module):
             module.register_forward_hook(_held_activation)
     for pooler in poolers:
         _hold_pooler(pooler)
@@ -89,6 +92,14 @@ def frozen_network(
         router.register_forward_hook(_all_detached)
     with ReplacedFunctions(_FUNCTIONS):
         yield
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Return whether a module is an activation of torch, transformers or a model."""
+    kind = type(module)
+    if kind in _NO_ACTIVATIONS:
+        return False
+    return kind.__module__ in _ACTIVATION_MODULES or kind.__name__ in _ACTIVATIONS
 
 
 def _detached(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -189,6 +200,25 @@ def _constant(function: Callable[..., Tensor], *args: Any, **options: Any) -> Te
     return function(*args, **options).detach()
 
 
+def _softmax(function: Callable[..., Tensor], input: Tensor, *args: Any, **options: Any) -> Tensor:
+    """Hold the weights of experts constant.
+
+    Weights of attention, of (batch, heads, query, key), are recorded where they run through a
+    module, and end the backward pass there.
+    """
+    value = function(input, *args, **options)
+    return value if input.ndim == 4 else value.detach()
+
+
+def _power(
+    function: Callable[..., Tensor], base: Any, exponent: Any, *args: Any, **options: Any
+) -> Tensor:
+    """Hold a scale constant, a negative power; other powers are left alone."""
+    is_scale = isinstance(exponent, int | float) and exponent < 0
+    value = function(base, exponent, *args, **options)
+    return value.detach() if is_scale else value
+
+
 def _layer_norm(
     function: Callable[..., Tensor],
     input: Tensor,
@@ -245,16 +275,19 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
 
 
+SOFTMAX_FUNCTIONS = (F.softmax, torch.softmax, Tensor.softmax)
+
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
-    # Models written in Python compute their norms with rsqrt: frozen, it is the scale.
+    # Norms that are written in Python: the scale is a root, or the inverse of one.
     F.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     F.rms_norm: _rms_norm,
     torch.rms_norm: _rms_norm,
-    # A sigmoid is a gate: of attention's output, or of x itself in activations written in Python,
-    # where it is their slope through the origin.
-    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid), _constant),
-    **dict.fromkeys((torch.rsqrt, Tensor.rsqrt), _constant),
+    **dict.fromkeys((torch.rsqrt, Tensor.rsqrt, torch.sqrt, Tensor.sqrt), _constant),
+    # Weights: of experts, of a gate, and of an activation that is written as x * sigmoid(x).
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid, F.softplus), _constant),
+    **dict.fromkeys(SOFTMAX_FUNCTIONS, _softmax),
+    **dict.fromkeys((torch.pow, Tensor.pow, Tensor.__pow__), _power),
     **dict.fromkeys((torch.clamp, Tensor.clamp, Tensor.clamp_), _clamp),
     **dict.fromkeys((torch.tanh, Tensor.tanh, F.tanh), _activation),
     **dict.fromkeys((torch.relu, Tensor.relu, F.relu, F.relu6), _activation),

@@ -19,10 +19,12 @@ from attnflow.capture.attention import (
     IMPLEMENTATION,
     accumulation_dtype,
     record_probabilities,
+    recorded_softmax,
     recording,
 )
 from attnflow.capture.contexts import with_new_tensors_on
 from attnflow.capture.families import (
+    SOFTMAX,
     ResidualStream,
     attention_blocks,
     conservative_family,
@@ -80,14 +82,14 @@ class ForwardPass:
             self._install(copy, stack)
             inputs = self._watch_embeddings(copy, inputs)
             stack.enter_context(with_new_tensors_on(device_of(model)))
-            self.output = copy(**inputs, **_options(copy))
+            self.output = copy(**inputs, **pass_options(copy))
         self._check_layers()
 
     @property
-    def _attention(self) -> str | None:
-        """The attention function that the copy runs; the model's own if it computes by itself."""
+    def _attention(self) -> str:
+        """The attention function that the copy runs, "eager" if the model computes by itself."""
         family = family_of(self.model)
-        return IMPLEMENTATION if family is None or family.probabilities is None else None
+        return IMPLEMENTATION if family is None or family.probabilities is None else "eager"
 
     def backward(
         self, scalar: Tensor, outputs: Sequence[Tensor], *, last: bool = True
@@ -161,6 +163,9 @@ class ForwardPass:
         if family is None or family.probabilities is None:
             stack.enter_context(recording(self.recorder))
             return
+        if family.probabilities == SOFTMAX:
+            stack.enter_context(recorded_softmax(self.recorder))
+            return
         show_weights(copy, family)
         for block in attention_blocks(copy, family):
             probabilities = block.get_submodule(family.probabilities)
@@ -172,7 +177,7 @@ class ForwardPass:
         """Return the inputs, and make the embeddings leaves at which backward passes end."""
         if "inputs_embeds" in inputs:
             return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
-        for embedder in _embedders(copy):
+        for embedder in embedders(copy):
             embedder.register_forward_hook(lambda m, args, out: self._leaf(out))
         return inputs
 
@@ -186,7 +191,7 @@ class ForwardPass:
         # Detached, so that the backward pass ends here and not in the table of embeddings.
         leaf = embeddings.detach().requires_grad_(torch.is_grad_enabled())
         self.leaves.append(leaf)
-        return leaf
+        return leaf.clone()  # which the model may change in place
 
     def _check_layers(self) -> None:
         name, calls = type(self.model).__name__, len(self.recorder.layers)
@@ -206,13 +211,13 @@ class ForwardPass:
             )
 
 
-def _options(model: PreTrainedModel) -> dict[str, bool]:
+def pass_options(model: PreTrainedModel) -> dict[str, bool]:
     """Return options of the forward pass: no cache of keys and values, which nothing would read."""
     has_cache = "use_cache" in signature(model.forward).parameters
     return {"return_dict": True, **({"use_cache": False} if has_cache else {})}
 
 
-def _embedders(model: PreTrainedModel) -> list[nn.Module]:
+def embedders(model: PreTrainedModel) -> list[nn.Module]:
     """Return the modules that embed inputs, each once: in an encoder-decoder of both stacks."""
     family = family_of(model)
     if family is not None and family.embeddings is not None:

@@ -22,6 +22,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
+from attnflow.capture.families import share_family
+
 Model = TypeVar("Model", bound=nn.Module)
 
 # The internal names, since the properties' setters write into sub-configs, which others share.
@@ -61,6 +63,7 @@ def private_copy(model: Model, attention: str | None = None, experts: str | None
     known = set(map(id, private.modules()))
     held = [module for module in copies.held if id(module) not in known]
     private._modules.update((f"held_{number}", module) for number, module in enumerate(held))
+    share_family(model, private)
     return private
 
 

@@ -27,7 +27,7 @@ from typing import Any, Unpack, overload
 import torch
 
 from attnflow.attribution import Attribution
-from attnflow.capture import StageRule, check_model, product_rules
+from attnflow.capture import StageRule, check_model, learn_family, product_rules
 from attnflow.capture.contexts import plain_torch
 from attnflow.capture.objectives import Value
 from attnflow.capture.weights import precision_of
@@ -375,6 +375,7 @@ class Explainer:
         with plain_torch():
             task = explained_task(self.model)
             options.check_task(task)
+            learn_family(self.model)
             options.check_pattern(self.model)
             options = options.with_defaults(hidden=hides_tokens(self.model, task, target))
             space_of = output_spaces(task, self.model, self.tokenizer, target)
@@ -477,6 +478,7 @@ class Explainer:
         given = Given(texts=texts, images=images, pixel_values=pixel_values, truncate=truncate)
         task = explained_task(self.model)
         options.check_task(task)
+        learn_family(self.model)
         batch_size = batch_size if can_share_pass(self.model, task, None) else 1
         with plain_torch():
             sizes = sizes_of(self._inputs(task, compares_pairs=False), given, coarsen)

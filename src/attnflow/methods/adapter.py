@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnflow.capture.family_search import learn_family
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.objectives import class_logits
 from attnflow.capture.placement import device_of
@@ -82,6 +83,7 @@ class ModelAdapter(ABC):
 
     def __init__(self, inputs: ModelInputs[Any]) -> None:
         self.inputs, self.model = inputs, inputs.model
+        learn_family(self.model)
         self.device = device_of(self.model)
         self._reads_first: bool | None = None
 

@@ -258,6 +258,11 @@ def _default_position(task: Task, text: Any, tokenizer: Any) -> int:
     if task.is_generative:
         return len(text.tokens) - 1
     if task.readout_position == "mask":
+        if tokenizer is None:
+            raise InputError(
+                "token ids without a tokenizer, which would name the mask: say which position is "
+                "explained (position=)."
+            )
         masks = [
             i for i, id in enumerate(text.inputs["input_ids"]) if id == tokenizer.mask_token_id
         ]

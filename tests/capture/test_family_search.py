@@ -1,0 +1,214 @@
+"""Entries of families found by running a model once: the same effects, or the reason why none."""
+
+import dataclasses
+
+import pytest
+import torch
+import transformers
+from support.tiny_models import SIZES, TINY, TOKENS, build, randomised
+
+from attnflow import Explainer
+from attnflow.capture import FAMILIES, Objective, capture, families, family_search
+from attnflow.capture.family_search import (
+    conservation_error,
+    example_inputs,
+    find_family,
+    without_biases,
+)
+from attnflow.capture.objectives import number
+from attnflow.errors import InputError, ModelError
+
+# GPT-OSS's gate, (up + 1) * glu, is a product that no entry of names alone can state.
+NAMED = [name for name in TINY if name != "gpt_oss"]
+
+
+@pytest.fixture
+def unknown(monkeypatch):
+    """Forget the entry of a family."""
+
+    def forget(model):
+        known = FAMILIES[model.config.model_type]
+        monkeypatch.delitem(families.FAMILIES, model.config.model_type)
+        return known
+
+    return forget
+
+
+def some_number(output):
+    values = next(v for v in output.values() if isinstance(v, torch.Tensor) and v.ndim > 1)
+    last = values[:, -1] if values.ndim == 3 else values
+    return (last * torch.linspace(-1, 1, last.shape[-1], dtype=last.dtype)).sum(-1)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_entry_of_a_known_family_is_found_again(name, unknown, monkeypatch):
+    model = build(name)
+    inputs, objective = example_inputs(model), Objective(read=number(some_number))
+    expected = capture(model, inputs, objective)
+    known = unknown(model)
+    found = find_family(model)
+    assert found is not known
+    got = capture(model, inputs, objective)
+    # Another block may take the same stream, and a weight of experts is constant by its function.
+    torch.testing.assert_close(got.signed, expected.signed, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.residual, expected.residual, rtol=1e-4, atol=1e-5)
+
+
+def tiny(config, head, **settings):
+    torch.manual_seed(7)
+    config = getattr(transformers, f"{config}Config")(**{**SIZES, **TOKENS, **settings})
+    return randomised(getattr(transformers, head)(config)).eval()
+
+
+# Of families without an entry: by the interface, by torch's softmax, with parallel MLPs, experts,
+# activations of the model's own, embeddings that are scaled in place, and two stacks.
+OTHERS = {
+    "ernie": lambda: tiny("Ernie", "ErnieForSequenceClassification"),
+    "glm": lambda: tiny(
+        "Glm", "GlmForCausalLM", num_key_value_heads=2, head_dim=4, bos_token_id=1, eos_token_id=2
+    ),
+    "stablelm": lambda: tiny("StableLm", "StableLmForCausalLM", num_key_value_heads=2),
+    "granitemoe": lambda: tiny(
+        "GraniteMoe", "GraniteMoeForCausalLM", num_key_value_heads=2, num_local_experts=4
+    ),
+    "bloom": lambda: tiny("Bloom", "BloomForCausalLM", hidden_size=16, n_layer=3, n_head=4),
+    "falcon": lambda: tiny("Falcon", "FalconForCausalLM", alibi=False),
+    "mpt": lambda: tiny("Mpt", "MptForCausalLM", d_model=16, n_layers=3, n_heads=4, max_seq_len=32),
+    "ctrl": lambda: tiny(
+        "CTRL", "CTRLLMHeadModel", n_embd=16, n_layer=3, n_head=4, dff=24, n_positions=32
+    ),
+    "roformer": lambda: tiny("RoFormer", "RoFormerForMaskedLM", embedding_size=16),
+    "pegasus": lambda: tiny(
+        "Pegasus",
+        "PegasusForConditionalGeneration",
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_effects_of_other_families_are_conserved_with_the_entry_found(name):
+    model = OTHERS[name]()
+    assert model.config.model_type not in FAMILIES
+    found = find_family(model)
+    copy = without_biases(model)
+    objective = Objective(read=number(some_number))
+    got = capture(copy, example_inputs(model), objective)
+    assert conservation_error(got)[0] < 1e-4
+    assert got.signed.abs().amax(dim=(-2, -1)).min() > 0, "a degenerate model tests nothing"
+    assert find_family(model) is found  # remembered
+
+
+@pytest.mark.parametrize("name", ["glm", "bloom", "falcon", "mpt", "granitemoe", "stablelm"])
+def test_other_families_answer_in_a_batch_as_alone(name):
+    explainer = Explainer(OTHERS[name]())
+    ids = [[5, 9, 33, 7, 21, 12], [8, 30, 11, 4]]
+    for side in (slice(None, None), slice(None, None, -1)):  # padded on the right, on the left
+        rows, masks = [ids[0], ids[1] + [0, 0]], [[1] * 6, [1] * 4 + [0] * 2]
+        both = explainer(
+            input_ids=[rows[0], ids[1] + [0, 0] if side.step is None else [0, 0] + ids[1]],
+            attention_mask=[row[side] for row in masks],
+        )
+        for row, together in zip(ids, both, strict=True):
+            alone = explainer(input_ids=[row])[0]
+            largest = max(map(abs, alone.scores))
+            assert together.scores == pytest.approx(alone.scores, abs=5e-4 * largest)
+
+
+def test_a_mask_without_a_tokenizer_needs_a_position():
+    explainer = Explainer(OTHERS["roformer"]())
+    with pytest.raises(InputError, match="without a tokenizer.*position="):
+        explainer(input_ids=[[5, 9, 33, 7]])
+    assert explainer(input_ids=[[5, 9, 33, 7]], position=2)[0].scores.shape == (4,)
+
+
+def test_nothing_is_left_in_the_model():
+    model = OTHERS["falcon"]().train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    find_family(model)
+    assert all(module.training for module in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert model.config._attn_implementation != "attnflow_traced"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_entries_are_found_in_every_precision(dtype):
+    model = OTHERS["glm"]()
+    expected = find_family(model)
+    assert find_family(OTHERS["glm"]().to(dtype)) == expected
+
+
+def test_a_wrong_entry_is_refused(monkeypatch, unknown):
+    """The check itself: each of these leaves a part of the stream out, or counts one twice."""
+    model = build("llama")
+    right = unknown(model)
+    for wrong in (
+        dataclasses.replace(right, output="mlp"),
+        dataclasses.replace(right, output="self_attn.v_proj"),
+        dataclasses.replace(right, gates=None),
+        dataclasses.replace(right, stream="post_attention_layernorm"),
+        dataclasses.replace(right, parallel="mlp"),
+        dataclasses.replace(right, multiplier=0.5),
+    ):
+        monkeypatch.setattr(
+            family_search, "proposed_family", lambda model, trace, wrong=wrong: wrong
+        )
+        with pytest.raises(ModelError, match="not conserved at layer|cannot be|size of ten"):
+            find_family(build("llama"))
+
+
+REFUSED = {
+    "the gate of the experts": (lambda: build("gpt_oss"), "GptOssExperts multiply two branches"),
+    "state space": (
+        lambda: tiny("Mamba", "MambaForCausalLM", state_size=4, time_step_rank=2),
+        "no attention was seen",
+    ),
+    "Fourier mixing": (
+        lambda: tiny("FNet", "FNetForSequenceClassification"),
+        "no attention was seen",
+    ),
+    "two attentions a layer": (
+        lambda: tiny("DiffLlama", "DiffLlamaForCausalLM", num_key_value_heads=2),
+        "attention ran 6 times in 3 layers",
+    ),
+    "a stream that is scaled": (
+        lambda: tiny("Doge", "DogeForCausalLM", num_key_value_heads=2),
+        "no module returns what attention call 0 adds to the residual stream",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_reason(name, unknown):
+    make, reason = REFUSED[name]
+    model = make()
+    if model.config.model_type in FAMILIES:
+        unknown(model)
+    for ask in (find_family, lambda model: Explainer(model)(input_ids=[[5, 9, 33, 7]])):
+        with pytest.raises(ModelError, match=f"is of no known family.*: .*{reason}.*Use tensor"):
+            ask(model)
+
+
+def test_a_model_that_cannot_run_on_tokens_alone_says_what_it_raised():
+    class Demanding(transformers.LlamaForCausalLM):
+        def forward(self, input_ids, task, **options):
+            return super().forward(input_ids, **options)
+
+    config = build("llama").config
+    config.model_type = "demanding"
+    with pytest.raises(ModelError, match="by running it once: .*argument: 'task'. Use"):
+        find_family(Demanding(config).eval())
+
+
+def test_capture_without_a_search_says_how_to_search():
+    model = OTHERS["glm"]()
+    with pytest.raises(ModelError, match=r"call attnflow.find_family\(model\)"):
+        capture(model, example_inputs(model), Objective(read=number(some_number)))
