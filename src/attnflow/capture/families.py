@@ -353,10 +353,10 @@ def conservative_family(model: PreTrainedModel) -> Family:
         ModelError: `cf` is not conserved in the model, for the reason given.
     """
     family, name = family_of(model), type(model).__name__
-    reason = unconserved(model.config)
-    if reason is not None:
+    unfit = unconserved(model.config)
+    if unfit is not None:
         raise ModelError(
-            f"net, bcf and cf are not conserved in {name}: {reason}. Use tensor='agf', 'gf' or "
+            f"net, bcf and cf are not conserved in {name}: {unfit}. Use tensor='agf', 'gf' or "
             "'af' for this model."
         )
     if family is None:
