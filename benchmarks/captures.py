@@ -74,6 +74,7 @@ _OWN = {  # sizes with names of their own, and windows
     "olmo3": dict(sliding_window=64),
     "qwen2": dict(sliding_window=64),
     "qwen3": dict(head_dim=32),
+    "qwen3_5_text": dict(head_dim=32, layer_types=["full_attention"] * 4),
     "qwen3_moe": dict(head_dim=32, moe_intermediate_size=HIDDEN // 2),
     "smollm3": dict(no_rope_layers=[1, 1, 1, 0]),
     "starcoder2": dict(sliding_window=64),
@@ -87,6 +88,10 @@ _BART |= dict(encoder_attention_heads=8, decoder_attention_heads=8, decoder_ffn_
 def larger(family: str) -> dict[str, object]:
     """Return the sizes of a family's model."""
     kind = TINY[family].kind
+    if family == "t5gemma":
+        stack = _STACK | _TEXTS | dict(num_hidden_layers=2, num_key_value_heads=2, head_dim=32)
+        stack |= dict(query_pre_attn_scalar=32, sliding_window=64)
+        return _TEXTS | dict(encoder=stack, decoder=stack)
     if kind == "encoder-decoder":
         return _TEXTS | (_BART if family in ("bart", "m2m_100", "marian") else _T5)
     if family == "clip":

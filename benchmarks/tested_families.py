@@ -1,11 +1,13 @@
 """Measure every family that the tests go through, and write the table of `attnflow models`.
 
-    .venv/bin/python benchmarks/tested_families.py
+    .venv/bin/python benchmarks/tested_families.py [FAMILY ...]
 
-The rows go to src/attnflow/models/tested_families.json. What is measured, and against which
-tolerance, stands in tests/support/family_measurements.py. Takes two minutes.
+The rows go to src/attnflow/models/tested_families.json; those of families that are not named stay.
+What is measured, and against which tolerance, stands in tests/support/family_measurements.py. Takes
+two minutes for all families.
 """
 
+import argparse
 import json
 import sys
 import warnings
@@ -22,10 +24,18 @@ from attnflow.models.tested_families import TABLE
 
 
 def main():
-    """Measure every family, and write the table."""
+    """Measure every family, or those that are named, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("families", nargs="*", metavar="FAMILY")
+    named = parser.parse_args().families
+    if unknown := [name for name in named if name not in FAMILIES]:
+        parser.error(f"no family {unknown[0]!r}; expected its model_type in FAMILIES.")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = [measured(name) for name in FAMILIES]
+    rows = [measured(name) for name in named or FAMILIES]
+    if named:
+        known = json.loads(Path(TABLE).read_text())["families"]
+        rows += [row for row in known if row["model_type"] not in named]
     kinds = list(dict.fromkeys(HEADS))
     rows.sort(key=lambda row: (kinds.index(row["kind"]), row["name"].lower()))
     table = {

@@ -214,7 +214,7 @@ def test_models_without_attention_weights_are_refused_by_name(build, batch, tens
         capture(fnet, {"input_ids": batch()["input_ids"]}, tensor=tensor)
     sizes = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, state_size=4)
     mamba = transformers.MambaForCausalLM(transformers.MambaConfig(**sizes)).eval()
-    with pytest.raises(ModelError, match="MambaForCausalLM.*state space"):
+    with pytest.raises(ModelError, match="MambaForCausalLM.*without attention weights"):
         capture(mamba, {"input_ids": batch()["input_ids"]}, tensor=tensor)
 
 

@@ -123,6 +123,7 @@ def test_known_families(saved, run, kind, architecture, options, task):
 @pytest.mark.parametrize(
     ("kind", "architecture", "options", "reason"),
     [
+        ("Gemma3nText", "Gemma3nForCausalLM", {}, "four streams for each token"),
         ("Helium", "HeliumForCausalLM", {}, "nothing can be told of its residual stream"),
         ("MBart", "MBartForConditionalGeneration", {}, "residual stream"),
         (
@@ -148,6 +149,9 @@ QUANTISED = dict(quantization_config={"quant_method": "a_new_one"})
         ("Rwkv", "RwkvForCausalLM", {}, "without attention weights (state space)"),
         ("Jamba", "JambaForCausalLM", {}, "without attention weights"),
         ("FalconH1", "FalconH1ForCausalLM", {}, "without attention weights (hybrid)"),
+        ("Qwen3_5Text", "Qwen3_5ForCausalLM", {}, "without attention weights (linear_attention)"),
+        ("T5Gemma2", "T5Gemma2ForConditionalGeneration", {}, "in one softmax"),
+        ("Whisper", "WhisperForConditionalGeneration", {}, "it reads sound (input_features)"),
         ("FNet", "FNetForSequenceClassification", {}, "computes attention by itself"),
         ("Bloom", "BloomForCausalLM", {}, "computes attention by itself"),
         ("Llama", "LlamaForCausalLM", QUANTISED, "quantised by 'a_new_one'"),
@@ -230,11 +234,17 @@ def test_the_support_of_an_unknown_family_is_what_capture_does(saved, kind, own)
                 )
 
 
-@pytest.mark.parametrize("kind", ["Mamba", "Rwkv"])
-def test_a_model_without_attention_is_refused_by_name(kind):
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("Mamba", "cannot be explained: it has layers without.*linear_attention"),
+        ("Rwkv", "ran attention.*0 times.*state space"),
+    ],
+)
+def test_a_model_without_attention_is_refused_by_name(kind, reason):
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=40, hidden_size=16, num_hidden_layers=2, attention_hidden_size=16
     )
     model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
-    with pytest.raises(ModelError, match=f"{kind}ForCausalLM ran attention.*0 times.*state space"):
+    with pytest.raises(ModelError, match=f"{kind}ForCausalLM {reason}"):
         Explainer(model)(input_ids=[5, 6, 7], tensor="agf")

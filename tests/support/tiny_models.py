@@ -105,11 +105,18 @@ _CHUNKED = dict(  # one layer sees all, and has an MLP in place of experts
     intermediate_size_mlp=24,
 )
 _YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=8)
+_SECTIONS = dict(
+    rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5, mrope_section=[1, 1, 0]
+)
 _PATTERN = dict(_GROUPED, sliding_window=3, sliding_window_pattern=3)  # the third sees all
 _GEMMA = dict(_GROUPED, head_dim=4, query_pre_attn_scalar=4, sliding_window=3)
 _WINDOW = dict(_GROUPED, use_sliding_window=True, sliding_window=3, max_window_layers=1)
 _T5 = dict(T5_SIZES, relative_attention_num_buckets=4, feed_forward_proj="relu")
 _GATED = dict(_T5, feed_forward_proj="gated-gelu")
+# Of two stacks one has cross-attention too: more layers, whose weights are kept from being so sharp
+# that the model itself would amplify half precision's rounding.
+_STACK = SIZES | TOKENS | _GEMMA | dict(ENDS, query_pre_attn_scalar=16)
+_TWO_GEMMAS = dict(encoder=dict(_STACK, num_hidden_layers=2), decoder=_STACK)
 _PATCHES = SIZES | dict(image_size=8, patch_size=2)
 
 TINY: dict[str, Tiny] = {
@@ -207,6 +214,13 @@ TINY: dict[str, Tiny] = {
     "phi": Tiny("Phi", "decoder", "Phi", _GROUPED),
     "phi3": Tiny("Phi-3, Phi-4", "decoder", "Phi3", _GROUPED),
     "qwen2": Tiny("Qwen 2", "decoder", "Qwen2", _WINDOW),
+    "qwen3_5_text": Tiny(
+        "Qwen 3.5, full attention alone",
+        "decoder",
+        "Qwen3_5",
+        dict(_GROUPED, head_dim=8, layer_types=["full_attention"] * 3, rope_parameters=_SECTIONS),
+        config="Qwen3_5Text",
+    ),
     "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
     "qwen3_moe": Tiny(
         "Qwen 3, experts",
@@ -222,6 +236,7 @@ TINY: dict[str, Tiny] = {
     "mt5": Tiny("mT5", "encoder-decoder", "MT5", _GATED),
     "t5": Tiny("T5", "encoder-decoder", "T5", _T5),
     "t5 gated": Tiny("T5", "encoder-decoder", "T5", _GATED),
+    "t5gemma": Tiny("T5Gemma", "encoder-decoder", "T5Gemma", _TWO_GEMMAS),
     "clip": Tiny("CLIP, image classifier", "vision", "CLIP", dict(vision_config=_PATCHES)),
     "clip_vision_model": Tiny(
         "CLIP, image tower",

@@ -7,7 +7,7 @@ from attnflow.capture.family_search import find_family, learn_family
 from attnflow.capture.merging import Segments
 from attnflow.capture.net_worth import default_pattern, product_rules
 from attnflow.capture.objectives import Objective
-from attnflow.capture.patches import Patches, leading_tokens, patches_of
+from attnflow.capture.patches import Patches, channels_of, leading_tokens, patches_of
 from attnflow.capture.recorder import FROZEN
 from attnflow.capture.stacking import ONE_STACK, StackLayout, balanced
 from attnflow.capture.stage_means import mean_present, signed_scores
@@ -45,6 +45,7 @@ __all__ = [
     "capture",
     "captured_stages",
     "captures",
+    "channels_of",
     "check_model",
     "check_stage_rules",
     "default_pattern",

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attnflow.capture.refusals import unconserved
 from attnflow.errors import ModelError
 
 # In the place of a path: attention weights are what torch's softmax returns.
@@ -65,6 +66,10 @@ class Family:
             None: it is added as it is.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
             its config's `pooler_hidden_act` names it; None where activations are modules.
+        embeddings: Path inside the model to the module that embeds its inputs, where
+            `get_input_embeddings` gives none; or None.
+        fused: Attribute of attention modules that is true while the weights do not run through
+            `probabilities`; or None.
         positions: The numbering of tokens: "given" with the inputs; "counted" by the model, padding
             left out; "relative", by distance between tokens; "placed", by index in the tensor.
     """
@@ -82,6 +87,8 @@ class Family:
     stream: str = ""
     multiplier: str | float | None = None
     pooler: str | None = None
+    embeddings: str | None = None
+    fused: str | None = None
     positions: str = "given"
 
     @property
@@ -232,6 +239,8 @@ FAMILIES: dict[str, Family] = {
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=Gate("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
+    # A sigmoid gate, held constant, multiplies what attention gives.
+    "qwen3_5_text": _llama_like("Qwen3_5"),
     "qwen3": _llama_like("Qwen3"),
     # Some layers may have an MLP in place of experts.
     "qwen3_moe": _mixture("Qwen3Moe", "{0}MLP|{0}Experts"),
@@ -242,9 +251,35 @@ FAMILIES: dict[str, Family] = {
     "smollm3": _llama_like("SmolLM3"),
     "starcoder2": Family("Starcoder2DecoderLayer", "self_attn.o_proj"),
     "t5": _t5_like("T5"),
+    # Its positions are rotations, which know only distances.
+    "t5gemma": Family(
+        "T5GemmaEncoderLayer|T5GemmaDecoderLayer",
+        "post_self_attn_layernorm",
+        stream="pre_self_attn_layernorm",
+        gates=Gate("T5GemmaMLP", "act_fn"),
+        cross=(
+            "T5GemmaDecoderLayer",
+            "post_cross_attn_layernorm",
+            "pre_cross_attn_layernorm",
+        ),
+        positions="relative",
+    ),
     "vit": Family("ViTLayer", "attention.o_proj|attention.output.dense"),
     "xlm-roberta": Family("XLMRobertaAttention", "output.dense", positions="counted"),
     "xlm-roberta-xl": Family("XLMRobertaXLAttention", "output.dense", positions="counted"),
+}
+
+# Families of another package, which the tests may lack: they are in no measured table.
+OF_OTHER_PACKAGES: dict[str, Family] = {
+    # Whatever stands between attention and the stream, a scale or a norm, comes before drop_path1.
+    "timm_wrapper": Family(
+        "Block|ResPostBlock|EvaBlock|EvaBlockPostNorm",
+        "drop_path1",
+        probabilities="attn.attn_drop",
+        gates=Gate("SwiGLU|GluMlp", "act"),
+        embeddings="timm_model.patch_embed",
+        fused="fused_attn",
+    ),
 }
 
 
@@ -306,8 +341,8 @@ def share_family(model: nn.Module, copy: nn.Module) -> None:
 def family_of(model: PreTrainedModel) -> Family | None:
     """Return the model's family, or None where only the attention interface is known."""
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    found = _found.get(model)
-    known = FAMILIES.get(getattr(model.config, "model_type", ""))
+    found, name = _found.get(model), getattr(model.config, "model_type", "")
+    known = FAMILIES.get(name) or OF_OTHER_PACKAGES.get(name)
     return known or (found if isinstance(found, Family) else None)
 
 
@@ -318,6 +353,12 @@ def conservative_family(model: PreTrainedModel) -> Family:
         ModelError: `cf` is not conserved in the model, for the reason given.
     """
     family, name = family_of(model), type(model).__name__
+    unfit = unconserved(model.config)
+    if unfit is not None:
+        raise ModelError(
+            f"net, bcf and cf are not conserved in {name}: {unfit}. Use tensor='agf', 'gf' or "
+            "'af' for this model."
+        )
     if family is None:
         reason = remembered_family(model)
         raise ModelError(
@@ -382,6 +423,15 @@ def routers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
 def poolers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
     """Return the poolers that make their activation at each call."""
     return [m for m in model.modules() if type(m).__name__ == family.pooler]
+
+
+def show_weights(model: PreTrainedModel, family: Family) -> None:
+    """Let attention of a private copy compute its weights in the open, where it is fused."""
+    if family.fused is None:
+        return
+    for module in model.modules():
+        if hasattr(module, family.fused):
+            setattr(module, family.fused, False)
 
 
 def _submodule(block: nn.Module, paths: str) -> nn.Module:

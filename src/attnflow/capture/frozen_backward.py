@@ -14,6 +14,7 @@ what other threads run.
     layer norm   y = (x - mean) * [1 / sqrt(var + eps)] * weight + bias       [...] held constant
     activation   y = x * [f(x) / x], at x = 0 the limit from the right
     gated MLP    y = W_o([f(gate)] * (W x)), otherwise the contribution would count twice
+    sigmoid      y = [sigmoid(gate)] * x, of attention's output too
     GPT-OSS      y = W_o([f(gate)] * (W x) + f(gate)), f with a slope through the origin
     experts      y = sum of [weight] * expert(x) over those that the router chose
 
@@ -40,7 +41,11 @@ from attnflow.errors import ModelError
 # It is far above 1e-38, where float32 ends, so that it is computed without underflow.
 _NEAR_ZERO = 1e-30
 
-_ACTIVATION_MODULES = ("torch.nn.modules.activation", "transformers.activations")
+_ACTIVATION_MODULES = (
+    "torch.nn.modules.activation",
+    "transformers.activations",
+    "timm.layers.activations",
+)
 
 # torch keeps these with the activations; both call functions that are known here.
 _NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax)
@@ -52,7 +57,7 @@ _ACTIVATIONS = frozenset(
     AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
     LinearActivation MishActivation NewGELUActivation PytorchGELUTanh QuickGELUActivation
     ReLUSquaredActivation SiLUActivation ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
-    BloomGelu
+    BloomGelu QuickGELU Swish HardSwish HardMish
     """.split()
 )
 

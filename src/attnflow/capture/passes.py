@@ -34,6 +34,7 @@ from attnflow.capture.families import (
     plus_one_experts,
     poolers,
     routers,
+    show_weights,
     watch_residual_stream,
 )
 from attnflow.capture.frozen_backward import (
@@ -165,6 +166,7 @@ class ForwardPass:
         if family.probabilities == SOFTMAX:
             stack.enter_context(recorded_softmax(self.recorder))
             return
+        show_weights(copy, family)
         for block in attention_blocks(copy, family):
             probabilities = block.get_submodule(family.probabilities)
             probabilities.register_forward_hook(record_probabilities(self.recorder))
@@ -217,6 +219,9 @@ def pass_options(model: PreTrainedModel) -> dict[str, bool]:
 
 def embedders(model: PreTrainedModel) -> list[nn.Module]:
     """Return the modules that embed inputs, each once: in an encoder-decoder of both stacks."""
+    family = family_of(model)
+    if family is not None and family.embeddings is not None:
+        return [model.get_submodule(family.embeddings)]
     stacks = [model]
     if getattr(model.config, "is_encoder_decoder", False):
         stacks = [model.get_encoder(), model.get_decoder()]

@@ -18,7 +18,9 @@ _LEADING = {
     "cls_token": "CLS",
     "class_embedding": "CLS",
     "distillation_token": "DIST",
+    "dist_token": "DIST",
     "register_tokens": "REG",
+    "reg_token": "REG",
 }
 
 
@@ -63,9 +65,24 @@ def patches_of(model: nn.Module) -> Patches:
     Raises:
         ModelError: It has no convolution that could cut them.
     """
+    convolution = _patching(model)
+    return Patches(_pair(convolution.kernel_size), _pair(convolution.stride))
+
+
+def channels_of(model: nn.Module) -> int:
+    """Return the number of channels of the images that the model reads.
+
+    Raises:
+        ModelError: As `patches_of`.
+    """
+    return int(_patching(model).in_channels)
+
+
+def _patching(model: nn.Module) -> nn.Conv2d:
+    """Return the convolution that cuts images into patches, the model's first."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            return Patches(_pair(module.kernel_size), _pair(module.stride))
+            return module
     raise ModelError(
         f"{type(model).__name__} has no convolution that cuts an image into patches: expected a "
         "vision transformer such as ViT, DeiT, DINOv2 or the image tower of CLIP."

@@ -64,8 +64,7 @@ def stack_layout(config: Any, inputs: Mapping[str, Tensor]) -> StackLayout:
     """Return the layout of the attention calls of one forward pass."""
     if not getattr(config, "is_encoder_decoder", False):
         return ONE_STACK
-    encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
-    return StackLayout(encoder, inputs["input_ids"].shape[1])
+    return StackLayout(_depths(config)[0], inputs["input_ids"].shape[1])
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,36 @@ class Merging:
 def expected_calls(config: Any) -> int | None:
     """Return the number of attention calls by a config; None where the config does not state it."""
     if getattr(config, "is_encoder_decoder", False):
-        encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
-        return encoder + 2 * _first(config, "decoder_layers", "num_decoder_layers", "num_layers")
+        encoder, decoder = _depths(config)
+        return encoder + 2 * decoder
     layers = getattr(config, "num_hidden_layers", None)
     # ALBERT counts groups of layers.
     return None if layers is None else layers * getattr(config, "inner_group_num", 1)
 
 
+def _depths(config: Any) -> tuple[int, int]:
+    """Return the number of layers of the encoder, and of the decoder.
+
+    Raises:
+        ModelError: The config states neither in a way that is known.
+    """
+    # A config may hold one for each stack, as T5Gemma's does.
+    encoder, decoder = (getattr(config, stack, None) or config for stack in ("encoder", "decoder"))
+    return (
+        _first(encoder, "encoder_layers", "num_layers", "num_hidden_layers"),
+        _first(decoder, "decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"),
+    )
+
+
 def _first(config: Any, *names: str) -> int:
     """Return the first of these entries that the config has."""
-    return next(int(getattr(config, n)) for n in names if getattr(config, n, None) is not None)
+    for name in names:
+        if getattr(config, name, None) is not None:
+            return int(getattr(config, name))
+    raise ModelError(
+        f"a config of {getattr(config, 'model_type', type(config).__name__)!r} does not state the "
+        f"number of layers of an encoder-decoder: expected {' or '.join(names)}."
+    )
 
 
 def output_views(layers: Tensor, layout: StackLayout) -> list[Tensor]:

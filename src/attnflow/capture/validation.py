@@ -17,6 +17,8 @@ from attnflow.capture.families import Family
 from attnflow.capture.merging import Segments
 from attnflow.capture.placement import check_devices
 from attnflow.capture.recorder import ProductRules
+from attnflow.capture.refusals import unfit
+from attnflow.capture.timm_models import timm_unfit
 from attnflow.capture.weights import check_quantised
 from attnflow.errors import InputError, ModelError, shown
 
@@ -43,13 +45,22 @@ def check_pattern(rules: ProductRules, family: Family, model: PreTrainedModel) -
 
 
 def check_model(model: PreTrainedModel) -> None:
-    """Raise unless the model is in evaluation mode, and gradients pass through its weights."""
+    """Raise unless the model can be explained as far as it shows before it runs.
+
+    It must be in evaluation mode, its inputs texts or images, its layers all with attention
+    weights, and gradients must pass through its weights.
+    """
     name = type(model).__name__
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise ModelError(
             f"model must be a transformers model with a config, not {name}; load it with "
             "AutoModelForSequenceClassification.from_pretrained."
         )
+    reason = unfit(model.config, getattr(model, "main_input_name", ""))
+    if getattr(model.config, "model_type", "") == "timm_wrapper":
+        reason = timm_unfit(model.timm_model)
+    if reason is not None:
+        raise ModelError(f"{name} cannot be explained: {reason}")
     if any(module.training for module in model.modules()):
         raise ModelError(f"{name} is in training mode, so dropout is active; call model.eval().")
     _check_weights(model, name)

@@ -58,6 +58,7 @@ from attnflow.models.literals import Pattern
 from attnflow.models.load_options import LoadOptions
 from attnflow.models.pooling import check_pooling
 from attnflow.models.tasks import Task, explained_task, labels_of, reads_images
+from attnflow.models.timm_models import TransformProcessor, is_transform
 
 
 class Explainer:
@@ -84,7 +85,8 @@ class Explainer:
 
         Args:
             model: The model; or what holds one: a pipeline of transformers, a PEFT model, or a
-                SentenceTransformer, which bring their own tokenizer and pooling.
+                SentenceTransformer, which bring their own tokenizer and pooling; or a vision
+                transformer of timm, with a transform of torchvision as its processor.
             processor: Its tokenizer; without one the explainer takes `input_ids`, and names tokens
                 by their ids. For an image model its image processor; without one the explainer
                 takes `pixel_values`.
@@ -103,6 +105,7 @@ class Explainer:
         held = held_model(model)
         model, processor = held.model, tokenizer if processor is None else processor
         processor = held.processor if processor is None else processor
+        processor = TransformProcessor(processor) if is_transform(processor) else processor
         if not hasattr(model, "config") or not (processor is None or callable(processor)):
             raise InputError(
                 f"Explainer takes a transformers model and its tokenizer or image processor, "

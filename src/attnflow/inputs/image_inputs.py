@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnflow.capture import leading_tokens, patches_of
+from attnflow.capture import channels_of, leading_tokens, patches_of
 from attnflow.capture.placement import device_of
+from attnflow.capture.timm_models import timm_size
 from attnflow.capture.weights import pass_dtype
 from attnflow.checks import check_dense
 from attnflow.errors import InputError, ModelError, shown
@@ -158,7 +159,7 @@ class ImageInputs:
     @property
     def channels(self) -> int:
         """Number of channels that the model reads."""
-        return int(self.config.num_channels)
+        return channels_of(self.model)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -167,7 +168,7 @@ class ImageInputs:
         # nobody requests it; the others do it always.
         forward = inspect.signature(self.model.forward).parameters
         if "interpolate_pos_encoding" not in forward:
-            return None
+            return timm_size(self.model)
         size = self.config.image_size
         return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 

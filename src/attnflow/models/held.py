@@ -1,5 +1,7 @@
 """The model inside of what people hold: a pipeline, an adapter of PEFT, a SentenceTransformer.
 
+A model of timm is the other way round: transformers' wrapper is put around it.
+
 Nothing here imports those packages: who holds such an object has them.
 """
 
@@ -8,6 +10,7 @@ from typing import Any
 
 from attnflow.errors import InputError, ModelError
 from attnflow.models.pooling import pooling_named
+from attnflow.models.timm_models import is_timm_model, wrapped
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ def held_model(given: Any) -> Held:
     """Return the transformers model inside of an object; an object that is one itself, as it is.
 
     Args:
-        given: A model, a pipeline of transformers, a PEFT model, or a SentenceTransformer.
+        given: A model, a pipeline of transformers, a PEFT model, a SentenceTransformer, or a model
+            of timm.
 
     Raises:
         InputError: A pipeline has no model, or a SentenceTransformer another order of modules.
-        ModelError: An adapter adds virtual tokens, or embeddings are made in an unknown way.
+        ModelError: An adapter adds virtual tokens, embeddings are made in an unknown way, or a
+            model of timm is no vision transformer that can be explained.
     """
     inner = getattr(given, "_orig_mod", given)  # what torch.compile wraps
     if _is_a(inner, "transformers.pipelines", "Pipeline"):
@@ -44,6 +49,8 @@ def held_model(given: Any) -> Held:
         return _of_adapter(inner)
     if _is_a(inner, "sentence_transformers", "SentenceTransformer"):
         return _of_sentence_transformer(inner)
+    if is_timm_model(inner):
+        return Held(wrapped(inner))
     return Held(given)
 
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from attnflow.capture.families import FAMILIES
+from attnflow.capture.families import FAMILIES, OF_OTHER_PACKAGES
+from attnflow.capture.refusals import layer_types, unconserved, unfit
+from attnflow.capture.timm_models import timm_unfit
 from attnflow.errors import shown
 from attnflow.models import loading
-from attnflow.models.literals import PaperTensor
+from attnflow.models.literals import InformationTensor, PaperTensor
 from attnflow.models.tasks import CLASSIFICATION, TASKS
 from attnflow.models.tested_families import (
     SupportedFamily,
@@ -26,7 +28,6 @@ from attnflow.models.tested_families import (
 )
 
 _PAPER_TENSORS: tuple[str, ...] = get_args(PaperTensor)
-ALL_TENSORS: tuple[str, ...] = (*_PAPER_TENSORS, "cf", "bcf", "net")
 
 # Layers whose attention has weights, by the names that configs give them.
 _WITH_WEIGHTS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
@@ -93,8 +94,10 @@ def _refusal(
     """The reason why the model cannot be explained at all; None where it can."""
     if quantised := _quantised(config):
         return quantised
-    other = sorted(set(_layer_types(config)) - set(_WITH_WEIGHTS))
+    other = sorted(set(layer_types(config)) - set(_WITH_WEIGHTS))
     model_class = loading.class_of(architecture)
+    if reason := unfit(config, getattr(model_class, "main_input_name", "")):
+        return reason
     if other or getattr(model_class, "_is_stateful", False):
         return (
             f"it has layers without attention weights ({', '.join(other) or 'state space'}), "
@@ -104,6 +107,8 @@ def _refusal(
         return (
             f"it is for none of {', '.join(t.name for t in TASKS)}; give a model for one of them."
         )
+    if config.model_type in OF_OTHER_PACKAGES:
+        return _refusal_of_timm(config)
     if stages := getattr(config, "depths", None):
         return (
             f"it merges tokens from stage to stage (depths = {list(stages)}), so that none of them "
@@ -114,16 +119,27 @@ def _refusal(
             f"an encoder-decoder for {task} reads its text twice, once in each stack; give one "
             "that writes (...ForConditionalGeneration)."
         )
-    other = other_families().get(config.model_type)
-    is_seen = (other is not None and other.is_found) or loading.calls_attention_interface(
-        model_class
-    )
-    if family is None and not is_seen:
+    searched = other_families().get(config.model_type)
+    is_found = searched is not None and searched.is_found
+    if family is None and not is_found and not loading.calls_attention_interface(model_class):
         return (
             "it is of no known family, and computes attention by itself, not through "
             "transformers' attention interface, or has none; `attnflow models` lists families."
         )
     return None
+
+
+def _refusal_of_timm(config: Any) -> str | None:
+    """The reason why a model of timm cannot be explained; None where it can."""
+    import torch
+    from transformers import TimmWrapperForImageClassification
+
+    try:
+        with torch.device("meta"):  # its modules, without numbers
+            model = TimmWrapperForImageClassification(config)
+    except (ImportError, RuntimeError) as error:  # no timm, or one that knows no such model
+        return f"timm cannot make it: {str(error).strip().partition(chr(10))[0]:.200}"
+    return timm_unfit(model.timm_model)
 
 
 def _quantised(config: Any) -> str | None:
@@ -151,6 +167,10 @@ def _quantised(config: Any) -> str | None:
 
 def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ...], str]:
     """The tensors that work, and the reason."""
+    if reason := unconserved(config):
+        return _PAPER_TENSORS, f"the other tensors are not conserved in it: {reason}."
+    if config.model_type in OF_OTHER_PACKAGES:
+        return get_args(InformationTensor), "it is a vision transformer of timm."
     if family is None:
         return _tensors_of_other(config.model_type)
     mixer = FAMILIES[family.model_type].mixer
@@ -169,7 +189,7 @@ def _tensors_of_other(model_type: str) -> tuple[tuple[str, ...], str]:
             "net, bcf and cf work as well if effects are conserved by it."
         )
     if other.is_found:
-        return ALL_TENSORS, (
+        return get_args(InformationTensor), (
             "its family has no entry. The first call looks for one by running the model once, and "
             "found it in a tiny random model of the family."
         )
@@ -177,8 +197,3 @@ def _tensors_of_other(model_type: str) -> tuple[tuple[str, ...], str]:
         "these need its attention alone. Its residual stream was not found in a tiny random model "
         f"of the family: {other.reason}."
     )
-
-
-def _layer_types(config: Any) -> list[str]:
-    """The kinds of a model's layers, where the config tells them apart."""
-    return getattr(config.get_text_config(), "layer_types", None) or []
