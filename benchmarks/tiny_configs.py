@@ -63,15 +63,15 @@ OWN: dict[str, dict[str, Any]] = {
     "cohere_compass_text": dict(
         rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
     ),
-    "dbrx": dict(attn_config=dict(rope_theta=1e4, kv_n_heads=2), ffn_config=dict(moe_top_k=2)),
+    "dbrx": dict(attn_config=dict(rope_theta=1e4, kv_n_heads=2, clip_qkv=8), ffn_config=dict(moe_top_k=2)),
     "deepseek_v2": dict(num_experts_per_tok=2),
     "donut-swin": _SWIN,
     "dots1": dict(n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2),
-    "dots3_note": dict(text_config=_DOTS3),
+    "dots3_note": dict(text_config=_DOTS3, vision_config=dict(per_layer_config={}, adapter_in_dim=32)),
     "dots3_note_text": _DOTS3,
     "efficientnet": dict(width_coefficient=0.25, depth_coefficient=0.3, hidden_dim=320),
     "esm": dict(vocab_size=33, mask_token_id=32, pad_token_id=1),
-    "gemma4_assistant": dict(text_config=_ASSISTANT),
+    "gemma4_assistant": dict(text_config=dict(_ASSISTANT, model_type="gemma4_text")),
     "gpt_neo": dict(attention_types=[[["global", "local", "global"], 1]]),
     "granitemoehybrid": _MAMBA,
     "hunyuan_v1_moe": dict(head_dim=8),
@@ -80,6 +80,10 @@ OWN: dict[str, dict[str, Any]] = {
     "lilt": dict(hidden_size=48),
     "mamba2": dict(num_heads=8, n_groups=2),
     "ministral": dict(head_dim=8),
+    "mistral4": dict(head_dim=16),
+    "nemo_speechlm": dict(
+        audio_config=dict(diarization_config=dict(head_config=dict(audio_hidden_size=32)))
+    ),
     "nemotron": dict(num_key_value_heads=2),
     "neomme": dict(head_dim=16, per_layer_config={}),
     "reformer": dict(axial_pos_embds_dim=[8, 24], axial_pos_shape=[8, 8]),
@@ -104,20 +108,24 @@ def tiny_config(model_type: str, **options: Any) -> PretrainedConfig:
 
 
 def _tiny(kind: type[PretrainedConfig], own: dict[str, Any]) -> PretrainedConfig:
-    parts = [name for name in kind.sub_configs if isinstance(own.get(name), dict)]
-    # Some defaults contradict each other without what is stated of a part.
-    default = kind(**{name: own[name] for name in parts})
+    # Some defaults contradict each other; then the model type of a part is stated.
+    stated = {k: _stated(v) for k, v in own.items() if isinstance(v, dict) and "model_type" in v}
+    default = kind(**stated)
     given = default.to_dict()
     entries = {k: _size(k, v) for k, v in given.items()}
     entries = {k: v for k, v in entries.items() if v != given[k]}
     heads = given.get("num_attention_heads")
     if heads is not None and heads == given.get("num_key_value_heads"):
         entries["num_key_value_heads"] = SIZES["num_attention_heads"]
-    for name in kind.sub_configs:
-        part = getattr(default, name, None)
+    parts = {name: getattr(default, name, None) for name in kind.sub_configs}
+    for name, part in parts.items():
         if isinstance(part, PretrainedConfig):
             entries[name] = _tiny(type(part), own.get(name, {})).to_dict()
-    return kind(**{**entries, **{k: v for k, v in own.items() if k not in parts}})
+    return kind(**{**entries, **{k: v for k, v in own.items() if k not in parts}, **stated})
+
+
+def _stated(options: dict[str, Any]) -> dict[str, Any]:
+    return tiny_config(**options).to_dict()
 
 
 def _size(name: str, value: Any) -> Any:
