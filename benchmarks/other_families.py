@@ -1,11 +1,11 @@
 """Try every family of transformers that nobody has entered: does one traced run find an entry?
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/other_families.py --markdown docs/results/other-families.md
+    .venv/bin/python benchmarks/other_families.py --markdown docs/results/other-families.md
 
 Goes through the causal language models, encoders, encoder-decoders and image classifiers of
 transformers that are not in `attnflow.capture.FAMILIES`. Each is built tiny and random
 (tiny_configs.py), and `find_family` looks for its entry. Prints a row for each, and totals. Takes
-two minutes. Names of families try these alone, and `--traceback` shows where one was refused.
+a minute. Names of families try these alone, and `--traceback` shows where one was refused.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import support_path  # noqa: F401
 import torch
 import transformers
+from refusals import CAUSES, UNKNOWN
 from support.tiny_models import randomised
 from tiny_configs import tiny_config
 from transformers import PretrainedConfig, PreTrainedModel
@@ -118,8 +119,8 @@ def outcome(kind: str, model_type: str, show_traceback: bool = False) -> Row:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    text = " ".join(str(error).split())
+    """Return the first sentence of what an error says."""
+    text = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     return text if isinstance(error, ModelError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
@@ -153,7 +154,8 @@ def cells(family: Family) -> tuple[str, str, str]:
     if family.probabilities == SOFTMAX:
         unusual.append("attention seen at softmax")
     if family.gates is not None:
-        unusual.append(f"gates {family.gates.owner}.{family.gates.attribute}")
+        owners = family.gates.owner.replace("|", ", ")
+        unusual.append(f"gates {family.gates.attribute} of {owners}")
     if family.parallel is not None:
         unusual.append(f"{family.parallel} in parallel")
     if family.multiplier is not None:
@@ -174,6 +176,85 @@ def totals(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+_PAGE = """# Families that nobody has entered
+
+A model of a family without an entry is run once, traced. `attnflow.capture.find_family` reads an
+entry from the trace, and accepts it where effects are conserved at every node
+([families](../families.md#other-models)). This page has all causal language models, encoders,
+encoder-decoders and image classifiers of transformers without an entry. Each is tiny and random,
+with the defaults of its config but for sizes (`benchmarks/tiny_configs.py`).
+
+    .venv/bin/python benchmarks/other_families.py --markdown {path}
+
+{versions}, float32 on CPU.
+
+- *found*: an entry in which effects are conserved.
+- *refused*: no entry; `af`, `gf` and `agf` may still work, which need attention alone.
+- *not built*: a package is missing, or transformers refuses every config of the family.
+
+A family stands once for each kind that it has in transformers, but among the encoders only where it
+is nothing else. A checkpoint may have other layers than the defaults: each model is traced and
+tested by itself.
+
+{totals}
+
+## Found
+
+*Block* is the class of the module that takes the residual stream, *output* the module inside that
+returns what attention adds to it. Where nothing else is said, attention is seen at transformers'
+interface.
+
+{found}
+
+## Refused
+
+By cause, which was read in the families' code. The reasons are what `find_family` states.
+
+{refused}
+
+## Not built
+
+{not_built}
+"""
+
+
+def page(rows: Sequence[Row], path: Path) -> str:
+    """Return the page of results, which will be at that path."""
+    found = [(r, *cells(r.family)) for r in rows if r.family is not None]
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}"
+    not_built = [(r.model_type, r.kind, r.reason) for r in rows if r.state == NOT_BUILT]
+    return _PAGE.format(
+        path=path,
+        versions=versions,
+        totals=totals(rows),
+        found=_table(
+            ("family", "kind", "block", "output", "besides"),
+            [
+                (r.model_type, r.kind, f"`{block}`", f"`{out}`", more)
+                for r, block, out, more in found
+            ],
+        ),
+        refused="\n\n".join(_refused(rows)),
+        not_built=_table(("family", "kind", "reason"), not_built),
+    )
+
+
+def _refused(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table for each cause of refusals."""
+    refused = [row for row in rows if row.state == REFUSED]
+    for cause in [*dict.fromkeys(CAUSES.values()), UNKNOWN]:
+        given = [r for r in refused if CAUSES.get(r.model_type, UNKNOWN) == cause]
+        if given:
+            lines = [(r.model_type, r.kind, r.reason) for r in given]
+            yield f"**{cause}.**\n\n{_table(('family', 'kind', 'reason'), lines)}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    cleaned = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    rows = [f"| {' | '.join(row)} |" for row in (head, *cleaned)]
+    return "\n".join([rows[0], "|---" * len(head) + "|", *rows[1:]])
+
+
 def main() -> int:
     """Try the families, and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -191,6 +272,8 @@ def main() -> int:
         rows.append(limited_outcome(kind, model_type, args.traceback))
         print(shown(rows[-1]), flush=True)
     print(f"\n{totals(rows)}")
+    if args.markdown:
+        args.markdown.write_text(page(rows, args.markdown))
     return 0
 
 

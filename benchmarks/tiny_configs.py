@@ -10,7 +10,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 _NAMES = {
     32: "hidden_size d_model n_embd dim embed_dim model_dim emb_dim decoder_hidden_size "
-    "encoder_hidden_size word_embed_proj_dim d_latents linear_attn_hidden_size",
+    "encoder_hidden_size word_embed_proj_dim d_latents linear_attn_hidden_size "
+    "adapter_in_dim adapter_out_dim adapter_input_size",
     16: "embedding_size image_size input_size entity_emb_size mamba_chunk_size chunk_size",
     4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads attention_heads "
     "decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads "
@@ -50,7 +51,9 @@ _ZAMBA = dict(
     attention_head_dim=16,
 )
 _CODEC = dict(num_filters=2, depths=[1, 1], downsampling_ratios=[2])
-_SWIN = dict(embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, image_size=32, num_layers=2)
+_SWIN = dict(
+    embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, image_size=32, num_layers=2
+)
 _BLT_PART = dict(hidden_size_global=32, num_key_value_heads=4)
 OWN: dict[str, dict[str, Any]] = {
     "bamba": _MAMBA,
@@ -63,11 +66,13 @@ OWN: dict[str, dict[str, Any]] = {
     "cohere_compass_text": dict(
         rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
     ),
-    "dbrx": dict(attn_config=dict(rope_theta=1e4, kv_n_heads=2, clip_qkv=8), ffn_config=dict(moe_top_k=2)),
+    "dbrx": dict(
+        attn_config=dict(rope_theta=1e4, kv_n_heads=2, clip_qkv=8), ffn_config=dict(moe_top_k=2)
+    ),
     "deepseek_v2": dict(num_experts_per_tok=2),
     "donut-swin": _SWIN,
     "dots1": dict(n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2),
-    "dots3_note": dict(text_config=_DOTS3, vision_config=dict(per_layer_config={}, adapter_in_dim=32)),
+    "dots3_note": dict(text_config=_DOTS3, vision_config=dict(per_layer_config={})),
     "dots3_note_text": _DOTS3,
     "efficientnet": dict(width_coefficient=0.25, depth_coefficient=0.3, hidden_dim=320),
     "esm": dict(vocab_size=33, mask_token_id=32, pad_token_id=1),
