@@ -5,13 +5,12 @@
 Goes through the causal language models, encoders, encoder-decoders and image classifiers of
 transformers that are not in `attnflow.capture.FAMILIES`. Each is built tiny and random
 (tiny_configs.py), and `find_family` looks for its entry. Prints a row for each, and totals. Takes
-a minute. Names of families try these alone, and `--traceback` shows where one was refused.
+a minute. Names of families try these alone.
 """
 
 import argparse
 import signal
 import sys
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,9 +27,8 @@ from tiny_configs import tiny_config
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
-from attnflow.capture import FAMILIES
+from attnflow.capture import FAMILIES, find_family
 from attnflow.capture.families import SOFTMAX, Family
-from attnflow.capture.find_family import find_family
 from attnflow.errors import ModelError
 
 # By kind: tables of its families, with the classes of their models. The first that has one counts.
@@ -102,38 +100,33 @@ def _part(config: PretrainedConfig, wanted: type[PretrainedConfig]) -> Pretraine
     return next((part for part in parts if isinstance(part, wanted)), config)
 
 
-def outcome(kind: str, model_type: str, show_traceback: bool = False) -> Row:
+def outcome(kind: str, model_type: str) -> Row:
     """Build a tiny model of a family, and look for its entry."""
     try:
         model = tiny_model(kind, model_type)
     except Exception as error:
-        if show_traceback:
-            traceback.print_exc()
-        return Row(kind, model_type, NOT_BUILT, _reason(error))
+        reason = f"{type(error).__name__}: {_first_sentence(error)}"
+        return Row(kind, model_type, NOT_BUILT, reason)
     try:
         return Row(kind, model_type, FOUND, family=find_family(model))
     except ModelError as error:
-        if show_traceback:
-            traceback.print_exc()
-        return Row(kind, model_type, REFUSED, _reason(error.__cause__ or error))
+        return Row(kind, model_type, REFUSED, _first_sentence(error).partition(" once: ")[2])
 
 
-def _reason(error: BaseException) -> str:
-    """Return the first sentence of what an error says."""
-    text = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-    return text if isinstance(error, ModelError) else f"{type(error).__name__}: {text}".rstrip(": ")
+def _first_sentence(error: Exception) -> str:
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
 
 
 def _too_long(*_: object) -> None:
     raise TimeoutError(f"it took more than {SECONDS} s")
 
 
-def limited_outcome(*given: Any) -> Row:
+def limited_outcome(kind: str, model_type: str) -> Row:
     """Return the outcome of a family, which is given up after `SECONDS`."""
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(SECONDS)
     try:
-        return outcome(*given)
+        return outcome(kind, model_type)
     finally:
         signal.alarm(0)
 
@@ -178,7 +171,7 @@ def totals(rows: Sequence[Row]) -> str:
 
 _PAGE = """# Families that nobody has entered
 
-A model of a family without an entry is run once, traced. `attnflow.capture.find_family` reads an
+A model of a family without an entry is run once, traced. `attnflow.find_family` reads an
 entry from the trace, and accepts it where effects are conserved at every node
 ([families](../families.md#other-models)). This page has all causal language models, encoders,
 encoder-decoders and image classifiers of transformers without an entry. Each is tiny and random,
@@ -259,7 +252,6 @@ def main() -> int:
     """Try the families, and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="model types to try alone")
-    parser.add_argument("--traceback", action="store_true", help="show where one is refused")
     parser.add_argument("--markdown", type=Path, help="file that gets the page of results")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -269,7 +261,7 @@ def main() -> int:
     for kind, model_type in other_families():
         if args.names and model_type not in args.names:
             continue
-        rows.append(limited_outcome(kind, model_type, args.traceback))
+        rows.append(limited_outcome(kind, model_type))
         print(shown(rows[-1]), flush=True)
     print(f"\n{totals(rows)}")
     if args.markdown:
