@@ -3,12 +3,14 @@
 import itertools
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import beyond
 import cuts
 import faithfulness
 import noise
 import numpy as np
+import other_families
 import others
 import pytest
 import reliability
@@ -24,7 +26,7 @@ from support.random_networks import random_capacities
 from support.text_models import PROMPT, bare, language_model
 
 from attnflow import Explainer, Status, layered_network, maximum_flow
-from attnflow.capture import TENSORS
+from attnflow.capture import FAMILIES, TENSORS
 from attnflow.evaluation import read_examples
 from attnflow.inputs.image_file import open_image
 from attnflow.methods import DEFAULT, METHODS
@@ -69,6 +71,37 @@ def test_other_packages_score_each_token(tokenizer):
     methods = others.of_attnflow(explainer) | others.of_captum(explainer.model, explainer.tokenizer)
     for name, scores in methods.items():
         assert np.isfinite(scores(prompt)).all() and len(scores(prompt)) == 4, name
+
+
+@pytest.mark.parametrize(
+    "kind, model_type, output",
+    [
+        ("decoder", "glm", "self_attn.o_proj"),
+        ("decoder", "dots3_note", "self_attn.o_proj"),  # whose config has parts
+        ("encoder", "nomic_bert", "o_proj"),
+        ("encoder-decoder", "pegasus", "self_attn.out_proj"),
+        ("vision", "siglip", "self_attn.out_proj"),
+    ],
+)
+def test_a_tiny_model_of_an_unknown_family_is_built_and_found(kind, model_type, output):
+    row = other_families.outcome(kind, model_type)
+    assert (row.state, row.reason) == ("found", "")
+    assert row.family.output == output
+    assert f"| {model_type} | {kind} |" in other_families.page([row], Path("page.md"))
+
+
+def test_a_refused_family_has_a_cause_and_a_reason():
+    row = other_families.outcome("decoder", "mamba")
+    assert (row.state, row.family) == ("refused", None)
+    page = other_families.page([row], Path("page.md"))
+    assert "state space" in page and f"| mamba | decoder | {row.reason} |" in page
+    assert "| all | 0 | 1 | 0 |" in other_families.totals([row])
+
+
+def test_families_that_are_entered_are_left_out():
+    names = other_families.other_families()
+    assert len(set(names)) == len(names) and not {name for _, name in names} & set(FAMILIES)
+    assert ("decoder", "glm") in names and ("encoder", "glm") not in names
 
 
 def test_solved_flows_are_fine(solved):

@@ -167,8 +167,8 @@ def test_a_wrong_entry_is_refused(monkeypatch, unknown):
 
 REFUSED = {
     "the gate of the experts": (lambda: build("gpt_oss"), "GptOssExperts multiply two branches"),
-    "state space": (
-        lambda: tiny("Mamba", "MambaForCausalLM", state_size=4, time_step_rank=2),
+    "recurrence": (
+        lambda: tiny("Rwkv", "RwkvForCausalLM", attention_hidden_size=16),
         "no attention was seen",
     ),
     "Fourier mixing": (

@@ -10,12 +10,13 @@ import torch
 import transformers
 
 from attnflow import Explainer
-from attnflow.capture import FAMILIES, TENSORS, Objective, capture
+from attnflow.capture import FAMILIES, TENSORS, Objective, capture, learn_family
 from attnflow.capture.objectives import logits_at
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
+from attnflow.models import support
 from attnflow.models.support import support_of
-from attnflow.models.tested_families import supported_families, table
+from attnflow.models.tested_families import other_families, supported_families, table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -124,8 +125,7 @@ def test_known_families(saved, run, kind, architecture, options, task):
     ("kind", "architecture", "options", "reason"),
     [
         ("Gemma3nText", "Gemma3nForCausalLM", {}, "four streams for each token"),
-        ("Helium", "HeliumForCausalLM", {}, "nothing can be told of its residual stream"),
-        ("MBart", "MBartForConditionalGeneration", {}, "residual stream"),
+        ("Doge", "DogeForCausalLM", {}, "its residual stream was not found in a tiny random model"),
         (
             "DebertaV2",
             "DebertaV2ForSequenceClassification",
@@ -137,6 +137,25 @@ def test_known_families(saved, run, kind, architecture, options, task):
 def test_tensors_that_need_no_residual_stream(saved, kind, architecture, options, reason):
     found = support_of(saved(kind, architecture, **options))
     assert found.tensors == ("af", "gf", "agf") and reason in found.reason
+
+
+@pytest.mark.parametrize("kind", ["Helium", "Bloom", "MBart"])
+def test_a_family_without_an_entry_that_was_found(saved, kind):
+    head = "ForConditionalGeneration" if kind == "MBart" else "ForCausalLM"
+    found = support_of(saved(kind, kind + head))
+    assert found.tensors == ("af", "gf", "agf", "cf", "bcf", "net")
+    assert "has no entry" in found.reason and "by running the model once" in found.reason
+
+
+def test_a_family_that_nobody_has_tried(saved, monkeypatch):
+    monkeypatch.setattr(support, "other_families", dict)
+    found = support_of(saved("Helium", "HeliumForCausalLM"))
+    assert found.tensors == ("af", "gf", "agf") and "The first call looks for one" in found.reason
+
+
+def test_outcomes_are_of_families_without_an_entry():
+    assert not set(other_families()) & set(FAMILIES)
+    assert other_families()["bloom"].is_found and not other_families()["mamba"].is_found
 
 
 QUANTISED = dict(quantization_config={"quant_method": "a_new_one"})
@@ -153,7 +172,7 @@ QUANTISED = dict(quantization_config={"quant_method": "a_new_one"})
         ("T5Gemma2", "T5Gemma2ForConditionalGeneration", {}, "in one softmax"),
         ("Whisper", "WhisperForConditionalGeneration", {}, "it reads sound (input_features)"),
         ("FNet", "FNetForSequenceClassification", {}, "computes attention by itself"),
-        ("Bloom", "BloomForCausalLM", {}, "computes attention by itself"),
+        ("XLNet", "XLNetLMHeadModel", {}, "computes attention by itself"),
         ("Llama", "LlamaForCausalLM", QUANTISED, "quantised by 'a_new_one'"),
         ("Bart", "BartForSequenceClassification", {}, "reads its text twice"),
         ("Bert", "BertForNextSentencePrediction", {}, "it is for none of text-classification"),
@@ -217,8 +236,9 @@ def test_the_support_of_an_unknown_family_is_what_capture_does(saved, kind, own)
     config = getattr(transformers, f"{kind}Config")(**options)
     torch.manual_seed(0)
     model = getattr(transformers, kind + head)(config).eval()
+    learn_family(model)
     at, ids = torch.tensor([3]), torch.tensor([[5, 6, 7, 8]])
-    for tensor in ("af", "gf", "agf"):
+    for tensor in TENSORS:
         if tensor in found.tensors:
             got = capture(
                 model, {"input_ids": ids}, Objective(read=logits_at(at), position=at), tensor=tensor

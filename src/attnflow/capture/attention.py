@@ -454,13 +454,15 @@ class _RecordedProbabilities(Function):
     """Identity on `(batch, heads, t, t)` probabilities whose backward pass records the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, probabilities: Tensor, recorder: Recorder, layer: int) -> Tensor:
+    def forward(
+        ctx: Any, probabilities: Tensor, scores: Tensor, recorder: Recorder, layer: int
+    ) -> Tensor:
         ctx.save_for_backward(probabilities)
         ctx.recorder, ctx.layer = recorder, layer
         return probabilities.view_as(probabilities)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
         (probabilities,) = ctx.saved_tensors
         recorder, heads = ctx.recorder, gradient.shape[1]
         for rows in tiles(len(gradient), *gradient.shape[2:]):
@@ -472,35 +474,55 @@ class _RecordedProbabilities(Function):
                 edges = part[:, head].masked_fill(weights == 0, 0.0)
                 total += _TERMS[recorder.tensor](weights, edges)
             recorder.write(ctx.layer, rows, total, heads)
-        return (None if recorder.frozen else gradient), None, None
+        return (None if recorder.frozen else gradient), None, None, None
 
 
 def record_probabilities(recorder: Recorder) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """Return a forward hook for a module whose outputs are `(batch, heads, t, t)` probabilities."""
+    return lambda module, args, probabilities: _recorded(probabilities, recorder, probabilities)
 
-    def hook(module: nn.Module, args: Any, probabilities: Tensor) -> Tensor:
-        layer = recorder.open_layer(len(probabilities), *probabilities.shape[2:])
-        if recorder.tensor == "af":
-            dtype = accumulation_dtype(probabilities.dtype)
-            for rows in tiles(len(probabilities), *probabilities.shape[2:]):
-                total = probabilities[:, :, rows].sum(dim=1, dtype=dtype)
-                recorder.write(layer, rows, total, probabilities.shape[1])
-        return _RecordedProbabilities.apply(probabilities, recorder, layer)  # type: ignore[no-untyped-call]
 
-    return hook
+def _recorded(probabilities: Tensor, recorder: Recorder, scores: Tensor) -> Tensor:
+    """Return `(batch, heads, t, t)` probabilities, recorded as one more layer.
+
+    `scores` are what they were made of: their graph leads the backward pass here.
+    """
+    layer = recorder.open_layer(len(probabilities), *probabilities.shape[2:])
+    if recorder.tensor == "af":
+        dtype = accumulation_dtype(probabilities.dtype)
+        for rows in tiles(len(probabilities), *probabilities.shape[2:]):
+            total = probabilities[:, :, rows].sum(dim=1, dtype=dtype)
+            recorder.write(layer, rows, total, probabilities.shape[1])
+    return _RecordedProbabilities.apply(probabilities, scores, recorder, layer)  # type: ignore[no-untyped-call]
+
+
+def attention_heads(weights: Tensor, batch: int) -> int | None:
+    """Return the heads of weights that torch's softmax returned; None if they are not attention's.
+
+    Attention has four axes, (batch, heads, query, key), or the first two as one.
+    """
+    if weights.ndim == 4:
+        return weights.shape[1]
+    is_joined = weights.ndim == 3 and len(weights) > batch and len(weights) % batch == 0
+    return len(weights) // batch if is_joined else None
 
 
 @contextmanager
-def recorded_softmax(recorder: Recorder) -> Iterator[None]:
+def recorded_softmax(recorder: Recorder, batch: int) -> Iterator[None]:
     """Record attention of models that call torch's softmax for it, inside this context.
 
-    Attention weights are what has four axes, `(batch, heads, query, key)`.
+    Args:
+        recorder: The recorder.
+        batch: Number of examples in the passes.
     """
-    record = record_probabilities(recorder)
 
     def softmax_recorded(function: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
         weights = function(*args, **options)
-        return record(nn.Identity(), args, weights) if weights.ndim == 4 else weights
+        heads = attention_heads(weights, batch)
+        if heads is None:
+            return weights
+        by_head = weights.view(batch, heads, *weights.shape[-2:])
+        return _recorded(by_head, recorder, args[0]).view_as(weights)
 
     with ReplacedFunctions(dict.fromkeys(SOFTMAX_FUNCTIONS, softmax_recorded)):
         yield

@@ -38,6 +38,7 @@ from attnflow.capture.passes import embedders, pass_options
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import FROZEN, ProductRules
+from attnflow.capture.refusals import unconserved, unfit
 from attnflow.capture.residual_trace import TRACED, ResidualSum, Trace, tracing
 from attnflow.capture.stacking import expected_calls
 from attnflow.capture.weights import HALF, has_half_precision, is_plain, pass_dtype
@@ -77,11 +78,17 @@ def learn_family(model: PreTrainedModel) -> None:
 
 def _found_or_reason(model: PreTrainedModel) -> Family | str:
     """Return the entry of a model, or why none was found."""
+    reads_images = getattr(model, "main_input_name", "") == "pixel_values"
+    if reason := unfit(model.config, getattr(model, "main_input_name", "")):
+        return f"{type(model).__name__} cannot be explained: {reason}"
     try:
         return _found(model)
     # Whatever a model's own code raises on an example that it was not made for is a reason.
     except Exception as error:
-        said = str(error).rstrip(".") or type(error).__name__
+        said = " ".join(str(error).split()).rstrip(".")
+        if not isinstance(error, ModelError):
+            said = f"on {'an image' if reads_images else 'token ids'} alone it raised "
+            said += f"{type(error).__name__}: {error}".strip(": .\n")
         return (
             f"{type(model).__name__} is of no known family, and its residual stream was not found "
             f"by running it once: {said}. Use tensor 'agf', 'gf' or 'af', which need its attention "
@@ -90,6 +97,8 @@ def _found_or_reason(model: PreTrainedModel) -> Family | str:
 
 
 def _found(model: PreTrainedModel) -> Family:
+    if reason := unconserved(model.config):
+        raise ModelError(reason)
     inputs = example_inputs(model)
     with plain_torch():
         trace = _traced(model, inputs)
@@ -127,6 +136,7 @@ def _traced(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Trace:
         stack.enter_context(float32_activations(copy))
         stack.enter_context(torch.no_grad())
         trace = stack.enter_context(tracing(copy))
+        trace.batch = len(next(iter(inputs.values())))
         for embedder in embedders(copy):
             embedder.register_forward_hook(lambda m, args, output: trace.begin(output))
         copy(**inputs, **pass_options(copy))
@@ -193,13 +203,12 @@ def _candidates(
     """Return all names of a residual sum, the smallest blocks first."""
     if found is None:
         raise ModelError(f"nothing was added to the output of attention call {layer}")
-    output, factor = found.output, 1.0
-    if not trace.returned.get(id(output)) and id(output) in trace.factors:
-        output, factor = trace.factors[id(output)]
+    output, factor = trace.unscaled(found.output)
+    outputs = {id(trace.unscaled(x.output)[0]) for x in trace.sums if x is not None}
     candidates = []
     for path in trace.returned.get(id(output), ()):
-        if len(trace.outputs_of[path]) > len(trace.sums):
-            continue  # it returns more than attention's output
+        if any(id(x) not in outputs for x in trace.outputs_of[path]):
+            continue  # it returns more than attention's outputs
         for x in found.others:
             branches = tuple(other for other in found.others if other is not x)
             for block, stream in _entries(trace, path, x):

@@ -79,7 +79,7 @@ class ForwardPass:
         # Not kept: its hooks hold this object, and what a cycle holds is freed late.
         copy = private_copy(model, self._attention, _EXPERTS)
         with ExitStack() as stack:
-            self._install(copy, stack)
+            self._install(copy, stack, len(next(iter(inputs.values()))))
             inputs = self._watch_embeddings(copy, inputs)
             stack.enter_context(with_new_tensors_on(device_of(model)))
             self.output = copy(**inputs, **pass_options(copy))
@@ -142,7 +142,7 @@ class ForwardPass:
             x if q is None else x + q.to(x.device) for x, q in zip(residual, queries, strict=True)
         ]
 
-    def _install(self, copy: PreTrainedModel, stack: ExitStack) -> None:
+    def _install(self, copy: PreTrainedModel, stack: ExitStack, batch: int) -> None:
         """Install recorded attention, and for `cf` the frozen network.
 
         What holds for this thread, and not for the private copy alone, lasts until `stack` closes.
@@ -164,7 +164,7 @@ class ForwardPass:
             stack.enter_context(recording(self.recorder))
             return
         if family.probabilities == SOFTMAX:
-            stack.enter_context(recorded_softmax(self.recorder))
+            stack.enter_context(recorded_softmax(self.recorder, batch))
             return
         show_weights(copy, family)
         for block in attention_blocks(copy, family):
@@ -201,13 +201,15 @@ class ForwardPass:
                 f"{name} ran attention through transformers' attention interface {calls} times, "
                 f"expected once in each of its {expected} layers. Layers without attention weights "
                 "(linear attention, state space, Fourier mixing) cannot be captured, nor models "
-                "of unknown families that compute attention themselves."
+                "without an entry that compute attention themselves: attnflow.find_family(model) "
+                "looks for one."
             )
-        blocks = len(self.stream.streams)
-        if self.recorder.frozen and not calls == blocks == len(self.stream.outputs):
+        streams, outputs = len(self.stream.streams), len(self.stream.outputs)
+        if self.recorder.frozen and not calls == streams == outputs:
             raise ModelError(
-                f"{name} ran {calls} attention calls but {blocks} attention "
-                "blocks, so its residual stream cannot be followed; use tensor='agf'."
+                f"{name} ran {calls} attention calls, but its attention blocks took the residual "
+                f"stream {streams} times and gave {outputs} outputs, so that it cannot be "
+                "followed; use tensor='agf'."
             )
 
 

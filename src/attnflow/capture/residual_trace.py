@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from attnflow.capture.attention import boolean_mask, weights_of_call
+from attnflow.capture.attention import attention_heads, boolean_mask, weights_of_call
 from attnflow.capture.frozen_backward import is_activation
 from attnflow.errors import ModelError
 
@@ -37,7 +37,7 @@ TRACED = "attnflow_traced"
 _SUMS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 _PRODUCTS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"})
 # Functions whose output the frozen network holds constant: weights and scales, no values.
-_WEIGHTS = frozenset({"rsqrt", "sqrt", "sigmoid", "softmax", "softplus", "pow", "__pow__"})
+_WEIGHTS = frozenset({"rsqrt", "sqrt", "sigmoid", "softmax", "softplus", "erf", "pow", "__pow__"})
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Trace:
         factors: By a tensor's id, a tensor and the number that it was multiplied with.
         gates: Paths of the activation modules whose output multiplied another branch.
         products: Paths of the modules in which other products of two branches were computed.
+        batch: Number of examples.
         by_softmax: Number of attention calls that were seen at torch's softmax alone.
     """
 
@@ -78,6 +79,7 @@ class Trace:
     factors: dict[int, tuple[Tensor, float]] = field(default_factory=dict)
     gates: set[str] = field(default_factory=set)
     products: set[str] = field(default_factory=set)
+    batch: int = 1
     by_softmax: int = 0
     # Of tensors computed from the inputs; a tensor that is alive keeps its id.
     labels: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -95,11 +97,17 @@ class Trace:
         self.begin(output, f"attention {len(self.sums)}")
         self.sums.append(None)
 
+    def unscaled(self, output: Tensor) -> tuple[Tensor, float]:
+        """Return the tensor that a module returned, and the number that it was multiplied by."""
+        if not self.returned.get(id(output)) and id(output) in self.factors:
+            return self.factors[id(output)]
+        return output, 1.0
+
     def computed(self, name: str, operands: list[Any], result: Any) -> None:
         """Take note of a function that was computed."""
         tensors = [x for x in _tensors(operands) if id(x) in self.labels]
         results = list(_tensors(operands[:1] if name == "__setitem__" else result))
-        if name == "softmax" and results and results[0].ndim == 4:
+        if name == "softmax" and results and attention_heads(results[0], self.batch):
             if not self.is_computing_attention:
                 self.by_softmax += 1
                 self.attention(results[0])
