@@ -125,7 +125,7 @@ def test_known_families(saved, run, kind, architecture, options, task):
     ("kind", "architecture", "options", "reason"),
     [
         ("Gemma3nText", "Gemma3nForCausalLM", {}, "four streams for each token"),
-        ("Doge", "DogeForCausalLM", {}, "its residual stream was not found in a tiny random model"),
+        ("Doge", "DogeForCausalLM", {}, "residual stream was not found in a tiny random model"),
         (
             "DebertaV2",
             "DebertaV2ForSequenceClassification",
