@@ -24,7 +24,7 @@ import torch
 import transformers
 from refusals import CAUSES, UNKNOWN
 from support.tiny_models import randomised
-from tiny_configs import tiny_config
+from tiny_configs import VARIANTS, tiny_config
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
@@ -55,6 +55,7 @@ class Row:
     Attributes:
         kind: One of `KINDS`.
         model_type: Name of the family, as its config has it.
+        variant: True where the config is that of `VARIANTS`.
         state: One of `STATES`.
         reason: Reason that it was refused or not built for; "" where an entry was found.
         family: The entry that was found.
@@ -62,13 +63,23 @@ class Row:
 
     kind: str
     model_type: str
+    variant: bool
     state: str
     reason: str = ""
     family: Family | None = None
 
+    @property
+    def name(self) -> str:
+        """Return the family, and what its variant is called."""
+        return (
+            f"{self.model_type}, {VARIANTS[self.model_type][0]}"
+            if self.variant
+            else self.model_type
+        )
 
-def other_families() -> list[tuple[str, str]]:
-    """Return kind and model type of every family that is not entered.
+
+def other_families() -> list[tuple[str, str, bool]]:
+    """Return kind and model type of every family that is not entered, and which are variants.
 
     Decoders and encoder-decoders are no encoders besides, though they may classify.
     """
@@ -76,17 +87,21 @@ def other_families() -> list[tuple[str, str]]:
     for kind, tables in KINDS.items():
         names = {name for table in tables for name in table} - set(FAMILIES)
         if kind == "encoder":
-            names -= {name for _, name in found}
-        found += [(kind, name) for name in sorted(names)]
-    return found
+            names -= {name for _, name, _ in found}
+        found += [(kind, name, False) for name in sorted(names)]
+    variants = [(kind, name, True) for kind, name, _ in found if name in VARIANTS]
+    return sorted(found + variants, key=lambda x: (list(KINDS).index(x[0]), x[1], x[2]))
 
 
-def tiny_model(kind: str, model_type: str) -> PreTrainedModel:
+def tiny_model(kind: str, model_type: str, variant: bool = False) -> PreTrainedModel:
     """Return a tiny random model of a family."""
     torch.manual_seed(7)
     names = next(table[model_type] for table in KINDS[kind] if model_type in table)
     model_class = getattr(transformers, names if isinstance(names, str) else names[0])
-    config = _part(tiny_config(model_type), model_class.config_class)
+    config = _part(
+        tiny_config(model_type, **(VARIANTS[model_type][1] if variant else {})),
+        model_class.config_class,
+    )
     if kind == "decoder" and getattr(config, "is_decoder", None) is False:
         config.is_decoder = True
     model = model_class(config).eval()
@@ -102,18 +117,19 @@ def _part(config: PretrainedConfig, wanted: type[PretrainedConfig]) -> Pretraine
     return next((part for part in parts if isinstance(part, wanted)), config)
 
 
-def outcome(kind: str, model_type: str) -> Row:
+def outcome(kind: str, model_type: str, variant: bool = False) -> Row:
     """Build a tiny model of a family, and look for its entry."""
     try:
-        model = tiny_model(kind, model_type)
+        model = tiny_model(kind, model_type, variant)
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_sentence(error)}"
-        return Row(kind, model_type, NOT_BUILT, reason)
+        return Row(kind, model_type, variant, NOT_BUILT, reason)
     try:
-        return Row(kind, model_type, FOUND, family=find_family(model))
+        return Row(kind, model_type, variant, FOUND, family=find_family(model))
     except ModelError as error:
         said = _first_sentence(error)
-        return Row(kind, model_type, REFUSED, said.partition(" once: ")[2] or said)
+        reason = said.partition(" once: ")[2] or said
+        return Row(kind, model_type, variant, REFUSED, reason)
 
 
 def _first_sentence(error: Exception) -> str:
@@ -124,12 +140,12 @@ def _too_long(*_: object) -> None:
     raise TimeoutError(f"it took more than {SECONDS} s")
 
 
-def limited_outcome(kind: str, model_type: str) -> Row:
+def limited_outcome(kind: str, model_type: str, variant: bool) -> Row:
     """Return the outcome of a family, which is given up after `SECONDS`."""
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(SECONDS)
     try:
-        return outcome(kind, model_type)
+        return outcome(kind, model_type, variant)
     finally:
         signal.alarm(0)
 
@@ -137,7 +153,7 @@ def limited_outcome(kind: str, model_type: str) -> Row:
 def shown(row: Row) -> str:
     """Return a row as it is printed."""
     entry = row.reason if row.family is None else ", ".join(filter(None, cells(row.family)))
-    return f"{row.kind:16}{row.model_type:28}{row.state:10}{entry}"
+    return f"{row.kind:16}{row.name:28} {row.state:10}{entry}"
 
 
 def cells(family: Family) -> tuple[str, str, str]:
@@ -190,7 +206,7 @@ with the defaults of its config but for sizes (`benchmarks/tiny_configs.py`).
 
 A family stands once for each kind that it has in transformers, but among the encoders only where it
 is nothing else. A checkpoint may have other layers than the defaults: each model is traced and
-tested by itself.
+tested by itself. A few families stand here a second time, with settings of checkpoints.
 
 {totals}
 
@@ -218,17 +234,14 @@ def page(rows: Sequence[Row], path: Path) -> str:
     """Return the page of results, which will be at that path."""
     found = [(r, *cells(r.family)) for r in rows if r.family is not None]
     versions = f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}"
-    not_built = [(r.model_type, r.kind, r.reason) for r in rows if r.state == NOT_BUILT]
+    not_built = [(r.name, r.kind, r.reason) for r in rows if r.state == NOT_BUILT]
     return _PAGE.format(
         path=path,
         versions=versions,
         totals=totals(rows),
         found=_table(
             ("family", "kind", "block", "output", "besides"),
-            [
-                (r.model_type, r.kind, f"`{block}`", f"`{out}`", more)
-                for r, block, out, more in found
-            ],
+            [(r.name, r.kind, f"`{block}`", f"`{out}`", more) for r, block, out, more in found],
         ),
         refused="\n\n".join(_refused(rows)),
         not_built=_table(("family", "kind", "reason"), not_built),
@@ -241,7 +254,7 @@ def _refused(rows: Sequence[Row]) -> Iterator[str]:
     for cause in [*dict.fromkeys(CAUSES.values()), UNKNOWN]:
         given = [r for r in refused if CAUSES.get(r.model_type, UNKNOWN) == cause]
         if given:
-            lines = [(r.model_type, r.kind, r.reason) for r in given]
+            lines = [(r.name, r.kind, r.reason) for r in given]
             yield f"**{cause}.**\n\n{_table(('family', 'kind', 'reason'), lines)}"
 
 
@@ -253,7 +266,8 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def record(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the outcomes by model type; one that is found in one of its kinds is found."""
-    built = sorted((r for r in rows if r.state != NOT_BUILT), key=lambda r: r.state == FOUND)
+    default = [r for r in rows if r.state != NOT_BUILT and not r.variant]
+    built = sorted(default, key=lambda r: r.state == FOUND)
     reasons = {r.model_type: r.reason for r in sorted(built, key=lambda r: r.model_type)}
     reasons |= {r.model_type: r.reason for r in built}
     return {"measured": f"transformers {transformers.__version__}", "families": reasons}
@@ -270,10 +284,10 @@ def main() -> int:
     transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     torch.set_num_threads(1)
     rows = []
-    for kind, model_type in other_families():
+    for kind, model_type, variant in other_families():
         if args.names and model_type not in args.names:
             continue
-        rows.append(limited_outcome(kind, model_type))
+        rows.append(limited_outcome(kind, model_type, variant))
         print(shown(rows[-1]), flush=True)
     print(f"\n{totals(rows)}")
     if args.markdown:

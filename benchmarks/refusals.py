@@ -7,10 +7,10 @@ UNKNOWN = "Not looked at"
 _LISTED = {
     "Some layers, or all, have linear attention, a state space or a convolution in place of "
     "attention, or beside it": """
-        bailing_hybrid bamba falcon_h1 falcon_mamba granitemoehybrid inkling_text jamba kimi_linear
-        lfm2_moe lfm3 mamba mamba2 minimax nemo_speechlm nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe
-        qwen3_5_moe_text qwen3_5_text qwen3_next qwen4_exp qwen4_exp_text recurrent_gemma rwkv xlstm
-        zamba zamba2 convbert""",
+        bailing_hybrid bamba convbert falcon_h1 falcon_mamba granitemoehybrid inkling_text jamba
+        kimi_linear lfm2 lfm2_moe lfm3 mamba mamba2 minimax nemo_speechlm nemotron_h olmo_hybrid
+        qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next qwen4_exp qwen4_exp_text
+        recurrent_gemma rwkv xlstm zamba zamba2""",
     "No attention at all: convolutions, pooling or a Fourier transform": """
         bit convnext convnextv2 efficientnet fnet focalnet hgnet_v2 mobilenet_v1 mobilenet_v2
         poolformer pp_lcnet regnet resnet textnet""",
@@ -31,8 +31,8 @@ _LISTED = {
     "The residual stream has another order of axes": "fsmt squeezebert xlnet",
     "Attention's output comes in a tuple, or gets a bias on its way": "gpt_neox_japanese jetmoe",
     "An activation without a slope through the origin, or a gate that is no module": """
-        apertus esm lfm2 minimax_m3_vl_text""",
-    "Inputs besides token ids, or an image of no fixed size": """
+        apertus esm minimax_m3_vl_text""",
+    "Inputs or a config of another form": """
         cpmant encoder-decoder musicgen musicgen_melody siglip2 t5gemma t5gemma2
         voxtral_realtime""",
 }

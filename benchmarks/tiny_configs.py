@@ -51,6 +51,8 @@ _ZAMBA = dict(
     attention_head_dim=16,
 )
 _CODEC = dict(num_filters=2, depths=[1, 1], downsampling_ratios=[2])
+# The defaults have none, and all checkpoints do.
+_SHORT_CONVOLUTIONS = dict(layer_types=["conv", "full_attention", "conv"])
 _SWIN = dict(
     embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, image_size=32, num_layers=2
 )
@@ -74,6 +76,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dots1": dict(n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2),
     "dots3_note": dict(text_config=_DOTS3, vision_config=dict(per_layer_config={})),
     "dots3_note_text": _DOTS3,
+    "encoder-decoder": dict(decoder=dict(is_decoder=True, add_cross_attention=True)),
     "efficientnet": dict(width_coefficient=0.25, depth_coefficient=0.3, hidden_dim=320),
     "esm": dict(vocab_size=33, mask_token_id=32, pad_token_id=1),
     "gemma4_assistant": dict(text_config=dict(_ASSISTANT, model_type="gemma4_text")),
@@ -81,7 +84,8 @@ OWN: dict[str, dict[str, Any]] = {
     "granitemoehybrid": _MAMBA,
     "hunyuan_v1_moe": dict(head_dim=8),
     "layoutlmv3": dict(coordinate_size=5, shape_size=6),
-    "lfm2_moe": dict(layer_types=["conv", "full_attention", "conv"]),
+    "lfm2": _SHORT_CONVOLUTIONS,
+    "lfm2_moe": _SHORT_CONVOLUTIONS,
     "lilt": dict(hidden_size=48),
     "mamba2": dict(num_heads=8, n_groups=2),
     "ministral": dict(head_dim=8),
@@ -104,6 +108,11 @@ OWN: dict[str, dict[str, Any]] = {
     "zamba": dict(_ZAMBA, mamba_dt_rank=4),
     "zamba2": _ZAMBA,
     "zaya": dict(num_experts_per_tok=1),
+}
+# Families whose checkpoints may have other layers than the defaults: a name, and their settings.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma4_text": ("no per-layer inputs", dict(hidden_size_per_layer_input=0)),
+    "granitemoehybrid": ("no state space", dict(layer_types=["full_attention"] * 3)),
 }
 
 

@@ -100,8 +100,14 @@ def test_a_refused_family_has_a_cause_and_a_reason():
 
 def test_families_that_are_entered_are_left_out():
     names = other_families.other_families()
-    assert len(set(names)) == len(names) and not {name for _, name in names} & set(FAMILIES)
-    assert ("decoder", "glm") in names and ("encoder", "glm") not in names
+    assert len(set(names)) == len(names) and not {name for _, name, _ in names} & set(FAMILIES)
+    assert ("decoder", "glm", False) in names and ("encoder", "glm", False) not in names
+
+
+def test_a_variant_of_a_family_has_its_own_name_and_outcome():
+    row = other_families.outcome("decoder", "gemma4_text", variant=True)
+    assert row.name == "gemma4_text, no per-layer inputs"
+    assert row.state == "found"
 
 
 def test_solved_flows_are_fine(solved):
