@@ -128,6 +128,17 @@ def test_a_mask_without_a_tokenizer_needs_a_position():
     assert explainer(input_ids=[[5, 9, 33, 7]], position=2)[0].scores.shape == (4,)
 
 
+def test_a_real_model_has_the_same_answer_without_its_entry(unknown):
+    text = "although this dog is not cute, it is very smart."
+    expected = Explainer.from_pretrained()(text)
+    explainer = Explainer.from_pretrained()
+    unknown(explainer.model)
+    got = explainer(text)
+    assert got.tokens[int(got.scores.argmax())] == "smart"
+    assert got.scores == pytest.approx(expected.scores, rel=1e-3, abs=1e-6)
+    assert got.contributions == pytest.approx(expected.contributions, rel=1e-3, abs=1e-5)
+
+
 def test_nothing_is_left_in_the_model():
     model = OTHERS["falcon"]().train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
