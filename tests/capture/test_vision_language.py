@@ -90,7 +90,7 @@ def test_agf_is_that_of_eager_attention(vlm_family):
     for layer, (a, g) in enumerate(zip(weights, gradients, strict=True)):
         expected = (a * g).relu().mean(1)
         error = (got.capacities[:, layer] - expected).abs().max()
-        assert error < 1e-6 * expected.max()  # eager attention takes its softmax in float32
+        assert error < 1e-5 * expected.max()  # eager attention takes its softmax in float32
 
 
 def test_gemmas_image_tokens_see_those_after_them():

@@ -38,7 +38,7 @@ from attnflow.attribution.forms import (
 from attnflow.checks import check_count
 from attnflow.errors import InputError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf", "net")
 BALANCED = ("bcf", "net")
@@ -53,7 +53,13 @@ READOUTS = ("input", "throughput")
 SINK_POLICIES = ("keep", "exclude", "apart")
 PATTERNS = ("shared", "frozen")
 # Tasks whose decision is read at a position that the caller, not the model, chooses.
-POSITIONED = ("text-generation", "text2text-generation", "fill-mask", "token-classification")
+POSITIONED = (
+    "text-generation",
+    "text2text-generation",
+    "image-text-to-text",
+    "fill-mask",
+    "token-classification",
+)
 TASKS = (
     "text-classification",
     *POSITIONED,
@@ -185,6 +191,11 @@ class AttributionData:
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
             of segments, and each of them counts as a word. None where nothing was merged.
+        regions: Of a text with images, for each token left, top, right and bottom edge of the part
+            of `image` that it stands for, in pixels, or None for a token of the text; empty for
+            other examples. Several images, and an image that is read as a whole besides its tiles,
+            are one below the other in `image`. Such tokens are named "image r0 c1", by row and
+            column of their image.
     """
 
     text: str = of(Text(length="characters"))
@@ -234,6 +245,9 @@ class AttributionData:
     stages: tuple[float | str, ...] | None = of(Nullable(Several(_STAGE)), default=None)
     pattern: str | None = of(Nullable(OneOf(PATTERNS)), default=None)
     precision: str = of(Text(), default="float32")
+    regions: tuple[tuple[float, float, float, float] | None, ...] = of(
+        Several(Nullable(Several(Number(-FARTHEST, FARTHEST), 4))), default=()
+    )
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
@@ -309,6 +323,10 @@ class AttributionData:
         # has none.
         start, end = self.offsets[index]
         return self.text[start:end] if end > start else self.tokens[index]
+
+    def is_region(self, index: int) -> bool:
+        """Return whether a token stands for a part of an image in a text."""
+        return bool(self.regions) and self.regions[index] is not None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the `k` ordinary tokens of highest score, best first, as (surface, score).

@@ -29,6 +29,7 @@ class Task:
             reads it; "last", the last token or another one; "mask" or "token", one position of the
             text; "prefix", one position of what an encoder-decoder has generated.
         modality: "text" or "image", what the model reads.
+        takes_images: True where a model of texts reads images in them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     output_kind: OutputKind
     readout_position: ReadoutPosition = "model"
     modality: Modality = "text"
+    takes_images: bool = False
 
     @property
     def is_generative(self) -> bool:
@@ -77,9 +79,18 @@ GENERATION = Task(
     output_kind="token",
     readout_position="last",
 )
+VISION_LANGUAGE = Task(
+    "image-text-to-text",
+    "AutoModelForImageTextToText",
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    output_kind="token",
+    readout_position="last",
+    takes_images=True,
+)
+# A class in several tables has the first of these tasks: of Gemma 3, which is in the table of
+# language models too, that with images.
 TEXT_TASKS = (
     CLASSIFICATION,
-    GENERATION,
     Task(
         "text2text-generation",
         "AutoModelForSeq2SeqLM",
@@ -87,6 +98,8 @@ TEXT_TASKS = (
         output_kind="token",
         readout_position="prefix",
     ),
+    VISION_LANGUAGE,
+    GENERATION,
     Task(
         "fill-mask",
         "AutoModelForMaskedLM",
