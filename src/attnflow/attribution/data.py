@@ -380,6 +380,34 @@ class AttributionData:
             raise InputError("a text has no heatmap(): its tokens are in a row; see scores.")
         return self.scores[~self.special].reshape(self.grid)
 
+    def heatmaps(self) -> dict[str, NDArray[np.float64]]:
+        """`(rows, columns)` scores of the regions of each picture of a text's images, by its name.
+
+        A picture is "image", or of several "image 0"; an image that is also read in tiles is
+        "image whole" besides. Regions that are no grid are in one row.
+
+        Raises:
+            InputError: There is no image in a text.
+        """
+        return {name: self.scores[tokens] for name, tokens in self._pictures().items()}
+
+    def _pictures(self) -> dict[str, NDArray[np.intp]]:
+        """`(rows, columns)` tokens of each picture."""
+        if not self.regions:
+            raise InputError("there is no text with images: see scores, or heatmap() of an image.")
+        groups: dict[str, list[tuple[float, float, int]]] = {}
+        for token, region in enumerate(self.regions):
+            if region is not None:
+                name = self.tokens[token].rpartition(" r")[0]
+                groups.setdefault(name, []).append((region[1], region[0], token))
+        grids = {}
+        for name, places in groups.items():
+            rows, columns = (len({place[axis] for place in places}) for axis in (0, 1))
+            is_grid = rows * columns == len(places)
+            tokens = np.array([token for *_, token in sorted(places)])
+            grids[name] = tokens.reshape((rows, columns) if is_grid else (1, -1))
+        return grids
+
     def _tokens_by_word(self) -> Iterator[tuple[int, ...]]:
         """Runs of neighbouring tokens that belong to one word."""
         run: list[int] = []
