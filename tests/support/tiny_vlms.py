@@ -171,7 +171,7 @@ def build_vlm(family, *, biases=True, dtype=torch.float32, **options):
     """A random model in evaluation mode."""
     torch.manual_seed(11)
     tiny = VLMS[family]
-    config = getattr(transformers, f"{tiny.kind}Config")(**tiny.config, **options)
+    config = getattr(transformers, f"{tiny.kind}Config")(**{**tiny.config, **options})
     model = getattr(transformers, f"{tiny.kind}ForConditionalGeneration")(config)
     return randomised(model, biases).to(dtype).eval()
 

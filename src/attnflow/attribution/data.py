@@ -192,7 +192,7 @@ class AttributionData:
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
             of segments, and each of them counts as a word. None where nothing was merged.
         regions: Of a text with images, for each token left, top, right and bottom edge of the part
-            of `image` that it stands for, in pixels, or None for a token of the text; empty for
+            of `image` that it stands for, in pixels, or None for a token of the text; None for
             other examples. Several images, and an image that is read as a whole besides its tiles,
             are one below the other in `image`. Such tokens are named "image r0 c1", by row and
             column of their image.
@@ -245,8 +245,9 @@ class AttributionData:
     stages: tuple[float | str, ...] | None = of(Nullable(Several(_STAGE)), default=None)
     pattern: str | None = of(Nullable(OneOf(PATTERNS)), default=None)
     precision: str = of(Text(), default="float32")
-    regions: tuple[tuple[float, float, float, float] | None, ...] = of(
-        Several(Nullable(Several(Number(-FARTHEST, FARTHEST), 4))), default=()
+    regions: tuple[tuple[float, float, float, float] | None, ...] | None = of(
+        Nullable(Several(Nullable(Several(Number(-FARTHEST, FARTHEST), 4)), "tokens")),
+        default=None,
     )
 
     def __post_init__(self) -> None:
@@ -326,7 +327,7 @@ class AttributionData:
 
     def is_region(self, index: int) -> bool:
         """Return whether a token stands for a part of an image in a text."""
-        return bool(self.regions) and self.regions[index] is not None
+        return self.regions is not None and self.regions[index] is not None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the `k` ordinary tokens of highest score, best first, as (surface, score).
@@ -393,7 +394,7 @@ class AttributionData:
 
     def _pictures(self) -> dict[str, NDArray[np.intp]]:
         """`(rows, columns)` tokens of each picture."""
-        if not self.regions:
+        if self.regions is None:
             raise InputError("there is no text with images: see scores, or heatmap() of an image.")
         groups: dict[str, list[tuple[float, float, int]]] = {}
         for token, region in enumerate(self.regions):

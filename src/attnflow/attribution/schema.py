@@ -69,17 +69,15 @@ def _has_messages(data: AttributionData) -> bool:
 
 
 def _has_image(data: AttributionData) -> bool:
-    if data.regions:
+    if data.regions is not None:
         return data.image is not None and data.grid is None and data.box is None
     return (data.image is None) == (data.grid is None) == (data.box is None)
 
 
 def _regions_fit(data: AttributionData) -> bool:
-    boxes = [region for region in data.regions if region is not None]
-    if not data.regions:
-        return True
+    boxes = [region for region in data.regions or () if region is not None]
     are_wide = all(min(x1 - x0, y1 - y0) >= NARROWEST for x0, y0, x1, y1 in boxes)
-    return len(data.regions) == len(data) and bool(boxes) and are_wide
+    return data.regions is None or (bool(boxes) and are_wide)
 
 
 def _grid_fits(data: AttributionData) -> bool:
@@ -123,7 +121,7 @@ RELATIONS = (
     Relation("message_ids", "one for each token where there are roles, else none", _has_messages),
     Relation("grid", "image, grid and box, or none of the three; no grid of regions", _has_image),
     Relation("grid", "rows x columns = ordinary tokens, after all special ones", _grid_fits),
-    Relation("regions", "one for each token, some wide and high, or none", _regions_fit),
+    Relation("regions", "some, left < right and top < bottom; or None", _regions_fit),
     Relation("box", "left < right and top < bottom", _box_fits),
     Relation("position", f"None where the task is none of {', '.join(POSITIONED)}", _position_fits),
     Relation("span", "None where position is None", _span_fits),

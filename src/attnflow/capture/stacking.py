@@ -101,7 +101,7 @@ def expected_calls(config: Any) -> int | None:
     if getattr(config, "is_encoder_decoder", False):
         encoder = _first(config, "encoder_layers", "num_layers", "num_hidden_layers")
         return encoder + 2 * _first(config, "decoder_layers", "num_decoder_layers", "num_layers")
-    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    layers = getattr(config, "num_hidden_layers", None)
     # ALBERT counts groups of layers.
     return None if layers is None else layers * getattr(config, "inner_group_num", 1)
 

@@ -86,7 +86,10 @@ class MultimodalInputs(TextInputs):
         examples = []
         for i, (text, some) in enumerate(zip(texts, images, strict=True)):
             with labels.about(i):
-                examples.append(self.encode_with_images(text, some))
+                if some or self._has_places(text):
+                    examples.append(self.encode_with_images(text, some))
+                else:
+                    examples.append(self.encode(text))
         return ReadExamples(examples, is_single, "text")
 
     def encode_with_images(self, text: Any, images: Sequence[Any]) -> EncodedText:
@@ -127,7 +130,7 @@ class MultimodalInputs(TextInputs):
         )
 
     def collate(self, examples: Sequence[EncodedText]) -> dict[str, Tensor]:
-        """What the decoder reads of a batch, on the model's device, padded on the right."""
+        """The decoder's inputs of a batch, on the model's device, padded on the right."""
         if not any(example.visual for example in examples):
             return super().collate(examples)
         rows = [self._decoder_inputs(example) for example in examples]
@@ -145,7 +148,7 @@ class MultimodalInputs(TextInputs):
         }
 
     def baseline(self, examples: Sequence[EncodedText], inputs: Mapping[str, Tensor]) -> Tensor:
-        """As of texts; what an image's tokens could be replaced by is not known.
+        """The baseline of texts; what an image's tokens could be replaced by is not known.
 
         Raises:
             InputError: There are images.
@@ -265,6 +268,8 @@ class MultimodalInputs(TextInputs):
             (0, 0) if none else p.span for none, p in zip(unplaced, placements, strict=True)
         )
         shown = RenderedChat(expanded.text, tuple(contents)).shown
+        if not roles:
+            shown, offsets = _in_one_line(expanded.text, contents, offsets)
         encoded = EncodedText(
             text=shown,
             inputs={"input_ids": ids, **expanded.inputs},
@@ -325,7 +330,7 @@ def _images_of(images: Any, texts: int) -> list[list[Any]]:
     if texts == 1:
         if len(several) == 1 and not _is_image(several[0]):
             several = list(several[0])
-        return [several]
+        return [[image for image in several if image is not None]]
     if one:
         return [several] * texts
     if len(several) != texts:
@@ -376,6 +381,18 @@ def _moved(content: Content, text: str, placeholder: str, replaced: Sequence[Spa
     before = text[: content.start].count(placeholder)
     grown = sum(end - start - len(placeholder) for start, end in replaced[:before])
     return Content(content.message, content.start + grown, content.end + grown)
+
+
+def _in_one_line(
+    text: str, contents: Sequence[Content], offsets: Sequence[Span]
+) -> tuple[str, tuple[Span, ...]]:
+    """The parts of a text around its images without lines between them, and offsets in it."""
+    parts = [text[content.start : content.end] for content in contents]
+    starts = np.cumsum([0, *(len(part) + 1 for part in parts)])[: len(parts)]
+    # Of each offset the number of line breaks before it that are no part of the text.
+    breaks = [max(int((starts <= start).sum()) - 1, 0) for start, _ in offsets]
+    moved = zip(offsets, breaks, strict=True)
+    return "".join(parts), tuple((start - by, end - by) for (start, end), by in moved)
 
 
 def _counts(expanded: Expanded, is_image: Sequence[bool]) -> list[int]:

@@ -87,10 +87,9 @@ VISION_LANGUAGE = Task(
     readout_position="last",
     takes_images=True,
 )
-# A class in several tables has the first of these tasks: of Gemma 3, which is in the table of
-# language models too, that with images.
 TEXT_TASKS = (
     CLASSIFICATION,
+    GENERATION,
     Task(
         "text2text-generation",
         "AutoModelForSeq2SeqLM",
@@ -99,7 +98,6 @@ TEXT_TASKS = (
         readout_position="prefix",
     ),
     VISION_LANGUAGE,
-    GENERATION,
     Task(
         "fill-mask",
         "AutoModelForMaskedLM",
@@ -148,7 +146,9 @@ def task_of(architecture: str) -> Task | None:
 
     for task in (*IMAGE_TASKS, *TEXT_TASKS):  # models of images are in tables of all models too
         if architecture in _class_names(getattr(modeling_auto, task.table)):
-            return task
+            # Gemma 3 and others are in the table of language models too.
+            with_images = _class_names(getattr(modeling_auto, VISION_LANGUAGE.table))
+            return VISION_LANGUAGE if task is GENERATION and architecture in with_images else task
     return None
 
 

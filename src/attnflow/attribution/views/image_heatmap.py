@@ -188,7 +188,7 @@ def _patches(attribution: AttributionData) -> list[tuple[int, Box]]:
 
 def _regions(attribution: AttributionData) -> list[tuple[int, Box]]:
     """Return each token of a text's images with the edges of its region."""
-    return [(i, region) for i, region in enumerate(attribution.regions) if region is not None]
+    return [(i, region) for i, region in enumerate(attribution.regions or ()) if region is not None]
 
 
 def layers(attribution: AttributionData) -> list[LayerMap]:

@@ -31,7 +31,7 @@ def overlay(attribution: AttributionData, size: int | tuple[int, int] | None = N
     image = shown_image(attribution)
     height, width = _sides(image, size)
     grey = softened(resized(image, height, width))
-    if attribution.regions:
+    if attribution.regions is not None:
         painted = _painted_regions(attribution, height, width)
     else:
         image, box = image_and_box(attribution)
@@ -142,7 +142,7 @@ def _painted_regions(attribution: AttributionData, height: int, width: int) -> N
     image = shown_image(attribution)
     best = float(np.where(attribution.special, 0.0, attribution.scores).max())
     painted = np.zeros((height, width))
-    for token, region in enumerate(attribution.regions):
+    for token, region in enumerate(attribution.regions or ()):
         if region is not None and best > 0:
             # The pixels whose middles lie between the edges.
             columns = _between(region[0], region[2], image.shape[1], width)

@@ -1,0 +1,268 @@
+"""Texts with images, explained: tokens, regions, batches, continuations, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_vlms import SIDE, VLMS, build_vlm, picture, processor_of
+
+import attnflow
+from attnflow import Explainer
+from attnflow.errors import InputError, ModelError
+
+QUESTION = "what is this ?"
+
+
+@pytest.fixture(scope="module", params=VLMS)
+def vlm(request):
+    """An explainer of each family, which never writes the token of an image."""
+    model = build_vlm(request.param)
+    with torch.no_grad():  # random weights might choose it
+        model.lm_head.weight[: len(model.lm_head.weight) // 2] *= 0.01
+    return Explainer(model, processor_of(request.param), name=request.param)
+
+
+@pytest.fixture(scope="module")
+def llava():
+    return Explainer(build_vlm("llava"), processor_of("llava"))
+
+
+def regions(a):
+    return [i for i, region in enumerate(a.regions) if region is not None]
+
+
+def test_text_and_image_are_tokens_of_one_flow(vlm):
+    a = vlm(QUESTION, images=picture())
+    assert a.task == "image-text-to-text" and a.certificate.is_certified
+    assert (a.text, a.roles) == (QUESTION, ("user",))
+    assert [a.surface(i) for i in range(len(a)) if not a.special[i] and i not in regions(a)] == (
+        QUESTION.split()
+    )
+    assert sum(a.shares) == pytest.approx(1) and a.position == len(a) - 1
+    assert a.scores[regions(a)].sum() > 0
+    grids = VLMS[vlm.name].grids
+    assert [grid.shape for grid in a.heatmaps().values()] == list(grids)
+    assert sum(grid.sum() for grid in a.heatmaps().values()) == pytest.approx(
+        a.scores[regions(a)].sum()
+    )
+    assert not a.special[regions(a)].any()
+
+
+def test_regions_cover_the_image_once(vlm):
+    a = vlm(QUESTION, images=picture(0, 40, 60), tensor="agf")
+    boxes = np.array([a.regions[i] for i in regions(a)])
+    names = [a.tokens[i] for i in regions(a)]
+    assert len(set(names)) == len(names) and "image r0 c0" in names
+    tiles = boxes[[not name.startswith("image whole") for name in names]]
+    assert tiles.min(0)[1] == 0 and tiles.max(0)[3] == 40
+    # LLaVA reads a square out of the middle.
+    edges = (10, 50) if vlm.name == "llava" else (0, 60)
+    assert (tiles.min(0)[0], tiles.max(0)[2]) == pytest.approx(edges, abs=0.2)
+    areas = (tiles[:, 2] - tiles[:, 0]) * (tiles[:, 3] - tiles[:, 1])
+    assert areas.sum() == pytest.approx(40 * (edges[1] - edges[0]), rel=0.01)
+    assert a.image[:40, :60].shape == (40, 60, 3) and (a.image[:40] == picture(0, 40, 60)).all()
+
+
+def test_rows_and_columns_are_those_of_the_pixels(vlm):
+    """Darkening a region changes the pixels that its own token is made of."""
+    model, image = vlm.model, picture(3)
+    a = vlm(QUESTION, images=image, tensor="af")
+    left, top, right, bottom = (int(edge) for edge in a.regions[a.tokens.index("image r1 c0")])
+    assert top > 0 and left == 0
+    changed = image.copy()
+    changed[top:bottom, left:right] = 0
+    b = vlm(QUESTION, images=changed, tensor="af")
+    assert a.regions == b.regions and not np.allclose(a.logits, b.logits)
+    assert model.training is False
+
+
+def test_the_same_answer_alone_and_in_a_batch(vlm):
+    texts = [QUESTION, "where is the red square ?", "what colour is here ?"]
+    images = [picture(0), None, picture(1, 48, 30)]
+    many = vlm(texts, images=images)
+    for text, image, one in zip(texts, images, many, strict=True):
+        alone = vlm(text, images=image) if image is not None else vlm([text], images=[None])[0]
+        assert alone.tokens == one.tokens and alone.regions == one.regions
+        np.testing.assert_allclose(alone.logits, one.logits, atol=2e-4)
+        np.testing.assert_allclose(alone.scores, one.scores, atol=2e-4 * alone.scores.sum())
+
+
+def test_each_token_of_a_continuation(vlm):
+    written = vlm(QUESTION, images=picture(), continuation="a red square")
+    assert written.written == "a red square" and [a.label for a in written] == [
+        "a",
+        "red",
+        "square",
+    ]
+    first = vlm(QUESTION, images=picture(), target="a")
+    np.testing.assert_allclose(
+        written[0].scores[: len(first)], first.scores, atol=2e-4 * first.scores.sum()
+    )
+    own = vlm(QUESTION, images=picture(), continuation=2)
+    assert len(own) == 2 and own[0].label == vlm(QUESTION, images=picture()).label
+
+
+def test_several_images_of_one_text(vlm):
+    a = vlm("what is this ?", images=[picture(0), picture(1, 36, 24)], tensor="agf")
+    numbers = {a.tokens[i].split()[1] for i in regions(a)}
+    assert numbers == {"0", "1"}
+    boxes = [a.regions[i] for i in regions(a)]
+    height, width = a.image.shape[:2]
+    assert all(0 <= x0 < x1 <= width + 0.1 for x0, _, x1, _ in boxes)
+    assert all(0 <= y0 < y1 <= height + 0.1 for _, y0, _, y1 in boxes)
+
+
+def test_places_in_chats_and_texts(llava):
+    parts = [
+        {"type": "text", "text": "what is this ?"},
+        {"type": "image"},
+        {"type": "text", "text": "where is the red square ?"},
+    ]
+    a = llava([{"role": "user", "content": parts}], images=picture())
+    assert a.text == "what is this ?\nwhere is the red square ?"
+    first = regions(a)[0]
+    assert a.tokens[first - 1] == "?" and a.message_ids[first] == 0
+    b = llava("what <image> is this ?", images=picture())
+    assert b.roles == () and [b.surface(i) for i in range(len(b)) if i not in regions(b)] == (
+        "what is this ?".split()
+    )
+    assert b.tokens[1] == "image r0 c0" and b.text == "what  is this ?"
+
+
+def test_a_chat_in_parts_without_an_image_is_a_text(llava):
+    chat = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
+    a = llava(chat)
+    assert a.regions is None and a.image is None and a.text == QUESTION
+
+
+def test_a_text_alone_is_read_as_by_its_tokenizer(llava):
+    alone = Explainer(llava.model, llava.tokenizer)(QUESTION)
+    a = llava(QUESTION)
+    assert a.tokens == alone.tokens and a.regions is None
+    np.testing.assert_array_equal(a.scores, alone.scores)
+
+
+def test_hidden_tokens_of_an_image_change_what_is_read(llava):
+    """The stages of net are those of the model with regions hidden."""
+    image = picture(5)
+    staged, whole = llava(QUESTION, images=image), llava(QUESTION, images=image, stages=())
+    assert not np.allclose(staged.scores, whole.scores)
+    assert staged.label == whole.label and staged.explained == pytest.approx(whole.explained)
+
+
+def test_contributions_add_up_without_biases():
+    for family in ("qwen2_5_vl", "qwen3_vl", "gemma3"):
+        explainer = Explainer(build_vlm(family, biases=False), processor_of(family))
+        a = explainer(QUESTION, images=picture(), tensor="cf")
+        assert a.contributions.sum() == pytest.approx(a.explained, rel=1e-4)
+
+
+def test_saved_and_loaded(vlm, tmp_path):
+    a = vlm(QUESTION, images=picture(), edges=True)
+    b = attnflow.load(a.save(tmp_path / "a.safetensors"))[0]
+    assert (b.regions, b.tokens) == (a.regions, a.tokens) and (b.image == a.image).all()
+    assert b.edges.shape == a.edges.shape
+    assert {k: v.tolist() for k, v in b.heatmaps().items()} == {
+        k: v.tolist() for k, v in a.heatmaps().items()
+    }
+    assert len(a.to_dict()["regions"]) == len(a)
+
+
+def test_image_tokens_are_never_merged(llava):
+    a = llava(QUESTION, images=picture(), coarsen=3, tensor="cf")
+    assert len(regions(a)) == 9 and "what is this" in a.tokens
+    assert all(a.segments[i][1] - a.segments[i][0] == 1 for i in regions(a))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    exact = build_vlm("qwen3_vl")
+    half = Explainer(exact.to(dtype), processor_of("qwen3_vl"))
+    a = half(QUESTION, images=picture(), tensor="agf")
+    b = Explainer(exact.float(), processor_of("qwen3_vl"))(QUESTION, images=picture(), tensor="agf")
+    assert abs(a.scores - b.scores).sum() < 0.25 * b.scores.sum() and a.precision in str(dtype)
+
+
+def test_the_model_is_left_as_it_was():
+    model = build_vlm("qwen2_5_vl")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    Explainer(model, processor_of("qwen2_5_vl"))(QUESTION, images=picture())
+    assert all(before[name].equal(value) for name, value in model.state_dict().items())
+    assert model.model.rope_deltas is None and not text_hooks(model)
+
+
+def text_hooks(model):
+    return [m for m in model.modules() if m._forward_pre_hooks or m._forward_hooks]
+
+
+def test_memory_is_estimated(llava):
+    few = llava.estimate(QUESTION, images=picture())
+    many = llava.estimate([QUESTION] * 2, images=[[picture(), picture(1)]] * 2)
+    assert 0 < few.total < many.total
+
+
+REFUSED = [
+    (dict(texts="what <image> is <image> ?", images=picture()), "has 2 places for images"),
+    (dict(texts="what <image> is this ?"), "has 1 places for images .* and 0 images"),
+    (dict(texts=None, images=picture()), "give a text with them"),
+    (dict(texts="  ", images=picture()), "an empty text"),
+    (dict(texts=QUESTION, images="nowhere.png"), "nowhere.png"),
+    (dict(texts=QUESTION, images=picture(), bos=True), "bos is for texts without images"),
+    (dict(texts=QUESTION, images=picture(), truncate=True), "truncate is for texts without"),
+    (dict(texts=QUESTION, images=picture(), tensor="bcf"), "can be hidden and not replaced"),
+    (dict(texts=[QUESTION] * 3, images=[picture()] * 2), "images must be one for all texts or"),
+    (dict(texts=QUESTION, images=picture(), continuation="<image>"), "no image for it"),
+    (dict(texts=QUESTION, pixel_values=torch.zeros(3, SIDE, SIDE)), "and no pixel_values"),
+    (
+        dict(texts=[{"role": "user", "content": [{"type": "video"}]}], images=picture()),
+        "Videos and sounds are not explained",
+    ),
+    (
+        dict(
+            texts=[{"role": "user", "content": [{"type": "image", "url": "x"}]}], images=picture()
+        ),
+        "give the image itself in images=",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED, ids=[m for _, m in REFUSED])
+def test_what_does_not_go_together_is_refused(llava, given, message):
+    with pytest.raises((InputError, attnflow.StorageError), match=message):
+        llava(**given)
+
+
+def test_too_many_tokens_are_refused():
+    config = build_vlm("llava").config.text_config.to_dict() | {"max_position_embeddings": 12}
+    explainer = Explainer(build_vlm("llava", text_config=config), processor_of("llava"))
+    with pytest.raises(InputError, match="15 tokens and the model takes 12"):
+        explainer(QUESTION, images=picture())
+
+
+def test_a_vision_language_model_without_its_processor_reads_texts_alone(llava):
+    with pytest.raises(InputError, match="no image processor here"):
+        Explainer(llava.model, llava.tokenizer)(QUESTION, images=picture())
+
+
+def test_a_language_model_reads_no_images(llava):
+    from support.tiny_models import build
+
+    with pytest.raises(InputError, match="reads texts: .*no images"):
+        Explainer(build("llama"), llava.tokenizer)(QUESTION, images=picture())
+    with pytest.raises(InputError, match="is not a tokenizer; its tokenizer may be"):
+        Explainer(build("llama"), processor_of("llava"))
+
+
+def test_a_processor_of_another_model_is_refused(llava):
+    strange = Explainer(build_vlm("llava"), processor_of("llava"))
+    strange.processor.patch_size = 12
+    with pytest.raises(ModelError, match="does not take what its processor made|is not known"):
+        strange(QUESTION, images=picture())
+
+
+def test_crops_whose_places_are_not_known_are_refused():
+    processor = processor_of("gemma3")
+    crops = dict(do_pan_and_scan=True, pan_and_scan_min_crop_size=8)
+    crops |= dict(pan_and_scan_max_num_crops=2, pan_and_scan_min_ratio_to_activate=1.0)
+    processor.images_kwargs = {**processor.images_kwargs, **crops}
+    with pytest.raises(ModelError, match="in which regions of them they lie is not known"):
+        Explainer(build_vlm("gemma3"), processor)(QUESTION, images=picture(0, 40, 80))
