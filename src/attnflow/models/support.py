@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from attnflow.capture.families import FAMILIES
+from attnflow.capture.families import FAMILIES, family_name
 from attnflow.errors import shown
 from attnflow.models import loading
 from attnflow.models.literals import PaperTensor
@@ -63,7 +63,7 @@ def support_of(name: str | Path) -> Support:
     """
     config = loading.config(name)
     architecture = (getattr(config, "architectures", None) or [None])[0]
-    family = {row.model_type: row for row in supported_families()}.get(config.model_type)
+    family = {row.model_type: row for row in supported_families()}.get(family_name(config))
     task = _task(architecture)
     reason = _refusal(config, architecture, task, family)
     tensors: tuple[str, ...] = ()
