@@ -1,13 +1,19 @@
 """Texts with images, explained: tokens, regions, batches, continuations, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from support.coloured_squares import NOTHING, processor, scene, trained
 from support.tiny_vlms import SIDE, VLMS, build_vlm, picture, processor_of
 
 import attnflow
 from attnflow import Explainer
+from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
+from attnflow.models.support import support_of
 
 QUESTION = "what is this ?"
 
@@ -266,3 +272,57 @@ def test_crops_whose_places_are_not_known_are_refused():
     processor.images_kwargs = {**processor.images_kwargs, **crops}
     with pytest.raises(ModelError, match="in which regions of them they lie is not known"):
         Explainer(build_vlm("gemma3"), processor)(QUESTION, images=picture(0, 40, 80))
+
+
+@pytest.fixture(scope="module", params=["llava", "idefics3", "gemma3"])
+def folder(request, tmp_path_factory):
+    """A model with its processor, as they are saved; and an image."""
+    path = tmp_path_factory.mktemp("models") / request.param
+    build_vlm(request.param).save_pretrained(path)
+    processor_of(request.param).save_pretrained(path)
+    Image.fromarray(picture(1, 40, 60)).save(path / "photo.png")
+    return path
+
+
+def test_loaded_from_a_folder(folder):
+    family = folder.name
+    a = Explainer.from_pretrained(folder)(QUESTION, images=folder / "photo.png")
+    b = Explainer(build_vlm(family), processor_of(family))(QUESTION, images=picture(1, 40, 60))
+    assert a.tokens == b.tokens and a.regions == b.regions
+    np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+    assert support_of(folder).task == "image-text-to-text"
+
+
+def test_the_command(folder, capsys, tmp_path):
+    html, saved = tmp_path / "a.html", tmp_path / "a.safetensors"
+    arguments = ["explain", "--model", str(folder), "--image", str(folder / "photo.png"), QUESTION]
+    assert main([*arguments, "--html", str(html), "--save", str(saved)]) == 0
+    shown = capsys.readouterr().out
+    assert "\u2039image\u203a" in shown and "regions" in shown
+    assert attnflow.load(saved)[0].regions is not None
+    assert "image r0 c0" in html.read_text(encoding="utf-8")
+    chat = tmp_path / "chat.json"
+    parts = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    chat.write_text(json.dumps([{"role": "user", "content": parts}]), encoding="utf-8")
+    image = str(folder / "photo.png")
+    assert main(["explain", "--model", str(folder), "--chat", str(chat), "--image", image]) == 0
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.slow
+def test_the_heat_lies_on_the_square_that_is_asked_for():
+    model, accuracy = trained()
+    assert accuracy > 0.95
+    rng = np.random.default_rng(99)
+    scenes = [s for s in (scene(rng) for _ in range(60)) if s.answer != NOTHING]
+    found = Explainer(model, processor())(
+        [s.text for s in scenes],
+        images=[s.image for s in scenes],
+        target=[s.answer for s in scenes],
+    )
+    maps = [a.heatmaps()["image"] for a in found]
+    best = [tuple(np.unravel_index(m.argmax(), m.shape)) for m in maps]
+    first = np.mean([at == s.asked for at, s in zip(best, scenes, strict=True)])
+    squares = [(m[s.asked] + m[s.other]) / m.sum() for m, s in zip(maps, scenes, strict=True)]
+    # By chance one of sixteen regions.
+    assert first > 0.6 and np.mean(squares) > 0.7

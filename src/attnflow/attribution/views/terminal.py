@@ -19,6 +19,7 @@ from attnflow.attribution.views.layout import (
     Run,
     hottest,
     intensities,
+    is_picture,
     join_regions,
     join_template_tokens,
     lay_out,
@@ -188,7 +189,11 @@ def _chunks(
                 yield _BLANK
             yield from (_Chunk(name, style.mark(name, FAINT)), _BLANK)
         else:
+            if is_picture(attribution, piece) and not first:
+                yield _BLANK
             yield _ordinary(run, heat.get(piece.tokens, 0.0), places.get(piece.tokens), style)
+            if is_picture(attribution, piece):
+                yield _BLANK
         first = False
 
 
