@@ -155,3 +155,14 @@ def test_positions_are_those_of_the_whole_example():
 def test_a_model_without_such_a_decoder_is_refused(build, batch):
     with pytest.raises(ModelError, match="no decoder of texts that reads its images"):
         decoder_inputs(build("t5"), batch())
+
+
+def test_numbers_that_would_be_lost_are_refused():
+    model = build_vlm("llava")
+
+    def more(module, args, kwargs):
+        return args, {**kwargs, "per_layer_inputs": torch.zeros(1)}
+
+    text_decoder(model).register_forward_pre_hook(more, with_kwargs=True)
+    with pytest.raises(ModelError, match="gives its decoder per_layer_inputs besides"):
+        decoder_inputs(model, processed("llava"))

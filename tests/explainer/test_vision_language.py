@@ -232,7 +232,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given", "message"), REFUSED, ids=[m for _, m in REFUSED])
-def test_what_does_not_go_together_is_refused(llava, given, message):
+def test_texts_and_images_that_do_not_fit_are_refused(llava, given, message):
     with pytest.raises((InputError, attnflow.StorageError), match=message):
         llava(**given)
 
@@ -263,6 +263,13 @@ def test_a_processor_of_another_model_is_refused(llava):
     strange.processor.patch_size = 12
     with pytest.raises(ModelError, match="does not take what its processor made|is not known"):
         strange(QUESTION, images=picture())
+
+
+def test_tokens_that_are_no_grid_are_refused():
+    model = build_vlm("llava")
+    model.config.model_type = "blip-2"
+    with pytest.raises(ModelError, match="in which regions of them they lie is not known"):
+        Explainer(model, processor_of("llava"))(QUESTION, images=picture(), tensor="agf")
 
 
 def test_crops_whose_places_are_not_known_are_refused():

@@ -39,6 +39,8 @@ from attnflow.errors import ModelError
 _ADDED, _PLACES = "deepstack_visual_embeds", "visual_pos_masks"
 # Inputs of tokens that the model's own code reads besides embeddings and positions.
 _KEPT = ("attention_mask", "token_type_ids")
+# What decoders are given besides; anything else that holds numbers would be lost.
+_KNOWN = ("inputs_embeds", "position_ids", "cache_position", *_KEPT, _ADDED, _PLACES)
 
 
 class _AtDecoder(Exception):  # noqa: N818  # no error: it ends the pass
@@ -80,6 +82,13 @@ def decoder_inputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict
             f"{type(model).__name__} does not give its decoder one embedding for each of "
             f"{inputs['input_ids'].shape[1]} tokens, so that no flow can end at them."
         )
+    other = [name for name, value in arrived.items() if name not in _KNOWN and _has_numbers(value)]
+    if other:
+        raise ModelError(
+            f"{type(model).__name__} gives its decoder {other[0]} besides its embeddings, and what "
+            "that brings to a token is not known: expected a model such as LLaVA, Qwen-VL, Gemma 3 "
+            "or SmolVLM."
+        )
     batch, t, width = embeddings.shape
     positions = arrived.get("position_ids")
     if positions is None:
@@ -92,6 +101,12 @@ def decoder_inputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict
         levels[:, arrived[_PLACES].to(device)] = torch.stack(list(added)).to(levels)
         read[DEEPSTACK] = levels.transpose(0, 1).contiguous()
     return read
+
+
+def _has_numbers(value: Any) -> bool:
+    """Return whether there is a tensor in an argument."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, Tensor) for part in parts)
 
 
 def _arrived(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Any]:

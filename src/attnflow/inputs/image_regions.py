@@ -26,6 +26,9 @@ from attnflow.inputs.example import Region
 from attnflow.inputs.image_file import SourceImage, with_channels
 from attnflow.inputs.processor_view import ProcessorView, displayed
 
+# By model_type: in others as many tokens may be no grid (queries that look anywhere, BLIP-2's).
+_ONE_GRID = ("gemma3", "llava", "shieldgemma2", "vipllava")
+_TILED = ("idefics3", "smolvlm")
 GAP = 8  # pixels between two pictures
 GROUND = 128  # grey of what is beside a picture, and where a processor pads
 
@@ -117,11 +120,12 @@ def _panels(
         merge = int(config.vision_config.spatial_merge_size)
         sizes = [(rows // merge, columns // merge) for _, rows, columns in grids]
         panels = [[_whole(i.colours, *size)] for i, size in zip(images, sizes, strict=True)]
-    elif pixels is not None and pixels.ndim == 5:
+    elif pixels is not None and pixels.ndim == 5 and config.model_type in _TILED:
         panels = _tiled(processor, images, counts)
-    elif pixels is not None and pixels.ndim == 4 and len(pixels) == len(images):
+    elif _has_one_grid_each(config, pixels, len(images)):
         panels = [
-            [_measured(processor, *each)] for each in zip(images, pixels, counts, strict=True)
+            [_measured(processor, *each)]
+            for each in zip(images, visual["pixel_values"], counts, strict=True)
         ]
     else:
         panels = [[] for _ in images]
@@ -134,6 +138,12 @@ def _panels(
             "and columns (Idefics3, SmolVLM)."
         )
     return panels
+
+
+def _has_one_grid_each(config: Any, pixels: Tensor | None, images: int) -> bool:
+    """Return whether each image is a grid of the shape of its pixels."""
+    is_known = config.model_type in _ONE_GRID
+    return is_known and pixels is not None and pixels.ndim == 4 and len(pixels) == images
 
 
 def _whole(pixels: NDArray[np.uint8], rows: int, columns: int, label: str = "") -> Panel:
