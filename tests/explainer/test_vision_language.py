@@ -1,5 +1,6 @@
 """Texts with images, explained: tokens, regions, batches, continuations, and what is refused."""
 
+import copy
 import json
 
 import numpy as np
@@ -134,6 +135,17 @@ def test_places_in_chats_and_texts(llava):
     assert b.tokens[1] == "image r0 c0" and b.text == "what  is this ?"
 
 
+def test_an_image_is_of_the_message_that_has_it(llava):
+    chat = [
+        {"role": "user", "content": [{"type": "image"}]},
+        {"role": "assistant", "content": "a red square"},
+        {"role": "user", "content": [{"type": "text", "text": QUESTION}, {"type": "image"}]},
+    ]
+    a = llava(chat, images=[picture(), picture(1)], tensor="agf")
+    assert [a.message_ids[i] for i in regions(a)] == [0] * 9 + [2] * 9
+    assert a.roles == ("user", "assistant", "user") and a.text == f"a red square\n{QUESTION}"
+
+
 def test_a_chat_in_parts_without_an_image_is_a_text(llava):
     chat = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     a = llava(chat)
@@ -180,12 +192,15 @@ def test_image_tokens_are_never_merged(llava):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(dtype):
-    exact = build_vlm("qwen3_vl")
-    half = Explainer(exact.to(dtype), processor_of("qwen3_vl"))
-    a = half(QUESTION, images=picture(), tensor="agf")
-    b = Explainer(exact.float(), processor_of("qwen3_vl"))(QUESTION, images=picture(), tensor="agf")
-    assert abs(a.scores - b.scores).sum() < 0.25 * b.scores.sum() and a.precision in str(dtype)
+@pytest.mark.parametrize("family", VLMS)
+def test_half_precision(family, dtype):
+    """Explained with its weights as they are; of the same numbers in float32 nearly the same."""
+    half = build_vlm(family).to(dtype)
+    exact = copy.deepcopy(half).float()
+    options = dict(images=picture(), tensor="agf", target="a")
+    a = Explainer(half, processor_of(family))(QUESTION, **options)
+    b = Explainer(exact, processor_of(family))(QUESTION, **options)
+    assert abs(a.scores - b.scores).sum() < 0.3 * b.scores.sum() and a.precision in str(dtype)
 
 
 def test_the_model_is_left_as_it_was():

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attnflow.capture.contexts import with_new_tensors_on
-from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.input_names import DEEPSTACK
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
+from attnflow.capture.weights import pass_dtype
 from attnflow.errors import ModelError
 
 # The names that decoders give the added features and their places.
@@ -89,6 +89,8 @@ def decoder_inputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict
             "that brings to a token is not known: expected a model such as LLaVA, Qwen-VL, Gemma 3 "
             "or SmolVLM."
         )
+    # The tower and projector run in the type of their weights, as they do for the model itself.
+    embeddings = embeddings.to(pass_dtype(model))
     batch, t, width = embeddings.shape
     positions = arrived.get("position_ids")
     if positions is None:
@@ -122,7 +124,6 @@ def _arrived(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, 
     with (
         torch.no_grad(),
         torch.autocast(device_of(model).type, enabled=False),
-        float32_activations(copy),
         with_new_tensors_on(device_of(model)),
         suppress(_AtDecoder),
     ):

@@ -10,7 +10,7 @@ images of any sizes fit into one. Texts without images are read as by `TextInput
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,21 @@ from attnflow.models.tasks import Task
 
 # Axis of the tokens in inputs of the decoder, counted from the last.
 _TOKEN_AXIS = {"inputs_embeds": 2, DEEPSTACK: 2}
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A text or chat with its placeholders.
+
+    Attributes:
+        chat: The text as the processor reads it, and what of it is the user's.
+        roles: The role of each message of a chat; else ().
+        owners: The message of each image of a chat, by the parts of its messages; else ().
+    """
+
+    chat: RenderedChat
+    roles: tuple[str, ...] = ()
+    owners: tuple[int, ...] = ()
 
 
 class MultimodalInputs(TextInputs):
@@ -104,11 +119,11 @@ class MultimodalInputs(TextInputs):
             InputError, ModelError, StorageError: As `read`.
         """
         sources = [open_image(image) for image in images]
-        chat, roles = self._rendered(text, len(sources))
-        expanded = expand(self.processor, chat.text, [with_channels(s, 3) for s in sources])
+        prompt = self._prompt(text, len(sources))
+        expanded = expand(self.processor, prompt.chat.text, [with_channels(s, 3) for s in sources])
         is_image = [i == self._image_token for i in expanded.ids]
         counts = _counts(expanded, is_image)
-        encoded = self._placed(chat, roles, expanded, is_image)
+        encoded = self._placed(prompt, expanded, is_image, counts)
         if not sources:
             return encoded
         regions = regions_of(self.processor, self.model.config, sources, expanded.visual, counts)
@@ -200,8 +215,8 @@ class MultimodalInputs(TextInputs):
                     "tokens of texts with images."
                 )
 
-    def _rendered(self, text: Any, images: int) -> tuple[RenderedChat, tuple[str, ...]]:
-        """The text with its placeholders, what of it is the user's, and the roles of a chat."""
+    def _prompt(self, text: Any, images: int) -> _Prompt:
+        """The text or chat with its placeholders, as the template writes it."""
         placeholder = placeholder_of(self.processor)
         template = getattr(self.processor, "chat_template", None)
         template = template or getattr(self.tokenizer, "chat_template", None)
@@ -213,7 +228,7 @@ class MultimodalInputs(TextInputs):
                 check_count(whole, placeholder, images)
                 start = len(whole) - len(text)
                 contents = _around(whole, placeholder, [Content(0, start, len(whole))])
-                return RenderedChat(whole, contents), ()
+                return _Prompt(RenderedChat(whole, contents))
             parts = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
             messages = [{"role": "user", "content": parts}]
         if not template:
@@ -227,16 +242,20 @@ class MultimodalInputs(TextInputs):
         check_count(chat.text, placeholder, images)
         contents = _around(chat.text, placeholder, chat.contents)
         roles = tuple(message["role"] for message in messages)
-        return RenderedChat(chat.text, contents), roles
+        owners = tuple(
+            i for i, m in enumerate(messages) for part in m["content"] if part["type"] == "image"
+        )
+        return _Prompt(RenderedChat(chat.text, contents), roles, owners)
 
     def _placed(
         self,
-        chat: RenderedChat,
-        roles: tuple[str, ...],
+        prompt: _Prompt,
         expanded: Expanded,
         is_image: Sequence[bool],
+        counts: Sequence[int],
     ) -> EncodedText:
         """The expanded text as an example whose image tokens have no characters."""
+        chat, roles = prompt.chat, prompt.roles
         placeholder = placeholder_of(self.processor)
         ids = expanded.ids
         if self.limit is not None and len(ids) > self.limit:
@@ -283,8 +302,13 @@ class MultimodalInputs(TextInputs):
         if not roles:
             return encoded
         message_ids = [p.message for p in placements]
-        of_images = _messages_of_images(message_ids, is_image)
-        return replace(encoded, message_ids=of_images, roles=roles)
+        if len(prompt.owners) == len(counts):
+            owners = np.repeat(prompt.owners, counts).tolist()
+            for token, owner in zip(np.flatnonzero(is_image), owners, strict=True):
+                message_ids[token] = owner
+        else:  # a text of the chat has a placeholder in it
+            message_ids = _messages_around(message_ids, is_image)
+        return replace(encoded, message_ids=tuple(message_ids), roles=roles)
 
     def _append(self, text: EncodedText, ids: list[int]) -> EncodedText:
         if not text.visual:
@@ -413,9 +437,9 @@ def _words(
     return tuple(word_ids(text, offsets, unplaced))
 
 
-def _messages_of_images(
+def _messages_around(
     message_ids: Sequence[int | None], is_image: Sequence[bool]
-) -> tuple[int | None, ...]:
+) -> list[int | None]:
     """The message of each token: an image is of the message after it, or before it at the end."""
     found = list(message_ids)
     for at in range(len(found)):
@@ -423,7 +447,7 @@ def _messages_of_images(
             after = (m for m in message_ids[at:] if m is not None)
             before = (m for m in reversed(message_ids[:at]) if m is not None)
             found[at] = next(after, next(before, None))
-    return tuple(found)
+    return found
 
 
 def _alike(
