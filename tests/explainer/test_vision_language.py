@@ -2,6 +2,7 @@
 
 import copy
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import attnflow
 from attnflow import Explainer
 from attnflow.cli import main
 from attnflow.errors import InputError, ModelError
+from attnflow.methods.loading import adapter_for
 from attnflow.models.support import support_of
 from attnflow.models.tasks import explained_task
 
@@ -357,3 +359,23 @@ def test_the_heat_lies_on_the_square_that_is_asked_for():
     squares = [(m[s.asked] + m[s.other]) / m.sum() for m, s in zip(maps, scenes, strict=True)]
     # By chance one of sixteen regions.
     assert first > 0.6 and np.mean(squares) > 0.7
+
+
+def test_a_folder_without_an_image_processor_reads_texts_alone(tmp_path):
+    build_vlm("gemma3").save_pretrained(tmp_path)
+    processor_of("gemma3").tokenizer.save_pretrained(tmp_path)
+    explainer = Explainer.from_pretrained(tmp_path)
+    assert explainer.processor is None and explainer(QUESTION).regions is None
+    with pytest.raises(InputError, match="preprocessor_config.json"):
+        explainer(QUESTION, images=picture())
+    assert adapter_for(explainer.model, processor_of("gemma3")).task_name == "text-generation"
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_processor_that_needs_torchvision_says_so(tmp_path):
+    build_vlm("qwen2_5_vl").save_pretrained(tmp_path)
+    processor = processor_of("qwen2_5_vl")
+    processor.tokenizer.save_pretrained(tmp_path)
+    processor.image_processor.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="need torchvision: install it; or give"):
+        Explainer.from_pretrained(tmp_path)
