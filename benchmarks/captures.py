@@ -99,6 +99,10 @@ def larger(family: str) -> dict[str, object]:
     if family == "gemma3":
         text = _STACK | _TEXTS | dict(num_key_value_heads=2, head_dim=32, sliding_window=64)
         return dict(text_config=text | dict(query_pre_attn_scalar=32))
+    if family in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
+        text = _STACK | _TEXTS | dict(num_key_value_heads=2, head_dim=32)
+        rotary = dict(rope_type="default", rope_theta=10000.0, mrope_section=[8, 4, 4])
+        return dict(text_config=text | dict(rope_parameters=rotary))
     if kind == "vision":
         return _STACK | dict(image_size=22) | _OWN.get(family, {})
     return _STACK | _TEXTS | _OWN.get(family, {})

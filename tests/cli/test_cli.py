@@ -770,4 +770,6 @@ def test_images_that_are_refused(refused, sight, tmp_path, folder):
         ("--granularity", "word"),
     ):
         assert f"{more[0]}" in refused("--image", file, *more, model=model)
-    assert "is a text to explain: leave out one" in refused("a text", "--image", file, model=model)
+    assert "and no texts" in refused("a text", "--image", file, model=model)
+    several = refused("a text", "another", "--image", file, model=model)
+    assert "--image goes with one TEXT or --chat" in several

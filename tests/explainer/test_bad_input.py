@@ -310,7 +310,7 @@ def command(saved, tmp_path, capsys):
         (["--target", ""], "is not a token that this model knows"),
         (["--target", "good", "--against", "good"], "no contrast with itself"),
         (["--pair", "a dog"], "pair is for models that read two texts"),
-        (["--image", "photo.png"], "is a text to explain: leave out one"),
+        (["--image", "photo.png"], "cannot read image photo.png"),
     ],
 )
 def test_the_command_loses_no_file(command, arguments, message):

@@ -127,7 +127,7 @@ def test_fields_and_file_of_the_result_of_an_image(seeing, a, tmp_path):
     with pytest.raises(InputError, match="no words.*heatmap"):
         a.words()
     record = a.to_dict()
-    assert record["schema_version"] == 4 and record["grid"] == (3, 4) and record["words"] == []
+    assert record["schema_version"] == 5 and record["grid"] == (3, 4) and record["words"] == []
     assert "image" not in record and record["box"] == (0, 0, 20, 30)
     again = Attribution.load(a.save(tmp_path / "a.safetensors"))
     assert again.grid == a.grid and again.box == a.box and again.tokens == a.tokens

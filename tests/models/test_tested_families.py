@@ -108,7 +108,7 @@ def test_values_shared_by_all_families_are_printed_once():
         ("Bert", None, {}, "text-classification"),
         ("Llama", "LlamaForCausalLM", {}, "text-generation"),
         ("T5", "T5ForConditionalGeneration", {}, "text2text-generation"),
-        ("Gemma3", "Gemma3ForConditionalGeneration", {}, "text-generation"),
+        ("Gemma3", "Gemma3ForConditionalGeneration", {}, "image-text-to-text"),
         ("ViT", "ViTForImageClassification", {}, "image-classification"),
         ("CLIPVision", "CLIPVisionModelWithProjection", {}, "image-feature-extraction"),
     ],

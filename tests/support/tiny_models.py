@@ -117,6 +117,18 @@ _GATED = dict(_T5, feed_forward_proj="gated-gelu")
 # that the model itself would amplify half precision's rounding.
 _STACK = SIZES | TOKENS | _GEMMA | dict(ENDS, query_pre_attn_scalar=16)
 _TWO_GEMMAS = dict(encoder=dict(_STACK, num_hidden_layers=2), decoder=_STACK)
+# Rotary positions in time, rows and columns, in a half of a head's four dimensions.
+_ROTARY = dict(rope_type="default", rope_theta=10000.0, mrope_section=[1, 1, 0])
+_QWEN_TOWER = dict(depth=1, hidden_size=8, intermediate_size=12, num_heads=2, out_hidden_size=16)
+_QWEN_VL = dict(
+    text_config=SIZES | TOKENS | _GROUPED | dict(head_dim=4, rope_parameters=_ROTARY),
+    vision_config=_QWEN_TOWER,
+    image_token_id=38,
+    video_token_id=39,
+)
+_QWEN2_VL = dict(
+    _QWEN_VL, vision_config=dict(depth=1, embed_dim=8, hidden_size=16, num_heads=2, mlp_ratio=2)
+)
 _PATCHES = SIZES | dict(image_size=8, patch_size=2)
 
 TINY: dict[str, Tiny] = {
@@ -221,6 +233,11 @@ TINY: dict[str, Tiny] = {
         dict(_GROUPED, head_dim=8, layer_types=["full_attention"] * 3, rope_parameters=_SECTIONS),
         config="Qwen3_5Text",
     ),
+    "qwen2_vl": Tiny("Qwen2-VL", "decoder", "Qwen2VL", _QWEN2_VL, head="ForConditionalGeneration"),
+    "qwen2_5_vl": Tiny(
+        "Qwen2.5-VL", "decoder", "Qwen2_5_VL", _QWEN_VL, head="ForConditionalGeneration"
+    ),
+    "qwen3_vl": Tiny("Qwen3-VL", "decoder", "Qwen3VL", _QWEN_VL, head="ForConditionalGeneration"),
     "qwen3": Tiny("Qwen 3", "decoder", "Qwen3", dict(_GROUPED, head_dim=4)),
     "qwen3_moe": Tiny(
         "Qwen 3, experts",

@@ -38,7 +38,7 @@ from attnflow.attribution.forms import (
 from attnflow.checks import check_count
 from attnflow.errors import InputError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 TENSORS = ("af", "gf", "agf", "cf", "bcf", "net")
 BALANCED = ("bcf", "net")
@@ -53,7 +53,13 @@ READOUTS = ("input", "throughput")
 SINK_POLICIES = ("keep", "exclude", "apart")
 PATTERNS = ("shared", "frozen")
 # Tasks whose decision is read at a position that the caller, not the model, chooses.
-POSITIONED = ("text-generation", "text2text-generation", "fill-mask", "token-classification")
+POSITIONED = (
+    "text-generation",
+    "text2text-generation",
+    "image-text-to-text",
+    "fill-mask",
+    "token-classification",
+)
 TASKS = (
     "text-classification",
     *POSITIONED,
@@ -185,6 +191,11 @@ class AttributionData:
         segments: Where tokens were merged before the flow, for each segment the half-open span of
             tokens in it. `tokens` and all that goes with them, `position` and `edges` too, are then
             of segments, and each of them counts as a word. None where nothing was merged.
+        regions: Of a text with images, for each token left, top, right and bottom edge of the part
+            of `image` that it stands for, in pixels, or None for a token of the text; None for
+            other examples. Several images, and an image that is read as a whole besides its tiles,
+            are one below the other in `image`. Such tokens are named "image r0 c1", by row and
+            column of their image.
     """
 
     text: str = of(Text(length="characters"))
@@ -234,6 +245,10 @@ class AttributionData:
     stages: tuple[float | str, ...] | None = of(Nullable(Several(_STAGE)), default=None)
     pattern: str | None = of(Nullable(OneOf(PATTERNS)), default=None)
     precision: str = of(Text(), default="float32")
+    regions: tuple[tuple[float, float, float, float] | None, ...] | None = of(
+        Nullable(Several(Nullable(Several(Number(-FARTHEST, FARTHEST), 4)), "tokens")),
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         # A frozen dataclass freezes names, not arrays: each becomes a read-only copy, so that
@@ -310,6 +325,10 @@ class AttributionData:
         start, end = self.offsets[index]
         return self.text[start:end] if end > start else self.tokens[index]
 
+    def is_region(self, index: int) -> bool:
+        """Return whether a token stands for a part of an image in a text."""
+        return self.regions is not None and self.regions[index] is not None
+
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the `k` ordinary tokens of highest score, best first, as (surface, score).
 
@@ -361,6 +380,34 @@ class AttributionData:
         if self.grid is None:
             raise InputError("a text has no heatmap(): its tokens are in a row; see scores.")
         return self.scores[~self.special].reshape(self.grid)
+
+    def heatmaps(self) -> dict[str, NDArray[np.float64]]:
+        """`(rows, columns)` scores of the regions of each picture of a text's images, by its name.
+
+        A picture is "image", or of several "image 0"; an image that is also read in tiles is
+        "image whole" besides. Regions that are no grid are in one row.
+
+        Raises:
+            InputError: There is no image in a text.
+        """
+        return {name: self.scores[tokens] for name, tokens in self._pictures().items()}
+
+    def _pictures(self) -> dict[str, NDArray[np.intp]]:
+        """`(rows, columns)` tokens of each picture."""
+        if self.regions is None:
+            raise InputError("there is no text with images: see scores, or heatmap() of an image.")
+        groups: dict[str, list[tuple[float, float, int]]] = {}
+        for token, region in enumerate(self.regions):
+            if region is not None:
+                name = self.tokens[token].rpartition(" r")[0]
+                groups.setdefault(name, []).append((region[1], region[0], token))
+        grids = {}
+        for name, places in groups.items():
+            rows, columns = (len({place[axis] for place in places}) for axis in (0, 1))
+            is_grid = rows * columns == len(places)
+            tokens = np.array([token for *_, token in sorted(places)])
+            grids[name] = tokens.reshape((rows, columns) if is_grid else (1, -1))
+        return grids
 
     def _tokens_by_word(self) -> Iterator[tuple[int, ...]]:
         """Runs of neighbouring tokens that belong to one word."""

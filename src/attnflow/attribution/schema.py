@@ -31,7 +31,7 @@ class Relation:
 def fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an attribution from a record of its fields.
 
-    Fields that are missing stay missing: files of schemas 1 to 3 have fewer, and those that came
+    Fields that are missing stay missing: files of schemas 1 to 4 have fewer, and those that came
     later have defaults.
 
     Raises:
@@ -69,7 +69,15 @@ def _has_messages(data: AttributionData) -> bool:
 
 
 def _has_image(data: AttributionData) -> bool:
+    if data.regions is not None:
+        return data.image is not None and data.grid is None and data.box is None
     return (data.image is None) == (data.grid is None) == (data.box is None)
+
+
+def _regions_fit(data: AttributionData) -> bool:
+    boxes = [region for region in data.regions or () if region is not None]
+    are_wide = all(min(x1 - x0, y1 - y0) >= NARROWEST for x0, y0, x1, y1 in boxes)
+    return data.regions is None or (bool(boxes) and are_wide)
 
 
 def _grid_fits(data: AttributionData) -> bool:
@@ -111,8 +119,9 @@ def _layers_fit(data: AttributionData) -> bool:
 
 RELATIONS = (
     Relation("message_ids", "one for each token where there are roles, else none", _has_messages),
-    Relation("grid", "image, grid and box, or none of the three", _has_image),
+    Relation("grid", "image, grid and box, or none of the three; no grid of regions", _has_image),
     Relation("grid", "rows x columns = ordinary tokens, after all special ones", _grid_fits),
+    Relation("regions", "some, left < right and top < bottom; or None", _regions_fit),
     Relation("box", "left < right and top < bottom", _box_fits),
     Relation("position", f"None where the task is none of {', '.join(POSITIONED)}", _position_fits),
     Relation("span", "None where position is None", _span_fits),

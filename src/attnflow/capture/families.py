@@ -239,11 +239,14 @@ FAMILIES: dict[str, Family] = {
     "phi": Family("PhiDecoderLayer", "self_attn.dense", parallel="mlp"),
     "phi3": Family("Phi3DecoderLayer", "self_attn.o_proj", gates=Gate("Phi3MLP", "activation_fn")),
     "qwen2": _llama_like("Qwen2"),
+    "qwen2_5_vl": _llama_like("Qwen2_5_VL", mlp="Qwen2MLP"),
+    "qwen2_vl": _llama_like("Qwen2VL", mlp="Qwen2MLP"),
     # A sigmoid gate, held constant, multiplies what attention gives.
     "qwen3_5_text": _llama_like("Qwen3_5"),
     "qwen3": _llama_like("Qwen3"),
     # Some layers may have an MLP in place of experts.
     "qwen3_moe": _mixture("Qwen3Moe", "{0}MLP|{0}Experts"),
+    "qwen3_vl": _llama_like("Qwen3VLText"),
     "roberta": Family("RobertaAttention", "output.dense", positions="counted"),
     "roberta-prelayernorm": Family(
         "RobertaPreLayerNormAttention", "output.dense", positions="counted"
@@ -341,9 +344,17 @@ def share_family(model: nn.Module, copy: nn.Module) -> None:
 def family_of(model: PreTrainedModel) -> Family | None:
     """Return the model's family, or None where only the attention interface is known."""
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    found, name = _found.get(model), getattr(model.config, "model_type", "")
+    found, name = _found.get(model), family_name(model.config)
     known = FAMILIES.get(name) or OF_OTHER_PACKAGES.get(name)
     return known or (found if isinstance(found, Family) else None)
+
+
+def family_name(config: Any) -> str:
+    """Return the name of a config's family; of a vision-language model's that of its decoder."""
+    name: str = getattr(config, "model_type", "")
+    is_nested = name not in FAMILIES and hasattr(config, "vision_config")
+    text = getattr(config, "text_config", None) if is_nested else None
+    return name if text is None else str(text.model_type)
 
 
 def conservative_family(model: PreTrainedModel) -> Family:
@@ -448,7 +459,8 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
 
 def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
     """Install hooks in a private copy that record the residual stream of its forward pass."""
-    stream, branch = ResidualStream(family.factor(model.config)), family.branch(model.config)
+    config = model.config.get_text_config()  # the decoder's, in a vision-language model
+    stream, branch = ResidualStream(family.factor(config)), family.branch(config)
     for block in attention_blocks(model, family):
         for _, output, entry in sites_of(block, family):
             entered = block.get_submodule(entry)

@@ -19,9 +19,15 @@ from transformers import PreTrainedModel
 
 from attnflow.capture.capture import Effects, record
 from attnflow.capture.families import family_of
+from attnflow.capture.input_names import DEEPSTACK
 from attnflow.capture.merging import Segments
 from attnflow.capture.objectives import LogitsAt, Objective
 from attnflow.capture.recorder import ProductRules
+
+# Axes of batch and tokens in inputs of tokens, where they are not the first two.
+_AXES = {DEEPSTACK: (0, 2)}
+# Inputs of tokens that can be left out: what another input is to a token is not known.
+_OF_TOKENS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", DEEPSTACK)
 
 # Config entries of windows that are counted in the tensor, not in positions.
 _WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
@@ -46,14 +52,14 @@ def record_visible(
     """
     visible = _visible_tokens(model, inputs, objective)
     if visible is not None:
-        whole, inputs = inputs["input_ids"], visible.of_inputs(inputs)
+        inputs = visible.of_inputs(inputs)
         objective = visible.of_objective(objective)
         if segments is not None:
             segments = replace(segments, of_node=visible.of_nodes(segments.of_node))
     (effects,) = record(model, inputs, [objective], tensor="cf", rules=rules, segments=segments)
     if visible is None or segments is not None:
         return effects
-    return visible.put_back(effects, whole.shape[1])
+    return visible.put_back(effects, visible.places.shape[1])
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,20 @@ class _VisibleTokens:
     places: Tensor
 
     def of_nodes(self, values: Tensor) -> Tensor:
-        """`(batch, kept)` values of these tokens, from `(batch, t)` ones."""
-        return values.gather(1, self.nodes.to(values.device))
+        """`(batch, kept, ...)` values of these tokens, from `(batch, t, ...)` ones."""
+        rows = torch.arange(len(values), device=values.device)[:, None]
+        return values[rows, self.nodes.to(values.device)]
 
     def of_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the inputs of these tokens."""
-        return {name: self.of_nodes(value) for name, value in inputs.items()}
+        left = {}
+        for name, value in inputs.items():
+            batch, tokens = _AXES.get(name, (0, 1))
+            batch += value.ndim - 2 if name == "position_ids" else 0  # of several axes, or of one
+            tokens = value.ndim - 1 if name == "position_ids" else tokens
+            rows_first = value.movedim((batch, tokens), (0, 1))
+            left[name] = self.of_nodes(rows_first).movedim((0, 1), (batch, tokens))
+        return left
 
     def of_objective(self, objective: Objective) -> Objective:
         """Return the objective that reads at the new places."""
@@ -114,7 +128,7 @@ def _visible_tokens(
     family, mask = family_of(model), inputs.get("attention_mask")
     if family is None or family.positions != "given" or "position_ids" not in inputs:
         return None
-    if mask is None or any(value.shape != mask.shape for value in inputs.values()):
+    if mask is None or any(name not in _OF_TOKENS for name in inputs):
         return None
     if not isinstance(objective.read, LogitsAt) or objective.position is None:
         return None

@@ -23,6 +23,7 @@ from attnflow.capture.attention import (
     recording,
 )
 from attnflow.capture.contexts import with_new_tensors_on
+from attnflow.capture.decoder_inputs import add_deepstack, text_decoder
 from attnflow.capture.families import (
     SOFTMAX,
     ResidualStream,
@@ -43,6 +44,7 @@ from attnflow.capture.frozen_backward import (
     hold_plus_one_gates,
 )
 from attnflow.capture.half_precision import float32_activations
+from attnflow.capture.input_names import DEEPSTACK
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import Recorder
@@ -66,6 +68,7 @@ class ForwardPass:
         recorder: The layers of the last backward pass.
         leaves: Embeddings at which the backward passes end.
         stream: The residual stream, which `cf` multiplies with gradients.
+        added: Features of images that early layers add to the residual stream, one by one.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class ForwardPass:
         self.model, self.recorder = model, recorder
         self.leaves: list[Tensor] = []
         self.stream = ResidualStream()
+        self.added: list[Tensor] = []
         # Not kept: its hooks hold this object, and what a cycle holds is freed late.
         copy = private_copy(model, self._attention, _EXPERTS)
         with ExitStack() as stack:
@@ -114,7 +118,7 @@ class ForwardPass:
             return None
         self.recorder.begin(outputs)
         scalar = scalar.sum()  # examples do not see each other, so each gradient is its own
-        wanted = [*self.leaves, *self.stream.outputs]
+        wanted = [*self.leaves, *self.stream.outputs, *self.added]
         gradients: tuple[Tensor, ...] = ()
         if all(x.requires_grad for x in (scalar, *wanted)):
             # Unused ones come back as None: the error below says more than torch's own.
@@ -131,8 +135,10 @@ class ForwardPass:
         if not self.recorder.frozen:
             return None
         dtype = accumulation_dtype(scalar.dtype)
-        pairs = zip(gradients[len(self.leaves) :], self.stream.residual_values, strict=True)
+        of_outputs = gradients[len(self.leaves) : len(wanted) - len(self.added)]
+        pairs = zip(of_outputs, self.stream.residual_values, strict=True)
         residual = [(gradient.to(dtype) * x).sum(dim=-1) for gradient, x in pairs]
+        self._count_added(residual, gradients[len(wanted) - len(self.added) :])
         residual = [x.to(outputs[0].device) for x in residual]  # of layers on several devices
         if not self.recorder.shares_pattern:
             return residual
@@ -141,6 +147,16 @@ class ForwardPass:
         return [
             x if q is None else x + q.to(x.device) for x, q in zip(residual, queries, strict=True)
         ]
+
+    def _count_added(self, residual: list[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Add the effects of added features to the residual edges of their tokens, in place.
+
+        What is added above layer l is, below it, an edge from the token to itself in every layer.
+        """
+        for level, (features, gradient) in enumerate(zip(self.added, gradients, strict=True)):
+            effect = (gradient.to(residual[0].dtype) * features.detach()).sum(dim=-1)
+            for layer in residual[: level + 1]:
+                layer += effect.to(layer.device)
 
     def _install(self, copy: PreTrainedModel, stack: ExitStack, batch: int) -> None:
         """Install recorded attention, and for `cf` the frozen network.
@@ -175,6 +191,9 @@ class ForwardPass:
         self, copy: PreTrainedModel, inputs: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Return the inputs, and make the embeddings leaves at which backward passes end."""
+        if DEEPSTACK in inputs:
+            inputs = dict(inputs)
+            self.added = add_deepstack(text_decoder(copy), inputs.pop(DEEPSTACK))
         if "inputs_embeds" in inputs:
             return {**inputs, "inputs_embeds": self._leaf(inputs["inputs_embeds"])}
         for embedder in embedders(copy):

@@ -125,8 +125,8 @@ class HiddenTokens:
         return cls(with_fixed_positions(model, inputs), removable)
 
     def inputs_without(self, removed: Tensor) -> dict[str, Tensor]:
-        ids = self.inputs["input_ids"]
-        mask = self.inputs.get("attention_mask", torch.ones_like(ids))
+        mask = self.inputs.get("attention_mask")
+        mask = torch.ones_like(self.inputs["input_ids"]) if mask is None else mask
         return {**self.inputs, "attention_mask": mask * ~removed.to(mask.device)}
 
 

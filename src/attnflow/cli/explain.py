@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from attnflow.cli.console import quiet_transformers, show, wrote
@@ -43,6 +45,7 @@ EPILOG = """examples:
   attnflow explain "Once upon a time" --model my-language-model --max-new-tokens 5 --html story.html
   attnflow explain --chat messages.json --model my-language-model --max-new-tokens 20
   attnflow explain --image cat.jpg --model my-vision-transformer --html cat.html
+  attnflow explain --image cat.jpg --model my-vision-language-model "What is this?"
 """
 
 
@@ -72,7 +75,9 @@ def _add_inputs(group: Any) -> None:
     add("--chat", metavar="F",
         help="Read a chat from this file, a JSON list of messages; - for standard "
         "input.")  # fmt: skip
-    add("--image", metavar="F", nargs="+", help="Image files, for an image model (--model).")
+    add("--image", metavar="F", nargs="+",
+        help="Image files, for an image model (--model); or of one TEXT or --chat, in their order, "
+        "for a vision-language model.")  # fmt: skip
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="Hub id, folder or GGUF file (default: the embedded %(default)s).")  # fmt: skip
     add("--target", metavar="CLASS",
@@ -144,13 +149,16 @@ def _add_output(group: Any) -> None:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    examples: list[Any] = _texts(args) if args.image is None else _images(args)
+    if args.image is not None and not args.texts:
+        args.image, args.texts = _split(args.image)
+    images = None if args.image is None else _images(args)
+    examples = _texts(args) if images is None or _has_text(args) else None
     if args.max_new_tokens is not None and args.continuation is not None:
         raise InputError("give --continuation or --max-new-tokens, not both.")
     outputs = _outputs(args)
     for name in outputs:
         check_output(name, overwrite=args.overwrite)
-    attributions = _attributions(args, examples)
+    attributions = _attributions(args, examples, images)
     # Standard output that carries a file carries nothing else, so that a program can read it.
     if not args.quiet and sys.stdout is not None and STANDARD_STREAM not in outputs:
         _print(attributions, args)
@@ -209,27 +217,42 @@ def _chat(name: str) -> list[Any]:
     return messages
 
 
+def _split(values: list[str]) -> tuple[list[str], list[str]]:
+    """Return the image files, and the text that may stand after them: --image cat.jpg "A text".
+
+    A last value that is the name of no file, and looks like none, is a text.
+    """
+    *files, last = values
+    looks_like_a_file = Path(last).suffix != "" and not any(map(str.isspace, last))
+    if not files or looks_like_a_file or os.path.exists(last):
+        return values, []
+    return files, [last]
+
+
+def _has_text(args: argparse.Namespace) -> bool:
+    """Return whether a text is given besides images, for a vision-language model.
+
+    Raises:
+        InputError: Several texts are: to which of them an image belongs is not said.
+    """
+    if len(args.texts) > 1 or args.file is not None:
+        raise InputError("--image goes with one TEXT or --chat: explain texts one by one.")
+    return bool(args.texts) or args.chat is not None
+
+
 def _images(args: argparse.Namespace) -> "list[SourceImage]":
     """Open the images, unless an option is given that only texts have."""
     from attnflow.inputs.image_file import open_image
 
-    of_texts = (
-        "file", "chat", "pair", "position", "continuation", "max_new_tokens",
-        "span", "truncate", "bos",
-    )  # fmt: skip
+    of_texts = ("pair", "position", "continuation", "max_new_tokens", "span", "truncate", "bos")
     given = [
         f"--{name.replace('_', '-')}"
         for name in of_texts
         if getattr(args, name) not in (None, False)
     ]
-    if args.texts:
-        raise InputError(
-            f"--image takes image files, and {args.texts[0]!r} is a text to explain: leave out one "
-            "of the two."
-        )
     if args.granularity == "word":
         given.append("--granularity word")
-    if given:
+    if given and not _has_text(args):
         raise InputError(f"{given[0]} is for texts, not images: leave it out, or --image.")
     return [open_image(file) for file in args.image]
 
@@ -242,7 +265,9 @@ def _lines(name: str) -> list[str]:
     return texts
 
 
-def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result]":
+def _attributions(
+    args: argparse.Namespace, examples: list[Any] | None, images: "list[SourceImage] | None"
+) -> "list[Result]":
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
         from attnflow.explainer.options import CallOptions
@@ -262,8 +287,9 @@ def _attributions(args: argparse.Namespace, examples: list[Any]) -> "list[Result
         explainer = Explainer.from_pretrained(args.model, pooling=args.pooling, **loading(args))
         continuation = args.max_new_tokens if args.continuation is None else args.continuation
         attributions = explainer(
-            texts=examples if args.image is None else None,
-            images=None if args.image is None else examples,
+            texts=examples,
+            # In a list for the one text, whose images they all are.
+            images=images if examples is None or images is None else [images],
             continuation=continuation,
             pair=args.pair,
             tensor=args.tensor,

@@ -84,6 +84,7 @@ class AttributionBuilder:
             image=example.image,
             grid=example.grid,
             box=example.box,
+            regions=example.regions or None,
             segments=request.merged.segments,
             position=request.node,
             span=request.span,

@@ -65,6 +65,10 @@ class Coarsened:
             # A segment is shown as one word, whatever words it cuts.
             word_ids=tuple(None if is_special else i for i, is_special in enumerate(special)),
             message_ids=tuple(messages) if text.message_ids else (),
+            # Tokens of images are never merged.
+            regions=tuple(text.regions[start] for start, _ in self.segments)
+            if text.regions
+            else (),
         )
 
 
@@ -74,7 +78,7 @@ def merge(text: EncodedText, coarsen: int | str, single: Collection[int] = ()) -
     Args:
         text: A text.
         coarsen: Tokens in a segment (fewer where one ends early), "word" or "sentence".
-        single: Tokens that stay single besides the special ones.
+        single: Tokens that stay single besides special ones and those of images.
     """
     t = len(text.tokens)
     # A segment never holds tokens of both texts of a pair, or of two messages of a chat.
@@ -82,6 +86,7 @@ def merge(text: EncodedText, coarsen: int | str, single: Collection[int] = ()) -
     messages = text.message_ids or [None] * t
     units = list(zip(_units(text, coarsen), is_second, messages, strict=True))
     alone = {i for i in range(t) if text.special[i]} | set(single)
+    alone |= {i for i, region in enumerate(text.regions) if region is not None}
     # Single tokens begin a segment and end it; the first of the second stack begins one too.
     begins = {text.sides[0], *alone, *(i + 1 for i in alone)}
     starts: list[int] = []
@@ -111,7 +116,7 @@ def batch_segments(examples: Sequence[Coarsened], inputs: Mapping[str, Tensor]) 
     """Segments of a padded batch's nodes; those of padding come last in either stack."""
     if examples[0].segments is None:
         return None
-    widths = [inputs[name].shape[1] for name in MASK_OF_IDS if name in inputs]
+    widths = [inputs[name].shape[1] for name in MASK_OF_IDS.values() if name in inputs]
     boundary = widths[0]
     rows = [
         _stack_segments(example, batching.places(example.example, inputs), boundary)

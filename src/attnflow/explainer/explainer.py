@@ -50,6 +50,7 @@ from attnflow.explainer.targets.output_space import Span, Target, output_spaces
 from attnflow.inputs.example import ModelInputs
 from attnflow.inputs.given import Given
 from attnflow.inputs.image_inputs import ImageInputs
+from attnflow.inputs.multimodal_inputs import MultimodalInputs
 from attnflow.inputs.text_inputs import TextInputs
 from attnflow.models import loading
 from attnflow.models.embedded import EMBEDDED_MODEL
@@ -57,7 +58,7 @@ from attnflow.models.held import held_model
 from attnflow.models.literals import Pattern
 from attnflow.models.load_options import LoadOptions
 from attnflow.models.pooling import check_pooling
-from attnflow.models.tasks import Task, explained_task, labels_of, reads_images
+from attnflow.models.tasks import Task, explained_task, labels_of, reads_images, task_of
 from attnflow.models.timm_models import TransformProcessor, is_transform
 
 
@@ -68,6 +69,7 @@ class Explainer:
         model: The model, as it was given.
         tokenizer: Its tokenizer, or None.
         image_processor: Its image processor, or None.
+        processor: The processor of a vision-language model, with both of them, or None.
         name: The name that results give to the model.
         pooling: The pooling by which it embeds texts, if it does.
     """
@@ -89,7 +91,8 @@ class Explainer:
                 transformer of timm, with a transform of torchvision as its processor.
             processor: Its tokenizer; without one the explainer takes `input_ids`, and names tokens
                 by their ids. For an image model its image processor; without one the explainer
-                takes `pixel_values`.
+                takes `pixel_values`. For a vision-language model its processor, with both; with a
+                tokenizer it reads texts alone.
             tokenizer: Alias for `processor`.
             name: The name that results give to the model.
             pooling: For a model that embeds: how the states of its last layer become one vector,
@@ -113,16 +116,22 @@ class Explainer:
                 "use Explainer.from_pretrained."
             )
         images = reads_images(model)
+        has_both = all(hasattr(processor, name) for name in ("tokenizer", "image_processor"))
+        is_multimodal = has_both and _takes_images(model)
         is_other = hasattr(processor, "get_vocab" if images else "preprocess")
-        if is_other or isinstance(processor, torch.nn.Module):
+        if is_other or (has_both and not is_multimodal) or isinstance(processor, torch.nn.Module):
             expected = "an image processor" if images else "a tokenizer"
+            part = f"its {'image_processor' if images else 'tokenizer'} may be" if has_both else ""
             raise InputError(
                 f"{type(model).__name__} reads {'images' if images else 'texts'}, and "
-                f"{type(processor).__name__} is not {expected}."
+                f"{type(processor).__name__} is not {expected}{part and '; '}{part}."
             )
         self.model = model
-        self.tokenizer = None if images else processor
+        self.processor = processor if is_multimodal else None
+        self.tokenizer = processor.tokenizer if is_multimodal else None if images else processor
         self.image_processor = processor if images else None
+        if is_multimodal:
+            self.image_processor = processor.image_processor
         if not isinstance(name, str | Path | None):
             raise InputError(f"name must be a string, got {shown(name)}.")
         self.pooling = held.pooling or "mean" if pooling is None else check_pooling(pooling)
@@ -257,7 +266,9 @@ class Explainer:
                 which the tokenizer's template renders; or a sequence of texts or chats.
             images: For an image model, instead of texts: an image or a sequence of images. Each is
                 a path, a Pillow image, or an array `(h, w)` or `(h, w, 1 or 3)` of uint8 or
-                of floats in 0..1.
+                of floats in 0..1. For a vision-language model, with its texts: the images of one
+                text, or for several texts an image or a list of images each. A text without places
+                for them has them in front; a chat has {"type": "image"} in its contents.
             pixel_values: Instead of images: what the model reads, `(channels, height, width)` or
                 `(batch, channels, height, width)` floats.
             continuation: For a language model: how the text continues, or how many tokens the model
@@ -427,6 +438,8 @@ class Explainer:
         """Return the reader of texts, or of images if the model reads images."""
         if task.modality == "image":
             return ImageInputs(self.model, self.image_processor, task)
+        if task.takes_images:
+            return MultimodalInputs(self.model, self.processor, self.tokenizer, task)
         # A function of the output may want both texts in one, as a cross-encoder reads them.
         compares_pairs = task.embeds_texts and compares_pairs
         return TextInputs(
@@ -497,3 +510,9 @@ class Explainer:
     def limit(self) -> int | None:
         """The maximum number of tokens, special ones included; None where nothing bounds it."""
         return loading.token_limit(self.model.config, self.tokenizer)
+
+
+def _takes_images(model: Any) -> bool:
+    """Return whether a model reads texts with images in them, by the name of its class."""
+    task = task_of(type(getattr(model, "_orig_mod", model)).__name__)
+    return task is not None and task.takes_images

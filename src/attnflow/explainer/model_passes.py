@@ -255,17 +255,16 @@ def _kept(
     readout_kept: bool,
 ) -> Tensor:
     """`(batch, nodes)` bool, true at nodes that stay because of the position that is read."""
-    ids = batching.token_ids(tensors)
-    kept = torch.zeros_like(ids, dtype=torch.bool)
+    kept = torch.zeros_like(batching.real_nodes(tensors))
     if objective.position is None:
         return kept
-    read = objective.position.to(ids.device).view(len(ids), -1)
+    read = objective.position.to(kept.device).view(len(kept), -1)
     if readout_kept or not inputs.task.is_generative:
         # The mask to be filled, or the token that a decoder is read at: what remains would be read
         # at another position.
         kept = kept.scatter(1, read, True)
     if inputs.task.is_generative:  # tokens after the last one read are not seen
-        kept = kept | (torch.arange(ids.shape[1], device=ids.device) > read.amax(1, keepdim=True))
+        kept = kept | (torch.arange(kept.shape[1], device=kept.device) > read.amax(1, keepdim=True))
     return kept
 
 

@@ -147,7 +147,7 @@ def make_requests(
     Raises:
         InputError, ModelError, StorageError: As `ModelInputs.read`, `decide` and `decide_span`.
     """
-    given.check_modality(inputs.model, inputs.task.modality)
+    given.check_modality(inputs.model, inputs.task)
     if inputs.task.modality == "image" and options.span is not None:
         raise wrong_modality(inputs.model, "image", "span")
     # Everything is read before anything runs: an error in the last example costs no passes.

@@ -54,16 +54,21 @@ def places(text: EncodedText, inputs: Mapping[str, Tensor]) -> list[int]:
     """
     nodes: list[int] = []
     start = 0
-    for name in MASK_OF_IDS:
-        if name in inputs:
+    for name, mask in MASK_OF_IDS.items():
+        if mask in inputs:
             nodes += range(start, start + len(text.inputs[name]))
-            start += inputs[name].shape[1]
+            start += inputs[mask].shape[1]
     return nodes
 
 
 def token_ids(inputs: Mapping[str, Tensor]) -> Tensor:
     """`(batch, nodes)` ids of a batch: those of the source, then those of a decoder's prefix."""
     return torch.cat([inputs[name] for name in MASK_OF_IDS if name in inputs], dim=1)
+
+
+def real_nodes(inputs: Mapping[str, Tensor]) -> Tensor:
+    """`(batch, nodes)` bool, true at tokens that are no padding."""
+    return torch.cat([inputs[name] for name in MASK_OF_IDS.values() if name in inputs], dim=1) != 0
 
 
 def masked_ids(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owners: Any) -> Tensor:
@@ -82,7 +87,7 @@ def masked_ids(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor], *owne
 
 def ordinary_nodes(texts: Sequence[EncodedText], inputs: Mapping[str, Tensor]) -> Tensor:
     """`(batch, nodes)` bool, true at tokens that are neither padding nor special."""
-    ordinary = torch.zeros_like(token_ids(inputs), dtype=torch.bool)
+    ordinary = torch.zeros_like(real_nodes(inputs))
     for row, text in enumerate(texts):
         ordinary[row, places(text, inputs)] = ~torch.tensor(text.special, device=ordinary.device)
     return ordinary

@@ -9,8 +9,9 @@ other message the assistant's own begins. Read next: text.py.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError
@@ -24,14 +25,14 @@ from attnflow.inputs.token_ids import encode_ids
 from attnflow.inputs.tokenizing import encoded
 from attnflow.inputs.words import word_ids
 
-Messages = Sequence[Mapping[str, str]]
+Messages = Sequence[Mapping[str, Any]]
 
 ASSISTANT = "assistant"
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """The characters `start:end` of the rendered chat that are a message's."""
 
     message: int
@@ -40,7 +41,25 @@ class _Content:
 
 
 @dataclass(frozen=True)
-class _Placement:
+class RenderedChat:
+    """A chat as its template renders it.
+
+    Attributes:
+        text: The rendered chat.
+        contents: The messages' texts in it, in the template's order.
+    """
+
+    text: str
+    contents: tuple[Content, ...]
+
+    @property
+    def shown(self) -> str:
+        """The contents alone, each on a line."""
+        return "\n".join(self.text[content.start : content.end] for content in self.contents)
+
+
+@dataclass(frozen=True)
+class Placement:
     """The place of one token.
 
     Attributes:
@@ -66,6 +85,28 @@ def listed(texts: Any) -> list[Any]:
     return [texts] if is_one else list(texts)
 
 
+def render_chat(
+    tokenizer: Any, messages: Messages, *, generates: bool, template: str | None = None
+) -> RenderedChat:
+    """Render a chat by its template, and find the messages' texts in it.
+
+    Args:
+        tokenizer: A tokenizer.
+        messages: Dicts with `role` and `content`, a string; with a `template` of a processor also a
+            list of parts, {"type": "image"} or {"type": "text", "text": "..."}.
+        generates: True where the model generates after the chat.
+        template: A chat template in place of the tokenizer's.
+
+    Raises:
+        InputError: There is no template, it refuses the messages or changes one beyond
+            recognition, or the chat is malformed.
+    """
+    _check(messages, in_parts=template is not None)
+    render = partial(_render, tokenizer, generates=generates, template=template)
+    rendered = render(messages)
+    return RenderedChat(rendered, tuple(_contents(render, messages, rendered)))
+
+
 def encode_chat(
     tokenizer: Any, messages: Messages, *, limit: int | None, generates: bool
 ) -> EncodedText:
@@ -83,9 +124,8 @@ def encode_chat(
         InputError: There is no template, it refuses the messages or changes one beyond
             recognition, or the chat is malformed or too long.
     """
-    _check(messages)
-    rendered = _render(tokenizer, messages, generates)
-    contents = _contents(tokenizer, messages, rendered, generates)
+    chat = render_chat(tokenizer, messages, generates=generates)
+    rendered = chat.text
     fast = bool(getattr(tokenizer, "is_fast", False))
     # The template has written the special tokens already.
     encoding = encoded(
@@ -101,13 +141,13 @@ def encode_chat(
     added = special_ids(tokenizer)
     typed = [i in added for i in ids]
     spans = token_offsets(encoding.get("offset_mapping"), rendered, tokens, typed)
-    placements = _place(rendered, contents, spans)
+    placements = place_in_chat(rendered, chat.contents, spans)
     # A special token inside a message (an end mark typed by hand) keeps its message.
     message_ids = tuple(placement.message for placement in placements)
     special = tuple(m is None or t for m, t in zip(message_ids, typed, strict=True))
     if all(special):
         raise InputError("the chat's messages have no tokens of their own: nothing to explain.")
-    text = "\n".join(rendered[content.start : content.end] for content in contents)
+    text = chat.shown
     offsets = tuple(
         (0, 0) if is_special else placement.span
         for is_special, placement in zip(special, placements, strict=True)
@@ -139,95 +179,144 @@ def append_reply(tokenizer: Any, chat: EncodedText, ids: Sequence[int]) -> Encod
     return replace(whole, message_ids=(*chat.message_ids, *reply_ids), roles=roles)
 
 
-def _check(messages: Messages) -> None:
+def texts_of(messages: Messages) -> list[tuple[int, str]]:
+    """Index of the message, and the text, of every content or text part of a content."""
+    texts = []
+    for index, message in enumerate(messages):
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts += [(index, part["text"]) for part in parts if part["type"] == "text"]
+    return texts
+
+
+def _with_texts(messages: Messages, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The messages with other texts in the places of `texts_of`."""
+    left = iter(texts)
+
+    def changed(content: Any) -> Any:
+        if isinstance(content, str):
+            return next(left)
+        return [
+            {**part, "text": next(left)} if part["type"] == "text" else dict(part)
+            for part in content
+        ]
+
+    return [{**message, "content": changed(message["content"])} for message in messages]
+
+
+def _check(messages: Messages, *, in_parts: bool) -> None:
     for index, message in enumerate(messages):
         if not isinstance(message, Mapping):
             raise InputError(
                 f"message {index} must be a dict with 'role' and 'content', got {shown(message)}."
             )
+        has_parts = in_parts and isinstance(message.get("content"), list)
         for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
+            if not isinstance(message.get(key), str) and not (key == "content" and has_parts):
                 raise InputError(
                     f"message {index} must have a {key} that is a string: expected "
                     f'{{"role": "user", "content": "..."}}, got {shown(dict(message), 120)}.'
                 )
-        if _MARK.search(message["content"]):
+        if has_parts:
+            for part in message["content"]:
+                _check_part(index, part)
+    texts = texts_of(messages)
+    for index, text in texts:
+        if _MARK.search(text):
             raise InputError(f"message {index} has characters U+E000 and U+E001: leave them out.")
-    if not any(message["content"].strip() for message in messages):
+    if not any(text.strip() for _, text in texts):
         raise InputError("every message of the chat is empty: there is nothing to explain.")
 
 
-def _render(tokenizer: Any, messages: Messages, generates: bool) -> str:
-    if not getattr(tokenizer, "chat_template", None):
+def _check_part(index: int, part: Any) -> None:
+    """Check a part of a message: a text, or the place of an image."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return
+    if kind == "image":
+        if set(part) == {"type"}:
+            return
+        raise InputError(
+            f"message {index} has an image in it: write {{'type': 'image'}} in its place, and give "
+            "the image itself in images= (in the command --image)."
+        )
+    raise InputError(
+        f"message {index} has a part that is not read here: expected {{'type': 'image'}} or "
+        f"{{'type': 'text', 'text': '...'}}, got {shown(part, 80)}. Videos and sounds are not "
+        "explained."
+    )
+
+
+def _render(tokenizer: Any, messages: Messages, *, generates: bool, template: str | None) -> str:
+    if template is None and not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"{type(tokenizer).__name__} has no chat template, so it does not say how messages "
             "become a text: set tokenizer.chat_template, or write the prompt as a text."
         )
     # As in transformers' pipelines: an assistant's last message is a beginning to be continued.
     is_open = generates and messages[-1]["role"] == ASSISTANT
+    own = {} if template is None else {"chat_template": template}
     try:
         return tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             tokenize=False,
             add_generation_prompt=generates and not is_open,
             continue_final_message=is_open,
+            **own,
         )
-    except (TemplateError, ValueError) as error:
+    except (TemplateError, ValueError, TypeError) as error:
         raise InputError(f"the tokenizer's chat template refuses these messages: {error}") from None
 
 
-def _contents(tokenizer: Any, messages: Messages, rendered: str, generates: bool) -> list[_Content]:
+def _contents(
+    render: Callable[[Messages], str], messages: Messages, rendered: str
+) -> list[Content]:
     """The contents of the messages in the rendered chat, in the template's order."""
+    texts = texts_of(messages)
     # Private-use characters: no template looks for them, and no message may hold them.
-    marked = _render(
-        tokenizer,
-        [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)],
-        generates,
-    )
+    marked = render(_with_texts(messages, [f"\ue000{i}\ue001" for i in range(len(texts))]))
     first, *rest = _MARK.split(marked)
     order, following = [int(i) for i in rest[::2]], rest[1::2]
-    for i, message in enumerate(messages):
+    for i, (message, _) in enumerate(texts):
         if i not in order:
             warn(
-                f"the chat template leaves message {i} ({message['role']}) out: the model does not "
-                "see it."
+                f"the chat template leaves message {message} ({messages[message]['role']}) out: "
+                "the model does not see it."
             )
     # A template that looks into contents writes other parts around marks; then each is searched.
-    contents = _contents_between(
-        messages, rendered, first, list(zip(order, following, strict=True))
-    )
-    return contents or [_only_place(messages, i, rendered) for i in order]
+    contents = _contents_between(texts, rendered, first, list(zip(order, following, strict=True)))
+    return contents or [_only_place(*texts[i], rendered) for i in order]
 
 
 def _contents_between(
-    messages: Messages, rendered: str, first: str, parts: Sequence[tuple[int, str]]
-) -> list[_Content]:
+    texts: Sequence[tuple[int, str]], rendered: str, first: str, parts: Sequence[tuple[int, str]]
+) -> list[Content]:
     """The contents between the template's own parts; none where the template wrote other parts.
 
     Args:
-        messages: Messages of the chat.
+        texts: Texts of the chat, each with its message.
         rendered: The rendered chat.
         first: The template's text before any content.
-        parts: For every content its message, and the template's text after it.
+        parts: For every content its number, and the template's text after it.
     """
     contents, at = [], len(first)
     if not rendered.startswith(first):
         return []
-    for message, following in parts:
-        content = messages[message]["content"]
+    for number, following in parts:
+        message, content = texts[number]
         # Templates may strip contents on one side or both.
         forms = (content, content.strip(), content.lstrip(), content.rstrip())
         fitting = [form for form in forms if rendered.startswith(form + following, at)]
         if not fitting:
             return []
-        contents.append(_Content(message, at, at + len(fitting[0])))
+        contents.append(Content(message, at, at + len(fitting[0])))
         at += len(fitting[0] + following)
     return contents if at == len(rendered) else []
 
 
-def _only_place(messages: Messages, index: int, rendered: str) -> _Content:
-    """The one place of a message, for a template that looks into contents."""
-    content = messages[index]["content"].strip()
+def _only_place(index: int, text: str, rendered: str) -> Content:
+    """The one place of a message's text, for a template that looks into contents."""
+    content = text.strip()
     if rendered.count(content) != 1:
         raise InputError(
             f"the chat template changes message {index} ({shown(content, 60)}), or writes it "
@@ -235,10 +324,12 @@ def _only_place(messages: Messages, index: int, rendered: str) -> _Content:
             "message as the template leaves it, or the whole prompt as a text."
         )
     start = rendered.index(content)
-    return _Content(index, start, start + len(content))
+    return Content(index, start, start + len(content))
 
 
-def _place(rendered: str, contents: Sequence[_Content], spans: Sequence[Span]) -> list[_Placement]:
+def place_in_chat(
+    rendered: str, contents: Sequence[Content], spans: Sequence[Span]
+) -> list[Placement]:
     """Place each token in its message; one of white space in the message on both its sides."""
     placements = [_place_one(rendered, contents, span) for span in spans]
     is_placed = [end > start for start, end in spans]
@@ -250,19 +341,19 @@ def _place(rendered: str, contents: Sequence[_Content], spans: Sequence[Span]) -
     ]
 
 
-def _place_one(rendered: str, contents: Sequence[_Content], span: Span) -> _Placement:
+def _place_one(rendered: str, contents: Sequence[Content], span: Span) -> Placement:
     line = 0  # where the content's line begins
     for content in contents:
         first, last = max(span[0], content.start), min(span[1], content.end)
         if first < last and rendered[first:last].strip():
             shift = line - content.start
-            return _Placement(content.message, (first + shift, last + shift))
+            return Placement(content.message, (first + shift, last + shift))
         line += content.end - content.start + 1
-    return _Placement(None)
+    return Placement(None)
 
 
 def _message_around(
-    placements: Sequence[_Placement], is_placed: Sequence[bool], index: int
+    placements: Sequence[Placement], is_placed: Sequence[bool], index: int
 ) -> int | None:
     """The message of the nearest placed tokens, if it is the same on both sides."""
     before = next((placements[i].message for i in reversed(range(index)) if is_placed[i]), None)

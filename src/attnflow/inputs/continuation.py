@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnflow.capture.placement import device_of
 from attnflow.checks import is_integer
 from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.batching import collate_texts, pad_token_id
@@ -50,7 +51,8 @@ def _ids_after(tokenizer: Any, continuation: str, prompt: EncodedText) -> list[i
     """The tokens after the prompt's in the whole text; None where the prompt's change."""
     prompt_ids = list(prompt.inputs["input_ids"])[prompt.begun :]
     # Tokens may merge across the border; then the prompt explained would not be the one given.
-    whole = list(encoded(tokenizer, prompt.text + continuation, verbose=False)["input_ids"])
+    written = prompt.expanded or prompt.text
+    whole = list(encoded(tokenizer, written + continuation, verbose=False)["input_ids"])
     start = len(prompt_ids)
     return whole[start:] if whole[:start] == prompt_ids else None
 
@@ -132,6 +134,7 @@ def generate(model: Any, text: EncodedText, count: int, limit: int | None) -> li
 def _generated(model: Any, text: EncodedText, most: int) -> list[int]:
     """Ids of the prompt, followed by those that the model generates."""
     inputs = collate_texts([text], model, None)
+    inputs |= {name: values.to(device_of(model)) for name, values in text.visual.items()}
     padding = pad_token_id(model.config)
     with torch.inference_mode():
         # Greedy, whatever the generation config says: an explanation must be repeatable.

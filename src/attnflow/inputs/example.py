@@ -19,6 +19,9 @@ from attnflow.inputs.given import Given
 from attnflow.inputs.per_example import ExampleLabels
 from attnflow.models.tasks import Task
 
+Region = tuple[float, float, float, float]
+"""Left, top, right and bottom edge, in pixels."""
+
 
 class Example:
     """One text or image as its model reads it; what only the other modality has is empty.
@@ -35,6 +38,8 @@ class Example:
         image: `(h, w, 3)` uint8, the image to show, or None.
         grid: Rows and columns of patches, or None.
         box: Left, top, right and bottom edge of the grid in `image`, in pixels, or None.
+        regions: For each token of a text with images the part of `image` that it stands for, or
+            None; else ().
         sides: Tokens in each stack of the model, one number or two.
         pixel_shape: `(channels, height, width)` of an image; else ().
         nbytes: Bytes that stay allocated until the end of a call, where they count.
@@ -50,7 +55,8 @@ class Example:
     roles: tuple[str, ...] = ()
     image: NDArray[np.uint8] | None = None
     grid: tuple[int, int] | None = None
-    box: tuple[float, float, float, float] | None = None
+    box: Region | None = None
+    regions: tuple[Region | None, ...] = ()
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from attnflow.checks import check_switch
 from attnflow.errors import InputError
 from attnflow.models.literals import Modality
+from attnflow.models.tasks import Task
 
 TEXT_ARGUMENTS = (
     *("texts", "pair", "input_ids", "attention_mask", "token_type_ids"),
@@ -28,7 +29,7 @@ class Given:
         truncate: Cut texts that are too long.
         bos: Put the model's beginning-of-text token in front.
         continuation: How a text continues, or how many tokens to generate.
-        images: An image, or a sequence of them.
+        images: An image, or a sequence of them; of several texts one for each, or a list each.
         pixel_values: Pixel values instead of images.
         neutral: Pixel values of removed patches.
     """
@@ -49,18 +50,19 @@ class Given:
         check_switch("truncate", self.truncate)
         check_switch("bos", self.bos)
 
-    def check_modality(self, model: Any, modality: Modality) -> None:
+    def check_modality(self, model: Any, task: Task) -> None:
         """Check that nothing but what the model reads is given.
 
         Raises:
             InputError: An argument is of the other modality.
         """
-        others = IMAGE_ARGUMENTS if modality == "text" else TEXT_ARGUMENTS
+        others = IMAGE_ARGUMENTS if task.modality == "text" else TEXT_ARGUMENTS
         for name in others:
             value = getattr(self, name)
+            is_read = task.takes_images and name == "images"
             # By identity, since == of an array has no truth value.
-            if value is not None and value is not False:
-                raise wrong_modality(model, modality, name)
+            if value is not None and value is not False and not is_read:
+                raise wrong_modality(model, task.modality, name)
 
 
 def wrong_modality(model: Any, modality: Modality, argument: str) -> InputError:

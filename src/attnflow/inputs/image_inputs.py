@@ -6,7 +6,6 @@ image_file.py for the forms of an image, image_crop.py for the place of its patc
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,11 @@ from attnflow.errors import InputError, ModelError, shown
 from attnflow.inputs.example import ContinuedText, ReadExamples
 from attnflow.inputs.given import Given, wrong_modality
 from attnflow.inputs.image import EncodedImage, check_nodes, grid_box, token_names
-from attnflow.inputs.image_crop import Box, visible_box
+from attnflow.inputs.image_crop import Box
 from attnflow.inputs.image_file import SourceImage, open_image, with_channels
 from attnflow.inputs.per_example import ExampleLabels
+from attnflow.inputs.processor_view import ProcessorView, displayed
 from attnflow.models.tasks import Task
-
-PROBE = 64  # pixels on each side of the black and white images that measure a processor
 
 
 class ImageInputs:
@@ -53,8 +51,7 @@ class ImageInputs:
         # CLIP keeps the config of its image tower inside its own.
         self.config = getattr(model.config, "vision_config", model.config)
         self.patches, self.leading = patches_of(model), leading_tokens(model)
-        # Measuring a processor costs a pass through it, hence once for each size of image.
-        self._views: dict[tuple[int, int], Box | None] = {}
+        self._view = ProcessorView(self._process, self.channels)
 
     def read(self, given: Given) -> ReadExamples[EncodedImage]:
         """Encode the images, or pixel values, of a call.
@@ -106,9 +103,9 @@ class ImageInputs:
                 "one folder, or set the processor's size."
             )
         height, width = source.pixels.shape[:2]
-        view = self._view(height, width)
+        view = self._view.box(height, width)
         # Where the crop cannot be measured, what the model reads is shown: patches lie right on it.
-        shown = self._displayed(values) if view is None else source.colours
+        shown = displayed(self.processor, values) if view is None else source.colours
         return self._encoded(source.name, values, shown, view, neutral)
 
     def encode_pixels(self, values: Tensor, neutral: Any = None) -> EncodedImage:
@@ -120,7 +117,7 @@ class ImageInputs:
         values = values.detach().to(pass_dtype(self.model))
         if misfit := self._misfit(values):
             raise InputError(f"pixel_values: {misfit}")
-        return self._encoded("", values, self._displayed(values), None, neutral)
+        return self._encoded("", values, displayed(self.processor, values), None, neutral)
 
     def with_prompt(self, example: EncodedImage) -> EncodedImage:
         """Return the image itself: no model of images generates."""
@@ -236,36 +233,6 @@ class ImageInputs:
             )
         return values[0].to(pass_dtype(self.model))
 
-    def _view(self, height: int, width: int) -> Box | None:
-        """The part of an image of this size that the model reads, measured once for each size."""
-        if (height, width) not in self._views:
-            self._views[height, width] = visible_box(self._levels, height, width)
-        return self._views[height, width]
-
-    def _levels(self, planes: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """`(3, rows, columns)` levels 0..255 that the processor leaves of three planes."""
-        black, white = self._black_and_white
-        return 255 * (self._planes(planes) - black) / (white - black)
-
-    @cached_property
-    def _black_and_white(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`(3, 1, 1)` pixel values of black, and of white."""
-        # The middle pixel: processors may pad at the edges.
-        probes = [np.full((PROBE, PROBE, 3), level, np.uint8) for level in (0, 255)]
-        black, white = (self._planes(probe) for probe in probes)
-        row, column = (side // 2 for side in black.shape[1:])
-        centre = (slice(None), slice(row, row + 1), slice(column, column + 1))
-        return black[centre], white[centre]
-
-    def _planes(self, planes: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """`(3, rows, columns)` pixel values of three planes, each for itself."""
-        if self.channels == 3:
-            values = self._process(with_channels(SourceImage("", planes), 3))
-        else:
-            single = [SourceImage("", planes[:, :, i : i + 1]) for i in range(3)]
-            values = torch.cat([self._process(with_channels(plane, 1)) for plane in single])
-        return values.double().numpy()
-
     def _neutral(self, neutral: Any, values: Tensor) -> Tensor:
         """`(channels, height, width)` pixel values that stand for removed patches."""
         if neutral is None:
@@ -282,21 +249,6 @@ class ImageInputs:
         if not whole.isfinite().all():
             raise InputError("neutral has numbers that are not finite.")
         return whole
-
-    def _displayed(self, values: Tensor) -> NDArray[np.uint8]:
-        """`(h, w, 3)` uint8, pixel values as an image; unknown scales are stretched to 0..255."""
-        pixels = values.double().cpu()
-        # Undoes the normalisation, so that the image looks as it was given.
-        mean, std = (getattr(self.processor, f"image_{name}", None) for name in ("mean", "std"))
-        if getattr(self.processor, "do_normalize", False) and mean is not None and std is not None:
-            shift, scale = (torch.tensor(side).double().view(-1, 1, 1) for side in (mean, std))
-            pixels = pixels * scale + shift
-        else:
-            lowest, highest = pixels.min(), pixels.max()
-            pixels = (pixels - lowest) / (highest - lowest).clamp(min=1e-12)
-        if len(pixels) != 3:
-            pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
-        return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def _batch(pixel_values: Any) -> tuple[bool, list[Tensor]]:

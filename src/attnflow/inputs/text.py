@@ -6,11 +6,15 @@ gives.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from attnflow.errors import InputError, shown
-from attnflow.inputs.example import Example
+from attnflow.inputs.example import Example, Region
 from attnflow.inputs.offsets import Span, token_offsets
 from attnflow.inputs.tokenizing import encoded
 from attnflow.inputs.words import word_ids
@@ -33,6 +37,11 @@ class EncodedText(Example):
         message_ids: For each token of a chat the index of its message, None for the template's.
         roles: The role of each message of a chat.
         begun: Tokens in front besides those of the tokenizer: 1 where `bos` put one there.
+        visual: The model's inputs besides tokens: pixel values of images and what goes with them.
+        expanded: The text as a processor wrote it for images, each placeholder as often as its
+            image has tokens; "" of texts alone.
+        image: `(h, w, 3)` uint8, the images to show, one below the other, or None.
+        regions: For each token the part of `image` that it stands for, or None; () of texts alone.
     """
 
     text: str
@@ -47,6 +56,16 @@ class EncodedText(Example):
     message_ids: tuple[int | None, ...] = ()
     roles: tuple[str, ...] = ()
     begun: int = 0
+    visual: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    expanded: str = ""
+    image: NDArray[np.uint8] | None = field(default=None, compare=False)
+    regions: tuple[Region | None, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of images, which stay allocated until the end of a call."""
+        pictures = 0 if self.image is None else self.image.nbytes
+        return pictures + sum(values.nbytes for values in self.visual.values())
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -66,6 +66,7 @@ class ModelAdapter(ABC):
 
     Attributes:
         task_name: The task of the models that the adapter is for, a name of `tasks`.
+        also: Another task whose models it takes, as far as they read texts alone; "" for none.
         loader: The class of transformers that loads such models.
         kind: What it is, in words for messages.
         granularities: Names of the units that can be removed.
@@ -75,6 +76,7 @@ class ModelAdapter(ABC):
     """
 
     task_name: ClassVar[str]
+    also: ClassVar[str] = ""
     loader: ClassVar[str]
     kind: ClassVar[str]
     granularities: ClassVar[tuple[str, ...]]
@@ -95,7 +97,7 @@ class ModelAdapter(ABC):
             ModelError: It is another one.
         """
         task = explained_task(model)
-        if task.name != cls.task_name:
+        if task.name not in (cls.task_name, cls.also):
             raise ModelError(
                 f"{type(model).__name__} is a model for {task.name}: expected one for "
                 f"{cls.task_name}, as {cls.loader} loads it."

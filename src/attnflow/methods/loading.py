@@ -21,8 +21,9 @@ def adapter_for(model: Any, processor: Any) -> ModelAdapter:
     """
     task = explained_task(model).name
     for adapter in ADAPTERS:
-        if adapter.task_name == task:
-            return adapter(model, processor)
+        if task in (adapter.task_name, adapter.also):
+            # That of a vision-language model reads texts by its tokenizer.
+            return adapter(model, getattr(processor, "tokenizer", processor))
     expected = ", ".join(adapter.task_name for adapter in ADAPTERS)
     raise ModelError(f"{type(model).__name__} is a model for {task}: expected one for {expected}.")
 

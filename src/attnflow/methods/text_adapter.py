@@ -250,6 +250,7 @@ class LanguageModel(NextTokenModel):
     """A causal language model, asked for the token that comes next after a whole text."""
 
     task_name = "text-generation"
+    also = "image-text-to-text"
     loader = "AutoModelForCausalLM"
     kind = "a language model"
     instead = "deltatrace, gradient-x-input or net:flow"

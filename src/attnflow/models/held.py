@@ -64,7 +64,8 @@ def _is_a(given: Any, package: str, name: str) -> bool:
 
 def _of_pipeline(pipeline: Any) -> Held:
     inner = held_model(pipeline.model)
-    processor = getattr(pipeline, "tokenizer", None)
+    # That of a vision-language model has tokenizer and image processor.
+    processor = getattr(pipeline, "processor", None) or getattr(pipeline, "tokenizer", None)
     if processor is None:
         processor = getattr(pipeline, "image_processor", None)
     return Held(inner.model, processor, name=inner.name)

@@ -58,6 +58,9 @@ COUNTED_AFTER_PADDING = (
 )
 
 
+# Files that state a processor of images next to a model's weights.
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
 DEFAULTS = LoadOptions()
 
 
@@ -308,7 +311,7 @@ def _load(
         model, loading = loader.from_pretrained(
             name, output_loading_info=True, **adapted.of_head, **weights, **keywords
         )
-        processor = _processor(task, adapted.tokenizer or name, keywords)
+        processor = _processor(task, adapted.tokenizer or name, options, keywords)
     missing = sorted(key for key in loading["missing_keys"] if not adapted.brings(key))
     if task.output_kind == "embedding":
         # Embeddings are of the last layer's states, and not pooled there.
@@ -318,7 +321,8 @@ def _load(
             f"model {str(name)!r} is not trained for {task.name}: its checkpoint lacks "
             f"{', '.join(missing[:3])}. Give a model that was fine-tuned."
         )
-    if task.modality != "image" and len(processor) <= len(processor.all_special_ids):
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if task.modality != "image" and len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(
             f"model {str(name)!r} has no tokenizer next to its weights: every word would be "
             "unknown. Save one into its folder with tokenizer.save_pretrained."
@@ -326,20 +330,43 @@ def _load(
     return model, processor
 
 
-def _processor(task: Task, name: str | Path, keywords: dict[str, Any]) -> Any:
-    """The tokenizer or image processor next to the weights."""
+def _processor(task: Task, name: str | Path, options: LoadOptions, keywords: dict[str, Any]) -> Any:
+    """The tokenizer, image processor, or processor of both next to the weights."""
     import transformers
 
-    if task.modality != "image":
+    reads_images = task.takes_images and any(_file(name, f, options) for f in PROCESSORS)
+    if task.modality != "image" and not reads_images:
         return transformers.AutoTokenizer.from_pretrained(name, **keywords)
     with needs("models of images need Pillow", "images"):
         import PIL  # noqa: F401  # transformers would report a missing Pillow at the first image
+    if reads_images:
+        return _multimodal_processor(name, keywords)
     try:
         return transformers.AutoImageProcessor.from_pretrained(name, **keywords)
     except OSError as error:
         raise ModelError(
             f"model {str(name)!r} has no image processor next to its weights. Save one into its "
             "folder with image_processor.save_pretrained."
+        ) from error
+
+
+def _multimodal_processor(name: str | Path, keywords: dict[str, Any]) -> Any:
+    """The processor of texts and images next to the weights.
+
+    Raises:
+        ModelError: It needs a package that is not installed.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoProcessor.from_pretrained(name, **keywords)
+    except (ImportError, AttributeError) as error:
+        # Processors with a part for videos cannot be built without it, and fail in several ways.
+        raise ModelError(
+            f"the processor of model {str(name)!r} cannot be loaded: {error!s:.200} Processors "
+            "that also read videos (Qwen-VL, SmolVLM) need torchvision: install it; or give "
+            "Explainer(model, processor) a processor of your own, with a tokenizer and an "
+            "image_processor."
         ) from error
 
 

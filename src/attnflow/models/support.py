@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from attnflow.capture.families import FAMILIES, OF_OTHER_PACKAGES
+from attnflow.capture.families import FAMILIES, OF_OTHER_PACKAGES, family_name
 from attnflow.capture.refusals import layer_types, unconserved, unfit
 from attnflow.capture.timm_models import timm_unfit
 from attnflow.errors import shown
@@ -70,7 +70,7 @@ def support_of(name: str | Path) -> Support:
     """
     config = loading.config(name)
     architecture = (getattr(config, "architectures", None) or [None])[0]
-    family = {row.model_type: row for row in supported_families()}.get(config.model_type)
+    family = {row.model_type: row for row in supported_families()}.get(family_name(config))
     task = _task(architecture)
     reason = _refusal(config, architecture, task, family)
     tensors: tuple[str, ...] = ()

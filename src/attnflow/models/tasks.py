@@ -29,6 +29,7 @@ class Task:
             reads it; "last", the last token or another one; "mask" or "token", one position of the
             text; "prefix", one position of what an encoder-decoder has generated.
         modality: "text" or "image", what the model reads.
+        takes_images: True where a model of texts reads images in them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     output_kind: OutputKind
     readout_position: ReadoutPosition = "model"
     modality: Modality = "text"
+    takes_images: bool = False
 
     @property
     def is_generative(self) -> bool:
@@ -77,6 +79,14 @@ GENERATION = Task(
     output_kind="token",
     readout_position="last",
 )
+VISION_LANGUAGE = Task(
+    "image-text-to-text",
+    "AutoModelForImageTextToText",
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    output_kind="token",
+    readout_position="last",
+    takes_images=True,
+)
 TEXT_TASKS = (
     CLASSIFICATION,
     GENERATION,
@@ -87,6 +97,7 @@ TEXT_TASKS = (
         output_kind="token",
         readout_position="prefix",
     ),
+    VISION_LANGUAGE,
     Task(
         "fill-mask",
         "AutoModelForMaskedLM",
@@ -135,7 +146,9 @@ def task_of(architecture: str) -> Task | None:
 
     for task in (*IMAGE_TASKS, *TEXT_TASKS):  # models of images are in tables of all models too
         if architecture in _class_names(getattr(modeling_auto, task.table)):
-            return task
+            # Gemma 3 and others are in the table of language models too.
+            with_images = _class_names(getattr(modeling_auto, VISION_LANGUAGE.table))
+            return VISION_LANGUAGE if task is GENERATION and architecture in with_images else task
     return None
 
 

@@ -7,6 +7,7 @@ from attnflow.attribution.views.wording import format_number, format_percent
 DECISIONS = {
     "text-generation": "next token after “{}”",
     "text2text-generation": "next token after “{}”",
+    "image-text-to-text": "next token after “{}”",
     "fill-mask": "token for “{}”",
     "token-classification": "label of “{}”",
 }
@@ -14,6 +15,7 @@ DECISIONS = {
 _ALTERNATIVES = {
     "text-generation": "next tokens",
     "text2text-generation": "next tokens",
+    "image-text-to-text": "next tokens",
     "fill-mask": "tokens for the mask",
     "question-answering": "answers",
 }
@@ -53,7 +55,7 @@ def decision(attribution: AttributionData) -> str:
 
 def input_name(attribution: AttributionData) -> str:
     """Return the text; of an image its name, or its size where it has none."""
-    if attribution.image is None:
+    if attribution.image is None or attribution.regions:
         return attribution.text
     height, width = attribution.image.shape[:2]
     return attribution.text or f"image of {width} x {height} pixels"

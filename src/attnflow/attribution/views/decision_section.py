@@ -4,7 +4,7 @@ Heat map, ranking, classes, facts and certificate are complete without scripts. 
 the switches, and the picture of the flow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from attnflow.attribution.views.captions import (
 )
 from attnflow.attribution.views.flow_links import has_flow
 from attnflow.attribution.views.image_heatmap import ImageMap, image_map, layers
-from attnflow.attribution.views.layout import Ranked, pieces_of, rank
+from attnflow.attribution.views.layout import Piece, Ranked, hottest, pieces_of, rank
 from attnflow.attribution.views.templates import render
 from attnflow.attribution.views.text_heatmap import Stretch, stretches
 from attnflow.attribution.views.wording import (
@@ -97,7 +97,7 @@ def article(
     """
     unit, plural = units(attribution)["token"]
     is_text = attribution.grid is None
-    image: ImageMap | None = None if is_text else image_map(attribution)
+    image: ImageMap | None = None if attribution.image is None else image_map(attribution)
     return render(
         "decision.html",
         index=index,
@@ -112,7 +112,8 @@ def article(
         has_flow=has_flow(attribution),
         unit=unit,
         units=plural,
-        whole="text" if is_text else "image",
+        is_text=is_text,
+        whole="text or image" if attribution.regions else "text" if is_text else "image",
         layers=None if is_text else layers(attribution),
         rankings=[_sources(attribution)] if part else _rankings(attribution),
         opposing=opposing(attribution),
@@ -155,7 +156,7 @@ def _rankings(attribution: AttributionData) -> list[_Ranking]:
                 ranked[:RANKS_IN_SIGHT],
                 ranked[RANKS_IN_SIGHT:],
                 ranked[0].piece.score if ranked else 0.0,
-                max((piece.share for piece in pieces), default=0.0),
+                _strongest(attribution, pieces),
             )
         )
     return rankings
@@ -167,7 +168,14 @@ def _sources(attribution: AttributionData) -> _Ranking:
     pieces = [p for p in pieces_of(attribution, "token") if p.tokens[-1] <= read]
     ranked = rank(pieces)
     best = ranked[0].piece.score if ranked else 0.0
-    return _Ranking("token", "token", "tokens", ranked[:RANKS_IN_SIGHT], [], best, 0.0)
+    strongest = _strongest(attribution, pieces)
+    return _Ranking("token", "token", "tokens", ranked[:RANKS_IN_SIGHT], [], best, strongest)
+
+
+def _strongest(attribution: AttributionData, pieces: Sequence[Piece]) -> float:
+    """Return the share of the piece whose heat is 1, 0 to 1."""
+    total = float(attribution.scores[~attribution.special].sum())
+    return hottest(attribution, pieces) / total if total > 0 else 0.0
 
 
 def _token_count(attribution: AttributionData) -> str:

@@ -18,9 +18,11 @@ from attnflow.attribution.views.flow_links import node_flow
 from attnflow.attribution.views.image_overlay import (
     STRONGEST,
     TINT,
+    Box,
     image_and_box,
     png,
     resized,
+    shown_image,
     softened,
 )
 from attnflow.attribution.views.layout import Piece, intensities, pieces_of, rank
@@ -46,13 +48,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class Cell:
-    """A patch: its token, heat and description, and its left and top edge in pixels."""
+    """A patch or region: its token, heat and description, and its place and size in pixels."""
 
     token: int
     heat: str
     title: str
     x: str
     y: str
+    width: str
+    height: str
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,11 @@ class ImageMap:
         name: Name or size of the image.
         view: The SVG's `viewBox`: image and grid.
         spoken: The picture in words.
-        rows: Rows of patches.
-        columns: Columns of patches.
+        rows: Rows of patches; of a text's images 1.
+        columns: Columns of patches; of a text's images the number of regions.
         fine: True where there is no space for lines between patches.
         photo: The image itself.
-        cell_width: Width of every patch, in pixels of the image.
-        cell_height: Height of every patch.
-        cells: A patch each, in rows from the top left.
+        cells: A patch each, in rows from the top left; or a region each, in the order of tokens.
         chips: Tokens that are no patches.
         besides: "; besides them [CLS]" where there are such tokens; else "".
     """
@@ -90,8 +92,6 @@ class ImageMap:
     columns: int
     fine: bool
     photo: Photo
-    cell_width: str
-    cell_height: str
     cells: list[Cell]
     chips: list[Chip]
     besides: str
@@ -111,9 +111,9 @@ def image_map(attribution: AttributionData) -> ImageMap:
     pieces = pieces_of(attribution, "token")
     ranked = rank(pieces)
     places = {entry.piece.tokens: entry.rank for entry in ranked}
-    heat = [f"{value:.2f}" for value in intensities(pieces)]
+    heat = [f"{value:.2f}" for value in intensities(attribution, pieces)]
     titles = [describe(piece, places.get(piece.tokens), len(ranked)) for piece in pieces]
-    image, _ = image_and_box(attribution)
+    image = shown_image(attribution)
     photo = _photo(resized_to(image, LONGEST), image)
     return _image_map(attribution, pieces, photo, heat, titles)
 
@@ -121,8 +121,8 @@ def image_map(attribution: AttributionData) -> ImageMap:
 def notebook_image_map(attribution: AttributionData) -> ImageMap:
     """Return the notebook's picture: the image in grey, and the opacity of the tint as heat."""
     pieces = pieces_of(attribution, "token")
-    opacity = [f"{STRONGEST * value:.2f}" for value in intensities(pieces)]
-    image, _ = image_and_box(attribution)
+    opacity = [f"{STRONGEST * value:.2f}" for value in intensities(attribution, pieces)]
+    image = shown_image(attribution)
     small = resized_to(image, LONGEST_IN_NOTEBOOK)
     # Grey in its pixels: a notebook has no switch back to the colours, as the page does.
     grey = np.repeat(np.rint(softened(small))[:, :, None], 3, axis=2).astype(np.uint8)
@@ -138,35 +138,57 @@ def _image_map(
     titles: Sequence[str],
 ) -> ImageMap:
     """Put photo and patches together; pieces, heat and titles are those of every token."""
-    rows, columns = attribution.heatmap().shape
-    _, (left, top, right, bottom) = image_and_box(attribution)
-    width, height = (right - left) / columns, (bottom - top) / rows
-    first = int(attribution.special.sum())  # tokens that are no patches stand in front of them
-    besides = ", ".join(attribution.tokens[i] for i in attribution.special.nonzero()[0])
+    cells = _patches(attribution) if attribution.grid is not None else _regions(attribution)
+    rows, columns = attribution.grid or (1, len(cells))
+    # Of an image alone; those of a text stand in the text.
+    special = [] if attribution.regions else attribution.special.nonzero()[0].tolist()
+    besides = ", ".join(attribution.tokens[i] for i in special)
     return ImageMap(
         name=input_name(attribution),
         view=_view(attribution),
         spoken=_spoken(attribution, pieces),
         rows=rows,
         columns=columns,
-        fine=max(rows, columns) >= FINE,
+        fine=max(rows, columns) >= (FINE if attribution.grid is not None else FINE**2),
         photo=photo,
-        cell_width=f"{width:.6g}",
-        cell_height=f"{height:.6g}",
         cells=[
             Cell(
-                token=(token := first + row * columns + column),
-                heat=heat[token],
-                title=titles[token],
-                x=f"{left + column * width:.6g}",
-                y=f"{top + row * height:.6g}",
+                token,
+                heat[token],
+                titles[token],
+                *(f"{number:.6g}" for number in (x0, y0, x1 - x0, y1 - y0)),
             )
-            for row in range(rows)
-            for column in range(columns)
+            for token, (x0, y0, x1, y1) in cells
         ],
-        chips=[Chip(i, pieces[i].name, titles[i]) for i in range(first)],
+        chips=[Chip(i, pieces[i].name, titles[i]) for i in special],
         besides=f"; besides them {besides}" if besides else "",
     )
+
+
+def _patches(attribution: AttributionData) -> list[tuple[int, Box]]:
+    """Return each patch of an image with its edges."""
+    rows, columns = attribution.heatmap().shape
+    _, (left, top, right, bottom) = image_and_box(attribution)
+    width, height = (right - left) / columns, (bottom - top) / rows
+    first = int(attribution.special.sum())  # tokens that are no patches stand in front of them
+    return [
+        (
+            first + row * columns + column,
+            (
+                left + column * width,
+                top + row * height,
+                left + (column + 1) * width,
+                top + (row + 1) * height,
+            ),
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def _regions(attribution: AttributionData) -> list[tuple[int, Box]]:
+    """Return each token of a text's images with the edges of its region."""
+    return [(i, region) for i, region in enumerate(attribution.regions or ()) if region is not None]
 
 
 def layers(attribution: AttributionData) -> list[LayerMap]:
@@ -202,8 +224,11 @@ def resized_to(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
 
 def _view(attribution: AttributionData) -> str:
     """Return the `viewBox` of image and grid, which may go beyond it where it was padded."""
-    image, (left, top, right, bottom) = image_and_box(attribution)
+    image = shown_image(attribution)
     height, width = image.shape[:2]
+    if attribution.box is None:
+        return f"0 0 {width} {height}"
+    left, top, right, bottom = attribution.box
     x, y = min(left, 0), min(top, 0)
     return f"{x:.6g} {y:.6g} {max(right, width) - x:.6g} {max(bottom, height) - y:.6g}"
 
@@ -217,7 +242,11 @@ def _photo(pixels: NDArray[np.uint8], image: NDArray[np.uint8]) -> Photo:
 
 def _spoken(attribution: AttributionData, pieces: Sequence[Piece]) -> str:
     """Return the picture in words."""
-    rows, columns = attribution.heatmap().shape
+    if attribution.grid is None:
+        places = [p for p in pieces if attribution.is_region(p.tokens[0])]
+        strongest = ", ".join(_name_and_share(entry.piece) for entry in rank(places)[:3])
+        return f"Images of the text in {len(places)} regions. Strongest: {strongest}."
+    rows, columns = attribution.grid
     best = rank(pieces)[:3]
     strongest = ", ".join(_name_and_share(entry.piece) for entry in best)
     return (

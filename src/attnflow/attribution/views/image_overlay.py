@@ -19,6 +19,7 @@ CONTRAST = 0.72  # that is left to the image beneath
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as image libraries turn colours to grey
 
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 
 def overlay(attribution: AttributionData, size: int | tuple[int, int] | None = None) -> Pixels:
@@ -27,10 +28,15 @@ def overlay(attribution: AttributionData, size: int | tuple[int, int] | None = N
     Raises:
         InputError: There is a text and no image, or the size is not positive.
     """
-    image, box = image_and_box(attribution)
+    image = shown_image(attribution)
     height, width = _sides(image, size)
     grey = softened(resized(image, height, width))
-    opacity = STRONGEST * _painted(heat(attribution), image.shape, box, height, width)
+    if attribution.regions is not None:
+        painted = _painted_regions(attribution, height, width)
+    else:
+        image, box = image_and_box(attribution)
+        painted = _painted(heat(attribution), image.shape, box, height, width)
+    opacity = STRONGEST * painted
     mixed = grey[:, :, None] * (1 - opacity[:, :, None]) + opacity[:, :, None] * np.array(TINT)
     return np.rint(mixed).astype(np.uint8)
 
@@ -47,7 +53,18 @@ def heat(attribution: AttributionData) -> NDArray[np.float64]:
     return scores / highest if highest > 0 else scores
 
 
-def image_and_box(attribution: AttributionData) -> tuple[Pixels, tuple[float, float, float, float]]:
+def shown_image(attribution: AttributionData) -> Pixels:
+    """Return the image, or the images of a text.
+
+    Raises:
+        InputError: There is a text and no image.
+    """
+    if attribution.image is None:
+        raise InputError("there is no image to lay scores over: it is a text that was explained.")
+    return attribution.image
+
+
+def image_and_box(attribution: AttributionData) -> tuple[Pixels, Box]:
     """Return the image, and the edges of the grid of patches on it.
 
     Raises:
@@ -106,7 +123,7 @@ def _sides(image: Pixels, size: int | tuple[int, int] | None) -> tuple[int, int]
 def _painted(
     cells: NDArray[np.float64],
     shape: tuple[int, ...],
-    box: tuple[float, float, float, float],
+    box: Box,
     height: int,
     width: int,
 ) -> NDArray[np.float64]:
@@ -115,6 +132,28 @@ def _painted(
     rows, inside_rows = _cells(top, bottom, cells.shape[0], shape[0], height)
     columns, inside_columns = _cells(left, right, cells.shape[1], shape[1], width)
     return cells[np.ix_(rows, columns)] * np.outer(inside_rows, inside_columns)
+
+
+def _painted_regions(attribution: AttributionData, height: int, width: int) -> NDArray[np.float64]:
+    """`(height, width)` heat of the region that each pixel's middle lies in; 0 outside.
+
+    The hottest is the best ordinary token, of image and text.
+    """
+    image = shown_image(attribution)
+    best = float(np.where(attribution.special, 0.0, attribution.scores).max())
+    painted = np.zeros((height, width))
+    for token, region in enumerate(attribution.regions or ()):
+        if region is not None and best > 0:
+            # The pixels whose middles lie between the edges.
+            columns = _between(region[0], region[2], image.shape[1], width)
+            rows = _between(region[1], region[3], image.shape[0], height)
+            painted[rows, columns] = attribution.scores[token] / best
+    return painted
+
+
+def _between(start: float, end: float, length: int, pixels: int) -> slice:
+    first, last = (int(np.ceil(edge * pixels / length - 0.5)) for edge in (start, end))
+    return slice(max(first, 0), max(last, 0))
 
 
 def _cells(

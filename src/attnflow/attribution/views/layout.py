@@ -134,6 +134,48 @@ def _joined(attribution: AttributionData, pieces: Sequence[Piece]) -> Piece:
     return Piece(name, 0, 0, sum(piece.score for piece in pieces), 0.0, True, tokens)
 
 
+def join_regions(attribution: AttributionData, pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces of a text, with each run of image tokens joined to one piece.
+
+    A run holds the special tokens between regions, such as the marks of tiles. Its piece has the
+    score of the regions together, which are shown one by one in the image.
+    """
+    if not attribution.regions:
+        return list(pieces)
+    joined: list[Piece] = []
+    waiting: list[Piece] = []  # special ones, which are in the run if another region follows
+    run: list[Piece] = []
+    for piece in [*pieces, None]:
+        is_region = piece is not None and attribution.is_region(piece.tokens[0])
+        if piece is not None and is_region:
+            run += [*waiting, piece]
+            waiting = []
+        elif piece is not None and piece.special and run:
+            waiting.append(piece)
+        else:
+            joined += [_picture(attribution, run)] if run else []
+            joined += waiting
+            run, waiting = [], []
+            joined += [] if piece is None else [piece]
+    return joined
+
+
+def _picture(attribution: AttributionData, run: Sequence[Piece]) -> Piece:
+    tokens = [token for piece in run for token in piece.tokens]
+    regions = [token for token in tokens if attribution.is_region(token)]
+    names = dict.fromkeys(
+        attribution.tokens[token].rpartition(" r")[0].removesuffix(" whole") for token in regions
+    )
+    score = sum(float(attribution.scores[token]) for token in regions)
+    share = sum(float(attribution.shares[token]) for token in regions)
+    return Piece(", ".join(names), 0, 0, score, share, False, tuple(regions))
+
+
+def is_picture(attribution: AttributionData, piece: Piece) -> bool:
+    """Return whether a piece of a text's heat map stands for an image in it."""
+    return attribution.is_region(piece.tokens[0])
+
+
 def rank(pieces: Sequence[Piece]) -> list[Ranked]:
     """Return the ordinary pieces, best first; equal scores in the order of the text."""
     ordinary = sorted((p for p in pieces if not p.special), key=lambda p: (-p.score, p.tokens))
@@ -146,9 +188,20 @@ def rank(pieces: Sequence[Piece]) -> list[Ranked]:
     return ranked
 
 
-def intensities(pieces: Sequence[Piece]) -> list[float]:
-    """Return each piece's heat: its score over the best ordinary piece's; 0 for special ones."""
-    best = max((p.score for p in pieces if not p.special), default=0.0)
+def hottest(attribution: AttributionData, pieces: Sequence[Piece]) -> float:
+    """Return the score whose heat is 1: that of the best ordinary piece.
+
+    Of a text with images it is the best of tokens and words, whichever are shown, so that text and
+    image have one scale.
+    """
+    if attribution.regions:
+        pieces = [p for unit in GRANULARITIES for p in pieces_of(attribution, unit)]
+    return max((p.score for p in pieces if not p.special), default=0.0)
+
+
+def intensities(attribution: AttributionData, pieces: Sequence[Piece]) -> list[float]:
+    """Return each piece's heat: its score over the hottest one's; 0 for special ones."""
+    best = hottest(attribution, pieces)
     return [0.0 if p.special or best <= 0 else p.score / best for p in pieces]
 
 

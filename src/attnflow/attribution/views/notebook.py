@@ -46,7 +46,7 @@ def render(attribution: AttributionData) -> str:
         model=attribution.model_and_precision,
         tensor=attribution.tensor,
         stretches=tinted_stretches(attribution) if is_text else None,
-        image=None if is_text else notebook_image_map(attribution),
+        image=None if attribution.image is None else notebook_image_map(attribution),
         tint=GREY if attribution.is_faint else TINT if is_text else TINT_OF_IMAGES,
         ranked=ranked[:LEADERS],
         lines=[*summary(attribution), note(attribution)],

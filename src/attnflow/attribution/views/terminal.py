@@ -6,7 +6,7 @@ are shown, not sent.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from attnflow.attribution.data import AttributionData, ContinuationData
@@ -17,7 +17,10 @@ from attnflow.attribution.views.layout import (
     Piece,
     Ranked,
     Run,
+    hottest,
     intensities,
+    is_picture,
+    join_regions,
     join_template_tokens,
     lay_out,
     pieces_of,
@@ -25,7 +28,7 @@ from attnflow.attribution.views.layout import (
     role_starts,
 )
 from attnflow.attribution.views.sanitize import as_name, columns, for_terminal
-from attnflow.attribution.views.terminal_image import blocks
+from attnflow.attribution.views.terminal_image import blocks, picture_blocks
 from attnflow.attribution.views.wording import (
     SUPERSCRIPTS,
     format_bound,
@@ -77,12 +80,15 @@ def render(
     style = style_of(False if attribution.is_faint else color)
     pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
     ranked = rank(pieces)
+    heat = dict(zip((p.tokens for p in pieces), intensities(attribution, pieces), strict=True))
     unit = units(attribution)[granularity]
     parts = [_title(attribution, style), ""]
     if attribution.grid is None:
-        parts += _wrap(_chunks(attribution, pieces, ranked, style), width)
-    else:
+        parts += _wrap(_chunks(attribution, pieces, ranked, heat, style), width)
+    if attribution.grid is not None:
         parts += blocks(attribution, style, width)
+    elif attribution.regions:
+        parts += ["", *picture_blocks(attribution, hottest(attribution, pieces), style, width)]
     parts += ["", *_ranking(ranked[:RANKED], len(ranked), unit, width, style), ""]
     parts += [style.mark(for_terminal(line), FAINT) for line in summary(attribution)]
     return "\n".join(parts)
@@ -111,7 +117,7 @@ def render_continuation(
         [
             f"{title}  {style.mark(for_terminal(how), FAINT)}",
             "",
-            *_wrap(_chunks(first, plain, [], style), width),
+            *_wrap(_chunks(first, plain, [], {}, style), width),
             "",
             *_sources(continuation, width, style),
             "",
@@ -156,15 +162,21 @@ def _title(attribution: AttributionData, style: Style) -> str:
 
 
 def _chunks(
-    attribution: AttributionData, pieces: Sequence[Piece], ranked: Sequence[Ranked], style: Style
+    attribution: AttributionData,
+    pieces: Sequence[Piece],
+    ranked: Sequence[Ranked],
+    heat: Mapping[tuple[int, ...], float],
+    style: Style,
 ) -> Iterator[_Chunk]:
-    """Yield the heat map in chunks that are each words, blanks, or a line break."""
-    heat = {p.tokens: h for p, h in zip(pieces, intensities(pieces), strict=True)}
+    """Yield the heat map in chunks that are each words, blanks, or a line break.
+
+    Pieces without `heat` have none.
+    """
     # Where nothing flowed no piece is first.
     places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
     roles = role_starts(attribution)
     first = True
-    for run in lay_out(attribution.text, pieces):
+    for run in lay_out(attribution.text, join_regions(attribution, pieces)):
         piece = run.piece
         if piece is not None and piece.tokens[0] in roles:
             role = f"{for_terminal(roles[piece.tokens[0]])}:"
@@ -177,7 +189,11 @@ def _chunks(
                 yield _BLANK
             yield from (_Chunk(name, style.mark(name, FAINT)), _BLANK)
         else:
-            yield _ordinary(run, heat[piece.tokens], places.get(piece.tokens), style)
+            if is_picture(attribution, piece) and not first:
+                yield _BLANK
+            yield _ordinary(run, heat.get(piece.tokens, 0.0), places.get(piece.tokens), style)
+            if is_picture(attribution, piece):
+                yield _BLANK
         first = False
 
 

@@ -11,6 +11,8 @@ from attnflow.attribution.views.layout import (
     Piece,
     Run,
     intensities,
+    is_picture,
+    join_regions,
     join_template_tokens,
     lay_out,
     pieces_of,
@@ -56,19 +58,21 @@ def describe(piece: Piece, place: int | None, count: int) -> str:
     if piece.special:
         return f"{piece.name}: special token, score {format_number(piece.score)}, not ranked"
     score, share = format_number(piece.score), format_percent(piece.share)
+    if place is None:
+        return f"{as_name(piece.name)}: score {score}, {share}, all its regions together"
     return f"{as_name(piece.name)}: score {score}, {share}, rank {place} of {count}"
 
 
 def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretch]:
     """Yield the page's heat map: every piece with its classes, heat and description."""
     pieces, heat = _pieces_and_heat(attribution, granularity)
-    ranked = rank(pieces)
+    ranked = rank(pieces_of(attribution, granularity))
     places = {entry.piece.tokens: entry.rank for entry in ranked}
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
             stretch = replace(
                 stretch,
-                classes=classes(run, piece),
+                classes=classes(attribution, run, piece),
                 heat=f"{heat[piece.tokens]:.2f}",
                 title=describe(piece, places.get(piece.tokens), len(ranked)),
             )
@@ -90,7 +94,8 @@ def explained_stretches(
             article = articles.get(piece.tokens[0])
             stretch = replace(
                 stretch,
-                classes=classes(run, piece) + ("" if article is None else " explained"),
+                classes=classes(attribution, run, piece)
+                + ("" if article is None else " explained"),
                 title=as_name(piece.name),
                 article=article,
             )
@@ -115,10 +120,12 @@ def _pieces_and_heat(
     attribution: AttributionData, granularity: str
 ) -> tuple[list[Piece], dict[tuple[int, ...], float]]:
     """Return the pieces of a text, and the heat of each by its tokens."""
-    pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
+    single = join_template_tokens(attribution, pieces_of(attribution, granularity))
+    pieces = join_regions(attribution, single)
     # Keyed by tokens, since names and offsets need not be unique.
-    heat = zip((piece.tokens for piece in pieces), intensities(pieces), strict=True)
-    return pieces, dict(heat)
+    heat = dict(zip((p.tokens for p in single), intensities(attribution, single), strict=True))
+    # An image has its heat in its regions.
+    return pieces, {piece.tokens: heat.get(piece.tokens, 0.0) for piece in pieces}
 
 
 def _laid_out(
@@ -145,9 +152,10 @@ def token_list(piece: Piece) -> str:
     return " ".join(map(str, piece.tokens))
 
 
-def classes(run: Run, piece: Piece) -> str:
+def classes(attribution: AttributionData, run: Run, piece: Piece) -> str:
     """Return the style classes of a piece."""
     names = ["t"]
+    names += ["of-image"] if is_picture(attribution, piece) else []
     names += ["special"] if piece.special else []
     names += ["detached"] if run.detached else []
     return " ".join(names)

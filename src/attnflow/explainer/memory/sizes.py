@@ -93,7 +93,7 @@ def sizes_of(inputs: ModelInputs[Any], given: Given, coarsen: Coarsen) -> list[E
         InputError: As `ModelInputs.read`; or there are both texts and numbers.
         ModelError, StorageError: As `ModelInputs.read`.
     """
-    given.check_modality(inputs.model, inputs.task.modality)
+    given.check_modality(inputs.model, inputs.task)
     texts = listed(given.texts)
     lengths = [int(n) for n in texts if is_integer(n)]
     if not lengths:

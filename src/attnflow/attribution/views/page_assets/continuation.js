@@ -31,7 +31,9 @@ class ContinuationView {
     for (const token of this.tokens) {
       /* A chat template's tokens are joined to one piece of the text. */
       const share = sum(token.dataset.t.split(" ").map((t) => shares[t]));
-      token.style.setProperty("--h", strongest ? (share / strongest).toFixed(2) : 0);
+      /* An image has its heat in its regions, below. */
+      const hot = strongest && !token.classList.contains("of-image");
+      token.style.setProperty("--h", hot ? (share / strongest).toFixed(2) : 0);
       const isExplained = Number(token.dataset.article) === index;
       if (isExplained) token.setAttribute("aria-current", "true");
       else token.removeAttribute("aria-current");

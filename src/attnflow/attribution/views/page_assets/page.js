@@ -19,7 +19,9 @@ const currentArticle = () => articles[state.decision];
 const continuations = new Map(Array.from(document.querySelectorAll(".written"), (section) =>
   [Number(section.dataset.group), new ContinuationView(section, decisions, selectDecision)]));
 const currentContinuation = () => continuations.get(decisions[state.decision].group);
-const heatMaps = () => Array.from((currentContinuation() ? currentContinuation().section : currentArticle()).querySelectorAll(".heat"));
+/* Those of a continuation's text, and of the decision itself: the images of a token's text. */
+const heatMaps = () => [currentContinuation() && currentContinuation().section, currentArticle()]
+  .flatMap((part) => (part ? Array.from(part.querySelectorAll(".heat")) : []));
 const tokensOf = (element) => element.dataset.t.split(" ").map(Number);
 
 function readAddress() {
