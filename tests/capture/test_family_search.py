@@ -78,6 +78,14 @@ OTHERS = {
         "CTRL", "CTRLLMHeadModel", n_embd=16, n_layer=3, n_head=4, dff=24, n_positions=32
     ),
     "roformer": lambda: tiny("RoFormer", "RoFormerForMaskedLM", embedding_size=16),
+    "xglm": lambda: tiny(
+        "XGLM", "XGLMForCausalLM", d_model=16, num_layers=3, attention_heads=4, ffn_dim=24
+    ),
+    "apertus": lambda: tiny("Apertus", "ApertusForCausalLM", num_key_value_heads=2),
+    "jetmoe": lambda: tiny(
+        "JetMoe", "JetMoeForCausalLM", num_key_value_heads=2, kv_channels=4, num_local_experts=4
+    ),
+    "beit": lambda: tiny("Beit", "BeitForImageClassification", image_size=8, patch_size=2),
     "pegasus": lambda: tiny(
         "Pegasus",
         "PegasusForConditionalGeneration",

@@ -286,6 +286,12 @@ OF_OTHER_PACKAGES: dict[str, Family] = {
 }
 
 
+def first_tensor(output: Any) -> Any:
+    """Return a module's output, or the first part of several; None where it is no tensor."""
+    first = output[0] if isinstance(output, tuple) and output else output
+    return first if isinstance(first, Tensor) else None
+
+
 @dataclass
 class ResidualStream:
     """`(batch, t, width)` of each layer, in the order of calls: x_i, o_i, parallel MLPs' output.
@@ -305,9 +311,11 @@ class ResidualStream:
         x = first.detach()
         self.streams.append(x if self.multiplier == 1.0 else x / self.multiplier)
 
-    def keep_output(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        # Not detached: the backward pass asks for its gradient.
-        self.outputs.append(output)
+    def keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
+        # Not detached: the backward pass asks for its gradient. A module that drops paths may
+        # return attention's output, and an MLP's later in the block.
+        if len(self.outputs) < len(self.streams):
+            self.outputs.append(first_tensor(output))
 
     def keep_branch(self, module: nn.Module, args: Any, output: Tensor) -> None:
         # A copy, since Falcon adds to it in place.

@@ -112,14 +112,16 @@ def example_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
     config, device = model.config, device_of(model)
     if model.main_input_name == "pixel_values":
         vision = getattr(config, "vision_config", config)
-        size = getattr(vision, "image_size", None)
-        if size is None:
-            raise ModelError("it reads images, and its config states no image_size")
+        size, channels = (getattr(vision, name, None) for name in ("image_size", "num_channels"))
+        if size is None or channels is None:
+            raise ModelError("it reads images of no fixed size: its config states no image_size")
         height, width = (size, size) if isinstance(size, int) else size
         generator = torch.Generator().manual_seed(0)
-        pixels = torch.randn(1, vision.num_channels, height, width, generator=generator)
+        pixels = torch.randn(1, channels, height, width, generator=generator)
         return {"pixel_values": pixels.to(device, pass_dtype(model))}
-    vocabulary = config.get_text_config().vocab_size
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if vocabulary is None:
+        raise ModelError("its config states no vocab_size, so that it reads no token ids")
     special = {v for k, v in config.to_dict().items() if "token" in k and isinstance(v, int)}
     ordinary = [i for i in range(vocabulary) if i not in special][: 7 * LENGTH]
     ids = torch.tensor(ordinary[:: max(len(ordinary) // LENGTH, 1)][:LENGTH], device=device)[None]
@@ -207,8 +209,8 @@ def _candidates(
     outputs = {id(trace.unscaled(x.output)[0]) for x in trace.sums if x is not None}
     candidates = []
     for path in trace.returned.get(id(output), ()):
-        if any(id(x) not in outputs for x in trace.outputs_of[path]):
-            continue  # it returns more than attention's outputs
+        if not _returns_first(trace, path, outputs):
+            continue
         for x in found.others:
             branches = tuple(other for other in found.others if other is not x)
             for block, stream in _entries(trace, path, x):
@@ -221,6 +223,12 @@ def _candidates(
         )
     # A block's own argument before that of a module inside it; the innermost output first.
     return sorted(candidates, key=lambda c: (-len(c.block), len(c.site[2])))
+
+
+def _returns_first(trace: Trace, path: str, outputs: set[int]) -> bool:
+    """Return whether a module returns attention's output at the first of its calls in a block."""
+    is_output = [id(x) in outputs for x in trace.outputs_of[path]]
+    return all(is_output[:: len(is_output) // sum(is_output)])
 
 
 def _entries(trace: Trace, output: str, x: Tensor) -> list[tuple[str, str]]:

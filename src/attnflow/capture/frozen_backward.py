@@ -57,7 +57,7 @@ _ACTIVATIONS = frozenset(
     AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh
     LinearActivation MishActivation NewGELUActivation PytorchGELUTanh QuickGELUActivation
     ReLUSquaredActivation SiLUActivation ELU GELU Hardswish LeakyReLU Mish ReLU ReLU6 SiLU Tanh
-    BloomGelu QuickGELU Swish HardSwish HardMish
+    BloomGelu QuickGELU Swish HardSwish HardMish XIELUActivation
     """.split()
 )
 
@@ -286,9 +286,8 @@ _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     **dict.fromkeys((torch.rsqrt, Tensor.rsqrt, torch.sqrt, Tensor.sqrt), _constant),
     # Weights: of experts, of a gate, and of an activation that is written as x * sigmoid(x).
     **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid, F.softplus), _constant),
-    **dict.fromkeys(
-        (torch.erf, Tensor.erf), _constant
-    ),  # of GELU, x * (1 + erf(x / root of 2)) / 2
+    # Of a GELU that is written as x * (1 + erf(x / root of 2)) / 2.
+    **dict.fromkeys((torch.erf, Tensor.erf, torch.special.erf), _constant),
     **dict.fromkeys(SOFTMAX_FUNCTIONS, _softmax),
     **dict.fromkeys((torch.pow, Tensor.pow, Tensor.__pow__), _power),
     **dict.fromkeys((torch.clamp, Tensor.clamp, Tensor.clamp_), _clamp),

@@ -255,7 +255,12 @@ def _embedder(stack: nn.Module) -> nn.Module:
     for part in stack.modules():
         if isinstance(part, PreTrainedModel):
             try:
-                return part.get_input_embeddings()
+                embedder = part.get_input_embeddings()
             except NotImplementedError:  # CLIP's image classifier
                 continue
-    raise ModelError(f"{type(stack).__name__} does not state where its inputs are embedded.")
+            if isinstance(embedder, nn.Module):
+                return embedder
+    raise ModelError(
+        f"{type(stack).__name__} does not state where its inputs are embedded as tokens, which "
+        "convolutions and models that merge tokens do not keep."
+    )

@@ -29,12 +29,14 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from attnflow.capture.attention import attention_heads, boolean_mask, weights_of_call
+from attnflow.capture.families import first_tensor
 from attnflow.capture.frozen_backward import is_activation
 from attnflow.errors import ModelError
 
 TRACED = "attnflow_traced"
 
 _SUMS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
+_QUOTIENTS = frozenset({"div", "__truediv__", "true_divide", "divide"})
 _PRODUCTS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"})
 # Functions whose output the frozen network holds constant: weights and scales, no values.
 _WEIGHTS = frozenset({"rsqrt", "sqrt", "sigmoid", "softmax", "softplus", "erf", "pow", "__pow__"})
@@ -105,6 +107,8 @@ class Trace:
 
     def computed(self, name: str, operands: list[Any], result: Any) -> None:
         """Take note of a function that was computed."""
+        if name.endswith("_as"):  # expand_as takes the shape of its second operand alone
+            operands = operands[:1]
         tensors = [x for x in _tensors(operands) if id(x) in self.labels]
         results = list(_tensors(operands[:1] if name == "__setitem__" else result))
         if name == "softmax" and results and attention_heads(results[0], self.batch):
@@ -121,6 +125,9 @@ class Trace:
             labels = self._sum(tensors, result, labels)
         elif name in _PRODUCTS:
             self._product(operands, tensors, result)
+        elif name in _QUOTIENTS and isinstance(result, Tensor):
+            if isinstance(operands[1], int | float):
+                self.factors[id(result)] = (tensors[0], 1.0 / operands[1])
         for value in results:
             self._label(value, labels)
 
@@ -212,7 +219,8 @@ def _watch(trace: Trace, path: str, module: nn.Module) -> None:
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         trace.entered.pop()
-        if isinstance(output, Tensor):
+        output = first_tensor(output)
+        if output is not None:
             trace.returned[id(output)].append(path)
             trace.outputs_of[path].append(output)
             trace.alive.append(output)
