@@ -184,6 +184,24 @@ def test_a_wrong_entry_is_refused(monkeypatch, unknown):
             find_family(build("llama"))
 
 
+def shifted(values):
+    """Add to each token its neighbour's values."""
+    return values + values.roll(1, dims=1)
+
+
+@pytest.mark.parametrize("mixed", ["before its first", "after its last"])
+def test_tokens_that_are_mixed_outside_the_layers_refuse_an_entry(mixed, unknown):
+    """No node is there at which effects could be lost: x_i would not be of token i alone."""
+    model = build("llama")
+    unknown(model)
+    if mixed == "before its first":
+        model.model.layers[0].register_forward_pre_hook(lambda m, args: (shifted(args[0]),))
+    else:
+        model.model.norm.register_forward_hook(lambda m, args, output: shifted(output))
+    with pytest.raises(ModelError, match=f"tokens are mixed {mixed} attention"):
+        find_family(model)
+
+
 REFUSED = {
     "the gate of the experts": (lambda: build("gpt_oss"), "GptOssExperts multiply two branches"),
     "recurrence": (

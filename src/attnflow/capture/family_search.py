@@ -4,7 +4,8 @@ A short text of random tokens (or a grey image) goes through the model once, tra
 the names of an entry of `families.py`. The entry is accepted if effects are conserved at every node
 of that text, with the model's biases at 0: what enters a node is what leaves it, and what leaves
 the top row is the output. So a part of the residual stream that was missed, a product that counts
-twice, or a path between tokens besides attention refuses the entry.
+twice, or a path between tokens besides attention refuses the entry. Below the first layer and above
+the last one no node shows such a path: there gradients of the traced run do.
 
 Source: ours. Read next: residual_trace.py, families.py.
 """
@@ -101,8 +102,9 @@ def _found(model: PreTrainedModel) -> Family:
         raise ModelError(reason)
     inputs = example_inputs(model)
     with plain_torch():
-        trace = _traced(model, inputs)
+        trace, output = _traced(model, inputs)
         family = proposed_family(model, trace)
+        _check_tokens_stay(trace, output)
         _check_conserved(model, inputs, family, trace)
         return replace(family, positions=_positions(model, inputs))
 
@@ -132,17 +134,43 @@ def example_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
     return inputs
 
 
-def _traced(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Trace:
+def _traced(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> tuple[Trace, Any]:
+    """Return the trace of a run, and the model's output."""
     copy = private_copy(model, TRACED, "eager").eval()
     with ExitStack() as stack:
         stack.enter_context(float32_activations(copy))
-        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.enable_grad())
         trace = stack.enter_context(tracing(copy))
         trace.batch = len(next(iter(inputs.values())))
         for embedder in embedders(copy):
-            embedder.register_forward_hook(lambda m, args, output: trace.begin(output))
-        copy(**inputs, **pass_options(copy))
-    return trace
+            embedder.register_forward_hook(lambda m, args, output: trace.embedded(output))
+        output = copy(**inputs, **pass_options(copy))
+    return trace, output
+
+
+def _check_tokens_stay(trace: Trace, output: Any) -> None:
+    """Raise if tokens are mixed below the first layer or above the last, where no node shows it."""
+    for stream in trace.first_streams:
+        # A token in the middle, so that both of its neighbours would show.
+        if _tokens_read(_some_sum(stream[:, -2]), trace.leaves) > 1:
+            raise ModelError("tokens are mixed before its first attention, besides attention")
+    last = trace.sums[-1]
+    # A decision of the whole example may read all of its tokens.
+    reads_one = _values(output).ndim == 3
+    if reads_one and last and _tokens_read(_some_number(output).sum(), [last.total]) > 1:
+        raise ModelError("tokens are mixed after its last attention, besides attention")
+
+
+def _tokens_read(number: Tensor, sources: Sequence[Tensor]) -> int:
+    """Return how many tokens of these `(batch, t, width)` values a number depends on."""
+    gradients = torch.autograd.grad(number, sources, allow_unused=True, retain_graph=True)
+    sizes = [_token_sizes(gradient) for gradient in gradients if gradient is not None]
+    return sum(int((size > TOLERANCE * size.max()).sum()) for size in sizes)
+
+
+def _token_sizes(gradient: Tensor) -> Tensor:
+    """Return the largest number of each token; of patches the second axis is that of channels."""
+    return gradient.abs().amax(-1 if gradient.ndim == 3 else 1)
 
 
 def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
@@ -409,13 +437,22 @@ def conservation_error(got: Capture) -> tuple[float, int]:
 
 def _last_output(output: Any) -> Tensor:
     """`(batch, width)`, the output of the last position, or of the whole example."""
-    values = next(v for v in output.values() if isinstance(v, Tensor) and v.ndim >= 2)
+    values = _values(output)
     last: Tensor = values[:, -1] if values.ndim == 3 else values
     return last.float() if last.dtype in HALF else last
 
 
+def _values(output: Any) -> Tensor:
+    """`(batch, width)` or `(batch, t, width)`, what a model gives."""
+    return next(v for v in output.values() if isinstance(v, Tensor) and v.ndim >= 2)
+
+
 def _some_number(output: Any) -> Tensor:
     """One number for each example that depends on all of the output's last position."""
-    last = _last_output(output)
-    weights = torch.linspace(-1.0, 1.0, last.shape[-1], device=last.device, dtype=last.dtype)
-    return (last * weights).sum(-1)
+    return _some_sum(_last_output(output))
+
+
+def _some_sum(values: Tensor) -> Tensor:
+    """Return a sum over the last axis, with weights: a norm leaves nothing of a plain one."""
+    weights = torch.linspace(-1.0, 1.0, values.shape[-1], device=values.device, dtype=values.dtype)
+    return (values * weights).sum(-1)
