@@ -8,7 +8,14 @@ import transformers
 from support.tiny_models import SIZES, TINY, TOKENS, build, randomised
 
 from attnflow import Explainer
-from attnflow.capture import FAMILIES, Objective, capture, families, family_search
+from attnflow.capture import (
+    FAMILIES,
+    Objective,
+    capture,
+    families,
+    family_search,
+    leaving_out,
+)
 from attnflow.capture.family_search import (
     conservation_error,
     example_inputs,
@@ -232,6 +239,71 @@ def test_refused_with_the_reason(name, unknown):
     for ask in (find_family, lambda model: Explainer(model)(input_ids=[[5, 9, 33, 7]])):
         with pytest.raises(ModelError, match=f"is of no known family.*: .*{reason}.*Use tensor"):
             ask(model)
+
+
+def test_a_multiplier_is_the_number_that_was_seen(unknown):
+    """Another entry of the config may have the same number, and be changed."""
+    model = build("granite")
+    known = unknown(model)
+    model.config.attention_dropout = number_seen = known.factor(model.config)
+    found = find_family(model)
+    model.config.attention_dropout = 0.0
+    assert found.factor(model.config) == number_seen != 1.0
+
+
+def test_tokens_hidden_in_a_model_with_windows_are_hidden_as_one_by_one(monkeypatch):
+    """GPT-Neo's windows count tokens: without a hidden one in between a window would be wider."""
+    model = tiny(
+        "GPTNeo",
+        "GPTNeoForCausalLM",
+        hidden_size=16,
+        num_layers=4,
+        num_heads=4,
+        num_hidden_layers=4,
+        attention_types=[[["global", "local"], 2]],
+        window_size=4,
+        intermediate_size=24,
+    )
+    explainer = Explainer(model)
+    ids = [[5, 9, 33, 7, 21, 12, 8, 30, 11, 4, 6, 17]]
+    got = explainer(input_ids=ids)[0]
+    monkeypatch.setattr(leaving_out, "_visible_tokens", lambda *a: None)
+    assert got.scores == pytest.approx(explainer(input_ids=ids)[0].scores, abs=1e-5)
+
+
+def test_a_model_without_weights_is_searched_once_it_has_them():
+    expected, loaded = find_family(OTHERS["glm"]()), OTHERS["glm"]()
+    with torch.device("meta"):
+        model = type(loaded)(loaded.config).eval()
+    with pytest.raises(ModelError, match="meta device"):
+        find_family(model)
+    model.to_empty(device="cpu").load_state_dict(loaded.state_dict())
+    model.model.rotary_emb = loaded.model.rotary_emb  # whose buffers no state dict has
+    assert find_family(model) == expected
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+@pytest.mark.parametrize("run", [1, 2, 5])
+def test_too_little_memory_is_no_reason_against_a_model(error, run):
+    """The traced run is the first, and those that tell positions are the last."""
+    model, runs = OTHERS["glm"](), []
+
+    def fail(module, args):
+        runs.append(1)
+        if len(runs) == run:
+            raise error("out of memory")
+
+    hook = model.lm_head.register_forward_pre_hook(fail)
+    with pytest.raises(error):
+        find_family(model)
+    hook.remove()
+    assert find_family(model) == find_family(OTHERS["glm"]())
+
+
+@pytest.mark.parametrize("wrong", [None, "bert", torch.nn.Linear(2, 2)])
+def test_an_entry_is_only_looked_for_in_a_model_of_transformers(wrong):
+    with pytest.raises(ModelError, match="must be a transformers model with a config"):
+        find_family(wrong)
 
 
 def test_a_model_that_cannot_run_on_tokens_alone_says_what_it_raised():

@@ -42,12 +42,15 @@ from attnflow.capture.recorder import FROZEN, ProductRules
 from attnflow.capture.refusals import unconserved, unfit
 from attnflow.capture.residual_trace import TRACED, ResidualSum, Trace, tracing
 from attnflow.capture.stacking import expected_calls
+from attnflow.capture.validation import check_class, check_weights
 from attnflow.capture.weights import HALF, has_half_precision, is_plain, pass_dtype
 from attnflow.errors import ModelError
 
 LENGTH = 6  # tokens of the text that is run
 # Largest difference at a node, of the largest effect: rounding, by the precision of the weights.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
+
+_OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)  # by the name that torch 2.4 has
 
 
 def find_family(model: PreTrainedModel) -> Family:
@@ -59,11 +62,14 @@ def find_family(model: PreTrainedModel) -> Family:
         model: A transformers model that reads token ids, or pixel values of one fixed size.
 
     Raises:
-        ModelError: No entry was found in which effects are conserved, for the reason given.
+        ModelError: No entry was found in which effects are conserved, for the reason given, or
+            the model is none that can run.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    check_class(model)
     known = family_of(model) or remembered_family(model)
     if known is None:
+        check_weights(model)  # before anything is remembered: they may be loaded later
         known = _found_or_reason(model)
         remember_family(model, known)
     if isinstance(known, str):
@@ -84,6 +90,8 @@ def _found_or_reason(model: PreTrainedModel) -> Family | str:
         return f"{type(model).__name__} cannot be explained: {reason}"
     try:
         return _found(model)
+    except _OUT_OF_MEMORY:
+        raise  # which says nothing about the model
     # Whatever a model's own code raises on an example that it was not made for is a reason.
     except Exception as error:
         said = " ".join(str(error).split()).rstrip(".")
@@ -196,6 +204,7 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
     multipliers = {c.factor for c in chosen}
     if len(parallel) > 1 or len(multipliers) > 1:
         raise ModelError("its layers add to the residual stream in different ways")
+    factor = multipliers.pop()
     return Family(
         *own[:2],
         stream=own[2],
@@ -203,7 +212,8 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
         probabilities=SOFTMAX if trace.by_softmax else None,
         gates=_gates(modules, trace),
         parallel=parallel.pop(),
-        multiplier=_config_entry(model, multipliers.pop()),
+        # The number, since an entry of the config with the same one may be another thing.
+        multiplier=None if factor == 1.0 else factor,
     )
 
 
@@ -317,14 +327,6 @@ def _gates(modules: Mapping[str, nn.Module], trace: Trace) -> Gate | None:
     return Gate("|".join(owners), "|".join(dict.fromkeys(name for _, name in split)))
 
 
-def _config_entry(model: PreTrainedModel, factor: float) -> str | float | None:
-    """Return the config's entry that is such a multiplier; the number itself where none is."""
-    if factor == 1.0:
-        return None
-    names = [k for k, v in model.config.to_dict().items() if isinstance(v, float) and v == factor]
-    return names[0] if names else factor
-
-
 def _check_conserved(
     model: PreTrainedModel, inputs: dict[str, Tensor], family: Family, trace: Trace
 ) -> None:
@@ -403,6 +405,8 @@ def _last(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None
     with torch.no_grad():
         try:
             output = copy(**inputs, **pass_options(copy), output_hidden_states=True)
+        except _OUT_OF_MEMORY:
+            raise
         except (RuntimeError, ValueError, IndexError, TypeError):
             return None
     # Not the output, which a classifier may read at padding in front of the text.
