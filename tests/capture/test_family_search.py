@@ -172,6 +172,24 @@ def test_entries_are_found_in_every_precision(dtype):
     assert find_family(OTHERS["glm"]().to(dtype)) == expected
 
 
+def with_a_large_dimension(model):
+    """Give the last states a number far above the others, as trained models have."""
+    with torch.no_grad():
+        for stack in (model.model.encoder, model.model.decoder):
+            stack.layer_norm.weight[3], stack.layer_norm.bias[3] = 60.0, 200.0
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_positions_are_told_in_every_precision(dtype, unknown):
+    assert find_family(OTHERS["pegasus"]().to(dtype)).positions == "placed"
+    assert find_family(with_a_large_dimension(OTHERS["pegasus"]()).to(dtype)).positions == "placed"
+    for name in ("llama4_text", "llama", "roberta"):
+        model = build(name).to(dtype)
+        known = unknown(model)
+        assert find_family(model).positions == known.positions
+
+
 def test_a_wrong_entry_is_refused(monkeypatch, unknown):
     """The check itself: each of these leaves a part of the stream out, or counts one twice."""
     model = build("llama")
