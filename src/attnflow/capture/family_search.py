@@ -114,8 +114,8 @@ def _found(model: PreTrainedModel) -> Family:
     with plain_torch():
         trace, output = _traced(model, inputs)
         family = proposed_family(model, trace)
-        _check_tokens_stay(trace, output)
         _check_conserved(model, inputs, family, trace)
+        _check_tokens_stay(trace, output)
         return replace(family, positions=_positions(model, inputs))
 
 
