@@ -8,7 +8,14 @@ import transformers
 from support.tiny_models import SIZES, TINY, TOKENS, build, randomised
 
 from attnflow import Explainer
-from attnflow.capture import FAMILIES, Objective, capture, families, family_search
+from attnflow.capture import (
+    FAMILIES,
+    Objective,
+    capture,
+    families,
+    family_search,
+    leaving_out,
+)
 from attnflow.capture.family_search import (
     conservation_error,
     example_inputs,
@@ -165,6 +172,24 @@ def test_entries_are_found_in_every_precision(dtype):
     assert find_family(OTHERS["glm"]().to(dtype)) == expected
 
 
+def with_a_large_dimension(model):
+    """Give the last states a number far above the others, as trained models have."""
+    with torch.no_grad():
+        for stack in (model.model.encoder, model.model.decoder):
+            stack.layer_norm.weight[3], stack.layer_norm.bias[3] = 60.0, 200.0
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_positions_are_told_in_every_precision(dtype, unknown):
+    assert find_family(OTHERS["pegasus"]().to(dtype)).positions == "placed"
+    assert find_family(with_a_large_dimension(OTHERS["pegasus"]()).to(dtype)).positions == "placed"
+    for name in ("llama4_text", "llama", "roberta"):
+        model = build(name).to(dtype)
+        known = unknown(model)
+        assert find_family(model).positions == known.positions
+
+
 def test_a_wrong_entry_is_refused(monkeypatch, unknown):
     """The check itself: each of these leaves a part of the stream out, or counts one twice."""
     model = build("llama")
@@ -182,6 +207,24 @@ def test_a_wrong_entry_is_refused(monkeypatch, unknown):
         )
         with pytest.raises(ModelError, match="not conserved at layer|cannot be|size of ten"):
             find_family(build("llama"))
+
+
+def shifted(values):
+    """Add to each token its neighbour's values."""
+    return values + values.roll(1, dims=1)
+
+
+@pytest.mark.parametrize("mixed", ["before its first", "after its last"])
+def test_tokens_that_are_mixed_outside_the_layers_refuse_an_entry(mixed, unknown):
+    """No node is there at which effects could be lost: x_i would not be of token i alone."""
+    model = build("llama")
+    unknown(model)
+    if mixed == "before its first":
+        model.model.layers[0].register_forward_pre_hook(lambda m, args: (shifted(args[0]),))
+    else:
+        model.model.norm.register_forward_hook(lambda m, args, output: shifted(output))
+    with pytest.raises(ModelError, match=f"tokens are mixed {mixed} attention"):
+        find_family(model)
 
 
 REFUSED = {
@@ -214,6 +257,71 @@ def test_refused_with_the_reason(name, unknown):
     for ask in (find_family, lambda model: Explainer(model)(input_ids=[[5, 9, 33, 7]])):
         with pytest.raises(ModelError, match=f"is of no known family.*: .*{reason}.*Use tensor"):
             ask(model)
+
+
+def test_a_multiplier_is_the_number_that_was_seen(unknown):
+    """Another entry of the config may have the same number, and be changed."""
+    model = build("granite")
+    known = unknown(model)
+    model.config.attention_dropout = number_seen = known.factor(model.config)
+    found = find_family(model)
+    model.config.attention_dropout = 0.0
+    assert found.factor(model.config) == number_seen != 1.0
+
+
+def test_tokens_hidden_in_a_model_with_windows_are_hidden_as_one_by_one(monkeypatch):
+    """GPT-Neo's windows count tokens: without a hidden one in between a window would be wider."""
+    model = tiny(
+        "GPTNeo",
+        "GPTNeoForCausalLM",
+        hidden_size=16,
+        num_layers=4,
+        num_heads=4,
+        num_hidden_layers=4,
+        attention_types=[[["global", "local"], 2]],
+        window_size=4,
+        intermediate_size=24,
+    )
+    explainer = Explainer(model)
+    ids = [[5, 9, 33, 7, 21, 12, 8, 30, 11, 4, 6, 17]]
+    got = explainer(input_ids=ids)[0]
+    monkeypatch.setattr(leaving_out, "_visible_tokens", lambda *a: None)
+    assert got.scores == pytest.approx(explainer(input_ids=ids)[0].scores, abs=1e-5)
+
+
+def test_a_model_without_weights_is_searched_once_it_has_them():
+    expected, loaded = find_family(OTHERS["glm"]()), OTHERS["glm"]()
+    with torch.device("meta"):
+        model = type(loaded)(loaded.config).eval()
+    with pytest.raises(ModelError, match="meta device"):
+        find_family(model)
+    model.to_empty(device="cpu").load_state_dict(loaded.state_dict())
+    model.model.rotary_emb = loaded.model.rotary_emb  # whose buffers no state dict has
+    assert find_family(model) == expected
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+@pytest.mark.parametrize("run", [1, 2, 5])
+def test_too_little_memory_is_no_reason_against_a_model(error, run):
+    """The traced run is the first, and those that tell positions are the last."""
+    model, runs = OTHERS["glm"](), []
+
+    def fail(module, args):
+        runs.append(1)
+        if len(runs) == run:
+            raise error("out of memory")
+
+    hook = model.lm_head.register_forward_pre_hook(fail)
+    with pytest.raises(error):
+        find_family(model)
+    hook.remove()
+    assert find_family(model) == find_family(OTHERS["glm"]())
+
+
+@pytest.mark.parametrize("wrong", [None, "bert", torch.nn.Linear(2, 2)])
+def test_an_entry_is_only_looked_for_in_a_model_of_transformers(wrong):
+    with pytest.raises(ModelError, match="must be a transformers model with a config"):
+        find_family(wrong)
 
 
 def test_a_model_that_cannot_run_on_tokens_alone_says_what_it_raised():

@@ -157,11 +157,12 @@ def test_a_model_without_such_a_decoder_is_refused(build, batch):
         decoder_inputs(build("t5"), batch())
 
 
-def test_numbers_that_would_be_lost_are_refused():
+@pytest.mark.parametrize("held", [lambda x: x, lambda x: [x], lambda x: {"every layer": (x, None)}])
+def test_numbers_that_would_be_lost_are_refused(held):
     model = build_vlm("llava")
 
     def more(module, args, kwargs):
-        return args, {**kwargs, "per_layer_inputs": torch.zeros(1)}
+        return args, {**kwargs, "per_layer_inputs": held(torch.zeros(1))}
 
     text_decoder(model).register_forward_pre_hook(more, with_kwargs=True)
     with pytest.raises(ModelError, match="gives its decoder per_layer_inputs besides"):

@@ -107,8 +107,11 @@ def decoder_inputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict
 
 def _has_numbers(value: Any) -> bool:
     """Return whether there is a tensor in an argument."""
-    parts = value if isinstance(value, list | tuple) else [value]
-    return any(isinstance(part, Tensor) for part in parts)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(map(_has_numbers, value))
+    return isinstance(value, Tensor)
 
 
 def _arrived(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A short text of random tokens (or a grey image) goes through the model once, tra
 the names of an entry of `families.py`. The entry is accepted if effects are conserved at every node
 of that text, with the model's biases at 0: what enters a node is what leaves it, and what leaves
 the top row is the output. So a part of the residual stream that was missed, a product that counts
-twice, or a path between tokens besides attention refuses the entry.
+twice, or a path between tokens besides attention refuses the entry. Below the first layer and above
+the last one no node shows such a path: there gradients of the traced run do.
 
 Source: ours. Read next: residual_trace.py, families.py.
 """
@@ -34,19 +35,24 @@ from attnflow.capture.families import (
 )
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.objectives import Objective, number
-from attnflow.capture.passes import embedders, pass_options
+from attnflow.capture.passes import EXPERTS, embedders, pass_options
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import FROZEN, ProductRules
 from attnflow.capture.refusals import unconserved, unfit
 from attnflow.capture.residual_trace import TRACED, ResidualSum, Trace, tracing
 from attnflow.capture.stacking import expected_calls
+from attnflow.capture.validation import check_class, check_weights
 from attnflow.capture.weights import HALF, has_half_precision, is_plain, pass_dtype
 from attnflow.errors import ModelError
 
 LENGTH = 6  # tokens of the text that is run
 # Largest difference at a node, of the largest effect: rounding, by the precision of the weights.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
+# The same of a state that should be another's, whose forward pass alone is rounded.
+HALF_SAME = 5e-3
+
+_OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)  # by the name that torch 2.4 has
 
 
 def find_family(model: PreTrainedModel) -> Family:
@@ -58,11 +64,14 @@ def find_family(model: PreTrainedModel) -> Family:
         model: A transformers model that reads token ids, or pixel values of one fixed size.
 
     Raises:
-        ModelError: No entry was found in which effects are conserved, for the reason given.
+        ModelError: No entry was found in which effects are conserved, for the reason given, or
+            the model is none that can run.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    check_class(model)
     known = family_of(model) or remembered_family(model)
     if known is None:
+        check_weights(model)  # before anything is remembered: they may be loaded later
         known = _found_or_reason(model)
         remember_family(model, known)
     if isinstance(known, str):
@@ -83,6 +92,8 @@ def _found_or_reason(model: PreTrainedModel) -> Family | str:
         return f"{type(model).__name__} cannot be explained: {reason}"
     try:
         return _found(model)
+    except _OUT_OF_MEMORY:
+        raise  # which says nothing about the model
     # Whatever a model's own code raises on an example that it was not made for is a reason.
     except Exception as error:
         said = " ".join(str(error).split()).rstrip(".")
@@ -101,9 +112,10 @@ def _found(model: PreTrainedModel) -> Family:
         raise ModelError(reason)
     inputs = example_inputs(model)
     with plain_torch():
-        trace = _traced(model, inputs)
+        trace, output = _traced(model, inputs)
         family = proposed_family(model, trace)
         _check_conserved(model, inputs, family, trace)
+        _check_tokens_stay(trace, output)
         return replace(family, positions=_positions(model, inputs))
 
 
@@ -132,17 +144,43 @@ def example_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
     return inputs
 
 
-def _traced(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Trace:
-    copy = private_copy(model, TRACED, "eager").eval()
+def _traced(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> tuple[Trace, Any]:
+    """Return the trace of a run, and the model's output."""
+    copy = private_copy(model, TRACED, EXPERTS).eval()
     with ExitStack() as stack:
         stack.enter_context(float32_activations(copy))
-        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.enable_grad())
         trace = stack.enter_context(tracing(copy))
         trace.batch = len(next(iter(inputs.values())))
         for embedder in embedders(copy):
-            embedder.register_forward_hook(lambda m, args, output: trace.begin(output))
-        copy(**inputs, **pass_options(copy))
-    return trace
+            embedder.register_forward_hook(lambda m, args, output: trace.embedded(output))
+        output = copy(**inputs, **pass_options(copy))
+    return trace, output
+
+
+def _check_tokens_stay(trace: Trace, output: Any) -> None:
+    """Raise if tokens are mixed below the first layer or above the last, where no node shows it."""
+    for stream in trace.first_streams:
+        # A token in the middle, so that both of its neighbours would show.
+        if _tokens_read(_some_sum(stream[:, -2]), trace.leaves) > 1:
+            raise ModelError("tokens are mixed before its first attention, besides attention")
+    last = trace.sums[-1]
+    # A decision of the whole example may read all of its tokens.
+    reads_one = _values(output).ndim == 3
+    if reads_one and last and _tokens_read(_some_number(output).sum(), [last.total]) > 1:
+        raise ModelError("tokens are mixed after its last attention, besides attention")
+
+
+def _tokens_read(number: Tensor, sources: Sequence[Tensor]) -> int:
+    """Return how many tokens of these `(batch, t, width)` values a number depends on."""
+    gradients = torch.autograd.grad(number, sources, allow_unused=True, retain_graph=True)
+    sizes = [_token_sizes(gradient) for gradient in gradients if gradient is not None]
+    return sum(int((size > TOLERANCE * size.max()).sum()) for size in sizes)
+
+
+def _token_sizes(gradient: Tensor) -> Tensor:
+    """Return the largest number of each token; of patches the second axis is that of channels."""
+    return gradient.abs().amax(-1 if gradient.ndim == 3 else 1)
 
 
 def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
@@ -168,6 +206,7 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
     multipliers = {c.factor for c in chosen}
     if len(parallel) > 1 or len(multipliers) > 1:
         raise ModelError("its layers add to the residual stream in different ways")
+    factor = multipliers.pop()
     return Family(
         *own[:2],
         stream=own[2],
@@ -175,7 +214,8 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
         probabilities=SOFTMAX if trace.by_softmax else None,
         gates=_gates(modules, trace),
         parallel=parallel.pop(),
-        multiplier=_config_entry(model, multipliers.pop()),
+        # The number, since an entry of the config with the same one may be another thing.
+        multiplier=None if factor == 1.0 else factor,
     )
 
 
@@ -289,14 +329,6 @@ def _gates(modules: Mapping[str, nn.Module], trace: Trace) -> Gate | None:
     return Gate("|".join(owners), "|".join(dict.fromkeys(name for _, name in split)))
 
 
-def _config_entry(model: PreTrainedModel, factor: float) -> str | float | None:
-    """Return the config's entry that is such a multiplier; the number itself where none is."""
-    if factor == 1.0:
-        return None
-    names = [k for k, v in model.config.to_dict().items() if isinstance(v, float) and v == factor]
-    return names[0] if names else factor
-
-
 def _check_conserved(
     model: PreTrainedModel, inputs: dict[str, Tensor], family: Family, trace: Trace
 ) -> None:
@@ -335,7 +367,7 @@ def _positions(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> str:
     """Return the numbering of tokens, as in `Family`, by runs with padding in front of the text."""
     if "input_ids" not in inputs:
         return "given"
-    alone, pad = _last(model, inputs), getattr(model.config, "pad_token_id", None) or 0
+    alone, pad = _states(model, inputs), getattr(model.config, "pad_token_id", None) or 0
     padded = _padded(inputs, pad)
     if "position_ids" in signature(model.forward).parameters:
         places = padded["attention_mask"].cumsum(1) - 1
@@ -351,7 +383,7 @@ def _positions(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> str:
     shown[:, 2] = False
     hidden = {**inputs, "attention_mask": shown.long()}
     left_out = {k: v[:, shown[0]] if v.shape == shown.shape else v for k, v in inputs.items()}
-    return "counted" if _same(model, hidden, _last(model, left_out)) else "relative"
+    return "counted" if _same(model, hidden, _states(model, left_out)) else "relative"
 
 
 def _padded(inputs: Mapping[str, Tensor], token: int) -> dict[str, Tensor]:
@@ -363,23 +395,31 @@ def _padded(inputs: Mapping[str, Tensor], token: int) -> dict[str, Tensor]:
 
 
 def _same(model: PreTrainedModel, inputs: Mapping[str, Tensor], expected: Tensor | None) -> bool:
-    got = _last(model, inputs)
+    """Return whether the last token of a text has the state that is expected there."""
+    got = _states(model, inputs)
     if got is None or expected is None:
         return False
-    return float((got - expected).abs().max()) <= _tolerance(model) * float(expected.abs().max())
+    # In units of what tells tokens apart: a few numbers of a state may be far above all others, and
+    # much the same at every token.
+    spread = expected.std(1)
+    difference = (got[:, -1] - expected[:, -1]) / spread.clamp(min=1e-6 * float(spread.max()))
+    tolerance = TOLERANCE if _tolerance(model) == TOLERANCE else HALF_SAME
+    return float(difference.square().mean().sqrt()) <= tolerance
 
 
-def _last(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
-    """`(batch, width)` state of the last position; None where the model refuses such inputs."""
-    copy = private_copy(model).eval()
-    with torch.no_grad():
+def _states(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """`(batch, t, width)` last states; None where the model refuses such inputs."""
+    copy = private_copy(model, experts=EXPERTS).eval()
+    with torch.no_grad(), float32_activations(copy):
         try:
             output = copy(**inputs, **pass_options(copy), output_hidden_states=True)
+        except _OUT_OF_MEMORY:
+            raise
         except (RuntimeError, ValueError, IndexError, TypeError):
             return None
     # Not the output, which a classifier may read at padding in front of the text.
     states = output.get("decoder_hidden_states", output.get("hidden_states"))
-    return None if not states else states[-1][:, -1].float()
+    return None if not states else states[-1].float()
 
 
 def without_biases(model: PreTrainedModel) -> PreTrainedModel:
@@ -409,13 +449,22 @@ def conservation_error(got: Capture) -> tuple[float, int]:
 
 def _last_output(output: Any) -> Tensor:
     """`(batch, width)`, the output of the last position, or of the whole example."""
-    values = next(v for v in output.values() if isinstance(v, Tensor) and v.ndim >= 2)
+    values = _values(output)
     last: Tensor = values[:, -1] if values.ndim == 3 else values
     return last.float() if last.dtype in HALF else last
 
 
+def _values(output: Any) -> Tensor:
+    """`(batch, width)` or `(batch, t, width)`, what a model gives."""
+    return next(v for v in output.values() if isinstance(v, Tensor) and v.ndim >= 2)
+
+
 def _some_number(output: Any) -> Tensor:
     """One number for each example that depends on all of the output's last position."""
-    last = _last_output(output)
-    weights = torch.linspace(-1.0, 1.0, last.shape[-1], device=last.device, dtype=last.dtype)
-    return (last * weights).sum(-1)
+    return _some_sum(_last_output(output))
+
+
+def _some_sum(values: Tensor) -> Tensor:
+    """Return a sum over the last axis, with weights: a norm leaves nothing of a plain one."""
+    weights = torch.linspace(-1.0, 1.0, values.shape[-1], device=values.device, dtype=values.dtype)
+    return (values * weights).sum(-1)

@@ -30,7 +30,7 @@ _AXES = {DEEPSTACK: (0, 2)}
 _OF_TOKENS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", DEEPSTACK)
 
 # Config entries of windows that are counted in the tensor, not in positions.
-_WINDOWS = ("sliding_window", "attention_chunk_size", "local_attention")
+_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size", "local_attention")
 
 
 def record_visible(

@@ -56,7 +56,7 @@ from attnflow.forks import warn_of_one_thread
 # Experts are multiplied one by one, in products that half_precision.py knows. A product of all at
 # once, which transformers has too, lowers its inputs before any rule could see them, and knows no
 # float64.
-_EXPERTS = "eager"
+EXPERTS = "eager"
 
 
 class ForwardPass:
@@ -81,7 +81,7 @@ class ForwardPass:
         self.stream = ResidualStream()
         self.added: list[Tensor] = []
         # Not kept: its hooks hold this object, and what a cycle holds is freed late.
-        copy = private_copy(model, self._attention, _EXPERTS)
+        copy = private_copy(model, self._attention, EXPERTS)
         with ExitStack() as stack:
             self._install(copy, stack, len(next(iter(inputs.values()))))
             inputs = self._watch_embeddings(copy, inputs)

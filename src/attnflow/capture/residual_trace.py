@@ -70,6 +70,7 @@ class Trace:
         factors: By a tensor's id, a tensor and the number that it was multiplied with.
         gates: Paths of the activation modules whose output multiplied another branch.
         products: Paths of the modules in which other products of two branches were computed.
+        leaves: `(batch, t, width)` embeddings, at which gradients end.
         batch: Number of examples.
         by_softmax: Number of attention calls that were seen at torch's softmax alone.
     """
@@ -81,6 +82,7 @@ class Trace:
     factors: dict[int, tuple[Tensor, float]] = field(default_factory=dict)
     gates: set[str] = field(default_factory=set)
     products: set[str] = field(default_factory=set)
+    leaves: list[Tensor] = field(default_factory=list)
     batch: int = 1
     by_softmax: int = 0
     # Of tensors computed from the inputs; a tensor that is alive keeps its id.
@@ -94,10 +96,26 @@ class Trace:
         """Follow what is computed from a tensor."""
         self._label(value, frozenset() if label is None else {label})
 
+    def embedded(self, embeddings: Any) -> Any:
+        """Follow embeddings from here on, and return them with a gradient."""
+        if not isinstance(embeddings, Tensor):
+            return embeddings  # and no attention will be seen to be computed from them
+        leaf = embeddings.detach().requires_grad_()
+        self.leaves.append(leaf)
+        value = leaf.clone()  # which the model may change in place
+        self.begin(value)
+        return value
+
     def attention(self, output: Tensor) -> None:
         """Follow the output of the next attention call."""
         self.begin(output, f"attention {len(self.sums)}")
         self.sums.append(None)
+
+    @property
+    def first_streams(self) -> list[Tensor]:
+        """Return what the first attention of each stack adds to, of embeddings alone."""
+        sums = [found for found in self.sums if found is not None]
+        return [x for found in sums for x in found.others[:1] if not self.labels[id(x)]]
 
     def unscaled(self, output: Tensor) -> tuple[Tensor, float]:
         """Return the tensor that a module returned, and the number that it was multiplied by."""

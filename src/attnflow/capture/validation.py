@@ -50,12 +50,8 @@ def check_model(model: PreTrainedModel) -> None:
     It must be in evaluation mode, its inputs texts or images, its layers all with attention
     weights, and gradients must pass through its weights.
     """
+    check_class(model)
     name = type(model).__name__
-    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
-        raise ModelError(
-            f"model must be a transformers model with a config, not {name}; load it with "
-            "AutoModelForSequenceClassification.from_pretrained."
-        )
     reason = unfit(model.config, getattr(model, "main_input_name", ""))
     if getattr(model.config, "model_type", "") == "timm_wrapper":
         reason = timm_unfit(model.timm_model)
@@ -63,16 +59,26 @@ def check_model(model: PreTrainedModel) -> None:
         raise ModelError(f"{name} cannot be explained: {reason}")
     if any(module.training for module in model.modules()):
         raise ModelError(f"{name} is in training mode, so dropout is active; call model.eval().")
-    _check_weights(model, name)
+    check_weights(model)
 
 
-def _check_weights(model: PreTrainedModel, name: str) -> None:
+def check_class(model: object) -> None:
+    """Raise unless the model is one of transformers."""
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise ModelError(
+            f"model must be a transformers model with a config, not {type(model).__name__}; load "
+            "it with AutoModelForSequenceClassification.from_pretrained."
+        )
+
+
+def check_weights(model: PreTrainedModel) -> None:
+    """Raise unless a pass finds the model's weights, and gradients pass through them."""
     check_devices(model)
     check_quantised(model)
     if any(w.is_inference() for w in (*model.parameters(), *model.buffers())):
         raise ModelError(
-            f"{name} was built inside torch.inference_mode(), so that nothing can be "
-            "differentiated through it; build it outside."
+            f"{type(model).__name__} was built inside torch.inference_mode(), so that nothing can "
+            "be differentiated through it; build it outside."
         )
 
 
