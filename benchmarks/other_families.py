@@ -29,7 +29,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
 from attnflow.capture import FAMILIES, find_family
-from attnflow.capture.families import SOFTMAX, Family
+from attnflow.capture.families import SOFTMAX, Family, family_of
 from attnflow.errors import ModelError
 from attnflow.models.tested_families import OTHERS
 
@@ -117,13 +117,18 @@ def _part(config: PretrainedConfig, wanted: type[PretrainedConfig]) -> Pretraine
     return next((part for part in parts if isinstance(part, wanted)), config)
 
 
-def outcome(kind: str, model_type: str, variant: bool = False) -> Row:
-    """Build a tiny model of a family, and look for its entry."""
+def outcome(kind: str, model_type: str, variant: bool = False) -> Row | None:
+    """Build a tiny model of a family, and look for its entry; None where it has one by its decoder.
+
+    Some families are others by their classes (gpt-sw3), or hold a decoder that is entered.
+    """
     try:
         model = tiny_model(kind, model_type, variant)
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_sentence(error)}"
         return Row(kind, model_type, variant, NOT_BUILT, reason)
+    if family_of(model) is not None:
+        return None
     try:
         return Row(kind, model_type, variant, FOUND, family=find_family(model))
     except ModelError as error:
@@ -140,7 +145,7 @@ def _too_long(*_: object) -> None:
     raise TimeoutError(f"it took more than {SECONDS} s")
 
 
-def limited_outcome(kind: str, model_type: str, variant: bool) -> Row:
+def limited_outcome(kind: str, model_type: str, variant: bool) -> Row | None:
     """Return the outcome of a family, which is given up after `SECONDS`."""
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(SECONDS)
@@ -287,8 +292,10 @@ def main() -> int:
     for kind, model_type, variant in other_families():
         if args.names and model_type not in args.names:
             continue
-        rows.append(limited_outcome(kind, model_type, variant))
-        print(shown(rows[-1]), flush=True)
+        row = limited_outcome(kind, model_type, variant)
+        if row is not None:
+            rows.append(row)
+            print(shown(row), flush=True)
     print(f"\n{totals(rows)}")
     if args.markdown:
         args.markdown.write_text(page(rows, args.markdown), encoding="utf-8")

@@ -339,3 +339,16 @@ def test_capture_without_a_search_says_how_to_search():
     model = OTHERS["glm"]()
     with pytest.raises(ModelError, match=r"call attnflow.find_family\(model\)"):
         capture(model, example_inputs(model), Objective(read=number(some_number)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_precision_hides_a_small_path_between_tokens(dtype, unknown):
+    """Products of half precision are checked without their rounding."""
+    model = build("llama").to(dtype)
+    unknown(model)
+    find_family(build("llama").to(dtype))
+    model.model.layers[1].register_forward_pre_hook(
+        lambda module, args: (args[0] + 0.01 * args[0].roll(1, 1),)
+    )
+    with pytest.raises(ModelError, match="effects are not conserved at layer 0"):
+        find_family(model)

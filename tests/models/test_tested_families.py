@@ -144,7 +144,7 @@ def test_a_family_without_an_entry_that_was_found(saved, kind):
     head = "ForConditionalGeneration" if kind == "MBart" else "ForCausalLM"
     found = support_of(saved(kind, kind + head))
     assert found.tensors == ("af", "gf", "agf", "cf", "bcf", "net")
-    assert "has no entry" in found.reason and "by running the model once" in found.reason
+    assert "has no entry" in found.reason and "by running it once" in found.reason
 
 
 def test_a_family_that_nobody_has_tried(saved, monkeypatch):

@@ -522,7 +522,8 @@ def recorded_softmax(recorder: Recorder, batch: int) -> Iterator[None]:
         if heads is None:
             return weights
         by_head = weights.view(batch, heads, *weights.shape[-2:])
-        return _recorded(by_head, recorder, args[0]).view_as(weights)
+        scores: Tensor = args[0] if args else options["input"]
+        return _recorded(by_head, recorder, scores).view_as(weights)
 
     with ReplacedFunctions(dict.fromkeys(SOFTMAX_FUNCTIONS, softmax_recorded)):
         yield

@@ -62,6 +62,8 @@ class Family:
         cross: Block, output and stream of cross-attention, where they differ from self-attention's.
         stream: Path inside the block to a module whose first argument is x_i, where the block's own
             is not; "" for the block.
+        shares_output: True where the module that gives o_i returns an MLP's output too, later in
+            the block (a module that drops paths).
         multiplier: Config entry by which o_i is multiplied before it is added, or the number;
             None: it is added as it is.
         pooler: Class of a pooler that makes its activation anew at each call, after its `dense`, as
@@ -85,6 +87,7 @@ class Family:
     parallel_if: str | None = None
     cross: tuple[str, str, str] | None = None
     stream: str = ""
+    shares_output: bool = False
     multiplier: str | float | None = None
     pooler: str | None = None
     embeddings: str | None = None
@@ -301,6 +304,7 @@ class ResidualStream:
     """
 
     multiplier: float = 1.0
+    shares_output: bool = False
     streams: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     branches: list[Tensor] = field(default_factory=list)
@@ -312,9 +316,8 @@ class ResidualStream:
         self.streams.append(x if self.multiplier == 1.0 else x / self.multiplier)
 
     def keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
-        # Not detached: the backward pass asks for its gradient. A module that drops paths may
-        # return attention's output, and an MLP's later in the block.
-        if len(self.outputs) < len(self.streams):
+        # Not detached: the backward pass asks for its gradient.
+        if not self.shares_output or len(self.outputs) < len(self.streams):
             self.outputs.append(first_tensor(output))
 
     def keep_branch(self, module: nn.Module, args: Any, output: Tensor) -> None:
@@ -468,7 +471,8 @@ def _submodule(block: nn.Module, paths: str) -> nn.Module:
 def watch_residual_stream(model: PreTrainedModel, family: Family) -> ResidualStream:
     """Install hooks in a private copy that record the residual stream of its forward pass."""
     config = model.config.get_text_config()  # the decoder's, in a vision-language model
-    stream, branch = ResidualStream(family.factor(config)), family.branch(config)
+    stream = ResidualStream(family.factor(config), family.shares_output)
+    branch = family.branch(config)
     for block in attention_blocks(model, family):
         for _, output, entry in sites_of(block, family):
             entered = block.get_submodule(entry)

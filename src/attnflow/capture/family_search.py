@@ -33,7 +33,7 @@ from attnflow.capture.families import (
     remember_family,
     remembered_family,
 )
-from attnflow.capture.half_precision import float32_activations
+from attnflow.capture.half_precision import exact_products, float32_activations
 from attnflow.capture.objectives import Objective, number
 from attnflow.capture.passes import EXPERTS, embedders, pass_options
 from attnflow.capture.placement import device_of
@@ -43,14 +43,15 @@ from attnflow.capture.refusals import unconserved, unfit
 from attnflow.capture.residual_trace import TRACED, ResidualSum, Trace, tracing
 from attnflow.capture.stacking import expected_calls
 from attnflow.capture.validation import check_class, check_weights
-from attnflow.capture.weights import HALF, has_half_precision, is_plain, pass_dtype
+from attnflow.capture.weights import HALF, is_plain, pass_dtype
 from attnflow.errors import ModelError
 
 LENGTH = 6  # tokens of the text that is run
-# Largest difference at a node, of the largest effect: rounding, by the precision of the weights.
-TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
+# Largest difference at a node, of the largest effect: rounding. Weights that a backend has
+# quantised are multiplied by the backend, which rounds as it does.
+TOLERANCE, QUANTISED_TOLERANCE = 1e-3, 5e-2
 # The same of a state that should be another's, whose forward pass alone is rounded.
-HALF_SAME = 5e-3
+QUANTISED_SAME = 5e-3
 
 _OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)  # by the name that torch 2.4 has
 
@@ -111,7 +112,7 @@ def _found(model: PreTrainedModel) -> Family:
     if reason := unconserved(model.config):
         raise ModelError(reason)
     inputs = example_inputs(model)
-    with plain_torch():
+    with plain_torch(), exact_products():
         trace, output = _traced(model, inputs)
         family = proposed_family(model, trace)
         _check_conserved(model, inputs, family, trace)
@@ -207,6 +208,8 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
     if len(parallel) > 1 or len(multipliers) > 1:
         raise ModelError("its layers add to the residual stream in different ways")
     factor = multipliers.pop()
+    outputs = {id(x) for x in trace.outputs}
+    is_shared = any(id(x) not in outputs for c in chosen for x in trace.outputs_of[c.output])
     return Family(
         *own[:2],
         stream=own[2],
@@ -214,6 +217,7 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
         probabilities=SOFTMAX if trace.by_softmax else None,
         gates=_gates(modules, trace),
         parallel=parallel.pop(),
+        shares_output=is_shared,
         # The number, since an entry of the config with the same one may be another thing.
         multiplier=None if factor == 1.0 else factor,
     )
@@ -229,12 +233,14 @@ class _Candidate:
     Attributes:
         site: Class of the block, output and stream, as in `Family`.
         block: Path of the block.
+        output: Path of the module that returns the output.
         factor: The number that o is multiplied by before it is added.
         branches: What is added besides x and o.
     """
 
     site: _Site
     block: str
+    output: str
     factor: float
     branches: tuple[Tensor, ...]
 
@@ -246,7 +252,7 @@ def _candidates(
     if found is None:
         raise ModelError(f"nothing was added to the output of attention call {layer}")
     output, factor = trace.unscaled(found.output)
-    outputs = {id(trace.unscaled(x.output)[0]) for x in trace.sums if x is not None}
+    outputs = {id(x) for x in trace.outputs}
     candidates = []
     for path in trace.returned.get(id(output), ()):
         if not _returns_first(trace, path, outputs):
@@ -255,7 +261,7 @@ def _candidates(
             branches = tuple(other for other in found.others if other is not x)
             for block, stream in _entries(trace, path, x):
                 site = (type(modules[block]).__name__, path.removeprefix(f"{block}."), stream)
-                candidates.append(_Candidate(site, block, factor, branches))
+                candidates.append(_Candidate(site, block, path, factor, branches))
     if not candidates:
         raise ModelError(
             f"no module returns what attention call {layer} adds to the residual stream, inside "
@@ -354,8 +360,7 @@ def _shown(family: Family) -> str:
 
 
 def _tolerance(model: nn.Module) -> float:
-    is_exact = not has_half_precision(model) and all(map(is_plain, model.parameters()))
-    return TOLERANCE if is_exact else HALF_TOLERANCE
+    return TOLERANCE if all(map(is_plain, model.parameters())) else QUANTISED_TOLERANCE
 
 
 def _products(model: nn.Module, trace: Trace) -> str:
@@ -403,7 +408,7 @@ def _same(model: PreTrainedModel, inputs: Mapping[str, Tensor], expected: Tensor
     # much the same at every token.
     spread = expected.std(1)
     difference = (got[:, -1] - expected[:, -1]) / spread.clamp(min=1e-6 * float(spread.max()))
-    tolerance = TOLERANCE if _tolerance(model) == TOLERANCE else HALF_SAME
+    tolerance = TOLERANCE if _tolerance(model) == TOLERANCE else QUANTISED_SAME
     return float(difference.square().mean().sqrt()) <= tolerance
 
 

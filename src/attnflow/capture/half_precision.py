@@ -31,6 +31,23 @@ from attnflow.capture.weights import FLOATS, HALF, has_half_precision, is_plain
 _active: ContextVar[bool] = ContextVar("_active", default=False)
 
 
+_exact: ContextVar[bool] = ContextVar("_exact", default=False)
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Compute products with weights in half precision in float32, one weight at a time.
+
+    For checks that no rounding may hide in; it costs the time of a float32 model, and little more
+    memory than that of the weights.
+    """
+    token = _exact.set(True)
+    try:
+        yield
+    finally:
+        _exact.reset(token)
+
+
 @contextmanager
 def float32_activations(model: nn.Module) -> Iterator[None]:
     """Compute forward passes inside this context as the module docstring states.
@@ -69,18 +86,22 @@ def _addmm(
 
 
 class _Product(Function):
-    """`input @ weight.T` in the type of the weight; in and out in float32."""
+    """`input @ weight.T` in the type of the weight, or exactly; in and out in float32."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, function: Callable[..., Tensor]) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.dtype = input.dtype
+        ctx.dtype, ctx.is_exact = input.dtype, _exact.get()
+        if ctx.is_exact:
+            return function(input, weight.float())
         lowered, scale = _lowered(input, weight.dtype)
         return _raised(function(lowered, weight), scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
+        if ctx.is_exact:
+            return (gradient @ weight.float()).to(ctx.dtype), None, None
         lowered, scale = _lowered(gradient, weight.dtype)
         return _raised(lowered @ weight, scale).to(ctx.dtype), None, None
 

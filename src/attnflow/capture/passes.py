@@ -216,12 +216,16 @@ class ForwardPass:
         name, calls = type(self.model).__name__, len(self.recorder.layers)
         expected = expected_calls(self.model.config) or calls
         if calls == 0 or calls != expected:
+            family = family_of(self.model)
+            seen = "transformers' attention interface"
+            if family is not None and family.probabilities is not None:
+                seen = family.probabilities
             raise ModelError(
-                f"{name} ran attention through transformers' attention interface {calls} times, "
-                f"expected once in each of its {expected} layers. Layers without attention weights "
-                "(linear attention, state space, Fourier mixing) cannot be captured, nor models "
-                "without an entry that compute attention themselves: attnflow.find_family(model) "
-                "looks for one."
+                f"{name} ran attention through {seen} {calls} times, expected once in each of its "
+                f"{expected} layers. Layers without attention weights (linear attention, state "
+                "space, Fourier mixing) cannot be captured, nor attention in sparse blocks, nor "
+                "models without an entry that compute attention themselves; "
+                "attnflow.find_family(model) states what is known of it."
             )
         streams, outputs = len(self.stream.streams), len(self.stream.outputs)
         if self.recorder.frozen and not calls == streams == outputs:

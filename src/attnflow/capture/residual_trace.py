@@ -39,7 +39,9 @@ _SUMS = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 _QUOTIENTS = frozenset({"div", "__truediv__", "true_divide", "divide"})
 _PRODUCTS = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"})
 # Functions whose output the frozen network holds constant: weights and scales, no values.
-_WEIGHTS = frozenset({"rsqrt", "sqrt", "sigmoid", "softmax", "softplus", "erf", "pow", "__pow__"})
+_WEIGHTS = frozenset(
+    {"rsqrt", "sqrt", "sigmoid", "softmax", "softplus", "erf", "special_erf", "pow", "__pow__"}
+)
 
 
 @dataclass
@@ -116,6 +118,11 @@ class Trace:
         """Return what the first attention of each stack adds to, of embeddings alone."""
         sums = [found for found in self.sums if found is not None]
         return [x for found in sums for x in found.others[:1] if not self.labels[id(x)]]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """Return what modules returned as the outputs of attention."""
+        return [self.unscaled(found.output)[0] for found in self.sums if found is not None]
 
     def unscaled(self, output: Tensor) -> tuple[Tensor, float]:
         """Return the tensor that a module returned, and the number that it was multiplied by."""

@@ -26,7 +26,10 @@ from attnflow.inputs.example import Region
 from attnflow.inputs.image_file import SourceImage, with_channels
 from attnflow.inputs.processor_view import ProcessorView, displayed
 
-# By model_type: in others as many tokens may be no grid (queries that look anywhere, BLIP-2's).
+# By model_type, the families that tests hold to the model's own logits: whose processor states the
+# grid, with one grid for each image, in tiles. In others as many tokens may be no grid (queries
+# that look anywhere, BLIP-2's).
+_STATED_GRID = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 _ONE_GRID = ("gemma3", "llava", "shieldgemma2", "vipllava")
 _TILED = ("idefics3", "smolvlm")
 GAP = 8  # pixels between two pictures
@@ -115,7 +118,7 @@ def _panels(
 ) -> list[list[Panel]]:
     """The panels of each image."""
     pixels = visual.get("pixel_values")
-    if "image_grid_thw" in visual:
+    if "image_grid_thw" in visual and config.model_type in _STATED_GRID:
         grids = visual["image_grid_thw"].tolist()
         merge = int(config.vision_config.spatial_merge_size)
         sizes = [(rows // merge, columns // merge) for _, rows, columns in grids]

@@ -190,8 +190,8 @@ def _tensors_of_other(model_type: str) -> tuple[tuple[str, ...], str]:
         )
     if other.is_found:
         return get_args(InformationTensor), (
-            "its family has no entry. The first call looks for one by running the model once, and "
-            "found it in a tiny random model of the family."
+            "its family has no entry. One was found in a tiny random model of the family, by "
+            "running it once; the first call looks for that of this model, and tests it."
         )
     return _PAPER_TENSORS, (
         "these need its attention alone. Its residual stream was not found in a tiny random model "
