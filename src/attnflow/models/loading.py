@@ -478,8 +478,8 @@ def _as_model_errors(name: str | Path, options: LoadOptions = DEFAULTS) -> Itera
         if isinstance(error, ImportError):  # the model is there, and a package that reads it is not
             said = " ".join(str(error).split()).rstrip(".")
             raise ModelError(
-                f"cannot load model {shown_name!r}: {said:.300}. Install what is missing, or give a "
-                "model that does not need it."
+                f"cannot load model {shown_name!r}: {said:.300}. Install what is missing, or give "
+                "a model that does not need it."
             ) from error
         # The hub is not asked for a name that none of its models can have.
         check = "the name" if _is_malformed(error) else "the name and the network"
