@@ -14,6 +14,14 @@ import torch
 from PIL import Image
 from support.images import photo, processor_of
 from support.tiny_models import build
+from transformers import (
+    BrosConfig,
+    BrosForTokenClassification,
+    CLIPConfig,
+    CLIPModel,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
 import attnflow
 from attnflow import cli
@@ -446,6 +454,12 @@ def test_no_command_and_an_unknown_one(capsys):
     assert "Score the tokens of texts" in captured.err and "error" not in captured.err
 
 
+def whisper():
+    sizes = dict(encoder_layers=1, decoder_layers=1, d_model=8, encoder_ffn_dim=8)
+    heads = dict(encoder_attention_heads=2, decoder_attention_heads=2, decoder_ffn_dim=8)
+    return WhisperForConditionalGeneration(WhisperConfig(**sizes, **heads, vocab_size=60000))
+
+
 def test_models_that_are_none(refused, tiny, save_model, tmp_path):
     (tmp_path / "empty").mkdir()
     for model, complaint in (
@@ -457,6 +471,7 @@ def test_models_that_are_none(refused, tiny, save_model, tmp_path):
         ("", "is not a model"),
         (save_model(tiny(head=None)), "give a text to compare with"),
         (save_model(tiny(head="MultipleChoice")), "BertForMultipleChoice"),
+        (save_model(whisper()), "it reads sound (input_features)"),
         (save_model(tiny(), with_tokenizer=False), "no tokenizer"),
     ):
         err = refused("good", model=model)
@@ -476,6 +491,39 @@ def test_a_broken_model(refused, tiny, save_model):
     with torch.no_grad():
         model.classifier.weight.fill_(float("nan"))
     assert "not finite" in refused("good", model=save_model(model))
+
+
+def test_overflow_in_float16_says_what_to_load(refused, tiny, save_model):
+    model = tiny().half()
+    with torch.no_grad():
+        model.classifier.weight.fill_(float("inf"))
+    err = refused("good", "--dtype", "float16", model=save_model(model))
+    assert "float16 may have overflowed: load the model with dtype='bfloat16' (--dtype" in err
+
+
+def test_a_model_that_needs_other_inputs(refused, save_model):
+    sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    model = save_model(BrosForTokenClassification(BrosConfig(**sizes)))
+    err = refused("good", "--tensor", "agf", "--position", "1", model=model)
+    assert "does not run on these inputs: ValueError: You have to specify bbox." in err
+    towers = {"text_config": sizes, "vision_config": {**sizes, "image_size": 8, "patch_size": 4}}
+    model = save_model(CLIPModel(CLIPConfig(**towers)))
+    err = refused("good", "--pair", "bad", model=model)
+    assert "CLIPModel does not run on these inputs" in err and err.count("\n") == 1
+
+
+def test_the_loggers_of_backends_stay_as_they_were(run, monkeypatch):
+    backend, levels = logging.getLogger("bitsandbytes"), []
+    load = attnflow.Explainer.from_pretrained.__func__
+
+    def watched(cls, *args, **options):
+        levels.append(backend.getEffectiveLevel())
+        return load(cls, *args, **options)
+
+    monkeypatch.setattr(attnflow.Explainer, "from_pretrained", classmethod(watched))
+    before = backend.level
+    assert run("good")[0] == 0
+    assert levels == [logging.ERROR] and backend.level == before
 
 
 def test_a_model_in_half_precision_is_explained(run, tiny, save_model):

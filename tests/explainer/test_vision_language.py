@@ -233,8 +233,11 @@ def test_memory_is_estimated(llava):
 
 
 REFUSED = [
-    (dict(texts="what <image> is <image> ?", images=picture()), "has 2 places for images"),
-    (dict(texts="what <image> is this ?"), "has 1 places for images .* and 0 images"),
+    (
+        dict(texts="what <image> is <image> ?", images=picture()),
+        "for each image: places 2, images given 1",
+    ),
+    (dict(texts="what <image> is this ?"), "for each image: places 1, images given 0"),
     (dict(texts=None, images=picture()), "give a text with them"),
     (dict(texts="  ", images=picture()), "an empty text"),
     (dict(texts=QUESTION, images="nowhere.png"), "nowhere.png"),
@@ -379,3 +382,14 @@ def test_a_processor_that_needs_torchvision_says_so(tmp_path):
     processor.image_processor.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="need torchvision: install it; or give"):
         Explainer.from_pretrained(tmp_path)
+
+
+def test_a_chat_template_that_takes_no_images(llava):
+    """Such as that of the language model, which a processor takes over from its tokenizer."""
+    processor = copy.copy(llava.processor)
+    processor.chat_template = "{% for m in messages %}{{ '<user>' + m['content'] }}{% endfor %}"
+    explainer = Explainer(llava.model, processor)
+    with pytest.raises(InputError, match="takes no images .*: write <image> into the text") as e:
+        explainer(QUESTION, images=picture())
+    assert "\n" not in str(e.value)
+    assert explainer(f"<image> {QUESTION}", images=picture()).text.strip() == QUESTION

@@ -74,6 +74,19 @@ def test_adapters_in_folders(reader, save_model, tmp_path):
     np.testing.assert_allclose(found.logits, own.detach().numpy(), rtol=1e-4)
 
 
+def test_an_adapter_of_the_embedded_model(tmp_path):
+    """Its folder names the model by its name, which holds on every machine."""
+    peft = pytest.importorskip("peft")
+    explainer = Explainer.from_pretrained()
+    adapted = with_lora(peft, copy.deepcopy(explainer.model), "SEQ_CLS", "query", "value")
+    adapted.save_pretrained(tmp_path)
+    assert support_of(tmp_path).task == "text-classification"
+    loaded = Explainer.from_pretrained(tmp_path)
+    wanted = Explainer(adapted, explainer.tokenizer)(TEXT)
+    np.testing.assert_array_equal(loaded(TEXT).scores, wanted.scores)
+    assert not np.allclose(explainer(TEXT).logits, wanted.logits)
+
+
 def edited(folder, **changes):
     file = folder / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
@@ -95,10 +108,14 @@ def test_adapters_that_cannot_be_loaded(reader, save_model, tmp_path):
     for changes, message in (
         ({"base_model_name_or_path": None}, "names no base model"),
         ({"base_model_name_or_path": str(other)}, "does not fit .*, the base that it names"),
+        ({"base_model_name_or_path": str(tmp_path / "gone")}, "the base of adapter .*gone' is not"),
     ):
         copied = shutil.copytree(tmp_path / "adapter", tmp_path / "copy", dirs_exist_ok=True)
         with pytest.raises(ModelError, match=message):
             Explainer.from_pretrained(edited(copied, **changes))
+    (copied / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no adapter_model.safetensors"):
+        Explainer.from_pretrained(copied)
     (copied / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match="adapter_config.json of .* cannot be read"):
         Explainer.from_pretrained(copied)

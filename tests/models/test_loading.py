@@ -122,6 +122,8 @@ def test_weights_are_of_the_type_that_was_asked_for(tiny, save_model):
         ({"device_map": "cuda:7"}, "device 'cuda:7' is not there"),
         ({"device_map": {"bert": 7, "classifier": "cpu"}}, "device 'cuda:7' is not there"),
         ({"device_map": 5}, "device_map must be one of auto"),
+        ({"device_map": '{"": "cpu"}'}, "device_map must be one of auto"),
+        ({"quantization_config": "4bit"}, "quantization_config must be a config .* got '4bit'"),
         ({"device_map": {"": 10**5000}}, "device_map must name devices"),
         ({"device_map": {"": True}}, "device_map must name devices"),
         ({"subfolder": "x" * 5000}, "subfolder must be a string of at most"),
@@ -229,8 +231,23 @@ def test_a_config_that_does_not_fit_is_an_error_of_the_model(folder, tmp_path, c
 
 def test_quantised_weights_need_their_backend(folder, tmp_path):
     config = {"quant_method": "gptq", "bits": 4}
-    with pytest.raises(ModelError, match="cannot load model .*optimum"):
+    with pytest.raises(ModelError, match="cannot load model .*optimum.*Install what is missing"):
         load(edited(folder, tmp_path / "edited", quantization_config=config))
+
+
+def test_weights_quantised_in_an_unknown_way_are_not_read_as_they_are(folder, tmp_path):
+    config = {"quant_method": "of tomorrow"}
+    with pytest.raises(ModelError, match="quantised by 'of tomorrow', which this transformers"):
+        load(edited(folder, tmp_path / "edited", quantization_config=config))
+
+
+def test_gguf_files_are_named_in_errors(tmp_path):
+    with pytest.raises(InputError, match="no GGUF file 'nowhere.gguf' here"):
+        load("nowhere.gguf")
+    file = tmp_path / "junk.gguf"
+    file.write_bytes(b"junk")
+    with pytest.raises(ModelError, match="cannot load model '.*junk.gguf'"):
+        load(file)
 
 
 @pytest.mark.parametrize("content", (b"", b"junk" * 100, None))

@@ -53,6 +53,7 @@ from attnflow.capture.validation import (
     check_target,
     check_tensor,
 )
+from attnflow.capture.weights import overflow_hint
 from attnflow.errors import InputError, ModelError
 
 
@@ -280,7 +281,9 @@ def _backward_pass(
     if objective.position is not None:
         position = check_position(objective.position, mask)
         sources = torch.zeros_like(mask).scatter(1, position, True)
-    logits = check_logits(objective.read(forward.output), name, len(mask))
+    logits = check_logits(
+        objective.read(forward.output), name, len(mask), overflow_hint(forward.model)
+    )
     target = check_target(objective.target, logits)
     merging, token_layout = recorder.merging, layout
     if merging is not None:

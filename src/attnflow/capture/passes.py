@@ -45,6 +45,7 @@ from attnflow.capture.frozen_backward import (
 )
 from attnflow.capture.half_precision import float32_activations
 from attnflow.capture.input_names import DEEPSTACK
+from attnflow.capture.model_errors import as_model_errors
 from attnflow.capture.placement import device_of
 from attnflow.capture.private_copy import private_copy
 from attnflow.capture.recorder import Recorder
@@ -74,7 +75,11 @@ class ForwardPass:
     def __init__(
         self, model: PreTrainedModel, inputs: dict[str, Tensor], recorder: Recorder
     ) -> None:
-        """Run a private copy of the model forward."""
+        """Run a private copy of the model forward.
+
+        Raises:
+            ModelError: The model does not take the inputs, or cannot be captured.
+        """
         warn_of_one_thread()
         self.model, self.recorder = model, recorder
         self.leaves: list[Tensor] = []
@@ -86,6 +91,7 @@ class ForwardPass:
             self._install(copy, stack, len(next(iter(inputs.values()))))
             inputs = self._watch_embeddings(copy, inputs)
             stack.enter_context(with_new_tensors_on(device_of(model)))
+            stack.enter_context(as_model_errors(model))
             self.output = copy(**inputs, **pass_options(copy))
         self._check_layers()
 

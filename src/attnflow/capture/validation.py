@@ -143,8 +143,18 @@ def _check_mask(inputs: Mapping[str, Tensor], name: str, shape: tuple[int, ...])
         raise InputError(f"inputs[{name!r}] has no real token in row {empty[0]}; drop empty texts.")
 
 
-def check_logits(logits: object, name: str, batch: int) -> Tensor:
-    """Return the logits; raise unless they are finite and of shape `(batch, classes)`."""
+def check_logits(logits: object, name: str, batch: int, hint: str = "") -> Tensor:
+    """Return the logits; raise unless they are finite and of shape `(batch, classes)`.
+
+    Args:
+        logits: What the model gave.
+        name: The class of the model, for errors.
+        batch: Number of examples.
+        hint: The likely reason of numbers that are not finite, and what to do; none when empty.
+
+    Raises:
+        ModelError: They are not.
+    """
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch:
         came = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else "none"
         raise ModelError(
@@ -156,7 +166,7 @@ def check_logits(logits: object, name: str, batch: int) -> Tensor:
         row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
         raise ModelError(
             f"{name} gave logits that are not finite for example {row}: "
-            f"{_beginning(logits[row])}; check its weights and inputs."
+            f"{_beginning(logits[row])}; {hint or 'check its weights and inputs'}."
         )
     return logits
 

@@ -17,6 +17,13 @@ def has_half_precision(model: nn.Module) -> bool:
     return any(parameter.dtype in HALF for parameter in model.parameters())
 
 
+def overflow_hint(model: nn.Module) -> str:
+    """Return the likely reason of numbers that are not finite, and what to do; "" if none."""
+    if all(parameter.dtype != torch.float16 for parameter in model.parameters()):
+        return ""
+    return "float16 may have overflowed: load the model with dtype='bfloat16' (--dtype bfloat16)"
+
+
 def is_plain(weight: Tensor) -> bool:
     """Return whether a weight is a tensor of floats, and no backend's own kind of tensor."""
     return type(weight) in (Tensor, nn.Parameter) and weight.dtype in FLOATS

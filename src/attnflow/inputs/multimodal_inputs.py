@@ -238,7 +238,17 @@ class MultimodalInputs(TextInputs):
             )
         # Templates of processors read contents in parts.
         messages = [_in_parts(message) for message in messages]
-        chat = render_chat(self.tokenizer, messages, generates=True, template=template)
+        try:
+            chat = render_chat(self.tokenizer, messages, generates=True, template=template)
+        except InputError as error:
+            if is_chat(text):
+                raise
+            # The messages are ours: it is the template that does not know images.
+            raise InputError(
+                f"the chat template of {type(self.processor).__name__} takes no images ({error}): "
+                f"write {placeholder} into the text where they stand, or set "
+                "processor.chat_template."
+            ) from error
         check_count(chat.text, placeholder, images)
         contents = _around(chat.text, placeholder, chat.contents)
         roles = tuple(message["role"] for message in messages)

@@ -78,9 +78,9 @@ def check_count(text: str, placeholder: str, images: int) -> None:
     count = text.count(placeholder)
     if count != images:
         raise InputError(
-            f"the text has {count} places for images ({placeholder}) and {images} images were "
-            "given: give as many in images= (--image), or leave placeholders out and have one put "
-            "in front for each."
+            f"the text must have a place ({placeholder}) for each image: places {count}, images "
+            f"given {images}. Give as many in images= (--image), or leave placeholders out and "
+            "have one put in front for each."
         )
 
 

@@ -12,6 +12,7 @@ from attnflow.models.tasks import TASKS, Task
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+OLD_WEIGHTS = "adapter_model.bin"
 
 # Heads of classifiers, by which an adapter that has trained one tells the number of classes.
 _HEADS = ("classifier.weight", "score.weight", "out_proj.weight", "decoder.weight")
@@ -107,5 +108,6 @@ def with_adapter(base: Any, name: str, base_name: str, **where: Any) -> Any:
         reason = " ".join(str(error).split())
         raise ModelError(
             f"the adapter {name!r} does not fit {base_name!r}, the base that it names: "
-            f"{reason:.200}"
+            f"{reason:.300} Set base_model_name_or_path in its {CONFIG} to the model that it was "
+            "trained on."
         ) from error

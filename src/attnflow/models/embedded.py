@@ -52,6 +52,7 @@ def load() -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     config = AutoConfig.from_pretrained(FOLDER)
+    config.name_or_path = EMBEDDED_MODEL  # the name that an adapter writes down as its base
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
         model = AutoModelForSequenceClassification.from_config(config)
     state = unpack(safetensors.numpy.load_file(FOLDER / WEIGHTS))

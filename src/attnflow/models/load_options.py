@@ -58,6 +58,12 @@ class LoadOptions:
             raise InputError(f"token must be a string or True, got {type(self.token).__name__}.")
         if self.device_map is not None and self.device is not None:
             raise InputError("give device= or device_map=, which both place the model, not both.")
+        config = self.quantization_config
+        if not (config is None or isinstance(config, Mapping) or hasattr(config, "quant_method")):
+            raise InputError(
+                "quantization_config must be a config of transformers such as "
+                f"BitsAndBytesConfig(load_in_4bit=True), got {shown(config)}."
+            )
         if self.quantization_config is not None and self.gguf_file is not None:
             raise InputError("weights of a GGUF file cannot be quantised again: give one of both.")
         _ = self.torch_dtype
@@ -142,7 +148,7 @@ class LoadOptions:
         given = self.device_map
         if given is None or (isinstance(given, str) and given in PLACEMENTS):
             return
-        if isinstance(given, str | torch.device):
+        if isinstance(given, torch.device) or (isinstance(given, str) and _is_device(given)):
             checked_device(given)
         elif isinstance(given, Mapping) and all(isinstance(part, str) for part in given):
             for device in given.values():
@@ -153,6 +159,15 @@ class LoadOptions:
                 f"device_map must be one of {', '.join(PLACEMENTS)}, a device, or a device for "
                 f"each part of the model, got {shown(given)}."
             )
+
+
+def _is_device(name: str) -> bool:
+    """Return whether a name is one of a device, here or elsewhere."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_text(name: str, value: Any) -> None:

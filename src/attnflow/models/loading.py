@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 
+from attnflow.capture.refusals import unfit
 from attnflow.errors import AttnflowError, InputError, ModelError, needs, shown
 from attnflow.models import embedded
 from attnflow.models.adapters import (
     CONFIG,
+    OLD_WEIGHTS,
     WEIGHTS,
     AdapterConfig,
     adapter_config,
@@ -149,8 +151,11 @@ def _is_embedded(name: str | Path) -> bool:
 def _source(name: str | Path, options: LoadOptions) -> tuple[str | Path, LoadOptions]:
     """The folder or hub id, and the options, in which a GGUF file named as the model is one."""
     path = _path(name)
-    if path.suffix == ".gguf" and options.gguf_file is None and path.is_file():
-        return path.parent, replace(options, gguf_file=path.name)
+    if path.suffix == ".gguf" and options.gguf_file is None:
+        if not path.exists():
+            raise InputError(f"there is no GGUF file {str(name)!r} here: give its path.")
+        if path.is_file():
+            return path.parent, replace(options, gguf_file=path.name)
     return _folder_or_id(name, options), options
 
 
@@ -206,7 +211,10 @@ def config(name: str | Path) -> Any:
         adapter = _adapter_config(source, options)
     if adapter is not None:
         options = replace(options, revision=adapter.revision)
-        source = _folder_or_id(adapter.base, options)
+        with _base_of(name):
+            source = embedded.FOLDER
+            if adapter.base != embedded.EMBEDDED_MODEL:
+                source = _folder_or_id(adapter.base, options)
     with _as_model_errors(source):
         found = AutoConfig.from_pretrained(source, **options.of_files, **options.of_code)
     task = GENERATION if options.gguf_file is not None else None
@@ -258,14 +266,36 @@ def _load_adapter(
     with _as_model_errors(name, options):
         file = _file(name, WEIGHTS, options)
         shapes = {} if file is None else saved_shapes(Path(file))
+        has_weights = file is not None or _file(name, OLD_WEIGHTS, options) is not None
         has_tokenizer = _file(name, "tokenizer_config.json", options) is not None
+    if not has_weights:
+        raise ModelError(
+            f"the adapter {str(name)!r} has no {WEIGHTS} next to its {CONFIG}: save both with "
+            "save_pretrained of the PEFT model."
+        )
     base_options = replace(options, revision=adapter.revision, subfolder=None)
-    base = _folder_or_id(adapter.base, base_options)
     loaded = _Adapted(adapter.task, shapes, str(name) if has_tokenizer else None)
-    model, processor = _load(base, base_options, loaded)
+    if adapter.base == embedded.EMBEDDED_MODEL:
+        model, processor = embedded.load()
+    else:
+        with _base_of(name):
+            base = _folder_or_id(adapter.base, base_options)
+            model, processor = _load(base, base_options, loaded)
     with _as_model_errors(name, options):
         adapted = with_adapter(model, str(name), adapter.base, **options.of_files)
     return held_model(adapted).model, processor
+
+
+@contextmanager
+def _base_of(name: str | Path) -> Iterator[None]:
+    """Say of an error that it is about the base model of an adapter, and where that is named."""
+    try:
+        yield
+    except (InputError, ModelError) as error:
+        raise ModelError(
+            f"the base of adapter {str(name)!r} cannot be loaded: {error} Its {CONFIG} names it "
+            "in base_model_name_or_path: mend that, or give Explainer a PeftModel and a tokenizer."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -307,6 +337,8 @@ def _load(
         if adapted.task is not None:
             task, loader = adapted.task, getattr(transformers, adapted.task.loader)
         quantised = getattr(config, "quantization_config", None) is not None
+        if quantised:
+            _check_method(name, config.quantization_config)
         weights = options.of_weights(quantised=quantised and options.gguf_file is None)
         model, loading = loader.from_pretrained(
             name, output_loading_info=True, **adapted.of_head, **weights, **keywords
@@ -328,6 +360,23 @@ def _load(
             "unknown. Save one into its folder with tokenizer.save_pretrained."
         )
     return model, processor
+
+
+def _check_method(name: str | Path, config: Any) -> None:
+    """Check that transformers knows how weights are quantised: of others it reads them as they are.
+
+    Raises:
+        ModelError: It does not.
+    """
+    from transformers.quantizers import AutoHfQuantizer
+
+    stated = config if isinstance(config, dict) else config.to_dict()
+    if not AutoHfQuantizer.supports_quant_method(stated):
+        method = shown(stated.get("quant_method"))
+        raise ModelError(
+            f"weights of model {str(name)!r} are quantised by {method}, which this transformers "
+            "does not know: install one that does, or give the model that it was made from."
+        )
 
 
 def _processor(task: Task, name: str | Path, options: LoadOptions, keywords: dict[str, Any]) -> Any:
@@ -398,6 +447,10 @@ def _task(config: Any, name: str | Path, options: LoadOptions) -> tuple[Task, An
         return task, class_of(architectures[0])  # with its projection, which AutoModel drops
     if task is not None:
         return task, getattr(transformers, task.loader)
+    if reason := unfit(config, getattr(class_of(architectures[0]), "main_input_name", "")):
+        raise ModelError(
+            f"model {str(name)!r}, a {architectures[0]}, cannot be explained: {reason}"
+        )
     raise ModelError(
         f"model {str(name)!r} is a {architectures[0]}: expected a model for "
         f"{', '.join(t.name for t in TASKS)}."
@@ -421,12 +474,19 @@ def _as_model_errors(name: str | Path, options: LoadOptions = DEFAULTS) -> Itera
     except AttnflowError:
         raise
     except Exception as error:  # broken files make their parsers raise anything, KeyError included
+        shown_name = str(name if options.gguf_file is None else Path(name, options.gguf_file))
+        if isinstance(error, ImportError):  # the model is there, and a package that reads it is not
+            said = " ".join(str(error).split()).rstrip(".")
+            raise ModelError(
+                f"cannot load model {shown_name!r}: {said:.300}. Install what is missing, or give "
+                "a model that does not need it."
+            ) from error
         # The hub is not asked for a name that none of its models can have.
         check = "the name" if _is_malformed(error) else "the name and the network"
         check = ", ".join([*options.given, check])
         raise ModelError(
-            f"cannot load model {str(name)!r}: {_first_line(error)} Check {check}, or give a local "
-            "folder as save_pretrained writes it."
+            f"cannot load model {shown_name!r}: {_first_line(error)} Check {check}, or give a "
+            "local folder as save_pretrained writes it."
         ) from error
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attnflow.capture.half_precision import float32_activations
+from attnflow.capture.model_errors import as_model_errors
 from attnflow.capture.placement import device_of
 from attnflow.checks import check_name
 from attnflow.errors import ModelError, shown
@@ -124,13 +125,18 @@ def pooled(pooling: str, inputs: Mapping[str, Tensor]) -> Callable[[Any], Tensor
 
 
 def embeddings(model: Any, pooling: str, inputs: Mapping[str, Tensor]) -> Tensor:
-    """`(batch, d)` embeddings of length 1, detached."""
+    """`(batch, d)` embeddings of length 1, detached.
+
+    Raises:
+        ModelError: The model does not take the inputs.
+    """
     device = device_of(model)
     with (
         torch.inference_mode(False),
         torch.no_grad(),
         float32_activations(model),
         torch.autocast(device.type, enabled=False),
+        as_model_errors(model),
     ):
         vectors = pooled(pooling, inputs)(model(**inputs, return_dict=True))
         return torch.nn.functional.normalize(vectors)
