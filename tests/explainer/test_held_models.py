@@ -83,6 +83,14 @@ def test_a_compiled_model(writer):
     alike(Explainer(model, writer.tokenizer)(PROMPT), writer(PROMPT))
 
 
+def test_a_pipeline_that_asks_about_each_label_says_how(explainer):
+    pipe = pipeline(
+        "zero-shot-classification", model=explainer.model, tokenizer=explainer.tokenizer
+    )
+    with pytest.raises(InputError, match=r"zero-shot.*Explainer\(pipe.model.*pair="):
+        Explainer(pipe)
+
+
 def test_a_pipeline_of_a_task_that_cannot_be_explained():
     sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
     sizes |= dict(conv_dim=(16,), conv_kernel=(4,), conv_stride=(4,), num_feat_extract_layers=1)

@@ -103,8 +103,8 @@ def _found_or_reason(model: PreTrainedModel) -> Family | str:
             said += f"{type(error).__name__}: {error}".strip(": .\n")
         return (
             f"{type(model).__name__} is of no known family, and its residual stream was not found "
-            f"by running it once: {said}. Use tensor 'agf', 'gf' or 'af', which need its attention "
-            "alone."
+            f"by running it once: {said}. Tensor 'agf', 'gf' or 'af' may work, which need its "
+            "attention alone."
         )
 
 

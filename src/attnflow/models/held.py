@@ -63,6 +63,12 @@ def _is_a(given: Any, package: str, name: str) -> bool:
 
 
 def _of_pipeline(pipeline: Any) -> Held:
+    if "zero-shot" in str(getattr(pipeline, "task", "")):
+        raise InputError(
+            f"a pipeline for {pipeline.task} asks its model about each label, in a sentence of its "
+            "own: give Explainer(pipe.model, pipe.tokenizer), and explain a text with "
+            "pair='This example is about sports.'."
+        )
     inner = held_model(pipeline.model)
     # That of a vision-language model has tokenizer and image processor.
     processor = getattr(pipeline, "processor", None) or getattr(pipeline, "tokenizer", None)

@@ -177,7 +177,13 @@ def _tensors(config: Any, family: SupportedFamily | None) -> tuple[tuple[str, ..
     if mixer is not None and getattr(config, mixer, 0) > 0:
         value = getattr(config, mixer)
         return _PAPER_TENSORS, f"it mixes tokens besides attention ({mixer} = {value})."
-    return family.tensors, f"{family.name} is a known family, which the tests run."
+    with_images = ""
+    if getattr(config, "vision_config", None) is not None and family.kind == "decoder":
+        with_images = " With images bcf is refused."
+    return (
+        family.tensors,
+        f"{family.name} is a known family, which the tests run.{with_images}",
+    )
 
 
 def _tensors_of_other(model_type: str) -> tuple[tuple[str, ...], str]:
