@@ -1,11 +1,13 @@
 """Tokens that speak against a decision, and flows that carry little: in every view, and safely."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from attnflow.attribution.views import notebook, page, terminal
+from attnflow.attribution.views.verdict import sentence
 from attnflow.errors import InputError
 
 HOSTILE = '<img src=x onerror="alert(1)">\x1b[2J'
@@ -87,3 +89,47 @@ def test_a_faint_flow_is_said_to_be_so_and_has_no_colour(signed, faint):
 def test_only_balanced_layers_tell_how_much_a_flow_carries(faint):
     assert replace(faint, tensor="cf").carried is None
     assert not replace(faint, tensor="agf").is_faint
+
+
+def test_a_sentence_says_what_a_decision_rests_on(signed):
+    best, share = signed.top(1)[0][0], signed.shares.max()
+    assert share < 0.5  # so that it takes several
+    wanted = "“not” speaks against."
+    for name, shown in views(signed).items():
+        plain = " ".join(re.sub("<[^>]*>", "", shown).split())
+        opening = "Mostly" if "Mostly" in plain else "Spread over"
+        assert opening in plain and best in plain, name
+        assert (wanted in plain) or (name == "page" and "not speaks against." in plain), name
+
+
+def one_word(attribution, *shares):
+    """The same text with these shares at its first words, and nothing else."""
+    scores = np.zeros(len(attribution))
+    ordinary = np.flatnonzero(~attribution.special)
+    scores[ordinary[: len(shares)]] = shares
+    return replace(attribution, scores=scores, edges=None, raw_scores=None)
+
+
+def test_the_sentence_names_as_few_as_make_half(short):
+    a, b, c, d = (short.tokens[i] for i in np.flatnonzero(~short.special)[:4])
+    assert sentence(one_word(short, 0.8, 0.2)) == f"Mostly “{a}” (80.0 %)."
+    found = sentence(one_word(short, 0.4, 0.3, 0.2, 0.1))
+    assert found == f"Mostly “{a}” (40.0 %) and “{b}” (30.0 %)."
+    spread = sentence(one_word(short, *[0.125] * 8))
+    assert spread.startswith(f"Spread over 8 words, first “{a}” (12.5 %), “{b}” (12.5 %) and “{c}”")
+    assert f"“{d}”" not in spread
+
+
+def test_no_sentence_where_little_flows(faint, short):
+    assert sentence(faint) == "" and sentence(one_word(short)) == ""
+    assert "Mostly" not in "".join(views(faint).values())
+
+
+def test_what_speaks_against_has_a_colour_and_a_line_of_its_own(signed):
+    page = views(signed)["page"]
+    cells = re.findall(r'class="t against"[^>]*style="--h:([\d.]+)"[^>]*>(\w+)<', page)
+    assert ("1.00", "not") in cells and {word for _, word in cells} == {"not", "cute"}
+    heats = {word: float(heat) for heat, word in cells}
+    assert heats["cute"] == pytest.approx(0.5 / 3, abs=0.01)
+    notebook = views(signed)["notebook"]
+    assert notebook.count("underline dotted") == 2 and "rgba(36,112,196,0.60)" in notebook

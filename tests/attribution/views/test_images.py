@@ -137,7 +137,9 @@ def test_a_notebook_shows_the_picture_without_script_or_class():
 def test_a_terminal_shows_blocks_as_warm_as_scores(monkeypatch):
     monkeypatch.setenv("COLORTERM", "truecolor")
     a = image_of((4, 6))
-    lines = in_terminal(a, color=False, width=80).split("\n")[2:]
+    lines = in_terminal(a, color=False, width=80).split("\n")
+    top = lines.index("") + 1  # after title and sentence
+    lines = lines[top:]
     assert [len(line) for line in lines[:4]] == [12] * 4
     row, column = np.unravel_index(a.heatmap().argmax(), (4, 6))
     assert lines[row][2 * column : 2 * column + 2] == "██"
@@ -147,13 +149,14 @@ def test_a_terminal_shows_blocks_as_warm_as_scores(monkeypatch):
     best = a.top(1)[0][0]
     assert re.search(rf"^  1  {best} ", "\n".join(lines), re.M) and "more patches" in lines[-4]
     coloured = in_terminal(a, color=True, width=80)
-    assert re.sub(r"\x1b\[[\d;]*m", "", coloured).split("\n")[2 + row][2 * column] == " "
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured).split("\n")[top + row][2 * column] == " "
 
 
 @pytest.mark.parametrize(("columns", "width", "wide"), [(40, 80, 80), (41, 80, 41), (64, 20, 16)])
 def test_blocks_fit_the_terminal(columns, width, wide):
     a = image_of((64, columns))
-    shown = in_terminal(a, color=False, width=width).split("\n")[2:]
+    shown = in_terminal(a, color=False, width=width).split("\n")
+    shown = shown[shown.index("") + 1 :]
     rows = next(i for i, line in enumerate(shown) if " patches, rows" in line)
     assert {len(line) for line in shown[:rows]} == {wide}
     assert rows == (64 if columns <= width else 16)

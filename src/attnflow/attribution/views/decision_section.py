@@ -21,11 +21,13 @@ from attnflow.attribution.views.image_heatmap import ImageMap, image_map, layers
 from attnflow.attribution.views.layout import Piece, Ranked, hottest, pieces_of, rank
 from attnflow.attribution.views.templates import render
 from attnflow.attribution.views.text_heatmap import Stretch, stretches
+from attnflow.attribution.views.verdict import verdict
 from attnflow.attribution.views.wording import (
     READOUTS,
     TENSORS,
     diagnostics,
     faint,
+    format_bound,
     merged,
     note,
     opposing,
@@ -116,7 +118,9 @@ def article(
         whole="text or image" if attribution.regions else "text" if is_text else "image",
         layers=None if is_text else layers(attribution),
         rankings=[_sources(attribution)] if part else _rankings(attribution),
+        verdict=verdict(attribution),
         opposing=opposing(attribution),
+        bound=format_bound(attribution.certificate.gap),
         warning=faint(attribution) if attribution.is_faint else "",
         alternatives=_alternatives(attribution),
         model=attribution.model_and_precision,

@@ -18,7 +18,8 @@ from attnflow.attribution.views.layout import (
     rank,
 )
 from attnflow.attribution.views.templates import render as render_template
-from attnflow.attribution.views.text_heatmap import TINT, tinted_stretches
+from attnflow.attribution.views.text_heatmap import TINT, TINT_AGAINST, tinted_stretches
+from attnflow.attribution.views.verdict import sentence
 from attnflow.attribution.views.wording import format_bound, note, summary
 
 GREY = (128, 128, 128)  # the tint of a faint flow
@@ -48,6 +49,8 @@ def render(attribution: AttributionData) -> str:
         stretches=tinted_stretches(attribution) if is_text else None,
         image=None if attribution.image is None else notebook_image_map(attribution),
         tint=GREY if attribution.is_faint else TINT if is_text else TINT_OF_IMAGES,
+        tint_against=TINT_AGAINST,
+        sentence=sentence(attribution),
         ranked=ranked[:LEADERS],
         lines=[*summary(attribution), note(attribution)],
     )

@@ -29,6 +29,7 @@ from attnflow.attribution.views.layout import (
 )
 from attnflow.attribution.views.sanitize import as_name, columns, for_terminal
 from attnflow.attribution.views.terminal_image import blocks, picture_blocks
+from attnflow.attribution.views.verdict import sentence
 from attnflow.attribution.views.wording import (
     SUPERSCRIPTS,
     format_bound,
@@ -82,7 +83,8 @@ def render(
     ranked = rank(pieces)
     heat = dict(zip((p.tokens for p in pieces), intensities(attribution, pieces), strict=True))
     unit = units(attribution)[granularity]
-    parts = [_title(attribution, style), ""]
+    parts = [_title(attribution, style), *_wrap(_plain(sentence(attribution)), width)]
+    parts += [""] if parts[-1] else []
     if attribution.grid is None:
         parts += _wrap(_chunks(attribution, pieces, ranked, heat, style), width)
     if attribution.grid is not None:

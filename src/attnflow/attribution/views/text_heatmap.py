@@ -20,10 +20,12 @@ from attnflow.attribution.views.layout import (
     role_starts,
 )
 from attnflow.attribution.views.sanitize import as_name
-from attnflow.attribution.views.wording import format_number, format_percent
+from attnflow.attribution.views.verdict import against_heat
+from attnflow.attribution.views.wording import CLEARLY, format_number, format_percent
 
 # Translucent over the notebook's own background, and faint enough to keep the text readable.
 TINT = (226, 92, 20)
+TINT_AGAINST = (36, 112, 196)  # told from the other by colour-blind people, and underlined
 STRONGEST_TINT = 0.6
 
 
@@ -36,6 +38,7 @@ class Stretch:
         tokens: Indices of the piece's tokens, "2 3"; None for plain text between pieces.
         classes: Names of style classes.
         heat: 0 to 1, or an opacity, with two decimals.
+        against: True where the heat is of what speaks against the decision.
         title: Description of the piece.
         role: Role of the message that begins here, or None.
         isolated: True where the piece shows its name instead of characters of the text: isolate it,
@@ -47,6 +50,7 @@ class Stretch:
     tokens: str | None = None
     classes: str = ""
     heat: str = "0"
+    against: bool = False
     title: str = ""
     role: str | None = None
     isolated: bool = False
@@ -68,13 +72,16 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     pieces, heat = _pieces_and_heat(attribution, granularity)
     ranked = rank(pieces_of(attribution, granularity))
     places = {entry.piece.tokens: entry.rank for entry in ranked}
+    against = against_heat(attribution, pieces)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
+            speaks_against = against[piece.tokens] >= CLEARLY
+            about = describe(piece, places.get(piece.tokens), len(ranked))
             stretch = replace(
                 stretch,
-                classes=classes(attribution, run, piece),
-                heat=f"{heat[piece.tokens]:.2f}",
-                title=describe(piece, places.get(piece.tokens), len(ranked)),
+                classes=classes(attribution, run, piece) + (" against" if speaks_against else ""),
+                heat=f"{(against if speaks_against else heat)[piece.tokens]:.2f}",
+                title=f"{about}; speaks against" if speaks_against else about,
             )
         yield stretch
 
@@ -105,13 +112,18 @@ def explained_stretches(
 def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
     pieces, heat = _pieces_and_heat(attribution, "token")
+    against = against_heat(attribution, pieces)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
+            speaks_against = against[piece.tokens] >= CLEARLY
+            shown = (against if speaks_against else heat)[piece.tokens]
             stretch = replace(
                 stretch,
+                against=speaks_against,
                 text=as_name(run.text) if stretch.isolated else run.text,
-                heat=f"{STRONGEST_TINT * heat[piece.tokens]:.2f}",
-                title=f"{format_percent(piece.share)}, score {format_number(piece.score)}",
+                heat=f"{STRONGEST_TINT * shown:.2f}",
+                title=f"{format_percent(piece.share)}, score {format_number(piece.score)}"
+                + ("; speaks against" if speaks_against else ""),
             )
         yield stretch
 

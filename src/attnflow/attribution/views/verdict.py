@@ -1,0 +1,111 @@
+"""A plain sentence about a result: the few pieces that it rests on, and what speaks against it.
+
+    Mostly “smart” (72.3 %); “not” speaks against.
+    Mostly “France” (52.7 %).
+    Spread over 31 words, first “river” (9.1 %), “boat” (8.0 %) and “mill” (7.7 %).
+
+Page, terminal and notebook write the same sentence. Read next: layout.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attnflow.attribution.data import AttributionData
+from attnflow.attribution.views.captions import units
+from attnflow.attribution.views.layout import Piece, is_picture, join_regions, pieces_of, rank
+from attnflow.attribution.views.sanitize import as_name
+from attnflow.attribution.views.wording import CLEARLY, format_percent
+
+MOST = 0.5  # of the shares, which the named pieces have together
+NAMED = 3  # pieces at most; a decision that needs more is spread
+NAMED_AGAINST = 2
+STRONGLY = 0.5  # of the largest signed score: what speaks against less is left to its list
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The parts of the sentence, without marks of a language of pages.
+
+    Attributes:
+        opening: "Mostly", or what stands before the first names.
+        leaders: Names of the first pieces, each with its share as it is written.
+        against: Names of the pieces that speak strongly against the decision.
+    """
+
+    opening: str
+    leaders: tuple[tuple[str, str], ...]
+    against: tuple[str, ...]
+
+    @property
+    def speak(self) -> str:
+        """Return the verb for what speaks against."""
+        return "speaks against" if len(self.against) == 1 else "speak against"
+
+
+def verdict(attribution: AttributionData) -> Verdict | None:
+    """Return the sentence about a result; None where its flow says little, or there is none."""
+    granularity = "word" if "word" in units(attribution) else "token"
+    pieces = join_regions(attribution, pieces_of(attribution, granularity))
+    ranked = [entry for entry in rank(pieces) if entry.piece.score > 0]
+    if attribution.is_faint or not ranked:
+        return None
+    enough = [entry for entry in ranked[:NAMED] if entry.cumulative >= MOST]
+    count = enough[0].rank if enough else NAMED
+    many = units(attribution)[granularity][1]
+    opening = "Mostly" if enough else f"Spread over {len(ranked)} {many}, first"
+    leaders = [(_name(attribution, e.piece), format_percent(e.piece.share)) for e in ranked[:count]]
+    against = [_name(attribution, p) for p in opposing_pieces(attribution, pieces, STRONGLY)]
+    return Verdict(opening, tuple(leaders), tuple(against[:NAMED_AGAINST]))
+
+
+def sentence(attribution: AttributionData) -> str:
+    """Return the sentence as plain text; "" where there is none."""
+    found = verdict(attribution)
+    if found is None:
+        return ""
+    leaders = joined([f"“{name}” ({share})" for name, share in found.leaders])
+    opposing = joined([f"“{name}”" for name in found.against])
+    against = f"; {opposing} {found.speak}" if opposing else ""
+    return f"{found.opening} {leaders}{against}."
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names in a row: "", "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def opposing_pieces(
+    attribution: AttributionData, pieces: Sequence[Piece], least: float = CLEARLY
+) -> list[Piece]:
+    """Return the pieces that speak against the decision, strongest first.
+
+    Args:
+        attribution: The result.
+        pieces: Its tokens or words.
+        least: The part of the largest signed score that counts.
+    """
+    heat = against_heat(attribution, pieces)
+    found = [piece for piece in pieces if heat[piece.tokens] >= least]
+    return sorted(found, key=lambda piece: (-heat[piece.tokens], piece.tokens))
+
+
+def against_heat(
+    attribution: AttributionData, pieces: Sequence[Piece]
+) -> Mapping[tuple[int, ...], float]:
+    """Return, by a piece's tokens, how much it speaks against the decision, 0 to 1.
+
+    1 is as much as the strongest piece of all speaks, for or against. Special tokens are left out.
+    """
+    signed = attribution.signed_scores
+    if signed is None or attribution.is_faint:
+        return {piece.tokens: 0.0 for piece in pieces}
+    sums = {
+        piece.tokens: 0.0 if piece.special else float(sum(signed[i] for i in piece.tokens))
+        for piece in pieces
+    }
+    most = max(map(abs, sums.values()), default=0.0)
+    return {tokens: max(-value, 0.0) / most if most > 0 else 0.0 for tokens, value in sums.items()}
+
+
+def _name(attribution: AttributionData, piece: Piece) -> str:
+    return f"the {piece.name}" if is_picture(attribution, piece) else as_name(piece.name)
