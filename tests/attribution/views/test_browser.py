@@ -67,6 +67,37 @@ def test_followed_flow_adds_up(drive, make):
     assert seen["rows"][-1] == pytest.approx(seen["top"])
 
 
+@pytest.mark.parametrize("keep", [25, 80])
+@pytest.mark.parametrize("row", [0, 3])
+def test_lit_paths_are_whole(drive, make, keep, row):
+    """Every lit link leads on, up to the decision and down to the tokens, of every token."""
+    seen = drive(
+        [make()],
+        """const picture = one(".flow svg");
+        const layers = JSON.parse(one("#data").textContent)[0].flow.layers.length;
+        const broken = [];
+        let chosen = 0;
+        for (const node of all(".node")) {
+          const aria = node.getAttribute("aria-label");
+          if (!aria.includes(ROW ? "above layer " + ROW + ":" : "at the tokens")) continue;
+          chosen++;
+          node.dispatchEvent(new Event("click", { bubbles: true }));
+          const links = all(".traced").map((path) => path.dataset.link.split(" ").map(Number));
+          const from = new Set(links.map(([l, query]) => (l + 1) + " " + query));
+          const to = new Set(links.map(([l, , key]) => l + " " + key));
+          for (const [l, query, key] of links) {
+            if (l + 1 < layers && !to.has((l + 1) + " " + query)) broken.push([aria, l, "up"]);
+            if (l > 0 && !from.has(l + " " + key)) broken.push([aria, l, "down"]);
+          }
+          if (!links.some(([l]) => l === layers - 1)) broken.push([aria, "no decision"]);
+          if (!links.some(([l]) => l === 0)) broken.push([aria, "no token"]);
+        }
+        return { broken, chosen };""".replace("ROW", str(row)),
+        fragment=f"keep={keep}",
+    )
+    assert seen["broken"] == [] and seen["chosen"] >= 8
+
+
 def test_tracing_a_node_goes_both_ways(drive, make):
     seen = drive(
         [make()],

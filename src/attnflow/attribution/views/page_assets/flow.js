@@ -149,6 +149,40 @@ function follow(flow, row, tokens) {
   return { traced, start: total(start), top: total(up), reached: down };
 }
 
+/* The links of a trace to show: of every layer the largest, which hold `keep` of what the trace has
+ * there, and wherever a path would break off the largest link that carries it on. So each shown link
+ * is part of a path from the decision through the chosen nodes to the tokens. */
+function wholePaths(traced, layers, row, tokens, keep) {
+  const ofLayer = Array.from({ length: layers }, () => []);
+  for (const link of traced) ofLayer[link.layer].push(link);
+  const shown = [];
+  const walk = (rows, from, to) => {
+    let reached = new Set(tokens);
+    for (const l of rows) {
+      const links = ofLayer[l].sort((a, b) => b.flow - a.flow);
+      const enough = keep * sum(links.map((link) => link.flow));
+      const kept = new Set();
+      let sumOfKept = 0;
+      for (const link of links) {
+        if (sumOfKept < enough && reached.has(link[from])) kept.add(link);
+        sumOfKept += link.flow;
+      }
+      const carriedOn = new Set(Array.from(kept, (link) => link[from]));
+      for (const link of links) {
+        if (!reached.has(link[from]) || carriedOn.has(link[from])) continue;
+        kept.add(link);
+        carriedOn.add(link[from]);
+      }
+      shown.push(...kept);
+      reached = new Set(Array.from(kept, (link) => link[to]));
+    }
+  };
+  const rows = Array.from({ length: layers }, (_, l) => l);
+  walk(rows.slice(row), "key", "query");
+  walk(rows.slice(0, row).reverse(), "query", "key");
+  return shown;
+}
+
 /* The strongest single paths from the decision to some tokens, largest first. */
 function strongestPaths(flow, tokens) {
   let paths = new Map(tokens.map((t) => [t, [{ flow: flow.through[0][t], nodes: [t] }]]));

@@ -170,18 +170,17 @@ class Picture {
   highlight(row, tokens) {
     this.clearHighlight();
     const trace = follow(this.flow, row, tokens);
-    const total = sum(trace.traced.map((link) => link.flow));
-    trace.traced.sort((a, b) => b.flow - a.flow);
-    let sumOfShown = 0;
-    /* At least 0.8: with a quarter of its links a trace would break off on its way. */
-    const shown = trace.traced.filter((link) => (sumOfShown += link.flow) - link.flow < Math.max(this.keep, 0.8) * total);
+    const shown = wholePaths(trace.traced, this.layers, row, tokens, this.keep);
     /* A weak token's trace is widened, or nothing could be seen of it; the page states by how much. */
     const scale = Math.max(1, MIN_TRACE_WIDTH / (this.layout.flowWidth * trace.start / UNITS));
     placeLinkEnds(shown, { ...this.layout, flowWidth: this.layout.flowWidth * scale });
     for (const link of shown) {
       link.width = Math.max(link.width, HAIRLINE_WIDTH);
       const opacity = (0.4 + 0.6 * Math.sqrt(link.flow / trace.start)).toFixed(2);
-      this.create("path", { class: "traced", d: this.areaPath(link, 0), "fill-opacity": opacity }, this.traceGroup);
+      this.create("path", {
+        class: "traced", d: this.areaPath(link, 0), "fill-opacity": opacity,
+        "data-link": [link.layer, link.query, link.key].join(" "),
+      }, this.traceGroup);
     }
     for (const t of tokens) this.markNode(row, t);
     this.svg.classList.add("following");
