@@ -133,3 +133,21 @@ def test_what_speaks_against_has_a_colour_and_a_line_of_its_own(signed):
     assert heats["cute"] == pytest.approx(0.5 / 3, abs=0.01)
     notebook = views(signed)["notebook"]
     assert notebook.count("underline dotted") == 2 and "rgba(36,112,196,0.60)" in notebook
+
+
+def test_places_of_a_writing_model_do_not_speak_against(signed):
+    """What the first token and the one that is read hold is mostly their place."""
+    numbers = -np.ones(len(signed))
+    written = replace(
+        signed, task="text-generation", position=len(signed) - 2, signed_scores=numbers
+    )
+    ordinary = [i for i in range(len(signed)) if not signed.special[i]]
+    cells = re.findall(r'class="t against" data-t="(\d+)"', views(written)["page"])
+    assert {int(i) for i in cells} == set(ordinary) - {ordinary[0], len(signed) - 2}
+    assert {
+        int(i)
+        for i in re.findall(
+            r'class="t against" data-t="(\d+)"',
+            views(replace(signed, signed_scores=numbers))["page"],
+        )
+    } == set(ordinary)

@@ -203,14 +203,14 @@ class Vocabulary:
         return ids
 
     def name(self, index: int) -> str:
-        """The token's text, or its name where the text is blank."""
+        """The token's text, white space too; its name where it has none."""
         if self.tokenizer is None:
             return str(index)
         token = self.tokenizer.convert_ids_to_tokens(index)
         if token is None:  # a model may have more rows than its tokenizer has tokens
             return str(index)
         text = decoded(self.tokenizer, [index])
-        return text if text.strip() else str(token)
+        return text or str(token)
 
     def every(self) -> list[int]:
         raise InputError(
