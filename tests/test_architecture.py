@@ -36,6 +36,7 @@ NAMES = [
     "pruned",
     "save",
     "shapley_values",
+    "to_dataframe",
     "to_networkx",
 ]
 # Packages in the order of their imports; those of one row know nothing of each other.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import Word as Word
     from attnflow.attribution.attribution import load as load
     from attnflow.attribution.attribution import save as save
+    from attnflow.attribution.attribution import to_dataframe as to_dataframe
     from attnflow.capture.family_search import find_family as find_family
     from attnflow.errors import AttnflowError as AttnflowError
     from attnflow.errors import InputError as InputError
@@ -39,7 +40,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES_OF = {
-    "attnflow.attribution.attribution": ("Attribution", "Certificate", "Word", "load", "save"),
+    "attnflow.attribution.attribution": (
+        "Attribution",
+        "Certificate",
+        "Word",
+        "load",
+        "save",
+        "to_dataframe",
+    ),
     "attnflow.capture.family_search": ("find_family",),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),
     "attnflow.errors": (
