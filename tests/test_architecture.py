@@ -27,6 +27,7 @@ NAMES = [
     "StorageError",
     "UnsolvedError",
     "Word",
+    "batch_function",
     "find_family",
     "layered_network",
     "load",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attnflow.errors import ModelError as ModelError
     from attnflow.errors import StorageError as StorageError
     from attnflow.errors import UnsolvedError as UnsolvedError
+    from attnflow.explainer.batch_function import batch_function as batch_function
     from attnflow.explainer.explainer import Explainer as Explainer
     from attnflow.explainer.memory.estimate import Estimate as Estimate
     from attnflow.models.embedded import EMBEDDED_MODEL as EMBEDDED_MODEL
@@ -59,6 +60,7 @@ _NAMES_OF = {
         "UnsolvedError",
     ),
     "attnflow.explainer.memory.estimate": ("Estimate",),
+    "attnflow.explainer.batch_function": ("batch_function",),
     "attnflow.explainer.explainer": ("Explainer",),
     "attnflow.solver.flow_game": ("shapley_values",),
     "attnflow.solver.network": (
