@@ -39,8 +39,9 @@ def batch_function(
 
     It takes any dictionary of columns and returns new ones, a value for each text: `tokens`,
     `starts`, `ends` (characters), `special` and `scores`, a list each; `contributions` and
-    `signed_scores`, None where the tensor's effects have no signs; `explained_label` with its `probability`
-    (0 to 1), `flow` (its value) and `gap` (its relative distance below the maximum, at most).
+    `signed_scores`, None where the tensor's effects have no signs; `explained_label` with its
+    `probability` (0 to 1), `flow` (its value) and `gap` (its relative distance below the maximum,
+    at most).
 
     Args:
         explainer: Explains them.
