@@ -96,7 +96,9 @@ def test_a_data_frame_of_all_that_a_call_returned(signed):
     frame = attnflow.to_dataframe([signed, [signed, signed], several])
     assert list(frame.result.unique()) == list(range(3 + len(several)))
     assert frame[frame.result == 1].position.isna().all()
-    with pytest.raises(InputError, match="expected an Attribution or a list of them, got str"):
+    with pytest.raises(
+        InputError, match="results must be an Attribution or lists of them, got str"
+    ):
         attnflow.to_dataframe([signed, "text"])
 
 

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -104,8 +103,5 @@ def test_help_does_not_wait_for_what_only_completion_needs():
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "raise SystemExit(bool({'shtab', 'difflib', 'torch', 'numpy'} & set(sys.modules)))"
     )
-    command = [sys.executable, "-c", code]
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "--print-completion" in done.stdout, done.stderr
-    assert time.perf_counter() - began < 5

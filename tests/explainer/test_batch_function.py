@@ -77,7 +77,7 @@ def test_refused_arguments(explainer, arguments, complaint):
 
 
 def test_refused_batches(explainer, texts):
-    with pytest.raises(InputError, match="no column 'review' in the batch: .* 'text', 'stars'"):
+    with pytest.raises(InputError, match="no column 'review' in the batch: .*'text', 'stars'"):
         batch_function(explainer, "review")({"text": texts, "stars": texts})
     with pytest.raises(InputError, match="a text can have one result"):
         batch_function(explainer, target="all")({"text": texts})

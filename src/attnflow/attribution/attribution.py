@@ -119,6 +119,7 @@ class Attribution(AttributionData):
             true_label: The label that the text should have, to be shown next to the predicted one.
 
         Raises:
+            InputError: The label is no string.
             MissingExtraError: Captum is not installed (extra `captum`).
         """
         return converters.captum_record(self, true_label)

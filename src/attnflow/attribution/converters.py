@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.table import INTEGERS, Table
-from attnflow.errors import InputError, needs
+from attnflow.errors import InputError, needs, shown
 
 
 def data_frame(table: Table) -> Any:
@@ -109,8 +109,11 @@ def captum_record(data: AttributionData, true_label: str) -> Any:
     Its texts are escaped, since `visualize_text` writes them into a page as they are.
 
     Raises:
+        InputError: The label is no string.
         MissingExtraError: Captum is not installed.
     """
+    if not isinstance(true_label, str):
+        raise InputError(f"true_label must be a string, got {shown(true_label)}.")
     with needs("a VisualizationDataRecord needs Captum", "captum"):
         import torch
         from captum.attr import visualization

@@ -46,14 +46,16 @@ def each_result(results: Any) -> Iterator[AttributionData]:
     Raises:
         InputError: There is something else in it.
     """
-    if isinstance(results, AttributionData):
-        yield results
-    elif isinstance(results, list | tuple):
-        for item in results:
-            yield from each_result(item)
-    else:
-        came = type(results).__name__
-        raise InputError(f"expected an Attribution or a list of them, got {came}.")
+    waiting = [results]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, AttributionData):
+            yield item
+        elif isinstance(item, list | tuple):
+            waiting.extend(reversed(item))
+        else:
+            came = type(item).__name__
+            raise InputError(f"results must be an Attribution or lists of them, got {came}.")
 
 
 def table_of_tokens(data: AttributionData) -> Table:

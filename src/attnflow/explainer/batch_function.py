@@ -52,16 +52,18 @@ def batch_function(
         options: Keywords of `Explainer.__call__`, the same for all texts, such as `target`.
 
     Raises:
-        InputError: A name is no string, or an option has a column too. The function raises it where
-            a column is missing, or has the name of a new one, or where a text has several results;
-            and all that `Explainer.__call__` raises.
+        InputError: There is no explainer, a name is no string, or an option has a column too. The
+            function raises it where a column is missing, or has the name of a new one, or where a
+            text has several results; and all that `Explainer.__call__` raises.
     """
+    if not isinstance(explainer, Explainer):
+        raise InputError(f"expected an Explainer, got {shown(explainer)}.")
     columns = {"texts": text_column, "pair": pair_column, "target": target_column}
     for argument, name in columns.items():
         if not isinstance(name, str) and (name is not None or argument == "texts"):
             raise InputError(f"the name of a column must be a string, got {shown(name)}.")
         if name is not None and argument in options:
-            raise InputError(f"{argument} is the column {name!r}: leave out {argument}=.")
+            raise InputError(f"{argument} is the column {shown(name)}: leave out {argument}=.")
     if not isinstance(prefix, str):
         raise InputError(f"prefix must be a string, got {shown(prefix)}.")
     named = {argument: name for argument, name in columns.items() if name is not None}
@@ -77,12 +79,15 @@ def _explain(
 ) -> Columns:
     for name in columns.values():
         if name not in batch:
-            have = ", ".join(map(repr, batch))
-            raise InputError(f"there is no column {name!r} in the batch: expected one of {have}.")
+            have = shown(list(batch), 300)
+            raise InputError(
+                f"there is no column {shown(name)} in the batch: expected one of {have}."
+            )
     for name in NEW_COLUMNS:
         if prefix + name in batch:
             raise InputError(
-                f"the batch has a column {prefix + name!r} already: name the new ones by prefix=."
+                f"the batch has a column {shown(prefix + name)} already: name the new ones by "
+                "prefix=."
             )
     given: dict[str, Any] = {argument: list(batch[name]) for argument, name in columns.items()}
     results = explainer(**given, **options)
