@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.example_attributions import attribution_of, continuation_of, image_of
+from support.example_attributions import REVIEW, attribution_of, continuation_of, image_of
 
 import attnflow
 from attnflow import InputError, MissingExtraError, StorageError
@@ -66,10 +66,11 @@ def test_a_data_frame_has_the_numbers_of_the_attribution(signed):
     assert list(frame.word.isna()) == [word is None for word in signed.word_ids]
 
 
-def test_equal_scores_rank_in_the_order_of_the_text(signed):
-    level = dataclasses.replace(signed, scores=np.ones(len(signed)))
-    ranks = level.to_dataframe()["rank"].dropna()
-    assert list(ranks) == list(range(1, len(ranks) + 1))
+def test_equal_scores_rank_in_the_order_of_the_text():
+    long = attribution_of(REVIEW)
+    tied = dataclasses.replace(long, scores=np.arange(len(long)) % 3 + 1.0)
+    ranked = tied.to_dataframe().dropna(subset="rank").sort_values("rank")
+    assert list(ranked.index) == sorted(ranked.index, key=lambda i: (-tied.scores[i], i))
 
 
 def test_the_types_of_columns_do_not_depend_on_what_is_missing(signed):
