@@ -27,6 +27,7 @@ NAMES = [
     "StorageError",
     "UnsolvedError",
     "Word",
+    "batch_function",
     "find_family",
     "layered_network",
     "load",
@@ -36,6 +37,7 @@ NAMES = [
     "pruned",
     "save",
     "shapley_values",
+    "to_dataframe",
     "to_networkx",
 ]
 # Packages in the order of their imports; those of one row know nothing of each other.

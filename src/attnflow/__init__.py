@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import Word as Word
     from attnflow.attribution.attribution import load as load
     from attnflow.attribution.attribution import save as save
+    from attnflow.attribution.attribution import to_dataframe as to_dataframe
     from attnflow.capture.family_search import find_family as find_family
     from attnflow.errors import AttnflowError as AttnflowError
     from attnflow.errors import InputError as InputError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from attnflow.errors import ModelError as ModelError
     from attnflow.errors import StorageError as StorageError
     from attnflow.errors import UnsolvedError as UnsolvedError
+    from attnflow.explainer.batch_function import batch_function as batch_function
     from attnflow.explainer.explainer import Explainer as Explainer
     from attnflow.explainer.memory.estimate import Estimate as Estimate
     from attnflow.models.embedded import EMBEDDED_MODEL as EMBEDDED_MODEL
@@ -39,7 +41,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES_OF = {
-    "attnflow.attribution.attribution": ("Attribution", "Certificate", "Word", "load", "save"),
+    "attnflow.attribution.attribution": (
+        "Attribution",
+        "Certificate",
+        "Word",
+        "load",
+        "save",
+        "to_dataframe",
+    ),
     "attnflow.capture.family_search": ("find_family",),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),
     "attnflow.errors": (
@@ -51,6 +60,7 @@ _NAMES_OF = {
         "UnsolvedError",
     ),
     "attnflow.explainer.memory.estimate": ("Estimate",),
+    "attnflow.explainer.batch_function": ("batch_function",),
     "attnflow.explainer.explainer": ("Explainer",),
     "attnflow.solver.flow_game": ("shapley_values",),
     "attnflow.solver.network": (

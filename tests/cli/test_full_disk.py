@@ -77,12 +77,12 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=False, capture_output=True)
 
 
-@pytest.mark.parametrize("form", ("--html", "--save", "--json"))
+@pytest.mark.parametrize("form", ("--html", "--save", "--json", "--jsonl", "--csv"))
 def test_a_file_is_whole_or_absent_on_a_disk_that_is_full(folder, small_disk, capsys, form):
-    codes = []
+    codes, texts = [], REVIEWS if form in ("--jsonl", "--csv") else REVIEWS[:1]
     for size in (4, 8, 16, 40, 80, 160):
         file = small_disk(size) / "result"
-        codes.append(main(["explain", REVIEWS[0], "--model", str(folder), form, str(file)]))
+        codes.append(main(["explain", *texts, "--model", str(folder), form, str(file)]))
         error = capsys.readouterr().err
         if codes[-1]:
             assert codes[-1] == 2 and f"cannot write {file}: No space left on device." in error

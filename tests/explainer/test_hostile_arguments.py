@@ -85,6 +85,25 @@ def test_every_argument_of_reading(explainer, tmp_path, monkeypatch):
     assert faults(lambda file: attribution.to_html(file, overwrite=True), "file") == []
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_every_argument_of_a_conversion(explainer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attribution = explainer(TEXT)
+
+    assert faults(attnflow.to_dataframe, "results") == []
+    assert faults(attribution.to_captum, "true_label") == []
+    assert faults(lambda file: attribution.to_csv(file, overwrite=True), "file") == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("keyword", keywords(attnflow.batch_function)[:-1])  # the last: **options
+def test_every_argument_of_a_batch_function(explainer, keyword):
+    def call(**given):
+        attnflow.batch_function(**{"explainer": explainer} | given)({"text": [TEXT]})
+
+    assert faults(call, keyword) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     (

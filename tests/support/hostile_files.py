@@ -15,6 +15,7 @@ import attnflow
 from attnflow.attribution import Attribution, Attributions
 from attnflow.attribution.data import SCHEMA_VERSION
 from attnflow.attribution.schema import record_of
+from attnflow.attribution.table import csv_of, table_of_results
 from attnflow.attribution.views import page, templates, terminal
 from attnflow.errors import InputError, StorageError
 from support.example_attributions import attribution_of, continuation_of, image_of
@@ -369,6 +370,8 @@ def use(attribution: Attribution, path):
     record = attribution.to_dict()
     json.dumps(record, allow_nan=False)
     assert len(attribution.top(3)) <= 3
+    csv_of(table_of_results([attribution])).encode("utf-8")
+    assert len(attribution.to_dataframe()) == len(attribution)
     if attribution.signed_scores is not None:
         attribution.top_against(3)
     if attribution.grid is None:

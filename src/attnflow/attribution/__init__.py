@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import Word as Word
     from attnflow.attribution.attribution import load as load
     from attnflow.attribution.attribution import save as save
+    from attnflow.attribution.attribution import to_dataframe as to_dataframe
 
-__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save"]
+__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save", "to_dataframe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnflow.attribution import converters
 from attnflow.attribution.data import (
     AttributionData,
     Certificate,
@@ -22,12 +23,13 @@ from attnflow.attribution.data import (
 from attnflow.attribution.forms import Misfit
 from attnflow.attribution.schema import check_relations, fields_of, record_of
 from attnflow.attribution.storage import read_records, refusing_malformed, write_records
+from attnflow.attribution.table import table_of_results, table_of_tokens, write_csv
 from attnflow.attribution.views import image_overlay, notebook, page, terminal
 from attnflow.attribution.views.sanitize import for_terminal
 from attnflow.errors import InputError, StorageError
 from attnflow.files import as_path
 
-__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save"]
+__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save", "to_dataframe"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,6 +69,60 @@ class Attribution(AttributionData):
             StorageError: The file exists and `overwrite` is false, or cannot be written.
         """
         return page.write([self], as_path(file), overwrite=overwrite)
+
+    def to_csv(self, file: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the table of `to_dataframe` as a CSV file in UTF-8; return its path.
+
+        A missing value is an empty field. Nothing reads the file back: see `save`.
+
+        Raises:
+            StorageError: The file exists and `overwrite` is false, or cannot be written.
+        """
+        return write_csv(table_of_tokens(self), as_path(file), overwrite=overwrite)
+
+    def to_dataframe(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each token, special ones too.
+
+        Its columns are `token` (the tokenizer's), `text` (as it stands in the text), `start` and
+        `end` (its characters), `word` (index of its word), `role` (of a chat's message), `special`,
+        `rank` (1 for the highest score; special tokens have none), `score` (units of the flow),
+        `share` (0 to 1), `contribution` and `signed_score` (units of the explained number; missing
+        where the tensor's effects have no signs).
+
+        Raises:
+            MissingExtraError: pandas is not installed (extra `pandas`).
+        """
+        return converters.data_frame(table_of_tokens(self))
+
+    def to_shap(self) -> Any:
+        """Return a `shap.Explanation` of `(t,)` values, for `shap.plots.text` and `shap.plots.bar`.
+
+        The values are `contributions`, which with the base value (`remainder`) add up to
+        `explained`; they are in its units. Of the paper's tensors they are `scores` and add up from
+        0. They are not Shapley values, though the plots call them so. `data` has the tokens as they
+        stand in the text, with the white space after each.
+
+        Raises:
+            MissingExtraError: SHAP is not installed (extra `shap`).
+        """
+        return converters.shap_of_one(self)
+
+    def to_captum(self, true_label: str = "unknown") -> Any:
+        """Return a `VisualizationDataRecord`, for `visualize_text` of `captum.attr.visualization`.
+
+        Its `word_attributions` are the values of `to_shap` over the largest of an ordinary token,
+        -1 to 1, and 0 at special tokens; `attr_score` is the sum of all values in their units;
+        `convergence_score` is `remainder`, or nan. Texts are escaped: Captum writes them into a
+        page as they are.
+
+        Args:
+            true_label: The label that the text should have, to be shown next to the predicted one.
+
+        Raises:
+            InputError: The label is no string.
+            MissingExtraError: Captum is not installed (extra `captum`).
+        """
+        return converters.captum_record(self, true_label)
 
     def save(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write all fields, `edges` too where there are any, as one safetensors file.
@@ -127,6 +183,57 @@ class Attributions(list[Attribution], ContinuationData):
         """
         return page.write([self], as_path(file), overwrite=overwrite)
 
+    def to_csv(self, file: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the table of `to_dataframe` as a CSV file in UTF-8; return its path.
+
+        Raises:
+            StorageError: The file exists and `overwrite` is false, or cannot be written.
+        """
+        return write_csv(table_of_results(self), as_path(file), overwrite=overwrite)
+
+    def to_dataframe(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each token under each explained token.
+
+        Before the columns of `Attribution.to_dataframe` it has `result` (number of the explained
+        token, from 0), `label` (its text) and `position` (index of the token before it).
+
+        Raises:
+            MissingExtraError: pandas is not installed (extra `pandas`).
+        """
+        return to_dataframe(self)
+
+    def to_shap(self) -> Any:
+        """Return a `shap.Explanation` of `(t, len(self))` values, a column an explained token.
+
+        `shap.plots.text` shows the text under each of them. Values as in `Attribution.to_shap`.
+        `output_names` has their texts, escaped: SHAP writes them into a page as they are.
+
+        Raises:
+            MissingExtraError: SHAP is not installed (extra `shap`).
+        """
+        return converters.shap_of_several(self)
+
+    def to_captum(self) -> list[Any]:
+        """Return a record for each explained token, as `Attribution.to_captum`.
+
+        Raises:
+            MissingExtraError: Captum is not installed (extra `captum`).
+        """
+        return [a.to_captum() for a in self]
+
+    def to_inseq(self) -> Any:
+        """Return an `inseq.FeatureAttributionOutput` with one sequence, to show or save by Inseq.
+
+        Values as in `Attribution.to_shap`, in float32; nan at tokens that a step has not read.
+        `step_scores` has the probability of each explained token. A result holds no token ids, so
+        those are -1.
+
+        Raises:
+            InputError: The explained tokens do not follow each other.
+            MissingExtraError: Inseq is not installed (extra `inseq`).
+        """
+        return converters.inseq_output(self)
+
     def save(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write all of them as one safetensors file, for `attnflow.load`.
 
@@ -134,6 +241,20 @@ class Attributions(list[Attribution], ContinuationData):
             StorageError: The file exists and `overwrite` is false, or cannot be written.
         """
         return save(self, file, overwrite=overwrite)
+
+
+def to_dataframe(results: Any) -> Any:
+    """Return one `pandas.DataFrame` of all that a call returned: an attribution or lists of them.
+
+    Before the columns of `Attribution.to_dataframe` it has `result` (number of the attribution,
+    from 0), `label` (what is explained) and `position` (index of the token whose output was read;
+    missing where the model itself chooses).
+
+    Raises:
+        InputError: There is something other than attributions in it.
+        MissingExtraError: pandas is not installed (extra `pandas`).
+    """
+    return converters.data_frame(table_of_results(results))
 
 
 def save(attributions: Iterable[Attribution], file: str | Path, *, overwrite: bool = False) -> Path:

@@ -1,5 +1,7 @@
 """The command: `attnflow explain`, `evaluate`, `models` and `bench`, a module each.
 
+`completion` prints a script by which a shell completes it.
+
 Options, texts and the files to write are checked before the model is loaded. Results go to standard
 output, all else to standard error. Exit codes: 0 done, 1 a flow without certificate, 2 bad input or
 a model that cannot be explained, 130 interrupted (SIGINT), 143 ended (SIGTERM).
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from attnflow import __version__
 from attnflow.cli import evaluate, explain, models
 from attnflow.cli.bench import command as bench_command
+from attnflow.cli.completion import SHELLS, PrintCompletion
 from attnflow.cli.console import fail, logged_lines, show_warning
 from attnflow.cli.options import Parser
 from attnflow.errors import AttnflowError, UnsolvedError
@@ -47,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"attnflow {__version__}",
         help="Show the version and exit.")  # fmt: skip
+    parser.add_argument("--print-completion", choices=SHELLS, action=PrintCompletion,
+        help="Print a completion script for this shell and exit (extra completion).")  # fmt: skip
     parser.set_defaults(quiet=False)  # of subcommands without --quiet
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for subcommand in (explain, evaluate, models, bench_command):

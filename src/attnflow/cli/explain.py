@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -42,6 +43,7 @@ EPILOG = """examples:
   attnflow explain --file reviews.txt --tensor agf --target negative --json scores.json
   cat review.txt | attnflow explain - --html review.html
   cat reviews.txt | attnflow explain --file - --json - | python -m json.tool
+  attnflow explain --file reviews.txt --csv tokens.csv
   attnflow explain "Once upon a time" --model my-language-model --max-new-tokens 5 --html story.html
   attnflow explain --chat messages.json --model my-language-model --max-new-tokens 20
   attnflow explain --image cat.jpg --model my-vision-transformer --html cat.html
@@ -142,6 +144,10 @@ def _add_output(group: Any) -> None:
         help="Unit of the display (default: %(default)s).")  # fmt: skip
     add("--json", metavar="F",
         help="Write scores and diagnostics as JSON; - for standard output.")  # fmt: skip
+    add("--jsonl", metavar="F",
+        help="Write the same, one result a line; - for standard output.")  # fmt: skip
+    add("--csv", metavar="F",
+        help="Write a table with a row for each token; - for standard output.")  # fmt: skip
     add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
     add("--save", metavar="F", help="Write everything for attnflow.load (safetensors).")
     add("--overwrite", action="store_true", help="Replace existing files.")
@@ -170,16 +176,20 @@ def _outputs(args: argparse.Namespace) -> list[str]:
 
     All differ from each other and from the files that are read.
     """
-    outputs = [name for name in (args.json, args.html, args.save) if name is not None]
+    named = (args.json, args.jsonl, args.csv, args.html, args.save)
+    outputs = [name for name in named if name is not None]
     if args.save == STANDARD_STREAM:
-        raise InputError("--save writes a binary file: name it, - is for --json and --html.")
+        raise InputError(
+            "--save writes a binary file: name it, - is for --json, --jsonl, --csv and --html."
+        )
     if outputs.count(STANDARD_STREAM) > 1:
         raise InputError("- (standard output) can be written only once: name a file.")
     inputs = [args.file, args.chat, *{real_path(file) for file in args.image or ()}]
     files = [name for name in (*outputs, *inputs) if name not in (None, STANDARD_STREAM)]
     if len({real_path(name) for name in files}) < len(files):
         raise InputError(
-            "--file, --chat, --image, --json, --html and --save must name different files."
+            "--file, --chat, --image, --json, --jsonl, --csv, --html and --save must name "
+            "different files."
         )
     return outputs
 
@@ -335,16 +345,20 @@ def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:
 
 def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
     from attnflow.attribution.attribution import save
+    from attnflow.attribution.table import csv_of, table_of_results
     from attnflow.attribution.views.page import render
 
     flat = [a for item in attributions for a in (item if isinstance(item, list) else [item])]
-    with all_or_none(named_files([args.json, args.save, args.html])):
-        if args.json is not None:
-            data = json.dumps([a.to_dict() for a in flat], indent=1) + "\n"
-            write_output(args.json, data, overwrite=args.overwrite, quiet=args.quiet)
+    written: list[tuple[str | None, Callable[[], str]]] = [
+        (args.json, lambda: json.dumps([a.to_dict() for a in flat], indent=1) + "\n"),
+        (args.jsonl, lambda: "".join(json.dumps(a.to_dict()) + "\n" for a in flat)),
+        (args.csv, lambda: csv_of(table_of_results(flat))),
+        (args.html, lambda: render(attributions)),
+    ]
+    with all_or_none(named_files([args.save, *(name for name, _ in written)])):
+        for name, content in written:
+            if name is not None:
+                write_output(name, content(), overwrite=args.overwrite, quiet=args.quiet)
         if args.save is not None:
             wrote(save(flat, args.save, overwrite=args.overwrite), quiet=args.quiet)
-        if args.html is not None:
-            page = render(attributions)
-            write_output(args.html, page, overwrite=args.overwrite, quiet=args.quiet)
     return 0

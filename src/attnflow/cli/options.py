@@ -26,6 +26,20 @@ class Parser(argparse.ArgumentParser):
             parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # argparse suggests nothing before Python 3.14, where `suggest_on_error` does.
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            from difflib import get_close_matches
+
+            close = get_close_matches(str(value), [str(choice) for choice in action.choices or ()])
+            if not close:
+                raise
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}: did you mean {close[0]}?"
+            ) from error
+
     def error(self, message: str) -> NoReturn:
         from attnflow.attribution.views.sanitize import for_terminal
 

@@ -230,3 +230,14 @@ def test_a_target_without_its_space_is_met_with_a_hint(spaced):
     with pytest.raises(InputError) as refused:
         spaced.index("Oslo")
     assert "Did you mean" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    (("positve", "positive"), ("Neutrall", "neutral"), ("nice", None), ("x" * 10**6, None)),
+)
+def test_a_label_that_is_nearly_one_is_suggested(explainer, target, meant):
+    with pytest.raises(InputError, match="is not a class of this model: expected one of") as error:
+        explainer("a good dog", target=target)
+    asked = str(error.value).partition("Did you mean ")[2]
+    assert asked == (f"{meant!r}?" if meant else "")

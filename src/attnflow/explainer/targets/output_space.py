@@ -8,6 +8,7 @@ probabilities are those of the model. Read next: decision.py.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from attnflow.inputs.tokenizing import decoded, encoded
 from attnflow.models.tasks import Task, labels_of
 
 LISTED = 20  # labels that a message lists
+LONGEST_TYPED = 100  # characters of a label that a slip of the pen is looked for in
 LIKELIEST = 10  # tokens or answers that a result shows
 REST = "(all other {})"
 EVERY = "all"  # as a target: every class, unless a class has this name
@@ -90,8 +92,17 @@ def class_index(target: Target, labels: Sequence[str]) -> int | None:
             return int(target)
     raise InputError(
         f"target {shown(target)} is not a class of this model: expected one of "
-        f"{_listed(labels)}, or an index from 0 to {len(labels) - 1}."
+        f"{_listed(labels)}, or an index from 0 to {len(labels) - 1}.{_closest(target, labels)}"
     )
+
+
+def _closest(target: Any, labels: Sequence[str]) -> str:
+    """A question that names the label most like the target, in any case; or nothing."""
+    if not isinstance(target, str) or len(target) > LONGEST_TYPED:
+        return ""
+    folded = {label.casefold(): label for label in labels if len(label) <= LONGEST_TYPED}
+    close = get_close_matches(target.casefold(), folded, n=1)
+    return f" Did you mean {shown(folded[close[0]])}?" if close else ""
 
 
 def _listed(labels: Sequence[str]) -> str:
