@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
+.PHONY: demo test test-fast test-exhaustive attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
 	help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -22,6 +22,9 @@ test-fast: .venv/test ## without the slow tests (browser, long texts)
 
 attack: .venv/test ## hostile files, arguments, disks and signals, for some minutes
 	$(BIN)/python -m pytest --numprocesses 2 -m attack
+
+test-exhaustive: .venv/test ## the tests that take a minute or more each
+	$(BIN)/python -m pytest --numprocesses 2 -m exhaustive
 
 soak: .venv/core ## an hour of mixed calls in four threads
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/soak.py --minutes 60

@@ -345,7 +345,7 @@ def test_the_command(folder, capsys, tmp_path):
     assert capsys.readouterr().out == shown
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_heat_lies_on_the_square_that_is_asked_for():
     model, accuracy = trained()
     assert accuracy > 0.95

@@ -125,7 +125,7 @@ def test_no_sentence_where_little_flows(faint, short):
     assert "Mostly" not in "".join(views(faint).values())
 
 
-def test_what_speaks_against_has_a_colour_and_a_line_of_its_own(signed):
+def test_opposing_pieces_have_a_colour_and_a_line_of_their_own(signed):
     page = views(signed)["page"]
     cells = re.findall(r'class="t against"[^>]*style="--h:([\d.]+)"[^>]*>(\w+)<', page)
     assert ("1.00", "not") in cells and {word for _, word in cells} == {"not", "cute"}
@@ -136,7 +136,7 @@ def test_what_speaks_against_has_a_colour_and_a_line_of_its_own(signed):
 
 
 def test_places_of_a_writing_model_do_not_speak_against(signed):
-    """What the first token and the one that is read hold is mostly their place."""
+    """The first token and the one that is read hold mostly what their place gives them."""
     numbers = -np.ones(len(signed))
     written = replace(
         signed, task="text-generation", position=len(signed) - 2, signed_scores=numbers
