@@ -151,3 +151,11 @@ def test_places_of_a_writing_model_do_not_speak_against(signed):
             views(replace(signed, signed_scores=numbers))["page"],
         )
     } == set(ordinary)
+
+
+def test_equal_words_are_one_in_the_sentence(make):
+    repeated = make("thin plot, thin jokes, thin")
+    scores = np.array([1.0 if t == "thin" else 0.0 for t in repeated.tokens])
+    scores[list(repeated.tokens).index("plot")] = 1.0
+    found = sentence(replace(repeated, scores=scores, edges=None, raw_scores=None))
+    assert found == "Mostly “thin” (75.0 %, 3 times)."

@@ -9,6 +9,7 @@ Page, terminal and notebook write the same sentence. Read next: layout.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import units
@@ -32,7 +33,8 @@ class Verdict:
 
     Attributes:
         opening: "Mostly", or what stands before the first names.
-        leaders: Names of the first pieces, each with its share as it is written.
+        leaders: Names of the first pieces, each with its share as it is written; pieces of one
+            name are one.
         against: Names of the pieces that speak strongly against the decision.
     """
 
@@ -50,16 +52,26 @@ def verdict(attribution: AttributionData) -> Verdict | None:
     """Return the sentence about a result; None where its flow says little, or there is none."""
     granularity = "word" if "word" in units(attribution) else "token"
     pieces = join_regions(attribution, pieces_of(attribution, granularity))
-    ranked = [entry for entry in rank(pieces) if entry.piece.score > 0]
+    ranked = [entry.piece for entry in rank(pieces) if entry.piece.score > 0]
     if attribution.is_faint or not ranked:
         return None
-    enough = [entry for entry in ranked[:NAMED] if entry.cumulative >= MOST]
-    count = enough[0].rank if enough else NAMED
+    # Equal words are one thing to a reader, wherever they stand.
+    shares: dict[str, list[float]] = {}
+    for piece in ranked:
+        shares.setdefault(_name(attribution, piece), []).append(piece.share)
+    first = sorted(shares.items(), key=lambda item: -sum(item[1]))[:NAMED]
+    sums = list(accumulate(sum(parts) for _, parts in first))
+    enough = next((n for n, total in enumerate(sums, start=1) if total >= MOST), None)
     many = units(attribution)[granularity][1]
     opening = "Mostly" if enough else f"Spread over {len(ranked)} {many}, first"
-    leaders = [(_name(attribution, e.piece), format_percent(e.piece.share)) for e in ranked[:count]]
+    leaders = [(name, _share(parts)) for name, parts in first[:enough]]
     against = [_name(attribution, p) for p in opposing_pieces(attribution, pieces, STRONGLY)]
-    return Verdict(opening, tuple(leaders), tuple(against[:NAMED_AGAINST]))
+    return Verdict(opening, tuple(leaders), tuple(dict.fromkeys(against))[:NAMED_AGAINST])
+
+
+def _share(parts: Sequence[float]) -> str:
+    times = f", {len(parts)} times" if len(parts) > 1 else ""
+    return f"{format_percent(sum(parts))}{times}"
 
 
 def sentence(attribution: AttributionData) -> str:
