@@ -1,11 +1,11 @@
 """Entries of families that nobody has entered, found by running a model once, and tested.
 
-A short text of random tokens (or a grey image) goes through the model once, traced. The trace gives
-the names of an entry of `families.py`. The entry is accepted if effects are conserved at every node
-of that text, with the model's biases at 0: what enters a node is what leaves it, and what leaves
-the top row is the output. So a part of the residual stream that was missed, a product that counts
-twice, or a path between tokens besides attention refuses the entry. Below the first layer and above
-the last one no node shows such a path: there gradients of the traced run do.
+A short text of ordinary tokens (or an image of noise) goes through the model once, traced. The
+trace gives the names of an entry of `families.py`. It is accepted if effects are conserved at every
+node of that text, with the model's biases at 0: what enters a node is what leaves it, and what
+leaves the top row is the output. So a part of the residual stream that was missed, a product that
+counts twice, or a path between tokens besides attention refuses the entry. Below the first layer
+and above the last one no node shows such a path: there gradients of the traced run do.
 
 Source: ours. Read next: residual_trace.py, families.py.
 """
@@ -88,8 +88,8 @@ def learn_family(model: PreTrainedModel) -> None:
 
 def _found_or_reason(model: PreTrainedModel) -> Family | str:
     """Return the entry of a model, or why none was found."""
-    reads_images = getattr(model, "main_input_name", "") == "pixel_values"
-    if reason := unfit(model.config, getattr(model, "main_input_name", "")):
+    main_input = getattr(model, "main_input_name", "")
+    if reason := unfit(model.config, main_input):
         return f"{type(model).__name__} cannot be explained: {reason}"
     try:
         return _found(model)
@@ -99,8 +99,8 @@ def _found_or_reason(model: PreTrainedModel) -> Family | str:
     except Exception as error:
         said = " ".join(str(error).split()).rstrip(".")
         if not isinstance(error, ModelError):
-            said = f"on {'an image' if reads_images else 'token ids'} alone it raised "
-            said += f"{type(error).__name__}: {error}".strip(": .\n")
+            given = "an image" if main_input == "pixel_values" else "token ids"
+            said = f"on {given} alone it raised {type(error).__name__}: {said}".rstrip(": ")
         return (
             f"{type(model).__name__} is of no known family, and its residual stream was not found "
             f"by running it once: {said}. Tensor 'agf', 'gf' or 'af' may work, which need its "
@@ -121,7 +121,7 @@ def _found(model: PreTrainedModel) -> Family:
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return a short text of tokens without a special meaning, or a grey image, for a model."""
+    """Return a short text of ordinary tokens, or an image of noise, for a model."""
     config, device = model.config, device_of(model)
     if model.main_input_name == "pixel_values":
         vision = getattr(config, "vision_config", config)
@@ -198,7 +198,10 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
     if len(trace.sums) != expected:
         raise ModelError(f"attention ran {len(trace.sums)} times in {expected} layers")
     modules = dict(model.named_modules())
-    layers = [_candidates(modules, trace, layer, found) for layer, found in enumerate(trace.sums)]
+    outputs = {id(x) for x in trace.outputs}
+    layers = [
+        _candidates(modules, trace, outputs, layer, found) for layer, found in enumerate(trace.sums)
+    ]
     frequency = Counter(site for candidates in layers for site in {c.site for c in candidates})
     # The site that most layers have: a norm that is none may make another one fit in some.
     chosen = [max(candidates, key=lambda c: frequency[c.site]) for candidates in layers]
@@ -208,7 +211,6 @@ def proposed_family(model: PreTrainedModel, trace: Trace) -> Family:
     if len(parallel) > 1 or len(multipliers) > 1:
         raise ModelError("its layers add to the residual stream in different ways")
     factor = multipliers.pop()
-    outputs = {id(x) for x in trace.outputs}
     is_shared = any(id(x) not in outputs for c in chosen for x in trace.outputs_of[c.output])
     return Family(
         *own[:2],
@@ -246,13 +248,19 @@ class _Candidate:
 
 
 def _candidates(
-    modules: Mapping[str, nn.Module], trace: Trace, layer: int, found: ResidualSum | None
+    modules: Mapping[str, nn.Module],
+    trace: Trace,
+    outputs: set[int],
+    layer: int,
+    found: ResidualSum | None,
 ) -> list[_Candidate]:
-    """Return all names of a residual sum, the smallest blocks first."""
+    """Return all names of a residual sum, the smallest blocks first.
+
+    `outputs` are the ids of attention's outputs in all layers.
+    """
     if found is None:
         raise ModelError(f"nothing was added to the output of attention call {layer}")
     output, factor = trace.unscaled(found.output)
-    outputs = {id(x) for x in trace.outputs}
     candidates = []
     for path in trace.returned.get(id(output), ()):
         if not _returns_first(trace, path, outputs):

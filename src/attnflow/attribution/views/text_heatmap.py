@@ -72,15 +72,15 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     pieces, heat = _pieces_and_heat(attribution, granularity)
     ranked = rank(pieces_of(attribution, granularity))
     places = {entry.piece.tokens: entry.rank for entry in ranked}
-    against = against_heat(attribution, pieces)
+    tints = _tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
-            speaks_against = against[piece.tokens] >= CLEARLY
+            shown, speaks_against = tints[piece.tokens]
             about = describe(piece, places.get(piece.tokens), len(ranked))
             stretch = replace(
                 stretch,
                 classes=classes(attribution, run, piece) + (" against" if speaks_against else ""),
-                heat=f"{(against if speaks_against else heat)[piece.tokens]:.2f}",
+                heat=f"{shown:.2f}",
                 title=f"{about}; speaks against" if speaks_against else about,
             )
         yield stretch
@@ -112,11 +112,10 @@ def explained_stretches(
 def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
     pieces, heat = _pieces_and_heat(attribution, "token")
-    against = against_heat(attribution, pieces)
+    tints = _tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
-            speaks_against = against[piece.tokens] >= CLEARLY
-            shown = (against if speaks_against else heat)[piece.tokens]
+            shown, speaks_against = tints[piece.tokens]
             stretch = replace(
                 stretch,
                 against=speaks_against,
@@ -138,6 +137,17 @@ def _pieces_and_heat(
     heat = dict(zip((p.tokens for p in single), intensities(attribution, single), strict=True))
     # An image has its heat in its regions.
     return pieces, {piece.tokens: heat.get(piece.tokens, 0.0) for piece in pieces}
+
+
+def _tints(
+    attribution: AttributionData, pieces: Sequence[Piece], heat: Mapping[tuple[int, ...], float]
+) -> dict[tuple[int, ...], tuple[float, bool]]:
+    """Return, by a piece's tokens, the heat that is shown, and whether it is of what opposes."""
+    against = against_heat(attribution, pieces)
+    return {
+        tokens: (opposed, True) if opposed >= CLEARLY else (heat[tokens], False)
+        for tokens, opposed in against.items()
+    }
 
 
 def _laid_out(

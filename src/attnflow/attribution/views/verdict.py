@@ -15,7 +15,7 @@ from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import units
 from attnflow.attribution.views.layout import Piece, is_picture, join_regions, pieces_of, rank
 from attnflow.attribution.views.sanitize import as_name
-from attnflow.attribution.views.wording import CLEARLY, format_percent
+from attnflow.attribution.views.wording import format_percent
 
 MOST = 0.5  # of the shares, which the named pieces have together
 NAMED = 3  # pieces at most; a decision that needs more is spread
@@ -91,7 +91,7 @@ def joined(names: Sequence[str]) -> str:
 
 
 def opposing_pieces(
-    attribution: AttributionData, pieces: Sequence[Piece], least: float = CLEARLY
+    attribution: AttributionData, pieces: Sequence[Piece], least: float
 ) -> list[Piece]:
     """Return the pieces that speak against the decision, strongest first.
 
