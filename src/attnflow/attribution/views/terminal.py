@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 
 from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.views.ansi import BOLD, FAINT, ORANGE, Style, style_of
-from attnflow.attribution.views.captions import beginning, certainty, contrast, decision, units
+from attnflow.attribution.views.captions import (
+    beginning,
+    certainty,
+    contrast,
+    decision,
+    granularity_of,
+    units,
+)
 from attnflow.attribution.views.layout import (
     VISIBLE,
     Piece,
@@ -82,8 +89,7 @@ def render(
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
     width = _columns(width)
-    if granularity is None:
-        granularity = "word" if attribution.grid is None else "token"
+    granularity = granularity_of(attribution, granularity)
     # Without colour, which would promise more than a faint flow holds.
     style = style_of(False if attribution.is_faint else color)
     pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
