@@ -2,8 +2,10 @@
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -35,6 +37,16 @@ def bar(total: int, *, unit: str, show: bool | None = None) -> Iterator[Advance]
             yield shown.update
         finally:
             timer.cancel()
+
+
+def import_tqdm_quietly() -> None:
+    """Import `tqdm.auto`, which transformers uses, without its warning that ipywidgets is missing.
+
+    Its bars of text are shown in notebooks too, so that nothing is missing.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import_module("tqdm.auto")
 
 
 def _bar_type() -> Any:

@@ -17,7 +17,9 @@ from attnflow.attribution.attribution import load, save
 from attnflow.attribution.views import notebook, notebook_flow
 from attnflow.attribution.views.flow_picture import flow_picture
 
-TINTED = re.compile(r'<(?:span|mark) style="color:inherit;background:rgba\(226,92,20,([\d.]+)\)[^>]*>([^<]*)<')
+TINTED = re.compile(
+    r'<(?:span|mark) style="color:inherit;background:rgba\(226,92,20,([\d.]+)\)[^>]*>([^<]*)<'
+)
 # Of the tags that GitHub keeps (its library html-pipeline), those that are used; no style stays.
 KEPT_BY_GITHUB = {"b", "br", "details", "div", "mark", "small", "span", "summary"}
 KEPT_BY_GITHUB |= {"table", "td", "th", "tr"}
@@ -42,7 +44,7 @@ class AsOnGitHub(HTMLParser):
 
 
 def details(html):
-    """What can be opened, by the words to press."""
+    """Parts that can be opened, by the words to press."""
     parts = re.findall(r"<details><summary><small>(.*?)</small></summary>(.*?)</details>", html)
     return dict(parts)
 
