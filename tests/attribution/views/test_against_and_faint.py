@@ -50,6 +50,18 @@ def test_tokens_against_it_are_named_strongest_first(signed):
     assert f"contributions add up to {'−' if total < 0 else ''}{abs(total):.3f}" in terminal
 
 
+def test_what_speaks_against_is_named_by_words(make):
+    """The numbers of a word's tokens are summed, as its scores are."""
+    a = make("an extraordinary film")
+    assert [a.tokens[i] for i in (2, 3)] == ["extrao", "rdinary"]
+    signed = replace(a, tensor="net", signed_scores=np.array([0.0, 1, -2, 0.5, -1, 0]))
+    for name, shown in views(signed).items():
+        text = " ".join(re.sub("<[^>]*>", " ", shown).split())
+        against = text[text.rindex("−1.500") - 20 :]
+        assert "extraordinary −1.500" in against and "−2.000" not in text, name
+        assert against.index("−1.500") < against.index("−1.000"), name
+
+
 def test_little_that_speaks_against_is_left_out(signed):
     small = np.where(signed.signed_scores < -1, -0.01, signed.signed_scores.clip(min=-0.01))
     for shown in views(replace(signed, signed_scores=small)).values():

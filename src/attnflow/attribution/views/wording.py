@@ -6,6 +6,7 @@ Terminal, notebook and page use the same words, so all take them from here.
 from dataclasses import dataclass
 
 from attnflow.attribution.data import AttributionData
+from attnflow.attribution.views.layout import pieces_of
 from attnflow.attribution.views.sanitize import as_name
 
 TENSORS = {
@@ -38,7 +39,7 @@ _NOTE_OF_IMAGES = (
     "that it enters the model as. Shares leave the class token and its like out."
 )
 
-OPPOSING = 5  # tokens named that speak against
+OPPOSING = 5  # words named that speak against
 # Of the largest signed score: what is smaller would only be in the way of what matters.
 CLEARLY = 0.05
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -83,23 +84,23 @@ def format_bound(fraction: float) -> str:
 
 @dataclass(frozen=True)
 class Opposing:
-    """A token that speaks against the decision, and its signed score as it is written."""
+    """A word or patch that speaks against the decision, and its signed score as it is written."""
 
     name: str
     score: str
 
 
 def opposing(attribution: AttributionData) -> list[Opposing]:
-    """Return the few tokens that speak clearly against the decision, strongest first."""
+    """Return the few words or patches that speak clearly against the decision, strongest first."""
     signed = attribution.signed_scores
     if signed is None or not signed.size:
         return []
-    least = CLEARLY * float(abs(signed).max())
-    return [
-        Opposing(name, _signed(score))
-        for name, score in attribution.top_against(OPPOSING)
-        if -score >= least
-    ]
+    pieces = pieces_of(attribution, "word" if attribution.grid is None else "token")
+    sums = [(sum(float(signed[i]) for i in piece.tokens), piece) for piece in pieces]
+    least = CLEARLY * max(abs(value) for value, _ in sums)
+    found = [(v, piece) for v, piece in sums if v < 0 and -v >= least and not piece.special]
+    found.sort(key=lambda each: (each[0], each[1].tokens))
+    return [Opposing(piece.name, _signed(value)) for value, piece in found[:OPPOSING]]
 
 
 def diagnostics(attribution: AttributionData) -> list[Diagnostic]:
