@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from attnflow.attribution.views.flow_picture import flow_picture
 from attnflow.errors import InputError, MissingExtraError
 
 matplotlib = pytest.importorskip("matplotlib")
+from matplotlib import font_manager  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
@@ -278,6 +280,20 @@ def test_characters_without_a_font_become_a_sign():
     text, properties = safe("a\U000e0fff\U0001fae9b\u0301", 9)
     assert text.startswith("a") and MISSING in text and not properties["parse_math"]
     assert safe("plain", 9) == ("plain", {"parse_math": False, "usetex": False})
+
+
+def test_characters_come_from_another_font_of_the_machine():
+    """matplotlib brings STIX, which has letters that its own first font lacks."""
+    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    charmaps = [
+        font_manager.get_font(files[name]).get_charmap() for name in ("STIXGeneral", "DejaVu Sans")
+    ]
+    character = chr(min(code for code in charmaps[0] if code not in charmaps[1] and code > 0x2000))
+    text, properties = safe(f"a {character}", 9)
+    assert text == f"a {character}" and properties["fontfamily"][0] == "sans-serif"
+    figure = Figure()
+    figure.text(0.5, 0.5, text, **properties)
+    figure.savefig(BytesIO())  # a missing glyph would warn
 
 
 def test_axes_of_a_figure_of_its_own_need_no_pyplot():
