@@ -38,6 +38,7 @@ NAMES = [
     "save",
     "shapley_values",
     "to_dataframe",
+    "to_html",
     "to_networkx",
 ]
 # Packages in the order of their imports; those of one row know nothing of each other.

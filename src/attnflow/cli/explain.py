@@ -15,6 +15,7 @@ from attnflow.cli.options import (
     count,
     inside_unit,
     loading,
+    natural,
     positive,
     span,
     stages,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from attnflow.inputs.image_file import SourceImage
 
     Result = Attribution | Attributions
+
+ALTERNATIVES = 2  # that a page of one text or image explains besides what the model predicts
 
 EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
@@ -149,6 +152,12 @@ def _add_output(group: Any) -> None:
     add("--csv", metavar="F",
         help="Write a table with a row for each token; - for standard output.")  # fmt: skip
     add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
+    add("--alternatives", metavar="N", type=natural,
+        help="Explain the N next most probable classes, tokens or answers for the page too, which "
+        "switches between them (default: 2 for one text or image without --target, else "
+        "0).")  # fmt: skip
+    add("--compare", action="store_true",
+        help="Let the page show 2 to 4 texts, or targets of one text, side by side.")  # fmt: skip
     add("--save", metavar="F", help="Write everything for attnflow.load (safetensors).")
     add("--overwrite", action="store_true", help="Replace existing files.")
     add("--quiet", action="store_true", help="Print only errors.")
@@ -164,11 +173,35 @@ def _explain(args: argparse.Namespace) -> int:
     outputs = _outputs(args)
     for name in outputs:
         check_output(name, overwrite=args.overwrite)
-    attributions = _attributions(args, examples, images)
+    if args.compare and args.html is None:
+        raise InputError("--compare is about the page: name it by --html.")
+    if args.alternatives and (args.html is None or not _has_alternatives(args)):
+        raise InputError(
+            "--alternatives is for a page (--html) of what the model itself predicts: leave it "
+            "out with --target, --against, --continuation, --max-new-tokens, --span and --compare."
+        )
+    results = _attributions(args, examples, images)
+    attributions = [item[0] for item in results] if _alternatives(args) else _flat(results)
     # Standard output that carries a file carries nothing else, so that a program can read it.
     if not args.quiet and sys.stdout is not None and STANDARD_STREAM not in outputs:
         _print(attributions, args)
-    return _write(attributions, args)
+    return _write(attributions, _flat(results), args)
+
+
+def _alternatives(args: argparse.Namespace) -> int:
+    """Return how many targets are explained for the page besides the predicted one."""
+    if args.html is None or not _has_alternatives(args):
+        return 0
+    if args.alternatives is not None:
+        return int(args.alternatives)
+    is_one = args.file is None and max(len(args.texts), len(args.image or ())) <= 1
+    return ALTERNATIVES if is_one else 0
+
+
+def _has_alternatives(args: argparse.Namespace) -> bool:
+    """Return whether what is explained is what the model predicts, which has alternatives."""
+    other = (args.target, args.against, args.continuation, args.max_new_tokens, args.span)
+    return all(option is None for option in other) and not args.compare
 
 
 def _outputs(args: argparse.Namespace) -> list[str]:
@@ -277,7 +310,7 @@ def _lines(name: str) -> list[str]:
 
 def _attributions(
     args: argparse.Namespace, examples: list[Any] | None, images: "list[SourceImage] | None"
-) -> "list[Result]":
+) -> list[Any]:
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
         from attnflow.explainer.options import CallOptions
@@ -305,7 +338,7 @@ def _attributions(
             tensor=args.tensor,
             stages=args.stages,
             pattern=args.pattern,
-            target=args.target,
+            target=f"top{1 + _alternatives(args)}" if _alternatives(args) else args.target,
             against=args.against,
             position=args.position,
             span=args.span,
@@ -321,7 +354,7 @@ def _attributions(
             max_memory=args.max_memory,
             progress=False if args.quiet else None,
         )
-        return _flat(attributions)
+        return list(attributions)
 
 
 def _flat(attributions: list[Any]) -> "list[Result]":
@@ -343,7 +376,9 @@ def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:
     show("\n\n".join(blocks))
 
 
-def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
+def _write(
+    attributions: "list[Result]", with_alternatives: "list[Result]", args: argparse.Namespace
+) -> int:
     from attnflow.attribution.attribution import save
     from attnflow.attribution.table import csv_of, table_of_results
     from attnflow.attribution.views.page import render
@@ -353,7 +388,7 @@ def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
         (args.json, lambda: json.dumps([a.to_dict() for a in flat], indent=1) + "\n"),
         (args.jsonl, lambda: "".join(json.dumps(a.to_dict()) + "\n" for a in flat)),
         (args.csv, lambda: csv_of(table_of_results(flat))),
-        (args.html, lambda: render(attributions)),
+        (args.html, lambda: render(with_alternatives, compare=args.compare)),
     ]
     with all_or_none(named_files([args.save, *(name for name, _ in written)])):
         for name, content in written:

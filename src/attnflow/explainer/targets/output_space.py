@@ -239,7 +239,7 @@ class Vocabulary:
     def every(self) -> list[int]:
         raise InputError(
             f"target {EVERY!r} explains every class of a classifier, and this model has "
-            f"{self.size} tokens: give the tokens that you want, target=[...], or \"top3\"."
+            f'{self.size} tokens: give the tokens that you want, target=[...], or "top3".'
         )
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
@@ -299,7 +299,7 @@ class Answers:
     def every(self) -> list[int]:
         raise InputError(
             f"target {EVERY!r} explains every class of a classifier: give the answers that you "
-            "want, target=[...], or \"top3\"."
+            'want, target=[...], or "top3".'
         )
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
