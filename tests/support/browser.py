@@ -51,7 +51,7 @@ frame.onload = () => {
   const page = frame.contentDocument;
   const all = (selector) => Array.from(page.querySelectorAll(selector));
   const one = (selector) => page.querySelector(selector);
-  document.title = JSON.stringify((() => { %(drive)s })());
+  (async () => { %(drive)s })().then((seen) => { document.title = JSON.stringify(seen); });
 };
 </script>"""
 
@@ -171,9 +171,10 @@ def driven(
     *,
     fragment: str = "",
     width: int = 1280,
+    compare: bool = False,
 ) -> Any:
     """Load attributions in a frame, run a function body there, and return what it returns."""
-    write(attributions, folder / "page.html", overwrite=True)
+    write(attributions, folder / "page.html", compare=compare, overwrite=True)
     values = {"page": "page.html", "hash": html.escape(fragment), "drive": body, "width": width}
     frame = folder / "frame.html"
     frame.write_text(FRAME % values, encoding="utf-8")

@@ -82,7 +82,7 @@ function viewAsSvg() {
   const article = currentArticle();
   const written = currentContinuation() && currentContinuation().section;
   const drawing = document.createElementNS(SVG_NAMESPACE, "svg");
-  const ground = addShape(drawing, "rect", { fill: plainColour(getComputedStyle(document.body).backgroundColor) || "#fff" });
+  const ground = addShape(drawing, "rect", { fill: plainColour(getComputedStyle(root).backgroundColor) });
   const parts = [
     ...(written ? [written.querySelector("h1"), written.querySelector(".heat")] : []),
     article.querySelector(".title"), article.querySelector(".verdict"),
@@ -159,7 +159,7 @@ function addFlow(drawing, part, y) {
     addShape(drawing, "text", {
       x: left - 12, y: y + parseFloat(label.style.top) + 4, "text-anchor": "end", "font-size": 12,
       "font-family": getComputedStyle(label).fontFamily, fill: plainColour(getComputedStyle(label).color),
-    }).textContent = label.innerText.replace("\n", " ");
+    }).textContent = label.firstChild.data;
   }
   const box = svg.getBoundingClientRect();
   addSvg(drawing, svg, left - box.left, y - box.top);

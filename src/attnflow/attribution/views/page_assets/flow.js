@@ -20,6 +20,8 @@ const MARGIN = 44;
 const HAIRLINE_WIDTH = 0.6;
 const MIN_TRACE_WIDTH = 10;
 const PATH_COUNT = 5;
+/* The share of the flow from which on a node without a drawn link is shown. */
+const SMALLEST_NODE = 0.004;
 /* From so many links on, single ones can no longer be told apart. */
 const MAX_LINKS = 1500;
 /* The share of a layer's flow that may cross where "nothing" crosses: a line of less than a pixel. */

@@ -52,7 +52,7 @@ class Picture {
     this.drawLinks(links);
     /* Between links and nodes: a trace covers links, and nodes stay on top. */
     this.traceGroup = this.create("g", { class: "trace" }, this.svg);
-    this.drawNodes();
+    this.drawNodes(links);
     this.setZoom(this.zoom);
     return sum(links.map((link) => link.flow)) / sum(this.flow.layers.map((layer) => layer.total));
   }
@@ -207,13 +207,14 @@ class Picture {
     }
   }
 
-  drawNodes() {
+  drawNodes(links) {
     this.nodes = new Map();
     const group = this.create("g", { role: "group", "aria-label": "Nodes; arrow keys move, Enter follows" }, this.svg);
+    const ends = new Set(links.flatMap((link) => [[link.layer + 1, link.query].join(" "), [link.layer, link.key].join(" ")]));
     for (let row = this.layers; row >= 0; row--) {
       if (this.isFolded(row)) continue;
       for (const t of Array.from(this.layout.linked).sort((a, b) => a - b)) {
-        if (this.flow.through[row][t] > 0) this.drawNode(row, t, group);
+        if (this.hasNode(row, t, ends)) this.drawNode(row, t, group);
         /* A column whose flow ends in others has a name too. */
         else if (row === 0) this.drawLabel(t, this.layout.centres[t], this.y(0), this.create("g", { class: "node unfed" }, group));
       }
@@ -221,6 +222,12 @@ class Picture {
     /* With less of the flow drawn the focused node may be gone. */
     if (!this.nodes.has(this.focusedNode.join(" "))) this.focusedNode = Array.from(this.nodes.keys()).pop().split(" ").map(Number);
     this.nodes.get(this.focusedNode.join(" ")).setAttribute("tabindex", "0");
+  }
+
+  /* Above the tokens a node that carries nearly nothing, and has no drawn link, would be clutter. */
+  hasNode(row, column, ends) {
+    const flow = this.flow.through[row][column];
+    return flow > (row > 0 && !ends.has(row + " " + column) ? SMALLEST_NODE * UNITS : 0);
   }
 
   drawNode(row, column, group) {
