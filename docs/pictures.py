@@ -3,6 +3,7 @@
 python docs/pictures.py
 python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit drawn here, by a
                                           vision transformer in this folder (tests/support/mnist.py)
+python docs/pictures.py --figure          the figure of docs/fitting-in.md, by matplotlib alone
 """
 
 import shutil
@@ -21,11 +22,14 @@ HEIGHTS = {"image.png": 1720}
 
 
 def main() -> None:
+    images = Path(__file__).parent / "images"
+    images.mkdir(exist_ok=True)
+    if sys.argv[1:2] == ["--figure"]:
+        _figure(images / "figure.png")
+        return
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("needs chromium or google-chrome on the PATH")
-    images = Path(__file__).parent / "images"
-    images.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         page, shots = _page(Path(folder) / "page.html")
         for name, fragment in shots.items():
@@ -47,6 +51,19 @@ def _page(file: Path) -> tuple[Path, dict[str, str]]:
     explainer = Explainer(model, mnist.processor(), name="vit-mnist")
     found = explainer(images=drawn.resize((28, 28), Image.Resampling.LANCZOS), edges=True)
     return found.to_html(file), FOUR_SHOTS
+
+
+def _figure(picture: Path) -> None:
+    """What speaks for and against, next to the flow of the same sentence."""
+    from matplotlib.figure import Figure
+
+    found = Explainer.from_pretrained()(SENTENCE, edges=True)
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    bars, flow = figure.subplots(1, 2, width_ratios=[2, 3])
+    found.plot(bars)
+    found.plot_flow(flow)
+    figure.savefig(picture, dpi=110)
+    print(f"wrote {picture}")
 
 
 def _shoot(browser: str, address: str, picture: Path, profile: Path) -> None:

@@ -29,7 +29,7 @@ from attnflow.attribution.table import (
     table_of_tokens,
     write_csv,
 )
-from attnflow.attribution.views import image_overlay, notebook, page, terminal
+from attnflow.attribution.views import image_overlay, notebook, page, plots, terminal
 from attnflow.attribution.views.sanitize import for_terminal
 from attnflow.errors import InputError, StorageError
 from attnflow.files import as_path
@@ -73,6 +73,51 @@ class Attribution(AttributionData):
             InputError: There is a text and no image, or the size is not positive.
         """
         return image_overlay.overlay(self, size)
+
+    def plot(self, ax: Any = None, granularity: str | None = None, top: int = 10) -> Any:
+        """Draw bars of the words that speak most for and against the decision; return the axes.
+
+        A bar is a word's `signed_scores`, summed over its tokens: for the decision orange, against
+        it blue and hatched. Where the tensor's effects have no signs it is the word's score. Of an
+        image it is `overlay` that is drawn. What speaks against only by its place, the first token
+        of a language model and the one that is read, is left out.
+
+        Args:
+            ax: Axes of matplotlib to draw in; None makes a figure by pyplot.
+            granularity: "token" or "word"; None takes words.
+            top: Number of bars at most.
+
+        Raises:
+            InputError: An argument is invalid.
+            MissingExtraError: matplotlib is not installed (extra `plots`).
+        """
+        return plots.plot(self, ax, granularity, top)
+
+    def plot_flow(
+        self,
+        ax: Any = None,
+        keep: float = 0.8,
+        granularity: str | None = None,
+        fold: bool = True,
+    ) -> Any:
+        """Draw the flow from the decision, on top, down to the words; return the axes.
+
+        A node is as wide as what flows through it, a link as what it carries. The picture is laid
+        out for the size that the axes have when it is drawn.
+
+        Args:
+            ax: Axes of matplotlib to draw in; None makes a figure by pyplot.
+            keep: Share of each layer's flow that its drawn links hold at least, above 0 up to 1.
+            granularity: "token" or "word"; None takes the words of a text and the patches of an
+                image.
+            fold: True draws a run of layers as one where every drawn link leads from a word to
+                itself: what flows from its top to its bottom.
+
+        Raises:
+            InputError: The attribution has no `edges`, nothing flows, or an argument is invalid.
+            MissingExtraError: matplotlib is not installed (extra `plots`).
+        """
+        return plots.plot_flow(self, ax, keep, granularity, fold)
 
     def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page of this attribution, one file without network access; return its path.
@@ -186,6 +231,18 @@ class Attributions(list[Attribution], ContinuationData):
 
     def _repr_html_(self) -> str:
         return notebook.render_continuation(self)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw `matrix`, which token rests on which; return the axes.
+
+        Args:
+            ax: Axes of matplotlib to draw in; None makes a figure by pyplot.
+
+        Raises:
+            InputError: `ax` is not matplotlib's.
+            MissingExtraError: matplotlib is not installed (extra `plots`).
+        """
+        return plots.plot_matrix(self, ax)
 
     def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page of this continuation, one file without network access; return its path.

@@ -143,8 +143,8 @@ def _add_computation(group: Any) -> None:
 
 def _add_output(group: Any) -> None:
     add = group.add_argument
-    add("--granularity", choices=get_args(Granularity), default="token",
-        help="Unit of the display (default: %(default)s).")  # fmt: skip
+    add("--granularity", choices=get_args(Granularity),
+        help="Unit of the display (default: word; of an image its patches).")  # fmt: skip
     add("--json", metavar="F",
         help="Write scores and diagnostics as JSON; - for standard output.")  # fmt: skip
     add("--jsonl", metavar="F",

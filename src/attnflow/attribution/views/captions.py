@@ -29,6 +29,13 @@ def units(attribution: AttributionData) -> dict[str, tuple[str, str]]:
     return _UNITS if attribution.grid is None else _UNITS_OF_IMAGES
 
 
+def granularity_of(attribution: AttributionData, granularity: str | None) -> str:
+    """Return what is shown: None takes words, and of an image its patches ("token")."""
+    if granularity is None:
+        return "word" if "word" in units(attribution) else "token"
+    return granularity
+
+
 def certainty(attribution: AttributionData) -> str:
     """Return the probability of the target; where there is no alternative, the output itself."""
     # The softmax of a single output is always 100 %.

@@ -61,9 +61,7 @@ def matrix(continuation: ContinuationData, first: int) -> "Markup":
     """Return the table; `first` is the number of the first token's article on the page."""
     shares = continuation.matrix
     source = continuation[0]
-    last = max(continuation.explained)
-    # The last explained token is predicted at the one before it: nothing rests on later ones.
-    tokens = [i for i in range(min(last, len(source))) if not source.special[i]]
+    tokens = sources(continuation)
     # Of the whole table, so that the colours of two rows can be compared.
     strongest = float(shares.max())
     names = [as_name(piece.name) for piece in pieces_of(source, "token")]
@@ -85,6 +83,14 @@ def matrix(continuation: ContinuationData, first: int) -> "Markup":
         columns=[_Column(i, names[i], i in starts) for i in tokens],
         rows=rows,
     )
+
+
+def sources(continuation: ContinuationData) -> list[int]:
+    """Return the ordinary tokens that an explained one can rest on, in the order of the text."""
+    source = continuation[0]
+    last = max(continuation.explained)
+    # The last explained token is predicted at the one before it: nothing rests on later ones.
+    return [i for i in range(min(last, len(source))) if not source.special[i]]
 
 
 def _parts(continuation: ContinuationData, tokens: list[int]) -> list[_Part]:

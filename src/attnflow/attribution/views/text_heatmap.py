@@ -74,10 +74,10 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     pieces, heat = _pieces_and_heat(attribution, granularity)
     ranked = rank(pieces_of(attribution, granularity))
     places = {entry.piece.tokens: entry.rank for entry in ranked}
-    tints = _tints(attribution, pieces, heat)
+    tinted = tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
-            shown, speaks_against = tints[piece.tokens]
+            shown, speaks_against = tinted[piece.tokens]
             about = describe(piece, places.get(piece.tokens), len(ranked))
             stretch = replace(
                 stretch,
@@ -114,10 +114,10 @@ def explained_stretches(
 def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
     pieces, heat = _pieces_and_heat(attribution, "token")
-    tints = _tints(attribution, pieces, heat)
+    tinted = tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
-            shown, speaks_against = tints[piece.tokens]
+            shown, speaks_against = tinted[piece.tokens]
             stretch = replace(
                 stretch,
                 against=speaks_against,
@@ -141,7 +141,7 @@ def _pieces_and_heat(
     return pieces, {piece.tokens: heat.get(piece.tokens, 0.0) for piece in pieces}
 
 
-def _tints(
+def tints(
     attribution: AttributionData, pieces: Sequence[Piece], heat: Mapping[tuple[int, ...], float]
 ) -> dict[tuple[int, ...], tuple[float, bool]]:
     """Return, by a piece's tokens, the heat that is shown, and whether it is of what opposes."""
