@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SENTENCE := although this dog is not cute, it is very smart.
 
 .PHONY: demo test test-fast test-exhaustive attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
-	help clean
+	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
@@ -36,7 +36,7 @@ lint: .venv/dev ## style, as CI checks it
 types: .venv/dev ## strict type check
 	$(BIN)/mypy
 
-check: lint types test ## all that CI runs
+check: lint types docs test ## all that CI runs
 
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
@@ -77,6 +77,9 @@ results: classifiers ## the tables of docs/results, from DATA=folder; hours, and
 	$(BIN)/python benchmarks/plausibility.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/beyond.py test --data "$(DATA)" --models runs
 
+docs: .venv/docs ## the site of docs/, into site/; a broken link or name is an error
+	$(BIN)/zensical build --clean --strict
+
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -92,6 +95,10 @@ clean: ## remove the environment
 
 .venv/test: .venv/core
 	@$(PIP) --editable ".[test]"
+	@touch $@
+
+.venv/docs: .venv/core
+	@$(PIP) --editable ".[docs]"
 	@touch $@
 
 .venv/dev: .venv/test
