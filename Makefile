@@ -91,7 +91,7 @@ results: classifiers ## the tables of docs/results, from DATA=folder; hours, and
 	$(BIN)/python benchmarks/beyond.py test --data "$(DATA)" --models runs
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 clean: ## remove the environment
 	rm -rf .venv
