@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast test-exhaustive attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
+.PHONY: demo test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
 	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -18,13 +18,26 @@ test: .venv/test ## every test
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-fast: .venv/test ## without the slow tests (browser, long texts)
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive"
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive and not wheel and not notebooks"
 
 attack: .venv/test ## hostile files, arguments, disks and signals, for some minutes
 	$(BIN)/python -m pytest --numprocesses 2 -m attack
 
 test-exhaustive: .venv/test ## the tests that take a minute or more each
 	$(BIN)/python -m pytest --numprocesses 2 -m exhaustive
+
+wheel: .venv/dev ## build dist/*.whl and dist/*.tar.gz
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+test-wheel: .venv/dev ## build both, and install them into clean environments (minutes)
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+test-notebooks: .venv/test smollm2 ## run the notebooks of examples/ from scratch
+	$(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
+
+notebooks: .venv/test smollm2 ## run them and store their outputs
+	$(BIN)/python examples/store_outputs.py
 
 soak: .venv/core ## an hour of mixed calls in four threads
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/soak.py --minutes 60
@@ -36,7 +49,7 @@ lint: .venv/dev ## style, as CI checks it
 types: .venv/dev ## strict type check
 	$(BIN)/mypy
 
-check: lint types docs test ## all that CI runs
+check: lint types docs test test-wheel test-notebooks ## all that CI runs
 
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
@@ -81,7 +94,7 @@ docs: .venv/docs ## the site of docs/, into site/; a broken link or name is an e
 	$(BIN)/zensical build --clean --strict
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 clean: ## remove the environment
 	rm -rf .venv
