@@ -17,14 +17,6 @@ NUMBER = re.compile(r"[-−]?\d+(?:[.,]\d+)*")
 BARS = re.compile("[\u2588-\u258f ]+")  # blocks of the terminal, and spaces
 # Setting up is looked at, and not done: it would download packages.
 SET_UP = ("git clone", "cd ", "python -m venv", "python -m pip", ".venv/bin/pip", "make ")
-    "git clone",
-    "cd ",
-    "python -m venv",
-    "python -m pip",
-    ".venv/bin/pip",
-    "make ",
-    "export ",
-)
 TOLERANCE = 0.02
 PATIENCE = 300  # seconds
 
