@@ -22,7 +22,16 @@ from support.pages import (
     run_command,
 )
 
-PAGES = ("README.md",)
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/getting-started.md",
+    "docs/reading.md",
+    "docs/classifiers.md",
+    "docs/many-texts.md",
+    "docs/evaluating.md",
+    "docs/faq.md",
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HOME = PROJECT["urls"]["Homepage"]
 RAW = HOME.replace("github.com", "raw.githubusercontent.com")
