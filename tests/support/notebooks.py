@@ -24,8 +24,12 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# tqdm misses ipywidgets, which Jupyter brings and the tests do without.
-VARIABLES = {"PYTHONWARNINGS": "ignore:IProgress not found", "HF_HUB_OFFLINE": "1"}
+# Bars are for who waits. tqdm misses ipywidgets, which Jupyter brings and the tests do without.
+VARIABLES = {
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",
+    "TQDM_DISABLE": "1",
+}
 TIMEOUT = 600  # seconds for a cell; the first may compile the solver
 
 
