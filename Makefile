@@ -37,7 +37,7 @@ test-notebooks: .venv/test smollm2 ## run the notebooks of examples/ from scratc
 	$(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
 
 notebooks: .venv/test smollm2 ## run them and store their outputs
-	$(BIN)/python examples/store_outputs.py
+	$(BIN)/python tests/support/notebooks.py
 
 soak: .venv/core ## an hour of mixed calls in four threads
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/soak.py --minutes 60
