@@ -91,6 +91,7 @@ results: classifiers ## the tables of docs/results, from DATA=folder; hours, and
 	$(BIN)/python benchmarks/beyond.py test --data "$(DATA)" --models runs
 
 docs: .venv/docs ## the site of docs/, into site/; a broken link or name is an error
+	$(BIN)/python docs/notebooks.py
 	$(BIN)/zensical build --clean --strict
 
 help: ## this list
