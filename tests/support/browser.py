@@ -148,14 +148,14 @@ def _moved_up(end: int) -> int:
 
 
 @contextmanager
-def patience() -> Iterator[None]:
+def patience(seconds: int = PATIENCE) -> Iterator[None]:
     """End with an error what takes too long, such as an answer that never comes."""
 
     def give_up(*_: object) -> None:
-        raise TimeoutError(f"the browser has not answered in {PATIENCE} s")
+        raise TimeoutError(f"the browser has not answered in {seconds} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(PATIENCE)
+    signal.alarm(seconds)
     try:
         yield
     finally:

@@ -130,9 +130,9 @@ class Visit:
 
 
 @contextmanager
-def visiting(browser: Browser, address: str) -> Iterator[Visit]:
+def visiting(browser: Browser, address: str, *, seconds: int = 120) -> Iterator[Visit]:
     """Open an address in a context of its own, as another user has it."""
-    with patience():
+    with patience(seconds):
         context = browser.send("Target.createBrowserContext")["browserContextId"]
         tab = browser.send("Target.createTarget", url="about:blank", browserContextId=context)
         attached = browser.send("Target.attachToTarget", targetId=tab["targetId"], flatten=True)

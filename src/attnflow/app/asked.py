@@ -10,6 +10,7 @@ from attnflow.models.literals import InformationTensor
 
 TENSORS = get_args(InformationTensor)
 MERGED = ("", "word", "sentence")
+MOST_MERGED = 1000  # tokens
 MOST_CHARACTERS = 500_000  # of one text
 MOST_NEW_TOKENS = 60
 LONGEST_NAME = 500
@@ -17,7 +18,7 @@ LONGEST_NAME = 500
 
 @dataclass(frozen=True)
 class Asked:
-    """What to explain, and how; every field has the meaning that it has in `Explainer.__call__`.
+    """One request; every field has the meaning that it has in `Explainer.__call__`.
 
     Attributes:
         model: Name of the model: a folder, a file, a hub id, or the embedded one.
@@ -28,7 +29,8 @@ class Asked:
         target: Class or token, or "" for the predicted one.
         against: Class or token, or "".
         tensor: Information tensor.
-        coarsen: "word" or "sentence" to merge tokens, or "".
+        coarsen: "word", "sentence" or how many tokens are merged into one; "" merges none.
+        bos: Put the beginning-of-text token in front.
         truncate: Cut texts that are longer than the model takes.
         position: Index of a token, or None.
         new_tokens: Number of tokens to generate and explain; 0 explains the one decision.
@@ -43,7 +45,8 @@ class Asked:
     target: str = ""
     against: str = ""
     tensor: str = "net"
-    coarsen: str = ""
+    coarsen: str | int = ""
+    bos: bool = False
     truncate: bool = False
     position: int | None = None
     new_tokens: int = 0
@@ -60,14 +63,18 @@ class Asked:
         for name in ("model", "target", "against"):
             if len(_checked(self, name, str)) > LONGEST_NAME:
                 raise InputError(f"{name} is longer than {LONGEST_NAME} characters: shorten it.")
-        for name in ("is_chat", "truncate"):
+        for name in ("is_chat", "truncate", "bos"):
             _checked(self, name, bool)
         if self.tensor not in TENSORS:
             raise InputError(
                 f"tensor must be one of {', '.join(TENSORS)}; got {shown(self.tensor)}."
             )
-        if self.coarsen not in MERGED:
-            raise InputError(f"coarsen must be word, sentence or empty; got {shown(self.coarsen)}.")
+        if type(self.coarsen) is int:
+            _check_between(self, "coarsen", 1, MOST_MERGED)
+        elif self.coarsen not in MERGED:
+            raise InputError(
+                f"coarsen must be word, sentence, a number or empty; got {shown(self.coarsen)}."
+            )
         if self.position is not None:
             _check_between(self, "position", 0, 10**6)
         _check_between(self, "new_tokens", 0, MOST_NEW_TOKENS)

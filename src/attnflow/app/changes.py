@@ -39,7 +39,8 @@ class Piece:
 
 
 def changes(earlier: Sequence[AttributionData], after: AttributionData) -> dict[str, Any] | None:
-    """Return how a decision differs from an earlier one of the same task; None for images.
+    """Return how a decision differs from an earlier one of the same task; None where
+    there is no difference, and for images.
 
     Args:
         earlier: The decisions of an earlier result, the asked one first. The one for the same class
@@ -52,11 +53,14 @@ def changes(earlier: Sequence[AttributionData], after: AttributionData) -> dict[
     pieces = list(_aligned(_words(before), _words(after)))
     moved = sorted(pieces, key=lambda piece: -abs(piece.change))
     moved = [piece for piece in moved if abs(piece.change) >= LEAST]
+    is_edited = any(piece.kind != "same" for piece in pieces)
+    if not (is_edited or moved):
+        return None
     return {
         "about": [as_name(for_page(each.label)) for each in (before, after)],
         "choices": list(_choices(earlier[0], after)),
         "text": [{"text": for_page(p.text), "kind": p.kind} for p in pieces],
-        "is_edited": any(piece.kind != "same" for piece in pieces),
+        "is_edited": is_edited,
         "moved": [
             {
                 "text": as_name(for_page(piece.text)),

@@ -87,6 +87,7 @@ def _call(explainer: Explainer, asked: Asked, image: Path | None, task: Task) ->
         "position": asked.position,
         "coarsen": asked.coarsen or None,
         "truncate": asked.truncate or None,
+        "bos": asked.bos or None,
     }
     return call | {name: value for name, value in given.items() if value is not None}
 
@@ -137,6 +138,7 @@ def described(explainer: Explainer) -> dict[str, Any]:
         "reads_images": task.modality == "image" or task.takes_images,
         "has_pair": task.modality == "text" and not task.reads_one_text,
         "has_position": task.readout_position in ("mask", "token", "last"),
+        "has_bos": task.reads_one_text,
         "has_chat": bool(getattr(explainer.tokenizer, "chat_template", None)),
         "limit": explainer.limit if task.modality == "text" else None,
     }

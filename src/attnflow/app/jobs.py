@@ -3,18 +3,21 @@
 import asyncio
 import itertools
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from attnflow.app.asked import Asked
+from attnflow.app.messages import worded
 from attnflow.app.worker_process import WorkerEnded, WorkerProcess
 from attnflow.errors import AttnflowError, InputError
 
 MOST_WAITING = 16
 MOST_OF_ONE = 4  # that one session may have waiting
-GRACE = 2.0  # seconds until a cancelled job is ended by force
+ABANDONED = 60.0  # seconds after which nobody asks for a job any more: its page was closed
+GRACE = 4.0  # seconds until a cancelled job is ended by force
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _ENDED = (
@@ -40,6 +43,8 @@ class Job:
         words: The step it is at, or why it failed.
         outcome: What the page is told at the end.
         version: Rises with every change.
+        is_cancelled: Its owner wants no result any more.
+        asked_for: Time at which its owner last asked for news.
     """
 
     number: int
@@ -55,6 +60,7 @@ class Job:
     outcome: dict[str, Any] = field(default_factory=dict)
     version: int = 0
     is_cancelled: bool = False
+    asked_for: float = field(default_factory=time.monotonic)
 
     @property
     def is_over(self) -> bool:
@@ -65,9 +71,8 @@ class Job:
 class Jobs:
     """The queue in front of the worker."""
 
-    def __init__(self, loading: dict[str, Any]) -> None:
-        self._loading = loading
-        self._worker = WorkerProcess()
+    def __init__(self, loading: dict[str, Any], worker: WorkerProcess) -> None:
+        self._loading, self._worker = loading, worker
         self._jobs: dict[int, Job] = {}
         self._waiting: list[Job] = []
         self._running: Job | None = None
@@ -79,6 +84,7 @@ class Jobs:
         """Start the worker, and do jobs from now on."""
         await self._worker.start()
         self._begin(self._run())
+        self._begin(self._cancel_abandoned())
 
     async def close(self) -> None:
         """End the worker, and with it what it does."""
@@ -126,6 +132,7 @@ class Jobs:
                 await self._news.wait_for(lambda: job.version > version or job.is_over)
         except TimeoutError:
             pass
+        job.asked_for = time.monotonic()
         return self._state(job)
 
     async def cancel(self, job: Job) -> None:
@@ -152,6 +159,14 @@ class Jobs:
         await asyncio.sleep(GRACE)
         if self._running is job:
             await self._worker.kill()
+
+    async def _cancel_abandoned(self) -> None:
+        while True:
+            await asyncio.sleep(ABANDONED / 4)
+            since = time.monotonic() - ABANDONED
+            for job in [*self._waiting, *filter(None, [self._running])]:
+                if job.asked_for < since:
+                    await self.cancel(job)
 
     async def _run(self) -> None:
         while True:
@@ -194,7 +209,7 @@ class Jobs:
             except AttnflowError as error:  # such as a full disk
                 job.state, job.words = "failed", str(error)
         elif answer["is"] == "failed" and not job.is_cancelled:
-            job.state, job.words = "failed", answer["message"]
+            job.state, job.words = "failed", worded(answer["message"])
         else:
             job.state = "cancelled"
         await self._tell(job)
@@ -219,7 +234,7 @@ class Jobs:
     async def _tell_all(self) -> None:
         """Tell all jobs, whose places in the queue have changed."""
         for job in self._jobs.values():
-            job.version += not job.is_over or job is self._running
+            job.version += not job.is_over
         async with self._news:
             self._news.notify_all()
 

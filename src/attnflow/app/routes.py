@@ -40,8 +40,10 @@ from attnflow.app.asked import Asked, file_name
 from attnflow.app.changes import changes
 from attnflow.app.guard import FRAME_POLICY, refused
 from attnflow.app.jobs import Job, Jobs
+from attnflow.app.messages import worded
 from attnflow.app.results import Result, exported, framed, page_of
 from attnflow.app.sessions import Session, Sessions
+from attnflow.app.worker_process import WorkerProcess
 from attnflow.attribution.views import templates
 from attnflow.errors import AttnflowError, InputError
 from attnflow.files import parse_json
@@ -58,7 +60,7 @@ ASSETS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What the app was started with.
+    """The options that the app was started with.
 
     Attributes:
         models: Names of the models to choose from, the first one at the start.
@@ -76,9 +78,9 @@ class Settings:
 class App:
     """The routes, and what they share."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: WorkerProcess) -> None:
         self.settings = settings
-        self.jobs = Jobs(settings.loading)
+        self.jobs = Jobs(settings.loading, worker)
         self._described: dict[str, dict[str, Any]] = {}
         self._temporary = TemporaryDirectory(prefix="attnflow-app-")
         self.sessions = Sessions(Path(self._temporary.name))
@@ -258,7 +260,9 @@ class App:
     def _keep(
         self, session: Session, folder: Path, asked: Asked, image: str, answer: dict[str, Any]
     ) -> dict[str, Any]:
-        result = Result(folder, asked, answer["is_continuation"], image, tuple(answer["warnings"]))
+        result = Result(
+            folder, asked, answer["is_continuation"], image, tuple(map(worded, answer["warnings"]))
+        )
         listed = _listed(folder.name, result)
         self.sessions.keep(session, result)
         self._learn(asked.model, answer)

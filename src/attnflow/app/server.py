@@ -5,9 +5,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import uvicorn
+
 from attnflow.app.guard import Guard, is_loopback
 from attnflow.app.routes import App, Settings
-from attnflow.errors import InputError, needs
+from attnflow.app.worker_process import WorkerProcess
+from attnflow.errors import InputError
 
 PORT = 8321
 TRIED = 20  # ports from the default one on
@@ -35,20 +38,33 @@ def serve(
 
     Raises:
         InputError: The address cannot be listened at.
-        MissingExtraError: Starlette or uvicorn is not installed (extra `app`).
     """
-    with needs("the app needs Starlette and uvicorn", "app"):
-        import uvicorn
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
     listening = bind(host, port)
     found = listening.getsockname()[1]
+    server = server_of(models, loading, host=host, port=found, token=token, worker=WorkerProcess())
+    shown = f"[{host}]" if ":" in host else host
+    ready(f"http://{shown}:{found}/" + (f"?token={token}" if token else ""))
+    server.run([listening])
+
+
+def server_of(
+    models: tuple[str, ...],
+    loading: dict[str, Any],
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    worker: WorkerProcess,
+) -> uvicorn.Server:
+    """Return a server of the app, for a socket that listens at this host and port."""
+    # The number of the port, since browsers give the cookies of one port to another.
     settings = Settings(
-        models, takes_any=is_loopback(host), loading=loading, cookie=f"attnflow-{found}"
+        models, takes_any=is_loopback(host), loading=loading, cookie=f"attnflow-{port}"
     )
-    app = Guard(App(settings).routes(), host=host, port=found, token=token)
     config = uvicorn.Config(
-        app,
+        Guard(App(settings, worker).routes(), host=host, port=port, token=token),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -58,9 +74,7 @@ def serve(
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=1,
     )
-    shown = f"[{host}]" if ":" in host else host
-    ready(f"http://{shown}:{found}/" + (f"?token={token}" if token else ""))
-    uvicorn.Server(config).run([listening])
+    return uvicorn.Server(config)
 
 
 def bind(host: str, port: int | None) -> socket.socket:

@@ -79,7 +79,9 @@ function showProblem(error) {
   const words = error ? error.message : "";
   byId("problem").hidden = !words;
   byId("problem-words").textContent = words ? words.charAt(0).toUpperCase() + words.slice(1) : "";
-  byId("cut").hidden = !/truncate=/.test(words);
+  /* The message names the fields that help. */
+  byId("cut").hidden = !/ be cut off/.test(words);
+  byId("merge").hidden = !/“Units of the flow”/.test(words);
 }
 
 /* Run a job; one that runs already makes room. Returns its outcome, null where there is none. */
@@ -114,14 +116,19 @@ async function cancel() {
 /* Model */
 
 async function chooseModel(name) {
+  const before = state.model;
   state.model = name;
-  saveDraft();
   if (!(name in state.described)) {
     byId("about-model").textContent = "";
     const outcome = await run("/models", { model: name });
     if (outcome) state.described[name] = outcome.model;
+    else if (before in state.described && state.model === name) {
+      /* The reason is shown; what was there can go on. */
+      byId("model").value = state.model = before;
+    }
   }
-  if (state.model === name) applyModel();
+  saveDraft();
+  applyModel();
 }
 
 function applyModel() {
@@ -141,7 +148,7 @@ function applyModel() {
   const kept = select.value;
   select.replaceChildren(option("", "the predicted class"), ...model.labels.map((label) => option(label, label)));
   select.value = model.labels.includes(kept) ? kept : "";
-  const show = { pair: model.has_pair, chat: model.has_chat, "new-tokens": model.writes, position: model.has_position, against: chooses, long: model.reads_text, coarsen: model.reads_text };
+  const show = { pair: model.has_pair, chat: model.has_chat, bos: model.has_bos, "new-tokens": model.writes, position: model.has_position, against: chooses, long: model.reads_text, coarsen: model.reads_text };
   for (const [name, isShown] of Object.entries(show)) byId(name + "-field").hidden = !isShown;
   byId("text").hidden = !model.reads_text;
   byId("text-label").textContent = model.reads_text ? (model.writes ? "Prompt" : "Text") : "Image";
@@ -168,7 +175,8 @@ function asked() {
     target,
     against: is("against") ? byId("against").value : "",
     tensor: byId("tensor").value,
-    coarsen: is("coarsen") ? byId("coarsen").value : "",
+    coarsen: !is("coarsen") ? "" : Number(byId("coarsen").value) || byId("coarsen").value,
+    bos: is("bos") && byId("bos").checked,
     truncate: is("long") && byId("long").value === "truncate",
     position: is("position") && position !== "" ? Number(position) : null,
     new_tokens: is("new-tokens") ? Number(byId("new-tokens").value) : 0,
@@ -204,6 +212,7 @@ function fill(result) {
   byId("against").value = request.against;
   byId("tensor").value = request.tensor;
   byId("coarsen").value = request.coarsen;
+  byId("bos").checked = request.bos;
   byId("long").value = request.truncate ? "truncate" : "refuse";
   byId("position").value = request.position === null ? "" : request.position;
   byId("new-tokens").value = request.new_tokens;
@@ -244,6 +253,7 @@ function setFrame(path) {
   const frame = byId("frame");
   frame.hidden = false;
   frame.dataset.path = path;
+  frame.classList.add("loading");
   frame.src = path + (state.theme === "auto" ? "" : "#" + state.theme);
 }
 
@@ -281,7 +291,7 @@ function showChanges(changes) {
   }));
   const [was, is] = changes.about;
   const about = was === is ? "shares of “" + is + "”" : "shares of “" + was + "” before, of “" + is + "” now";
-  byId("unchanged").textContent = changes.moved.length ? "Bold: probabilities. Below: " + about + "." : "No word's share changed.";
+  byId("unchanged").textContent = changes.moved.length ? "Bold: probabilities. Others: " + about + "." : "No word's share changed.";
 }
 
 function showHistory() {
@@ -295,7 +305,11 @@ function showHistory() {
     open.append(element("span", summary.text), element("small", summary.label + " " + summary.certainty));
     const tools = element("span", "");
     tools.className = "tools";
-    if (state.shown && result.name !== state.shown) tools.append(button("Compare", () => compare(result)));
+    if (state.shown && result.name !== state.shown) {
+      const next = button("Compare", () => compare(result));
+      next.className = "compare";
+      tools.append(next);
+    }
     const away = button("✕", () => forget(result));
     away.setAttribute("aria-label", "Remove");
     tools.append(away);
@@ -311,6 +325,7 @@ async function forget(result) {
     state.shown = null;
     byId("frame").hidden = true;
     byId("toolbar").hidden = true;
+    byId("warnings").hidden = true;
     byId("changes").hidden = true;
     byId("empty").hidden = false;
   }
@@ -414,6 +429,7 @@ function selectModel(name) {
 }
 
 function addListeners() {
+  byId("frame").addEventListener("load", () => byId("frame").classList.remove("loading"));
   byId("form").addEventListener("submit", (event) => { event.preventDefault(); explain(); });
   byId("form").addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.target.tagName !== "TEXTAREA" || !(event.ctrlKey || event.metaKey)) return;
@@ -422,6 +438,7 @@ function addListeners() {
   });
   byId("cancel").addEventListener("click", cancel);
   byId("cut").addEventListener("click", () => { byId("long").value = "truncate"; explain(); });
+  byId("merge").addEventListener("click", () => { byId("coarsen").value = "word"; explain(); });
   byId("text").addEventListener("input", saveDraft);
   byId("is-chat").addEventListener("change", () => { byId("system").hidden = !byId("is-chat").checked; });
   byId("model").addEventListener("change", () => {
