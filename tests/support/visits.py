@@ -21,8 +21,8 @@ class Visit:
         complaints: Errors of scripts, messages of the console and refused requests.
     """
 
-    def __init__(self, browser: Browser, session: str) -> None:
-        self._browser, self._session = browser, session
+    def __init__(self, browser: Browser, session: str, context: str) -> None:
+        self._browser, self._session, self._context = browser, session, context
         self._seen = 0
         self._frame: str | None = None
         self.requested: list[str] = []
@@ -70,16 +70,24 @@ class Visit:
               return [box.x + box.width / 2, box.y + box.height / 2];
             }})()"""
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self._browser.send(
-                "Input.dispatchMouseEvent",
-                self._session,
-                type=kind,
-                x=place[0],
-                y=place[1],
-                button="left",
-                clickCount=1,
-            )
+        self._press(*place)
+
+    def click_in_frame(self, selector: str) -> None:
+        """Click an element of the frame by the mouse."""
+        inner = self.in_frame(
+            f"""(() => {{
+              const element = document.querySelector({json.dumps(selector)});
+              element.scrollIntoView({{ block: "center" }});
+              const box = element.getBoundingClientRect();
+              return [box.x + box.width / 2, box.y + box.height / 2];
+            }})()"""
+        )
+        outer = self.evaluate(
+            """(() => { const frame = document.querySelector("iframe");
+            frame.scrollIntoView(); const box = frame.getBoundingClientRect();
+            return [box.x, box.y]; })()"""
+        )
+        self._press(outer[0] + inner[0], outer[1] + inner[1])
 
     def type(self, selector: str, text: str) -> None:
         """Replace what a field holds by typed or pasted text."""
@@ -115,6 +123,20 @@ class Visit:
         )
         file.write_bytes(base64.b64decode(answer["data"]))
 
+    def download_into(self, folder: Path) -> None:
+        """Let downloads go into a folder."""
+        options = {
+            "behavior": "allow",
+            "downloadPath": str(folder),
+            "browserContextId": self._context,
+        }
+        self._browser.send("Browser.setDownloadBehavior", **options)
+
+    def _press(self, x: float, y: float) -> None:
+        for kind in ("mousePressed", "mouseReleased"):
+            place = {"x": x, "y": y, "button": "left", "clickCount": 1}
+            self._browser.send("Input.dispatchMouseEvent", self._session, type=kind, **place)
+
     def _take_events(self) -> None:
         events, self._seen = self._browser.events[self._seen :], len(self._browser.events)
         for event in events:
@@ -144,5 +166,5 @@ def visiting(browser: Browser, address: str, *, seconds: int = 120) -> Iterator[
         browser.send("Target.setAutoAttach", session, **options)
         browser.send("Page.navigate", session, url=address)
         browser.wait_for("Page.loadEventFired")
-        yield Visit(browser, session)
+        yield Visit(browser, session, context)
         browser.send("Target.disposeBrowserContext", browserContextId=context)

@@ -8,8 +8,10 @@
 - *Headers* forbid the page to load anything from elsewhere, and other sites to frame it.
 """
 
+import json
 import secrets
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -38,6 +40,13 @@ HEADERS = {
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach a host."""
     return host in LOOPBACK or host.startswith("127.")
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, since a text may hold halves of surrogate pairs, which UTF-8 does not take."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode()
 
 
 class _TooLarge(Exception):
@@ -98,7 +107,7 @@ class Guard:
 
 def refused(message: str, status: int) -> Response:
     """Return an answer that states why there is no other."""
-    return JSONResponse({"error": message}, status)
+    return Json({"error": message}, status)
 
 
 def _name(host: str) -> str:

@@ -44,7 +44,8 @@ class Job:
         outcome: What the page is told at the end.
         version: Rises with every change.
         is_cancelled: Its owner wants no result any more.
-        asked_for: Time at which its owner last asked for news.
+        watchers: Requests for news of it that are open.
+        asked_for: Time at which the last of them was answered.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Job:
     outcome: dict[str, Any] = field(default_factory=dict)
     version: int = 0
     is_cancelled: bool = False
+    watchers: int = 0
     asked_for: float = field(default_factory=time.monotonic)
 
     @property
@@ -127,12 +129,15 @@ class Jobs:
 
     async def after(self, job: Job, version: int, seconds: float) -> dict[str, Any]:
         """Return the state of a job, once it is newer than a version or after some seconds."""
+        job.watchers += 1
         try:
             async with asyncio.timeout(seconds), self._news:
                 await self._news.wait_for(lambda: job.version > version or job.is_over)
         except TimeoutError:
             pass
-        job.asked_for = time.monotonic()
+        finally:
+            job.watchers -= 1
+            job.asked_for = time.monotonic()
         return self._state(job)
 
     async def cancel(self, job: Job) -> None:
@@ -165,7 +170,7 @@ class Jobs:
             await asyncio.sleep(ABANDONED / 4)
             since = time.monotonic() - ABANDONED
             for job in [*self._waiting, *filter(None, [self._running])]:
-                if job.asked_for < since:
+                if not job.watchers and job.asked_for < since:
                     await self.cancel(job)
 
     async def _run(self) -> None:

@@ -32,13 +32,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from attnflow import __version__
 from attnflow.app.asked import Asked, file_name
 from attnflow.app.changes import changes
-from attnflow.app.guard import FRAME_POLICY, refused
+from attnflow.app.guard import FRAME_POLICY, Json, refused
 from attnflow.app.jobs import Job, Jobs
 from attnflow.app.messages import worded
 from attnflow.app.results import Result, exported, framed, page_of
@@ -133,7 +133,7 @@ class App:
         session = self._session(request)
         results = [] if session is None else list(session.results.items())
         listed = [await run_in_threadpool(_listed, name, result) for name, result in results]
-        return JSONResponse(
+        return Json(
             {
                 "version": __version__,
                 "models": self.settings.models,
@@ -159,7 +159,7 @@ class App:
         except AttnflowError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return JSONResponse({"job": job.number}, 202)
+        return Json({"job": job.number}, 202)
 
     async def _describe(self, request: Request) -> Response:
         session = self._owner(request)
@@ -167,17 +167,17 @@ class App:
         self._check_model(asked.model)
         finish = partial(self._learn, asked.model)
         job = await self.jobs.add(session.name, "describe", asked, finish)
-        return JSONResponse({"job": job.number}, 202)
+        return Json({"job": job.number}, 202)
 
     async def _job(self, request: Request) -> Response:
         job = self._find_job(request)
         after = request.query_params.get("after", "")
         version = int(after) if after.isdecimal() and len(after) < 10 else -1
-        return JSONResponse(await self.jobs.after(job, version, LONGEST_POLL))
+        return Json(await self.jobs.after(job, version, LONGEST_POLL))
 
     async def _cancel(self, request: Request) -> Response:
         await self.jobs.cancel(self._find_job(request))
-        return JSONResponse({})
+        return Json({})
 
     async def _result(self, request: Request) -> Response:
         html = await run_in_threadpool(page_of, [self._find(request, "name")])
@@ -196,7 +196,7 @@ class App:
         if earlier is not None:
             changed = await run_in_threadpool(_changes, earlier, result)
         listed = await run_in_threadpool(_listed, result.folder.name, result)
-        return JSONResponse(listed | {"changes": changed})
+        return Json(listed | {"changes": changed})
 
     async def _image(self, request: Request) -> Response:
         result = self._find(request, "name")
@@ -222,7 +222,7 @@ class App:
 
     async def _forget(self, request: Request) -> Response:
         self._owner(request).forget(request.path_params["name"])
-        return JSONResponse({})
+        return Json({})
 
     def _session(self, request: Request) -> Session | None:
         return self.sessions.find(request.cookies.get(self.settings.cookie, ""))
@@ -309,6 +309,8 @@ async def _record(request: Request) -> dict[str, Any]:
         record = parse_json(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError("the request is not text in UTF-8.") from error
+    except InputError as error:
+        raise InputError(f"the request is not JSON: {error}.") from error
     if not isinstance(record, dict):
         raise InputError("expected a JSON object.")
     return record
