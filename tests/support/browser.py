@@ -116,7 +116,7 @@ class Browser:
     @contextmanager
     def opened(self, page: Path) -> Iterator[str]:
         """Open a page and let its time pass; gives the session of its tab."""
-        with _patience():
+        with patience():
             context = self.send("Target.createBrowserContext")["browserContextId"]
             tab = self.send("Target.createTarget", url="about:blank", browserContextId=context)
             attached = self.send("Target.attachToTarget", targetId=tab["targetId"], flatten=True)
@@ -148,14 +148,14 @@ def _moved_up(end: int) -> int:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience(seconds: int = PATIENCE) -> Iterator[None]:
     """End with an error what takes too long, such as an answer that never comes."""
 
     def give_up(*_: object) -> None:
-        raise TimeoutError(f"the browser has not answered in {PATIENCE} s")
+        raise TimeoutError(f"the browser has not answered in {seconds} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(PATIENCE)
+    signal.alarm(seconds)
     try:
         yield
     finally:
