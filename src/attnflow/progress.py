@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import Any
 
 DELAY = 2.0  # seconds after which a bar appears
 
@@ -47,9 +49,7 @@ def bar(total: int, *, unit: str, show: bool | None = None) -> Iterator[Advance]
     if not (_is_watched() if show is None else show):
         yield lambda count: None
         return
-    from tqdm.auto import tqdm  # as late as here, so that `--help` does not wait for it
-
-    with tqdm(total=total, unit=unit, delay=DELAY, leave=False) as shown:
+    with _bar_type()(total=total, unit=unit, delay=DELAY, leave=False) as shown:
         # tqdm waits for the first unit, which alone may take a minute.
         timer = threading.Timer(DELAY, shown.refresh)
         timer.daemon = True
@@ -70,6 +70,17 @@ def _told(listener: Listener, total: int, unit: str) -> Advance:
 
     advance(0)
     return advance
+
+
+def _bar_type() -> Any:
+    """Return tqdm's class of bars for a notebook, or for a terminal."""
+    # Imported as late as here, so that `--help` does not wait for it. Not `tqdm.auto`, which warns
+    # in a notebook without ipywidgets; tqdm's bar of text is shown there as well.
+    if "ipykernel" in sys.modules and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm.std import tqdm
+    return tqdm
 
 
 def _is_watched() -> bool:

@@ -1,4 +1,4 @@
-"""The app as somebody uses it: the command, a real browser, a real model, from typing to exports."""
+"""The app as somebody uses it: the command, a real browser and model, from typing to exports."""
 
 import json
 import os

@@ -1,6 +1,8 @@
 """The bar: after two seconds, where somebody sees it, with the unit that tells most."""
 
+import sys
 import time
+from types import ModuleType
 
 import pytest
 from support.text_models import PROMPT
@@ -18,6 +20,22 @@ def test_the_bar_appears_after_a_while_and_before_the_first_unit(monkeypatch, ca
         time.sleep(0.2)
         advance(2)
         assert "2/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kernel", "widgets", "module"),
+    [(True, True, "notebook"), (True, False, "std"), (False, True, "std")],
+)
+def test_a_notebook_has_a_bar_with_widgets_or_without(monkeypatch, kernel, widgets, module):
+    """Nothing warns where ipywidgets is missing: tests turn warnings into errors."""
+    if kernel:
+        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    else:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
+    monkeypatch.delitem(sys.modules, "tqdm.notebook", raising=False)
+    assert progress._bar_type().__module__ == f"tqdm.{module}"
+    assert progress._is_watched() or not kernel
 
 
 def test_work_that_is_soon_done_shows_none(capsys):

@@ -8,7 +8,7 @@ continuation: a list of them about one text, with the matrix of which token rest
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -314,6 +314,36 @@ class Attributions(list[Attribution], ContinuationData):
         return save(self, file, overwrite=overwrite)
 
 
+_Result = TypeVar("_Result")
+
+
+class Results(list[_Result]):
+    """A list of what a call explained, which a notebook shows as a table.
+
+    It holds attributions, continuations, or a list of attributions for each example, and is a list
+    in every other way. A slice of it is one too.
+    """
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> _Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Results[_Result]": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        found = super().__getitem__(index)
+        return Results(found) if isinstance(found, list) and isinstance(index, slice) else found
+
+    def _repr_html_(self) -> str | None:
+        # None, which a notebook takes for the plain form, where its owner has put in other things.
+        return notebook.render_list(self) if self and all(map(_is_result, self)) else None
+
+
+def _is_result(item: Any) -> bool:
+    """Return whether an item of a list is a result, or a list of them."""
+    if isinstance(item, list) and not isinstance(item, Attributions):
+        return bool(item) and all(isinstance(each, Attribution) for each in item)
+    return isinstance(item, Attribution | Attributions)
+
+
 def to_dataframe(results: Any) -> Any:
     """Return one `pandas.DataFrame` of all that a call returned: an attribution or lists of them.
 
@@ -380,7 +410,7 @@ def save(attributions: Iterable[Attribution], file: str | Path, *, overwrite: bo
     return write_records(records, path, overwrite=overwrite)
 
 
-def load(file: str | Path) -> list[Attribution]:
+def load(file: str | Path) -> Results[Attribution]:
     """Read what `save` wrote.
 
     The file may come from anyone: every field is checked by the schema of `data` and `schema`.
@@ -391,7 +421,7 @@ def load(file: str | Path) -> list[Attribution]:
     """
     path = as_path(file)
     with read_records(path) as records:
-        return [_attribution(path, number, record) for number, record in enumerate(records)]
+        return Results(_attribution(path, number, record) for number, record in enumerate(records))
 
 
 def _attribution(path: Path, number: int, record: Mapping[str, Any]) -> Attribution:

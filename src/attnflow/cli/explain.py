@@ -359,8 +359,10 @@ def _attributions(
 
 def _flat(attributions: list[Any]) -> "list[Result]":
     """The results one after the other: with several targets a text has a list of them."""
-    # Not `isinstance`: a continuation is a list too, which is shown as a whole.
-    return [a for item in attributions for a in (item if type(item) is list else [item])]
+    from attnflow.attribution.attribution import Results
+
+    # Not `list`: a continuation is a list too, which is shown as a whole.
+    return [a for item in attributions for a in (item if isinstance(item, Results) else [item])]
 
 
 def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:

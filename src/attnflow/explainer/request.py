@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnflow.attribution import Attribution, Attributions
+from attnflow.attribution import Attribution, Attributions, Results
 from attnflow.explainer.attention_sink import first_token
 from attnflow.explainer.coarsening import Coarsened, merge
 from attnflow.explainer.options import Coarsen
@@ -130,14 +130,14 @@ class Requests:
     ) -> Attribution | list[Attribution] | list[list[Attribution]]:
         """Return the attributions of the requests in the form that the examples were given in."""
         if self.counts is None:
-            return attributions[0] if self.is_single else list(attributions)
+            return attributions[0] if self.is_single else Results(attributions)
         rest = iter(attributions)
         groups: list[list[Attribution]] = [
-            [next(rest) for _ in range(count)] for count in self.counts
+            Results(next(rest) for _ in range(count)) for count in self.counts
         ]
         if self.is_continued:
             groups = [Attributions(group) for group in groups]
-        return groups[0] if self.is_single else groups
+        return groups[0] if self.is_single else Results(groups)
 
 
 def make_requests(

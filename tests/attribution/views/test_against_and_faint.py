@@ -140,7 +140,8 @@ def test_opposing_pieces_have_a_colour_and_a_line_of_their_own(signed):
     heats = {word: float(heat) for heat, word in cells}
     assert heats["cute"] == pytest.approx(0.5 / 3, abs=0.01)
     notebook = views(signed)["notebook"]
-    assert notebook.count("underline dotted") == 2 and "rgba(36,112,196,0.60)" in notebook
+    # The third is in the key of the colours.
+    assert notebook.count("underline dotted") == 3 and "rgba(36,112,196,0.60)" in notebook
 
 
 def test_a_piece_that_much_flow_reaches_keeps_its_colour(signed):

@@ -119,12 +119,19 @@ def image_map(attribution: AttributionData) -> ImageMap:
     return _image_map(attribution, pieces, photo, heat, titles)
 
 
-def notebook_image_map(attribution: AttributionData) -> ImageMap:
-    """Return the notebook's picture: the image in grey, and the opacity of the tint as heat."""
+def notebook_image_map(
+    attribution: AttributionData, longest: int = LONGEST_IN_NOTEBOOK
+) -> ImageMap:
+    """Return the notebook's picture: the image in grey, and the opacity of the tint as heat.
+
+    Args:
+        attribution: An image, or a text with images.
+        longest: Pixels of the longer side at most.
+    """
     pieces = pieces_of(attribution, "token")
     opacity = [f"{STRONGEST * value:.2f}" for value in intensities(attribution, pieces)]
     image = shown_image(attribution)
-    small = resized_to(image, LONGEST_IN_NOTEBOOK)
+    small = resized_to(image, longest)
     # Grey in its pixels: a notebook has no switch back to the colours, as the page does.
     grey = np.repeat(np.rint(softened(small))[:, :, None], 3, axis=2).astype(np.uint8)
     titles = [_name_and_share(piece) for piece in pieces]

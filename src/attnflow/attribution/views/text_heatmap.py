@@ -41,6 +41,7 @@ class Stretch:
         classes: Names of style classes.
         heat: 0 to 1, or an opacity, with two decimals.
         against: True where the heat is of what speaks against the decision.
+        strong: True where it is at least half of the strongest heat, for the decision.
         title: Description of the piece.
         role: Role of the message that begins here, or None.
         isolated: True where the piece shows its name instead of characters of the text: isolate it,
@@ -53,6 +54,7 @@ class Stretch:
     classes: str = ""
     heat: str = "0"
     against: bool = False
+    strong: bool = False
     title: str = ""
     role: str | None = None
     isolated: bool = False
@@ -111,9 +113,9 @@ def explained_stretches(
         yield stretch
 
 
-def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
+def tinted_stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
-    pieces, heat = _pieces_and_heat(attribution, "token")
+    pieces, heat = _pieces_and_heat(attribution, granularity)
     tinted = tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
@@ -121,6 +123,7 @@ def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
             stretch = replace(
                 stretch,
                 against=speaks_against,
+                strong=shown >= 0.5 and not speaks_against,
                 text=as_name(run.text) if stretch.isolated else run.text,
                 heat=f"{STRONGEST_TINT * shown:.2f}",
                 title=f"{format_percent(piece.share)}, score {format_number(piece.score)}"
