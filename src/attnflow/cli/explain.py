@@ -1,14 +1,12 @@
 """`attnflow explain`: score the tokens of texts, or the patches of images."""
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from attnflow.cli.console import quiet_transformers, show, wrote
+from attnflow.cli.console import quiet_transformers
 from attnflow.cli.options import (
     TENSORS,
     add_loading,
@@ -21,23 +19,15 @@ from attnflow.cli.options import (
     stages,
     unit,
 )
-from attnflow.cli.streams import (
-    STANDARD_STREAM,
-    check_output,
-    named_files,
-    read_standard_input,
-    read_text,
-    write_output,
-)
+from attnflow.cli.results import Results, print_results, write_results
+from attnflow.cli.streams import STANDARD_STREAM, check_output, read_standard_input, read_text
 from attnflow.errors import InputError
-from attnflow.files import all_or_none, parse_json, real_path
+from attnflow.files import parse_json, real_path
 from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
 
 if TYPE_CHECKING:
-    from attnflow.attribution.attribution import Attribution, Attributions
+    from attnflow.cli.results import Explained
     from attnflow.inputs.image_file import SourceImage
-
-    Result = Attribution | Attributions
 
 ALTERNATIVES = 2  # that a page of one text or image explains besides what the model predicts
 
@@ -180,12 +170,12 @@ def _explain(args: argparse.Namespace) -> int:
             "--alternatives is for a page (--html) of what the model itself predicts: leave it "
             "out with --target, --against, --continuation, --max-new-tokens, --span and --compare."
         )
-    results = _attributions(args, examples, images)
-    attributions = [item[0] for item in results] if _alternatives(args) else _flat(results)
+    found = _results(args, examples, images)
     # Standard output that carries a file carries nothing else, so that a program can read it.
     if not args.quiet and sys.stdout is not None and STANDARD_STREAM not in outputs:
-        _print(attributions, args)
-    return _write(attributions, _flat(results), args)
+        print_results(found.results, args.granularity)
+    write_results(found, args)
+    return 0
 
 
 def _alternatives(args: argparse.Namespace) -> int:
@@ -308,12 +298,13 @@ def _lines(name: str) -> list[str]:
     return texts
 
 
-def _attributions(
+def _results(
     args: argparse.Namespace, examples: list[Any] | None, images: "list[SourceImage] | None"
-) -> list[Any]:
+) -> Results:
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
         from attnflow.explainer.options import CallOptions
+        from attnflow.models.tasks import explained_task
 
         # Refuse what can be refused before the model is loaded.
         CallOptions(
@@ -328,74 +319,49 @@ def _attributions(
             max_memory=args.max_memory,
         )
         explainer = Explainer.from_pretrained(args.model, pooling=args.pooling, **loading(args))
-        continuation = args.max_new_tokens if args.continuation is None else args.continuation
-        attributions = explainer(
-            texts=examples,
-            # In a list for the one text, whose images they all are.
-            images=images if examples is None or images is None else [images],
-            continuation=continuation,
-            pair=args.pair,
-            tensor=args.tensor,
-            stages=args.stages,
-            pattern=args.pattern,
-            target=f"top{1 + _alternatives(args)}" if _alternatives(args) else args.target,
-            against=args.against,
-            position=args.position,
-            span=args.span,
-            attention_sink=args.attention_sink,
-            readout=args.readout,
-            gap=args.gap,
-            mu=args.mu,
-            edges=args.html is not None or args.save is not None,
-            truncate=args.truncate,
-            bos=args.bos,
-            batch_size=args.batch_size,
-            coarsen=args.coarsen,
-            max_memory=args.max_memory,
-            progress=False if args.quiet else None,
-        )
-        return list(attributions)
+        options = _call_options(args)
+        # In a list for the one text, whose images they all are.
+        listed = images if examples is None or images is None else [images]
+        items = explainer(texts=examples, images=listed, pair=args.pair, **options)
+        embeds = explained_task(explainer.model).embeds_texts
+        if args.html is not None and args.pair is not None and embeds:
+            other = [explainer(args.pair, pair=text, **options) for text in examples or ()]
+            both = [item for pair in zip(_flat(items), _flat(other), strict=True) for item in pair]
+            # Each side is explained by its similarity to the other.
+            return Results(_flat(items), both, compare=args.compare or len(both) == 2)
+        firsts = [item[0] for item in items] if _alternatives(args) else _flat(items)
+        return Results(firsts, _flat(items), compare=args.compare)
 
 
-def _flat(attributions: list[Any]) -> "list[Result]":
+def _call_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `Explainer.__call__` besides its examples."""
+    alternatives = _alternatives(args)
+    return {
+        "continuation": args.max_new_tokens if args.continuation is None else args.continuation,
+        "tensor": args.tensor,
+        "stages": args.stages,
+        "pattern": args.pattern,
+        "target": f"top{1 + alternatives}" if alternatives else args.target,
+        "against": args.against,
+        "position": args.position,
+        "span": args.span,
+        "attention_sink": args.attention_sink,
+        "readout": args.readout,
+        "gap": args.gap,
+        "mu": args.mu,
+        "edges": args.html is not None or args.save is not None,
+        "truncate": args.truncate,
+        "bos": args.bos,
+        "batch_size": args.batch_size,
+        "coarsen": args.coarsen,
+        "max_memory": args.max_memory,
+        "progress": False if args.quiet else None,
+    }
+
+
+def _flat(attributions: list[Any]) -> "list[Explained]":
     """The results one after the other: with several targets a text has a list of them."""
     from attnflow.attribution.attribution import Results
 
     # Not `list`: a continuation is a list too, which is shown as a whole.
     return [a for item in attributions for a in (item if isinstance(item, Results) else [item])]
-
-
-def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:
-    from attnflow.attribution.views.terminal import render, render_continuation
-
-    blocks = [
-        render_continuation(a) if isinstance(a, list) else render(a, granularity=args.granularity)
-        for a in attributions
-    ]
-    if len(blocks) > 1:
-        # From 0, as errors and warnings number the texts.
-        blocks = [f"[{i}] {block}" for i, block in enumerate(blocks)]
-    show("\n\n".join(blocks))
-
-
-def _write(
-    attributions: "list[Result]", with_alternatives: "list[Result]", args: argparse.Namespace
-) -> int:
-    from attnflow.attribution.attribution import save
-    from attnflow.attribution.table import csv_of, table_of_results
-    from attnflow.attribution.views.page import render
-
-    flat = [a for item in attributions for a in (item if isinstance(item, list) else [item])]
-    written: list[tuple[str | None, Callable[[], str]]] = [
-        (args.json, lambda: json.dumps([a.to_dict() for a in flat], indent=1) + "\n"),
-        (args.jsonl, lambda: "".join(json.dumps(a.to_dict()) + "\n" for a in flat)),
-        (args.csv, lambda: csv_of(table_of_results(flat))),
-        (args.html, lambda: render(with_alternatives, compare=args.compare)),
-    ]
-    with all_or_none(named_files([args.save, *(name for name, _ in written)])):
-        for name, content in written:
-            if name is not None:
-                write_output(name, content(), overwrite=args.overwrite, quiet=args.quiet)
-        if args.save is not None:
-            wrote(save(flat, args.save, overwrite=args.overwrite), quiet=args.quiet)
-    return 0
