@@ -1,4 +1,4 @@
-"""The command: `attnflow explain`, `app`, `evaluate`, `models` and `bench`, a module each.
+"""The command: `attnflow explain`, `show`, `app`, `evaluate`, `models` and `bench`, a module each.
 
 `completion` prints a script by which a shell completes it.
 
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 from attnflow import __version__
-from attnflow.cli import app, evaluate, explain, models
+from attnflow.cli import app, evaluate, explain, models, show
 from attnflow.cli.bench import command as bench_command
 from attnflow.cli.completion import SHELLS, PrintCompletion
 from attnflow.cli.console import fail, logged_lines, show_warning
@@ -54,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         help="Print a completion script for this shell and exit (extra completion).")  # fmt: skip
     parser.set_defaults(quiet=False)  # of subcommands without --quiet
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for subcommand in (explain, app, evaluate, models, bench_command):
+    for subcommand in (explain, show, app, evaluate, models, bench_command):
         subcommand.add(commands)
     return parser

@@ -19,10 +19,10 @@ from attnflow.cli.options import (
     stages,
     unit,
 )
-from attnflow.cli.results import Results, print_results, write_results
-from attnflow.cli.streams import STANDARD_STREAM, check_output, read_standard_input, read_text
+from attnflow.cli.results import Results, check_files, print_results, write_results
+from attnflow.cli.streams import STANDARD_STREAM, read_standard_input, read_text
 from attnflow.errors import InputError
-from attnflow.files import parse_json, real_path
+from attnflow.files import parse_json
 from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
 
 if TYPE_CHECKING:
@@ -160,9 +160,8 @@ def _explain(args: argparse.Namespace) -> int:
     examples = _texts(args) if images is None or _has_text(args) else None
     if args.max_new_tokens is not None and args.continuation is not None:
         raise InputError("give --continuation or --max-new-tokens, not both.")
-    outputs = _outputs(args)
-    for name in outputs:
-        check_output(name, overwrite=args.overwrite)
+    read = [name for name in (args.file, args.chat, *(args.image or ())) if name is not None]
+    uses_standard_output = check_files(args, read)
     if args.compare and args.html is None:
         raise InputError("--compare is about the page: name it by --html.")
     if args.alternatives and (args.html is None or not _has_alternatives(args)):
@@ -172,7 +171,7 @@ def _explain(args: argparse.Namespace) -> int:
         )
     found = _results(args, examples, images)
     # Standard output that carries a file carries nothing else, so that a program can read it.
-    if not args.quiet and sys.stdout is not None and STANDARD_STREAM not in outputs:
+    if not args.quiet and sys.stdout is not None and not uses_standard_output:
         print_results(found.results, args.granularity)
     write_results(found, args)
     return 0
@@ -192,29 +191,6 @@ def _has_alternatives(args: argparse.Namespace) -> bool:
     """Return whether what is explained is what the model predicts, which has alternatives."""
     other = (args.target, args.against, args.continuation, args.max_new_tokens, args.span)
     return all(option is None for option in other) and not args.compare
-
-
-def _outputs(args: argparse.Namespace) -> list[str]:
-    """Check the names of the files to write, and return them.
-
-    All differ from each other and from the files that are read.
-    """
-    named = (args.json, args.jsonl, args.csv, args.html, args.save)
-    outputs = [name for name in named if name is not None]
-    if args.save == STANDARD_STREAM:
-        raise InputError(
-            "--save writes a binary file: name it, - is for --json, --jsonl, --csv and --html."
-        )
-    if outputs.count(STANDARD_STREAM) > 1:
-        raise InputError("- (standard output) can be written only once: name a file.")
-    inputs = [args.file, args.chat, *{real_path(file) for file in args.image or ()}]
-    files = [name for name in (*outputs, *inputs) if name not in (None, STANDARD_STREAM)]
-    if len({real_path(name) for name in files}) < len(files):
-        raise InputError(
-            "--file, --chat, --image, --json, --jsonl, --csv, --html and --save must name "
-            "different files."
-        )
-    return outputs
 
 
 def _texts(args: argparse.Namespace) -> list[Any]:

@@ -4,11 +4,12 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import show, wrote
-from attnflow.cli.streams import named_files, write_output
-from attnflow.files import all_or_none
+from attnflow.cli.streams import STANDARD_STREAM, check_output, named_files, write_output
+from attnflow.errors import InputError
+from attnflow.files import all_or_none, real_path
 
 if TYPE_CHECKING:
     from attnflow.attribution.attribution import Attribution, Attributions
@@ -29,6 +30,49 @@ class Results:
     results: "Sequence[Explained]"
     on_page: "Sequence[Explained]"
     compare: bool = False
+
+
+def add_files(group: Any) -> None:
+    """Add the options that name files to write."""
+    add = group.add_argument
+    add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
+    add("--json", metavar="F",
+        help="Write scores and diagnostics as JSON; - for standard output.")  # fmt: skip
+    add("--jsonl", metavar="F",
+        help="Write the same, one result a line; - for standard output.")  # fmt: skip
+    add("--csv", metavar="F",
+        help="Write a table with a row for each token; - for standard output.")  # fmt: skip
+
+
+def check_files(args: argparse.Namespace, read: Sequence[str]) -> bool:
+    """Check the files to write; return whether one of them is standard output.
+
+    Args:
+        args: The options that `write_results` reads.
+        read: Names of the files that are read, from which those must differ.
+
+    Raises:
+        InputError: Two names are of one file, or a binary file would go to standard output.
+        StorageError: A file exists without `--overwrite`, or cannot be written.
+    """
+    named = (args.json, args.jsonl, args.csv, args.html, args.save)
+    outputs = [name for name in named if name is not None]
+    if args.save == STANDARD_STREAM:
+        raise InputError(
+            "--save writes a binary file: name it, - is for --json, --jsonl, --csv and --html."
+        )
+    if outputs.count(STANDARD_STREAM) > 1:
+        raise InputError("- (standard output) can be written only once: name a file.")
+    written = [real_path(name) for name in outputs if name != STANDARD_STREAM]
+    inputs = {real_path(name) for name in read if name != STANDARD_STREAM}
+    if len(set(written)) < len(written) or inputs & set(written):
+        raise InputError(
+            "--json, --jsonl, --csv, --html and --save must name different files, and none that "
+            "is read."
+        )
+    for name in outputs:
+        check_output(name, overwrite=args.overwrite)
+    return STANDARD_STREAM in outputs
 
 
 def print_results(results: "Sequence[Explained]", granularity: str) -> None:
