@@ -50,7 +50,9 @@ def output_of(output: dict[str, Any]) -> str:
         picture = kinds["image/png"].replace("\n", "")
         return f'<img alt="the figure of the cell above" src="data:image/png;base64,{picture}">'
     if "text/html" in kinds:
-        lines = filter(str.strip, kinds["text/html"].splitlines())  # a blank one would end it
+        # A table of pandas has the theme's form without its class; a blank line would end the HTML.
+        table = re.sub("<table[^>]*dataframe[^>]*>", "<table>", kinds["text/html"])
+        lines = filter(str.strip, table.splitlines())
         return '<div class="output">\n' + "\n".join(lines) + "\n</div>"
     return f"```text\n{kinds['text/plain']}\n```"
 

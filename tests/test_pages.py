@@ -31,17 +31,20 @@ PAGES = (
     "docs/many-texts.md",
     "docs/evaluating.md",
     "docs/faq.md",
+    "docs/images.md",
+    "docs/language-models.md",
+    "docs/long.md",
+    "docs/solver.md",
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HOME = PROJECT["urls"]["Homepage"]
 RAW = HOME.replace("github.com", "raw.githubusercontent.com")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-COMMANDS = [
-    pytest.param(command, output, id=f"{block.id}: {command[:50]}")
-    for block in BLOCKS
-    if block.language == "console"
-    for command, output in commands_of(block)
+SHOWN = [case for block in BLOCKS if block.language == "console" for case in commands_of(block)]
+COMMANDS = [  # each once, with the outputs of all pages that show it
+    pytest.param(command, [output for other, output in SHOWN if other == command], id=command)
+    for command in dict.fromkeys(command for command, _ in SHOWN)
 ]
 quiet = pytest.mark.filterwarnings("ignore")  # hints to users, of the models that stand in
 
@@ -71,13 +74,15 @@ def test_the_python_of_a_page(page, tmp_path, monkeypatch, random_models):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "output"), [case for case in COMMANDS if not is_set_up(case.values[0])]
+    ("command", "outputs"), [case for case in COMMANDS if not is_set_up(case.values[0])]
 )
-def test_a_command_of_a_page(command, output, tmp_path, random_models):
+def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
     if "runs/smollm2" in command and SMOLLM2 is None:
         pytest.skip("ATTNFLOW_SMOLLM2 names no folder of make smollm2")
     furnish(tmp_path, random_models)
-    check_output(output, run_command(command, tmp_path))
+    printed = run_command(command, tmp_path)
+    for output in outputs:
+        check_output(output, printed)
     for name in re.findall(r"--(?:html|json|jsonl|csv|save|output) (\S+\.\w+)", command):
         assert (tmp_path / name).stat().st_size > 0
 
