@@ -24,9 +24,8 @@ from transformers import (
 )
 
 import attnflow
-from attnflow import cli
 from attnflow.attribution.views import terminal
-from attnflow.cli import main
+from attnflow.cli import main, models
 from attnflow.errors import InputError
 from attnflow.explainer.explainer import Explainer
 
@@ -315,10 +314,10 @@ def test_a_model_without_check_gets_a_hint(capsys):
 
 
 def test_a_subcommand_needs_no_option_quiet(monkeypatch):
-    def add(commands):
-        commands.add_parser("models").set_defaults(run=lambda args: 7)
+    def add(commands, summary):
+        commands.add_parser("models", help=summary).set_defaults(run=lambda args: 7)
 
-    monkeypatch.setattr(cli.models, "add", add)
+    monkeypatch.setattr(models, "add", add)
     assert main(["models"]) == 7
 
 

@@ -17,11 +17,11 @@ a part of its address. docs/app.md says what it does with what is typed.
 """
 
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
+def add(commands: Any, summary: str) -> None:
+    """Add the subcommand, with the line about it in the list of all."""
     app = commands.add_parser(
         "app",
-        help="Open a local page to type texts into and see them explained (extra app).",
+        help=summary,
         description="Serve a local page on which texts are typed, explained, edited and compared.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
         help="Secret of at least 16 characters that a browser must give (default: none on this "
         "machine alone, else one is made up and printed).")  # fmt: skip
     option("--open", action="store_true", help="Open the page in a browser.")
-    add_loading(app.add_argument_group("How to load the models"))
+    add_loading(app.add_argument_group("model and machine"))
 
 
 def _port(text: str) -> int:

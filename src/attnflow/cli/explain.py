@@ -10,6 +10,7 @@ from attnflow.cli.console import quiet_transformers
 from attnflow.cli.options import (
     TENSORS,
     add_loading,
+    common_options,
     count,
     inside_unit,
     loading,
@@ -19,7 +20,7 @@ from attnflow.cli.options import (
     stages,
     unit,
 )
-from attnflow.cli.results import Results, check_files, print_results, write_results
+from attnflow.cli.results import Results, add_files, check_files, print_results, write_results
 from attnflow.cli.streams import STANDARD_STREAM, read_standard_input, read_text
 from attnflow.errors import InputError
 from attnflow.files import parse_json
@@ -44,12 +45,13 @@ EPILOG = """examples:
 """
 
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
+def add(commands: Any, summary: str) -> None:
+    """Add the subcommand, with the line about it in the list of all."""
     explain = commands.add_parser(
         "explain",
-        help="Score the tokens of texts, or the patches of images.",
-        description="Score the tokens of texts, or the patches of images, for the class or next "
+        help=summary,
+        usage="%(prog)s [OPTIONS] [TEXT ...]",
+        description="Score the tokens of texts, or the patches of images, for the class or next\n"
         "token that a model predicts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,33 +59,45 @@ def add(commands: Any) -> None:
     explain.set_defaults(run=_explain)
     explain.add_argument("texts", nargs="*", metavar="TEXT",
         help="A text, or - for standard input (-- before texts that begin with -).")  # fmt: skip
-    _add_inputs(explain.add_argument_group("What to explain"))
-    _add_computation(explain.add_argument_group("How to compute"))
-    add_loading(explain.add_argument_group("How to load the model"))
-    _add_output(explain.add_argument_group("What to show and write"))
+    _add_common(common_options(explain))
+    _add_input(explain.add_argument_group("input"))
+    _add_decision(explain.add_argument_group("what to explain"))
+    _add_computation(explain.add_argument_group("how to compute"))
+    _add_output(explain.add_argument_group("output"))
+    _add_machine(explain.add_argument_group("model and machine"))
 
 
-def _add_inputs(group: Any) -> None:
+def _add_common(group: Any) -> None:
     add = group.add_argument
     add("--file", metavar="F",
         help="Read one text per line from this UTF-8 file; - for standard input.")  # fmt: skip
+    add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
+        help="Hub id, folder or GGUF file (default: the embedded %(default)s).")  # fmt: skip
+    add("--target", metavar="CLASS",
+        help="Class or token to explain, by label, text or index (default: the predicted one); "
+        "all for every class, top3 for the three most probable.")  # fmt: skip
+    add_files(group)
+
+
+def _add_input(group: Any) -> None:
+    add = group.add_argument
     add("--chat", metavar="F",
         help="Read a chat from this file, a JSON list of messages; - for standard "
         "input.")  # fmt: skip
     add("--image", metavar="F", nargs="+",
         help="Image files, for an image model (--model); or of one TEXT or --chat, in their order, "
         "for a vision-language model.")  # fmt: skip
-    add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
-        help="Hub id, folder or GGUF file (default: the embedded %(default)s).")  # fmt: skip
-    add("--target", metavar="CLASS",
-        help="Class or token to explain, by label, text or index (default: the predicted one); "
-        "all for every class.")  # fmt: skip
+    add("--pair", metavar="TEXT", help="Second text, for models that read two.")
+    add("--bos", action="store_true",
+        help="Language models whose tokenizer puts no beginning-of-text token in front: put it "
+        "there.")  # fmt: skip
+    add("--truncate", action="store_true", help="Cut texts longer than the model takes.")
+
+
+def _add_decision(group: Any) -> None:
+    add = group.add_argument
     add("--against", metavar="CLASS",
         help="Contrast: explain why the target and not this class or token.")  # fmt: skip
-    add("--pair", metavar="TEXT", help="Second text, for models that read two.")
-    add("--pooling", choices=("mean", "cls", "last"),
-        help="Embedding models: how a text's states become one vector (default: as the model's "
-        "files state).")  # fmt: skip
     add("--position", metavar="P", type=int,
         help="Models that decide at every token: index of the token to read.")  # fmt: skip
     add("--continuation", metavar="TEXT", help="Language models: explain each token of TEXT.")
@@ -92,10 +106,9 @@ def _add_inputs(group: Any) -> None:
     add("--span", metavar="A:B", type=span,
         help="Language models: explain tokens A to B (B excluded) together; all for the whole "
         "continuation.")  # fmt: skip
-    add("--bos", action="store_true",
-        help="Language models whose tokenizer puts no beginning-of-text token in front: put it "
-        "there.")  # fmt: skip
-    add("--truncate", action="store_true", help="Cut texts longer than the model takes.")
+    add("--pooling", choices=("mean", "cls", "last"),
+        help="Embedding models: how a text's states become one vector (default: as the model's "
+        "files state).")  # fmt: skip
 
 
 def _add_computation(group: Any) -> None:
@@ -124,24 +137,12 @@ def _add_computation(group: Any) -> None:
         help="Relative accuracy of the flow, inside (0, 1) (default: %(default)s).")  # fmt: skip
     accuracy("--mu", metavar="M", type=positive,
         help="Absolute barrier weight > 0, instead of --gap.")  # fmt: skip
-    add("--batch-size", metavar="N", type=count, default=16,
-        help="Texts or images in one batch (default: %(default)s).")  # fmt: skip
-    add("--max-memory", metavar="SIZE",
-        help="Refuse calls that need more memory than this besides the model, such as "
-        "8GB.")  # fmt: skip
 
 
 def _add_output(group: Any) -> None:
     add = group.add_argument
     add("--granularity", choices=get_args(Granularity),
         help="Unit of the display (default: word; of an image its patches).")  # fmt: skip
-    add("--json", metavar="F",
-        help="Write scores and diagnostics as JSON; - for standard output.")  # fmt: skip
-    add("--jsonl", metavar="F",
-        help="Write the same, one result a line; - for standard output.")  # fmt: skip
-    add("--csv", metavar="F",
-        help="Write a table with a row for each token; - for standard output.")  # fmt: skip
-    add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
     add("--alternatives", metavar="N", type=natural,
         help="Explain the N next most probable classes, tokens or answers for the page too, which "
         "switches between them (default: 2 for one text or image without --target, else "
@@ -149,8 +150,17 @@ def _add_output(group: Any) -> None:
     add("--compare", action="store_true",
         help="Let the page show 2 to 4 texts, or targets of one text, side by side.")  # fmt: skip
     add("--save", metavar="F", help="Write everything for attnflow.load (safetensors).")
-    add("--overwrite", action="store_true", help="Replace existing files.")
     add("--quiet", action="store_true", help="Print only errors.")
+
+
+def _add_machine(group: Any) -> None:
+    add_loading(group)
+    add = group.add_argument
+    add("--batch-size", metavar="N", type=count, default=16,
+        help="Texts or images in one batch (default: %(default)s).")  # fmt: skip
+    add("--max-memory", metavar="SIZE",
+        help="Refuse calls that need more memory than this besides the model, such as "
+        "8GB.")  # fmt: skip
 
 
 def _explain(args: argparse.Namespace) -> int:

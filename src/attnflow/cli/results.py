@@ -33,7 +33,7 @@ class Results:
 
 
 def add_files(group: Any) -> None:
-    """Add the options that name files to write."""
+    """Add the options that name files to write, and what is done where they exist."""
     add = group.add_argument
     add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
     add("--json", metavar="F",
@@ -42,6 +42,7 @@ def add_files(group: Any) -> None:
         help="Write the same, one result a line; - for standard output.")  # fmt: skip
     add("--csv", metavar="F",
         help="Write a table with a row for each token; - for standard output.")  # fmt: skip
+    add("--overwrite", action="store_true", help="Replace existing files.")
 
 
 def check_files(args: argparse.Namespace, read: Sequence[str]) -> bool:

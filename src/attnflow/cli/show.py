@@ -20,11 +20,11 @@ EPILOG = """examples:
 """
 
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
+def add(commands: Any, summary: str) -> None:
+    """Add the subcommand, with the line about it in the list of all."""
     command = commands.add_parser(
         "show",
-        help="Show saved results again, or compare them.",
+        help=summary,
         description="Show results that --save or attnflow.save kept: in the terminal, as a page, "
         "side by side, or as a table.",
         epilog=EPILOG,
@@ -37,7 +37,6 @@ def add(commands: Any) -> None:
     add_files(command)
     command.add_argument("--compare", action="store_true",
         help="Let the page show 2 to 4 results side by side.")  # fmt: skip
-    command.add_argument("--overwrite", action="store_true", help="Replace existing files.")
     command.add_argument("--quiet", action="store_true", help="Print only errors.")
 
 
@@ -57,8 +56,6 @@ def _saved(name: str) -> "list[Explained]":
     from attnflow.attribution.attribution import Attributions, load
 
     found = load(name)
-    follow = [
-        a.position is not None and b.position == a.position + 1 for a, b in pairwise(found)
-    ]
+    follow = [a.position is not None and b.position == a.position + 1 for a, b in pairwise(found)]
     is_continuation = len({a.tokens for a in found}) == 1 and len(found) > 1 and all(follow)
     return [Attributions(found)] if is_continuation else list(found)
