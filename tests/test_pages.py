@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support.pages import (
+from support.code_blocks import (
     ROOT,
     SMOLLM2,
     Session,

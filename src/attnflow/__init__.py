@@ -6,6 +6,7 @@
 The names below are loaded when first used, so that `import attnflow` is instant.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,10 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'attnflow' has no attribute {name!r}")
+    if "ipykernel" in sys.modules:
+        from attnflow.progress import import_tqdm_quietly
+
+        import_tqdm_quietly()
     return getattr(import_module(_MODULE_OF[name]), name)
 
 

@@ -2,9 +2,11 @@
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -70,6 +72,16 @@ def _told(listener: Listener, total: int, unit: str) -> Advance:
 
     advance(0)
     return advance
+
+
+def import_tqdm_quietly() -> None:
+    """Import `tqdm.auto`, which transformers uses, without its warning that ipywidgets is missing.
+
+    Its bars of text are shown in notebooks too, so that nothing is missing.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import_module("tqdm.auto")
 
 
 def _bar_type() -> Any:

@@ -1,5 +1,6 @@
 """The bar: after two seconds, where somebody sees it, with the unit that tells most."""
 
+import subprocess
 import sys
 import time
 from types import ModuleType
@@ -36,6 +37,20 @@ def test_a_notebook_has_a_bar_with_widgets_or_without(monkeypatch, kernel, widge
     monkeypatch.delitem(sys.modules, "tqdm.notebook", raising=False)
     assert progress._bar_type().__module__ == f"tqdm.{module}"
     assert progress._is_watched() or not kernel
+
+
+def test_transformers_bars_do_not_warn_in_a_notebook_without_widgets():
+    """tqdm.auto warns at its import, which is transformers' own."""
+    code = (
+        "import sys\nfrom types import ModuleType, SimpleNamespace\n"
+        "names = ('ipykernel', 'ipykernel.zmqshell')\n"
+        "sys.modules |= {name: ModuleType(name) for name in names} | {'ipywidgets': None}\n"
+        "shell = SimpleNamespace(config={'IPKernelApp': {}})\n"
+        "sys.modules['IPython'] = SimpleNamespace(get_ipython=lambda: shell)\n"
+        "import attnflow\nattnflow.Explainer\nassert 'tqdm.auto' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "IProgress" not in done.stderr, done.stderr
 
 
 def test_work_that_is_soon_done_shows_none(capsys):

@@ -44,7 +44,7 @@ class AsOnGitHub(HTMLParser):
 
 
 def details(html):
-    """What can be opened, by the words to press."""
+    """Parts that can be opened, by the words to press."""
     parts = re.findall(r"<details><summary><small>(.*?)</small></summary>(.*?)</details>", html)
     return dict(parts)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 KEPT = 0.8  # of each layer's flow, where that takes no more links than `MOST`
 MOST = 600  # keeps the picture below three hundred kilobytes
 WIDTH, LOWEST, HIGHEST, BAND = 620.0, 90.0, 420.0, 46.0  # points; height by the number of layers
-LEFT, ABOVE = 62.0, 12.0  # space for the names of layers, and above the decision
+LEFT, ABOVE = 80.0, 12.0  # space for the names of layers, and above the decision
 UNDER, UNDER_SLANTED = 22.0, 78.0  # space for the names of tokens
 NODE_HEIGHT = 4.0
 HAIRLINE = 0.5  # a thinner link is drawn as a line
