@@ -122,7 +122,7 @@ def headings_of(page: Path):
 
 
 def test_the_first_screen_is_plain():
-    """What it is, a picture, install, a command, five lines, a language model; no jargon."""
+    """Name, picture, install, a command, five lines of Python, a language model; no jargon."""
     first = README[: README.index("\n## ")]
     assert first.count("![") == 1 and first.count("```console") == 3
     (python,) = re.findall(r"```python\n(.*?)```", first, re.S)
