@@ -88,7 +88,7 @@ def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
 
 
 @pytest.mark.parametrize("command", [case.values[0] for case in COMMANDS])
-def test_what_sets_up_names_what_there_is(command):
+def test_a_set_up_names_what_there_is(command):
     targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     if command.startswith("make "):
         assert command.split()[1] in targets
@@ -122,7 +122,7 @@ def headings_of(page: Path):
 
 
 def test_the_first_screen_is_plain():
-    """What it is, a picture, install, a command, five lines, a language model; no jargon."""
+    """Name, picture, install, a command, five lines of Python, a language model; no jargon."""
     first = README[: README.index("\n## ")]
     assert first.count("![") == 1 and first.count("```console") == 3
     (python,) = re.findall(r"```python\n(.*?)```", first, re.S)
