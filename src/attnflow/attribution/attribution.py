@@ -23,13 +23,27 @@ from attnflow.attribution.data import (
 from attnflow.attribution.forms import Misfit
 from attnflow.attribution.schema import check_relations, fields_of, record_of
 from attnflow.attribution.storage import read_records, refusing_malformed, write_records
-from attnflow.attribution.table import table_of_results, table_of_tokens, write_csv
+from attnflow.attribution.table import (
+    each_explained,
+    table_of_results,
+    table_of_tokens,
+    write_csv,
+)
 from attnflow.attribution.views import image_overlay, notebook, page, plots, terminal
 from attnflow.attribution.views.sanitize import for_terminal
 from attnflow.errors import InputError, StorageError
 from attnflow.files import as_path
 
-__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save", "to_dataframe"]
+__all__ = [
+    "Attribution",
+    "Attributions",
+    "Certificate",
+    "Word",
+    "load",
+    "save",
+    "to_dataframe",
+    "to_html",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -342,6 +356,30 @@ def to_dataframe(results: Any) -> Any:
         MissingExtraError: pandas is not installed (extra `pandas`).
     """
     return converters.data_frame(table_of_results(results))
+
+
+def to_html(
+    results: Any, file: str | Path, *, compare: bool = False, overwrite: bool = False
+) -> Path:
+    """Write one page of all that a call returned, a file without network access; return its path.
+
+    Several texts get a list to choose from. Several targets of a text, such as `target="all"` or
+    `"top3"` explains, are one entry, between which its classes switch.
+
+    Args:
+        results: An attribution, a continuation, or lists of them.
+        file: Name of the page.
+        compare: Show 2 to 4 attributions side by side instead, and how the share of each word
+            differs: of two targets, tensors, models or texts.
+        overwrite: Replace a file of that name.
+
+    Raises:
+        InputError: There is something other than attributions in it, nothing at all, or what
+            cannot be compared.
+        StorageError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    explained = list(each_explained(results))
+    return page.write(explained, as_path(file), compare=compare, overwrite=overwrite)
 
 
 def save(attributions: Iterable[Attribution], file: str | Path, *, overwrite: bool = False) -> Path:

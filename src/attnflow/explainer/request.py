@@ -15,6 +15,7 @@ from attnflow.explainer.coarsening import Coarsened, merge
 from attnflow.explainer.options import Coarsen
 from attnflow.explainer.targets.decision import (
     Decision,
+    Rank,
     TargetOptions,
     check_generative,
     decide,
@@ -173,7 +174,7 @@ def make_requests(
 def _target_requests(
     inputs: ModelInputs[Any],
     read: ReadExamples[Any],
-    several: Sequence[Sequence[Target]],
+    several: Sequence[Sequence[Target | Rank]],
     options: TargetOptions,
     space_of: SpaceOf,
 ) -> Requests:
@@ -186,9 +187,11 @@ def _target_requests(
         alone = ReadExamples([example], True, read.modality)
         with read.labels.about(i):
             for target in several[i]:
-                asked = replace(options, target=target, against=contrasts[i], position=positions[i])
+                rank = target.place if isinstance(target, Rank) else 0
+                named = None if isinstance(target, Rank) else target
+                asked = replace(options, target=named, against=contrasts[i], position=positions[i])
                 (decision,) = decide(inputs.task, space_of, alone, inputs.tokenizer, asked)
-                requests.append(Request(whole, decision, space))
+                requests.append(Request(whole, replace(decision, rank=rank), space))
                 against.append(contrasts[i])
         counts.append(len(several[i]))
     return replace(_collected(requests, read, counts, against), is_continued=False)

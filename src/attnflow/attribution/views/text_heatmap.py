@@ -12,6 +12,7 @@ from attnflow.attribution.views.layout import (
     Run,
     intensities,
     is_picture,
+    is_template,
     join_regions,
     join_template_tokens,
     lay_out,
@@ -27,6 +28,7 @@ from attnflow.attribution.views.wording import CLEARLY, format_number, format_pe
 TINT = (226, 92, 20)
 TINT_AGAINST = (36, 112, 196)  # told from the other by colour-blind people, and underlined
 STRONGEST_TINT = 0.6
+TEMPLATE = "template"  # what is shown of a chat's markup between messages
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def describe(piece: Piece, place: int | None, count: int) -> str:
     score, share = format_number(piece.score), format_percent(piece.share)
     if place is None:
         return f"{as_name(piece.name)}: score {score}, {share}, all its regions together"
-    return f"{as_name(piece.name)}: score {score}, {share}, rank {place} of {count}"
+    return f"{as_name(piece.label)}: score {score}, {share}, rank {place} of {count}"
 
 
 def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretch]:
@@ -148,7 +150,8 @@ def tints(
     """Return, by a piece's tokens, the heat that is shown, and whether it is of what opposes."""
     against = against_heat(attribution, pieces)
     return {
-        tokens: (opposed, True) if opposed >= CLEARLY else (heat[tokens], False)
+        # A piece that much of the flow reaches is not coloured by a small effect against.
+        tokens: (opposed, True) if opposed >= max(CLEARLY, heat[tokens]) else (heat[tokens], False)
         for tokens, opposed in against.items()
     }
 
@@ -163,8 +166,10 @@ def _laid_out(
         if piece is None:
             yield Stretch(run.text), run, None
             continue
+        # Markup of many tokens would hide the messages; its description has all of it.
+        is_markup = is_template(attribution, piece) and len(piece.tokens) > 1
         stretch = Stretch(
-            text=as_name(run.text) if run.detached else run.text,
+            text=TEMPLATE if is_markup else as_name(run.text) if run.detached else run.text,
             tokens=token_list(piece),
             role=roles.get(piece.tokens[0]),
             isolated=piece.special or run.detached,
