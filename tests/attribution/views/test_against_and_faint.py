@@ -58,7 +58,7 @@ def test_tokens_against_it_are_named_strongest_first(signed):
     assert f"contributions add up to {'−' if total < 0 else ''}{abs(total):.3f}" in terminal
 
 
-def test_what_speaks_against_is_named_by_words(make):
+def test_words_name_what_speaks_against(make):
     """The numbers of a word's tokens are summed, as its scores are."""
     a = make("an extraordinary film")
     assert [a.tokens[i] for i in (2, 3)] == ["extrao", "rdinary"]

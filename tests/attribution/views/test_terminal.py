@@ -38,10 +38,12 @@ def test_plain_form_shows_text_ranks_and_certificate(short):
 def test_ranking_follows_the_scores(make):
     attribution = make(REVIEW, seed=3)
     tokens = render(attribution, granularity="token", color=False, width=80)
-    rows = re.findall(r"^ +\d+  (\S+)", tokens, re.M)
+    rows = re.findall(r"^ +\d+  ([^\s₀-₉]+)", tokens, re.M)
     assert rows == [name for name, _ in attribution.top(10)]
+    # Equal words carry their place in the text.
+    assert re.search(r"^ +\d+  is₁ ", tokens, re.M)
     words = sorted(attribution.words(), key=lambda word: -word.score)
-    rows = re.findall(r"^ +\d+  (\S+)", render(attribution, color=False, width=80), re.M)
+    rows = re.findall(r"^ +\d+  ([^\s₀-₉]+)", render(attribution, color=False, width=80), re.M)
     assert rows == [word.text for word in words[:10]]
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import beginning
 from attnflow.attribution.views.flow_links import has_flow, node_flow
-from attnflow.attribution.views.layout import join_template_tokens, pieces_of
+from attnflow.attribution.views.layout import Piece, join_template_tokens, pieces_of
 from attnflow.attribution.views.sanitize import as_name, columns
 from attnflow.attribution.views.wording import format_percent
 from attnflow.errors import InputError, shown
@@ -103,7 +103,8 @@ class FlowPicture:
     """The places of all that is drawn of a flow.
 
     Attributes:
-        names: Name of each column.
+        names: Name of each column, with its place where several have the same.
+        labels: The same, cut to fit.
         centres: Middle of each column.
         labelled: Columns whose names have space, from the left.
         slanted: True where they only fit slanted.
@@ -117,6 +118,7 @@ class FlowPicture:
     """
 
     names: tuple[str, ...]
+    labels: tuple[str, ...]
     centres: tuple[float, ...]
     labelled: tuple[int, ...]
     slanted: bool
@@ -127,10 +129,6 @@ class FlowPicture:
     width: float
     height: float
     drawn: float
-
-    def label(self, column: int) -> str:
-        """Return the name of a column, cut to fit."""
-        return beginning(self.names[column], LONGEST)
 
     def outline(self, link: Link, apart: float) -> tuple[Curve, Curve]:
         """Return both sides of a link, the left one down and the right one up.
@@ -202,8 +200,7 @@ def flow_picture(
     links = [
         link for band in range(len(edges)) for link in _largest(edges[band], band, keep, limit)
     ]
-    names = tuple(as_name(piece.name) for piece in pieces)
-    return _placed(names, edges, bands, links, size)
+    return _placed(pieces, edges, bands, links, size)
 
 
 def _summed(edges: Flows, starts: Sequence[int]) -> Flows:
@@ -257,7 +254,7 @@ def _chosen(flows: Flows, keep: float) -> NDArray[np.intp]:
 
 
 def _placed(
-    names: tuple[str, ...],
+    pieces: Sequence[Piece],
     edges: Flows,
     bands: Sequence[Layers],
     links: Sequence[Link],
@@ -269,8 +266,9 @@ def _placed(
     widest = through.max(axis=0)  # a column has its place in every row
     whole = min(max(LEAST_FLOW, min(MOST_FLOW, width / 11)), FILLED * width / float(widest.sum()))
     linked = {column for link in links for column in (link.query, link.key)}
-    labels = [LETTER * columns(beginning(name, LONGEST)) + GAP for name in names]
-    needed = np.maximum(whole * widest + GAP, labels)
+    names = [as_name(piece.name) for piece in pieces]
+    labels = [beginning(n, LONGEST) + p.place for n, p in zip(names, pieces, strict=True)]
+    needed = np.maximum(whole * widest, [LETTER * columns(label) for label in labels]) + GAP
     slanted = bool(needed.sum() > width)
     if slanted:
         weights = np.where([c in linked for c in range(len(names))], 1.0, UNLINKED)
@@ -290,7 +288,8 @@ def _placed(
         if flow > 0
     ]
     return FlowPicture(
-        names=names,
+        names=tuple(n + p.place for n, p in zip(names, pieces, strict=True)),
+        labels=tuple(labels),
         centres=tuple(centres.tolist()),
         labelled=tuple(sorted(labelled)),
         slanted=slanted,

@@ -60,7 +60,7 @@ def flow_svg(attribution: AttributionData) -> "Markup":
         links=[_path(picture, link) for link in picture.links],
         nodes=_nodes(picture),
         labels=[
-            _Mark(f"{picture.centres[i]:.1f}", f"{height + 13:.1f}", name=picture.label(i))
+            _Mark(f"{picture.centres[i]:.1f}", f"{height + 13:.1f}", name=picture.labels[i])
             for i in picture.labelled
         ],
         slanted=picture.slanted,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.views.captions import (
+    beginning,
     certainty,
     contrast,
     granularity_of,
@@ -53,7 +54,7 @@ def plot(
     bars, label = _bars(attribution, granularity)
     bars = sorted(bars, key=lambda bar: (-abs(bar[1]), bar[0].tokens))[:top]
     ax = _axes(ax, (WIDE * 0.8, 0.9 + 0.26 * max(len(bars), 2)))
-    names, properties = safe_names([piece.name for piece, _ in bars], NAME)
+    names, properties = safe_names([_label(piece) for piece, _ in bars], NAME)
     values = [value for _, value in bars]
     places = range(len(bars))
     drawn = ax.barh(places, values, height=0.72)
@@ -95,7 +96,7 @@ def plot_flow(
     ax.set_xlim(0, picture.width)
     ax.set_ylim(picture.height + 4, -4)
     ax.spines[:].set_visible(False)
-    names, properties = safe_names([picture.label(i) for i in picture.labelled], NAME)
+    names, properties = safe_names([picture.labels[i] for i in picture.labelled], NAME)
     slant = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if picture.slanted else {}
     centres = [picture.centres[i] for i in picture.labelled]
     ax.set_xticks(centres, names, **properties, **slant)
@@ -121,7 +122,7 @@ def plot_matrix(continuation: ContinuationData, ax: Any = None) -> Any:
     image = ax.imshow(shares, cmap=_warm(), vmin=0, vmax=max(float(shares.max()), 1e-300))
     image.set(interpolation="nearest")
     ax.set_aspect("auto")
-    names = [as_name(piece.name) for piece in pieces_of(continuation[0], "token")]
+    names = [_label(piece) for piece in pieces_of(continuation[0], "token")]
     _label_every(ax.set_xticks, [names[i] for i in columns], _points(ax)[0], rotation=90)
     _label_every(ax.set_yticks, [as_name(a.label) for a in continuation], _points(ax)[1])
     ax.tick_params(length=0, labelsize=SMALL)
@@ -184,8 +185,21 @@ def _bars(attribution: AttributionData, granularity: str) -> tuple[list[tuple[Pi
             found.append((piece, value))
     if signed is None:
         return found, "score (units of the flow)"
-    number = "logit" if attribution.tensor == "cf" else "log-odds"
-    return found, f"signed score ({number})"
+    return found, f"signed score ({_unit(attribution)})"
+
+
+def _unit(attribution: AttributionData) -> str:
+    """Return what the explained number is."""
+    if len(attribution.labels) == 1:
+        return "the model’s output"
+    if attribution.against is not None:
+        return "difference of two logits"
+    return "logit" if attribution.tensor == "cf" else "log-odds"
+
+
+def _label(piece: Piece) -> str:
+    """Return the name of a piece, with its place where several have the same."""
+    return beginning(as_name(piece.name), NAME - len(piece.place)) + piece.place
 
 
 def _image(attribution: AttributionData, ax: Any) -> Any:

@@ -313,7 +313,8 @@ def _ranking(
 ) -> Iterator[str]:
     """Yield a line for each of the best pieces: bar, score, share and cumulative share."""
     # A third of the width at most, so that the bars keep some.
-    names = [_fit(for_terminal(as_name(r.piece.name)), max(width // 3, 8)) for r in ranked]
+    most = max(width // 3, 8)
+    names = [_fit(for_terminal(as_name(r.piece.name)), most) + r.piece.place for r in ranked]
     wide = max(map(columns, names), default=0)
     best = ranked[0].piece.score if ranked else 0.0
     for entry, name in zip(ranked, names, strict=True):
