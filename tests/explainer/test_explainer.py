@@ -10,7 +10,7 @@ import torch
 from support.attribution_checks import assert_sound, close
 
 from attnflow import Attribution, Explainer, InputError, ModelError, UnsolvedError
-from attnflow.attribution.attribution import Certificate
+from attnflow.attribution.attribution import Certificate, Results
 from attnflow.explainer.flows import warn_of_faint
 from attnflow.explainer.options import CallKeywords, CallOptions
 from attnflow.inputs.given import IMAGE_ARGUMENTS, TEXT_ARGUMENTS
@@ -196,6 +196,14 @@ def test_nothing_to_explain(explainer, text):
 def test_no_texts_at_all(explainer, texts):
     with pytest.raises(InputError, match="texts must be a text, a chat or a sequence of texts"):
         explainer(texts)
+
+
+def test_a_sequence_gives_a_list_that_a_notebook_shows_as_a_table(explainer):
+    results = explainer(["good film", "bad"])
+    assert type(results) is Results and [a.text for a in results] == ["good film", "bad"]
+    assert results._repr_html_().count("<details><summary><small>All about it") == 2
+    each = explainer(["good film", "bad"], target="all")
+    assert type(each) is type(each[0]) is Results and "0.0" in each._repr_html_()
 
 
 def test_an_empty_list(explainer):

@@ -34,6 +34,7 @@ FAINT = "#a9a297"
 FLOW, NODE = "#d9651f", "#33302c"
 LEFT_OUT = "0.35"  # grey of notes
 NODE_HEIGHT = 4.0  # points
+THINNEST = 0.1  # points; readers of PDF draw a thinner node as wide as a pixel
 FEW = 300  # hairlines up to which each is as dark as it can be
 HAIRLINE = 0.5  # points; a thinner link is not seen as an area
 NAME = 24  # characters of a name next to a bar
@@ -266,6 +267,7 @@ def _draw_nodes(ax: Any, picture: FlowPicture) -> None:
     places = [
         Rectangle((n.x - n.width / 2, n.y - NODE_HEIGHT / 2), n.width, NODE_HEIGHT)
         for n in picture.nodes
+        if n.width >= THINNEST
     ]
     ax.add_collection(PatchCollection(places, facecolor=NODE, edgecolor="none", label="nodes"))
 
