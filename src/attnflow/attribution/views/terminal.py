@@ -152,7 +152,7 @@ def _sources(continuation: ContinuationData, width: int, style: Style) -> Iterat
         line += f"{certainty(attribution):>{_PROBABILITY}} "
         used = wide + _NEXT_TO_NAME
         for entry in rank(pieces_of(attribution, "token")):
-            source = _fit(for_terminal(as_name(entry.piece.name)), 20)
+            source = _fit(for_terminal(as_name(entry.piece.name)), 20) + entry.piece.place
             part = f"  {source} {format_percent(entry.piece.share)}"
             # Measured without style, since escape sequences take no columns.
             if entry.piece.share < VISIBLE or used + columns(part) > width:
