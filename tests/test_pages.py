@@ -80,6 +80,8 @@ def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
     if "runs/smollm2" in command and SMOLLM2 is None:
         pytest.skip("ATTNFLOW_SMOLLM2 names no folder of make smollm2")
     furnish(tmp_path, random_models)
+    for run in re.findall(r"--report (\S+)", command):  # made by a command before it
+        run_command(next(other for other, _ in SHOWN if f"--out {run} " in other), tmp_path)
     printed = run_command(command, tmp_path)
     for output in outputs:
         check_output(output, printed)

@@ -18,7 +18,7 @@ BARS = re.compile("[\u2588-\u258f ]+")  # blocks of the terminal, and spaces
 # Setting up is looked at, and not done: it would download packages.
 SET_UP = ("git clone", "cd ", "python3 -m venv", "python -m pip", ".venv/bin/pip", "make ")
 TOLERANCE = 0.02
-PATIENCE = 300  # seconds
+PATIENCE = 600  # seconds
 
 
 @dataclass(frozen=True)
