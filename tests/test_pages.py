@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support.pages import (
+from support.code_blocks import (
     ROOT,
     SMOLLM2,
     Session,
@@ -34,6 +34,7 @@ PAGES = (
     "docs/images.md",
     "docs/language-models.md",
     "docs/long.md",
+    "docs/page.md",
     "docs/solver.md",
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -46,6 +47,11 @@ COMMANDS = [  # each once, with the outputs of all pages that show it
     pytest.param(command, [output for other, output in SHOWN if other == command], id=command)
     for command in dict.fromkeys(command for command, _ in SHOWN)
 ]
+SAVING = {  # the command that saves a file, by the file's name
+    name: case.values[0]
+    for case in COMMANDS
+    for name in re.findall(r"--save (\S+)", case.values[0])
+}
 quiet = pytest.mark.filterwarnings("ignore")  # hints to users, of the models that stand in
 
 
@@ -82,6 +88,9 @@ def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
     furnish(tmp_path, random_models)
     for run in re.findall(r"--report (\S+)", command):  # made by a command before it
         run_command(next(other for other, _ in SHOWN if f"--out {run} " in other), tmp_path)
+    if command.startswith("attnflow show "):
+        for name in command.split("show ")[1].split(" --")[0].split():
+            run_command(SAVING[name], tmp_path)
     printed = run_command(command, tmp_path)
     for output in outputs:
         check_output(output, printed)

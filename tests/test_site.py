@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from support.browser import Browser, needs_browser
-from support.pages import ROOT
+from support.code_blocks import ROOT
 
 PACKAGES = ("attnflow", "attnflow.evaluation", "attnflow.methods")
 CONFIG = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image as pillow
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from attnflow import InputError, cli
-from attnflow.cli import main
+from attnflow import InputError
+from attnflow.cli import complete_parser, main
 from attnflow.evaluation import PRESETS, metric_scores, read_examples, read_runs
 from attnflow.evaluation.extra_metrics import EXTRAS
 from attnflow.evaluation.noise import NOISE
@@ -367,7 +367,7 @@ def test_folders_that_hold_no_images_or_label_others(pictures, tmp_path):
 
 def test_the_command_offers_what_the_evaluation_has():
     """The command lists the names itself, since --help must not wait for torch."""
-    (commands,) = (a for a in cli._parser()._actions if a.dest == "command")
+    (commands,) = (a for a in complete_parser()._actions if a.dest == "command")
     parser = commands.choices["evaluate"]
     choices = {action.dest: action.choices for action in parser._actions}
     for option, names in (

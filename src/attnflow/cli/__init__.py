@@ -1,4 +1,4 @@
-"""The command: `attnflow explain`, `evaluate`, `models` and `bench`, a module each.
+"""The command: `attnflow explain`, `show`, `app`, `evaluate`, `models` and `bench`, a module each.
 
 `completion` prints a script by which a shell completes it.
 
@@ -9,26 +9,40 @@ a model that cannot be explained, 130 interrupted (SIGINT), 143 ended (SIGTERM).
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 from attnflow import __version__
-from attnflow.cli import evaluate, explain, models
-from attnflow.cli.bench import command as bench_command
 from attnflow.cli.completion import SHELLS, PrintCompletion
-from attnflow.cli.console import fail, logged_lines, show_warning
 from attnflow.cli.options import Parser
-from attnflow.errors import AttnflowError, UnsolvedError
+
+# A module each, and the line about it in the list of all. Only the module of the one that was typed
+# is imported: `attnflow --help` needs none of them.
+SUBCOMMANDS = {
+    "explain": ("explain", "Score the tokens of texts, or the patches of images."),
+    "show": ("show", "Show saved results again, or compare them."),
+    "app": ("app", "Open a local page to type texts into and see them explained (extra app)."),
+    "evaluate": ("evaluate", "Measure how faithful methods are."),
+    "models": ("models", "List the families of models that can be explained, or check a model."),
+    "bench": ("bench.command", "Measure what things cost on this machine."),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = _parser()
     typed = sys.argv[1:] if arguments is None else arguments
     if not typed:
-        parser.print_help(sys.stderr)
+        _parser(typed).print_help(sys.stderr)
         return 2
-    args = parser.parse_args(typed)
+    return _run(_parser(typed).parse_args(typed))
+
+
+def _run(args: argparse.Namespace) -> int:
+    import warnings
+
+    from attnflow.cli.console import fail, logged_lines, show_warning
+    from attnflow.errors import AttnflowError, UnsolvedError
+
     try:
         with warnings.catch_warnings(), logged_lines(hidden=args.quiet):
             warnings.showwarning = show_warning
@@ -42,18 +56,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail("interrupted.", 130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def complete_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command with all that its subcommands take."""
+    return _parser(list(SUBCOMMANDS))
+
+
+def _parser(typed: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command, with what those subcommands take whose names were typed."""
     parser = Parser(
         prog="attnflow",
         description="Find the tokens that a Transformer's decision rests on, by a certified "
         "maximum flow.",
+        epilog="Begin with: attnflow explain 'although this dog is not cute, it is very smart.'",
     )
     parser.add_argument("--version", action="version", version=f"attnflow {__version__}",
         help="Show the version and exit.")  # fmt: skip
     parser.add_argument("--print-completion", choices=SHELLS, action=PrintCompletion,
+        complete=complete_parser,
         help="Print a completion script for this shell and exit (extra completion).")  # fmt: skip
     parser.set_defaults(quiet=False)  # of subcommands without --quiet
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for subcommand in (explain, evaluate, models, bench_command):
-        subcommand.add(commands)
+    for name, (module, summary) in SUBCOMMANDS.items():
+        if name in typed:
+            import_module(f"attnflow.cli.{module}").add(commands, summary)
+        else:
+            commands.add_parser(name, help=summary)
     return parser

@@ -1,10 +1,9 @@
 """Print a script by which a shell completes the command: `attnflow --print-completion bash`."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from attnflow.cli.console import fail, show
 from attnflow.errors import MissingExtraError, needs
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -12,13 +11,22 @@ _FILES = ("F", "ID", "DATA", "DIR")  # names of values that are files or folders
 
 
 class PrintCompletion(argparse.Action):
-    """An option that prints the script and ends the command."""
+    """An option that prints the script and ends the command.
+
+    `complete` returns the parser that the script is about, which is made when it is asked for.
+    """
+
+    def __init__(self, *, complete: Callable[[], argparse.ArgumentParser], **options: Any) -> None:
+        super().__init__(**options)
+        self._complete = complete
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
     ) -> None:
+        from attnflow.cli.console import fail, show  # as late as here: --help needs none of it
+
         try:
-            show(_script(parser, values))
+            show(_script(self._complete(), values))
         except MissingExtraError as error:
             raise SystemExit(fail(error, 2)) from error
         parser.exit()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnflow.cli.console import quiet_transformers, say, show, wrote
-from attnflow.cli.options import add_loading, count, loading, seed
+from attnflow.cli.options import add_loading, common_options, count, loading, seed
 from attnflow.cli.streams import (
     STANDARD_STREAM,
     check_output,
@@ -50,12 +50,13 @@ GRANULARITIES = ("token", "word")
 EXTRAS = ("steps", "naopc", "soft", "infidelity", "sensitivity", "lds", "evidence", "sentences")
 
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
+def add(commands: Any, summary: str) -> None:
+    """Add the subcommand, with the line about it in the list of all."""
     evaluate = commands.add_parser(
         "evaluate",
-        help="Measure how faithful methods are.",
-        description="Remove what each method calls important, and measure how far the model's "
+        help=summary,
+        usage="%(prog)s [OPTIONS] DATA --out DIR\n       %(prog)s [OPTIONS] --report DIR ...",
+        description="Remove what each method calls important, and measure how far the model's\n"
         "probability falls.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,29 +66,37 @@ def add(commands: Any) -> None:
         help="A .tsv, .csv or .jsonl file with a column text (or sentence) and optionally label, "
         "the index of a class; a .txt file with one text per line; - for such lines on standard "
         "input; a folder of images; or an id of the datasets library.")  # fmt: skip
-    _add_measurement(evaluate.add_argument_group("What to measure"))
-    _add_protocol(evaluate.add_argument_group("How to measure"))
-    add_loading(evaluate.add_argument_group("How to load the model"))
-    _add_output(evaluate.add_argument_group("What to show"))
+    _add_common(common_options(evaluate))
+    _add_measurement(evaluate.add_argument_group("what to measure"))
+    _add_protocol(evaluate.add_argument_group("how to measure"))
+    _add_output(evaluate.add_argument_group("output"))
+    add_loading(evaluate.add_argument_group("model and machine"))
 
 
-def _add_measurement(group: Any) -> None:
+def _add_common(group: Any) -> None:
     add = group.add_argument
     add("--out", metavar="DIR", type=Path,
         help="Folder of the run: made, or resumed if it holds the same run. The table goes to "
         "--output.")  # fmt: skip
+    add("--report", nargs="+", metavar="DIR", type=Path,
+        help="Show the run in this folder, and measure nothing; or the runs in several, of one "
+        "model and protocol and with the same methods, in one table.")  # fmt: skip
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="Hub id or folder (default: the embedded %(default)s).")  # fmt: skip
     add("--methods", nargs="+", metavar="M",
         help="Names of methods (default: the published ones, and the flows of cf, bcf and "
         "net).")  # fmt: skip
-    add("--scores", nargs="+", metavar="N=F", default=[],
-        help="Scores computed elsewhere: a name and a .jsonl file.")  # fmt: skip
-    add("--wait", action="store_true",
-        help="Wait where another evaluation writes into --out, instead of an error.")  # fmt: skip
-    add("--split", default="test", help="Split of a data set given by id (default: %(default)s).")
     add("--limit", type=count, metavar="N",
         help="Largest number of texts or images, drawn at random.")  # fmt: skip
+    add("--reference", metavar="M", help="Compare every method with this one.")
+    add("--overwrite", action="store_true", help="Replace existing files.")
+
+
+def _add_measurement(group: Any) -> None:
+    add = group.add_argument
+    add("--scores", nargs="+", metavar="N=F", default=[],
+        help="Scores computed elsewhere: a name and a .jsonl file.")  # fmt: skip
+    add("--split", default="test", help="Split of a data set given by id (default: %(default)s).")
     add("--min-tokens", type=count, default=10, metavar="T",
         help="Leave out texts with fewer tokens (default: %(default)s).")  # fmt: skip
     add("--max-tokens", type=count, default=256, metavar="T",
@@ -125,13 +134,9 @@ def _add_protocol(group: Any) -> None:
 
 def _add_output(group: Any) -> None:
     add = group.add_argument
-    add("--report", nargs="+", metavar="DIR", type=Path,
-        help="Show the run in this folder, and measure nothing; or the runs in several, of one "
-        "model and protocol and with the same methods, in one table.")  # fmt: skip
     add("--metrics", nargs="+", metavar="K",
         help="Metrics of the table (default: aopc log_odds sufficiency and the "
         "extras).")  # fmt: skip
-    add("--reference", metavar="M", help="Compare every method with this one.")
     add("--format", choices=FORMATS, default="text",
         help="Format of the table (default: %(default)s).")  # fmt: skip
     add("--output", metavar="F", default=STANDARD_STREAM,
@@ -139,7 +144,8 @@ def _add_output(group: Any) -> None:
         "--out.")  # fmt: skip
     add("--figures", metavar="DIR", type=Path,
         help="Draw removal curves and runtimes into this folder.")  # fmt: skip
-    add("--overwrite", action="store_true", help="Replace existing files.")
+    add("--wait", action="store_true",
+        help="Wait where another evaluation writes into --out, instead of an error.")  # fmt: skip
     add("--quiet", action="store_true", help="Print only errors and the table.")
 
 

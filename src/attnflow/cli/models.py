@@ -19,11 +19,11 @@ if the model cannot be explained.
 """
 
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
+def add(commands: Any, summary: str) -> None:
+    """Add the subcommand, with the line about it in the list of all."""
     models = commands.add_parser(
         "models",
-        help="List the families of models that can be explained, or check a model.",
+        help=summary,
         description="List the families of models that can be explained, with what the tests "
         "measured; or check by its config whether and how a model can be explained.",
         epilog=EPILOG,

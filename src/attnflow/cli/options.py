@@ -47,6 +47,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, for_terminal(f"{self.prog}: error: {message} (see {self.prog} --help)") + "\n")
 
 
+def common_options(parser: argparse.ArgumentParser) -> Any:
+    """Return the group of --help, which is shown first, as that of what most calls need."""
+    group = parser._optionals  # argparse gives no other way to name it
+    group.title = "common options"
+    return group
+
+
 def add_loading(group: Any) -> None:
     """Add the options of loading a model to a group of options."""
     add = group.add_argument
@@ -149,6 +156,14 @@ def seed(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text:.80}")
     return int(text)
+
+
+def natural(text: str) -> int:
+    """Parse an integer of at least 0."""
+    value = number(text)
+    if not (value.is_integer() and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text}")
+    return int(value)
 
 
 def count(text: str) -> int:

@@ -9,10 +9,9 @@ from attnflow.cli.console import quiet_transformers, show
 from attnflow.cli.options import TENSORS, count, seconds
 
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
-    about = "Measure what things cost on this machine."
-    bench = commands.add_parser("bench", help=about, description=about)
+def add(commands: Any, summary: str) -> None:
+    """Add the subcommand, with the line about it in the list of all."""
+    bench = commands.add_parser("bench", help=summary, description=summary)
     subjects = bench.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
     solver = subjects.add_parser(
         "solver",
