@@ -86,6 +86,8 @@ def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
     if "runs/smollm2" in command and SMOLLM2 is None:
         pytest.skip("ATTNFLOW_SMOLLM2 names no folder of make smollm2")
     furnish(tmp_path, random_models)
+    for run in re.findall(r"--report (\S+)", command):  # made by a command before it
+        run_command(next(other for other, _ in SHOWN if f"--out {run} " in other), tmp_path)
     if command.startswith("attnflow show "):
         for name in command.split("show ")[1].split(" --")[0].split():
             run_command(SAVING[name], tmp_path)

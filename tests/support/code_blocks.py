@@ -16,9 +16,9 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 NUMBER = re.compile(r"[-−]?\d+(?:[.,]\d+)*")
 BARS = re.compile("[\u2588-\u258f ]+")  # blocks of the terminal, and spaces
 # Setting up is looked at, and not done: it would download packages.
-SET_UP = ("git clone", "cd ", "python -m venv", "python -m pip", ".venv/bin/pip", "make ")
+SET_UP = ("git clone", "cd ", "python3 -m venv", "python -m pip", ".venv/bin/pip", "make ")
 TOLERANCE = 0.02
-PATIENCE = 300  # seconds
+PATIENCE = 600  # seconds
 
 
 @dataclass(frozen=True)
