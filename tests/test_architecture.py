@@ -38,6 +38,7 @@ NAMES = [
     "save",
     "shapley_values",
     "to_dataframe",
+    "to_html",
     "to_networkx",
 ]
 # Packages in the order of their imports; those of one row know nothing of each other.
@@ -48,6 +49,7 @@ ORDER = (
     {"models", "attribution"},
     {"inputs"},
     {"explainer", "methods"},
+    {"app"},
     {"evaluation"},
     {"cli"},
     {"__main__"},
@@ -180,7 +182,7 @@ def test_imports_point_one_way():
 
 def may_import(package, other):
     if other == "":  # `__version__`
-        return package == "cli"
+        return package in ("app", "cli")
     return package == other or LEVEL[other] < LEVEL[package]
 
 

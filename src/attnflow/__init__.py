@@ -6,6 +6,7 @@
 The names below are loaded when first used, so that `import attnflow` is instant.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import load as load
     from attnflow.attribution.attribution import save as save
     from attnflow.attribution.attribution import to_dataframe as to_dataframe
+    from attnflow.attribution.attribution import to_html as to_html
     from attnflow.capture.family_search import find_family as find_family
     from attnflow.errors import AttnflowError as AttnflowError
     from attnflow.errors import InputError as InputError
@@ -48,6 +50,7 @@ _NAMES_OF = {
         "load",
         "save",
         "to_dataframe",
+        "to_html",
     ),
     "attnflow.capture.family_search": ("find_family",),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),
@@ -81,6 +84,10 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'attnflow' has no attribute {name!r}")
+    if "ipykernel" in sys.modules:
+        from attnflow.progress import import_tqdm_quietly
+
+        import_tqdm_quietly()
     return getattr(import_module(_MODULE_OF[name]), name)
 
 

@@ -12,11 +12,29 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 
 class AttnflowError(Exception):
     """Base of all errors that attnflow raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and notebooks print: the caller's lines, and the message last.
+
+        Lines of this package, and what led to the error in it, are left out: the message says what
+        to do. After `%xmode Verbose` they are printed, by `%tb` also of the last error.
+        """
+        from IPython import get_ipython  # it is IPython that calls this
+
+        printer = get_ipython().InteractiveTB
+        callers = _before_ours(self.__traceback__)
+        if printer.mode == "Verbose" or not _passes_ours(self.__traceback__):
+            whole = printer.structured_traceback(type(self), self, self.__traceback__, tb_offset=1)
+            return list(whole)
+        # A copy, which has no cause that would be printed before it.
+        bare = type(self)(str(self))
+        lines = list(printer.structured_traceback(type(self), bare, callers, tb_offset=1))
+        return [*lines[:-1], "(%xmode Verbose, then %tb, shows the lines in attnflow)", lines[-1]]
 
 
 class InputError(AttnflowError, ValueError):
@@ -80,6 +98,27 @@ def warn(message: str) -> None:
     while frame.f_back is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def _before_ours(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback before it enters this package."""
+    callers = []
+    while traceback is not None and not _is_ours(traceback.tb_frame):
+        callers.append(traceback)
+        traceback = traceback.tb_next
+    kept = None
+    for each in reversed(callers):
+        kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return kept
+
+
+def _passes_ours(traceback: TracebackType | None) -> bool:
+    """Return whether an error was raised in this package."""
+    while traceback is not None:
+        if _is_ours(traceback.tb_frame):
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -1,6 +1,9 @@
 """The bar: after two seconds, where somebody sees it, with the unit that tells most."""
 
+import subprocess
+import sys
 import time
+from types import ModuleType
 
 import pytest
 from support.text_models import PROMPT
@@ -18,6 +21,36 @@ def test_the_bar_appears_after_a_while_and_before_the_first_unit(monkeypatch, ca
         time.sleep(0.2)
         advance(2)
         assert "2/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kernel", "widgets", "module"),
+    [(True, True, "notebook"), (True, False, "std"), (False, True, "std")],
+)
+def test_a_notebook_has_a_bar_with_widgets_or_without(monkeypatch, kernel, widgets, module):
+    """Nothing warns where ipywidgets is missing: tests turn warnings into errors."""
+    if kernel:
+        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    else:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
+    monkeypatch.delitem(sys.modules, "tqdm.notebook", raising=False)
+    assert progress._bar_type().__module__ == f"tqdm.{module}"
+    assert progress._is_watched() or not kernel
+
+
+def test_transformers_bars_do_not_warn_in_a_notebook_without_widgets():
+    """tqdm.auto warns at its import, which is transformers' own."""
+    code = (
+        "import sys\nfrom types import ModuleType, SimpleNamespace\n"
+        "names = ('ipykernel', 'ipykernel.zmqshell')\n"
+        "sys.modules |= {name: ModuleType(name) for name in names} | {'ipywidgets': None}\n"
+        "shell = SimpleNamespace(config={'IPKernelApp': {}})\n"
+        "sys.modules['IPython'] = SimpleNamespace(get_ipython=lambda: shell)\n"
+        "import attnflow\nattnflow.Explainer\nassert 'tqdm.auto' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "IProgress" not in done.stderr, done.stderr
 
 
 def test_work_that_is_soon_done_shows_none(capsys):

@@ -51,7 +51,7 @@ frame.onload = () => {
   const page = frame.contentDocument;
   const all = (selector) => Array.from(page.querySelectorAll(selector));
   const one = (selector) => page.querySelector(selector);
-  document.title = JSON.stringify((() => { %(drive)s })());
+  (async () => { %(drive)s })().then((seen) => { document.title = JSON.stringify(seen); });
 };
 </script>"""
 
@@ -116,7 +116,7 @@ class Browser:
     @contextmanager
     def opened(self, page: Path) -> Iterator[str]:
         """Open a page and let its time pass; gives the session of its tab."""
-        with _patience():
+        with patience():
             context = self.send("Target.createBrowserContext")["browserContextId"]
             tab = self.send("Target.createTarget", url="about:blank", browserContextId=context)
             attached = self.send("Target.attachToTarget", targetId=tab["targetId"], flatten=True)
@@ -148,14 +148,14 @@ def _moved_up(end: int) -> int:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience(seconds: int = PATIENCE) -> Iterator[None]:
     """End with an error what takes too long, such as an answer that never comes."""
 
     def give_up(*_: object) -> None:
-        raise TimeoutError(f"the browser has not answered in {PATIENCE} s")
+        raise TimeoutError(f"the browser has not answered in {seconds} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(PATIENCE)
+    signal.alarm(seconds)
     try:
         yield
     finally:
@@ -171,9 +171,10 @@ def driven(
     *,
     fragment: str = "",
     width: int = 1280,
+    compare: bool = False,
 ) -> Any:
     """Load attributions in a frame, run a function body there, and return what it returns."""
-    write(attributions, folder / "page.html", overwrite=True)
+    write(attributions, folder / "page.html", compare=compare, overwrite=True)
     values = {"page": "page.html", "hash": html.escape(fragment), "drive": body, "width": width}
     frame = folder / "frame.html"
     frame.write_text(FRAME % values, encoding="utf-8")

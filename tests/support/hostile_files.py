@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import attnflow
-from attnflow.attribution import Attribution, Attributions
+from attnflow.attribution import Attribution, Attributions, Results
 from attnflow.attribution.data import SCHEMA_VERSION
 from attnflow.attribution.schema import record_of
 from attnflow.attribution.table import csv_of, table_of_results
@@ -324,14 +324,14 @@ def loaded(path):
 def known_markup():
     """Names of the elements and attributes that templates write."""
     sources = "".join(templates.asset(f"{name}.html") for name in ASSETS)
-    tags = set(re.findall(r"</?([a-z][a-z0-9]*)", sources)) | {"h1", "h2", "bdi", "span"}
+    tags = set(re.findall(r"</?([a-z][a-z0-9]*)", sources)) | {"h1", "h2", "bdi", "span", "mark"}
     names = re.findall(r"[\s;]([a-zA-Z-]+)(?==|[\s>{])", sources)
     return tags, {name.lower() for name in names}
 
 
 ASSETS = (
     *("page", "decision", "image", "macros", "matrix", "continuation", "notebook"),
-    "notebook_continuation",
+    *("notebook_continuation", "notebook_flow", "notebook_list", "notebook_parts"),
 )
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
@@ -366,6 +366,7 @@ def use(attribution: Attribution, path):
     assert_plain(STYLE.sub("", terminal.render(attribution, color=True)))
     assert_plain(str(attribution))
     assert_inert(attribution._repr_html_())
+    assert_inert(Results([attribution, [attribution]])._repr_html_())
     assert_inert(page.render([attribution]))
     record = attribution.to_dict()
     json.dumps(record, allow_nan=False)

@@ -11,12 +11,22 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import Attribution as Attribution
     from attnflow.attribution.attribution import Attributions as Attributions
     from attnflow.attribution.attribution import Certificate as Certificate
+    from attnflow.attribution.attribution import Results as Results
     from attnflow.attribution.attribution import Word as Word
     from attnflow.attribution.attribution import load as load
     from attnflow.attribution.attribution import save as save
     from attnflow.attribution.attribution import to_dataframe as to_dataframe
 
-__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save", "to_dataframe"]
+__all__ = [
+    "Attribution",
+    "Attributions",
+    "Certificate",
+    "Results",
+    "Word",
+    "load",
+    "save",
+    "to_dataframe",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ continuation: a list of them about one text, with the matrix of which token rest
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,27 @@ from attnflow.attribution.data import (
 from attnflow.attribution.forms import Misfit
 from attnflow.attribution.schema import check_relations, fields_of, record_of
 from attnflow.attribution.storage import read_records, refusing_malformed, write_records
-from attnflow.attribution.table import table_of_results, table_of_tokens, write_csv
-from attnflow.attribution.views import image_overlay, notebook, page, terminal
+from attnflow.attribution.table import (
+    each_explained,
+    table_of_results,
+    table_of_tokens,
+    write_csv,
+)
+from attnflow.attribution.views import image_overlay, notebook, page, plots, terminal
 from attnflow.attribution.views.sanitize import for_terminal
 from attnflow.errors import InputError, StorageError
 from attnflow.files import as_path
 
-__all__ = ["Attribution", "Attributions", "Certificate", "Word", "load", "save", "to_dataframe"]
+__all__ = [
+    "Attribution",
+    "Attributions",
+    "Certificate",
+    "Word",
+    "load",
+    "save",
+    "to_dataframe",
+    "to_html",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +73,51 @@ class Attribution(AttributionData):
             InputError: There is a text and no image, or the size is not positive.
         """
         return image_overlay.overlay(self, size)
+
+    def plot(self, ax: Any = None, granularity: str | None = None, top: int = 10) -> Any:
+        """Draw bars of the words that speak most for and against the decision; return the axes.
+
+        A bar is a word's `signed_scores`, summed over its tokens: for the decision orange, against
+        it blue and hatched. Where the tensor's effects have no signs it is the word's score. Of an
+        image it is `overlay` that is drawn. What speaks against only by its place, the first token
+        of a language model and the one that is read, is left out.
+
+        Args:
+            ax: Axes of matplotlib to draw in; None makes a figure by pyplot.
+            granularity: "token" or "word"; None takes words.
+            top: Number of bars at most.
+
+        Raises:
+            InputError: An argument is invalid.
+            MissingExtraError: matplotlib is not installed (extra `plots`).
+        """
+        return plots.plot(self, ax, granularity, top)
+
+    def plot_flow(
+        self,
+        ax: Any = None,
+        keep: float = 0.8,
+        granularity: str | None = None,
+        fold: bool = True,
+    ) -> Any:
+        """Draw the flow from the decision, on top, down to the words; return the axes.
+
+        A node is as wide as what flows through it, a link as what it carries. The picture is laid
+        out for the size that the axes have when it is drawn.
+
+        Args:
+            ax: Axes of matplotlib to draw in; None makes a figure by pyplot.
+            keep: Share of each layer's flow that its drawn links hold at least, above 0 up to 1.
+            granularity: "token" or "word"; None takes the words of a text and the patches of an
+                image.
+            fold: True draws a run of layers as one where every drawn link leads from a word to
+                itself: what flows from its top to its bottom.
+
+        Raises:
+            InputError: The attribution has no `edges`, nothing flows, or an argument is invalid.
+            MissingExtraError: matplotlib is not installed (extra `plots`).
+        """
+        return plots.plot_flow(self, ax, keep, granularity, fold)
 
     def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page of this attribution, one file without network access; return its path.
@@ -173,6 +232,18 @@ class Attributions(list[Attribution], ContinuationData):
     def _repr_html_(self) -> str:
         return notebook.render_continuation(self)
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw `matrix`, which token rests on which; return the axes.
+
+        Args:
+            ax: Axes of matplotlib to draw in; None makes a figure by pyplot.
+
+        Raises:
+            InputError: `ax` is not matplotlib's.
+            MissingExtraError: matplotlib is not installed (extra `plots`).
+        """
+        return plots.plot_matrix(self, ax)
+
     def to_html(self, file: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page of this continuation, one file without network access; return its path.
 
@@ -243,6 +314,36 @@ class Attributions(list[Attribution], ContinuationData):
         return save(self, file, overwrite=overwrite)
 
 
+_Result = TypeVar("_Result")
+
+
+class Results(list[_Result]):
+    """A list of what a call explained, which a notebook shows as a table.
+
+    It holds attributions, continuations, or a list of attributions for each example, and is a list
+    in every other way. A slice of it is one too.
+    """
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> _Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Results[_Result]": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        found = super().__getitem__(index)
+        return Results(found) if isinstance(found, list) and isinstance(index, slice) else found
+
+    def _repr_html_(self) -> str | None:
+        # None, which a notebook takes for the plain form, where its owner has put in other things.
+        return notebook.render_list(self) if self and all(map(_is_result, self)) else None
+
+
+def _is_result(item: Any) -> bool:
+    """Return whether an item of a list is a result, or a list of them."""
+    if isinstance(item, list) and not isinstance(item, Attributions):
+        return bool(item) and all(isinstance(each, Attribution) for each in item)
+    return isinstance(item, Attribution | Attributions)
+
+
 def to_dataframe(results: Any) -> Any:
     """Return one `pandas.DataFrame` of all that a call returned: an attribution or lists of them.
 
@@ -255,6 +356,30 @@ def to_dataframe(results: Any) -> Any:
         MissingExtraError: pandas is not installed (extra `pandas`).
     """
     return converters.data_frame(table_of_results(results))
+
+
+def to_html(
+    results: Any, file: str | Path, *, compare: bool = False, overwrite: bool = False
+) -> Path:
+    """Write one page of all that a call returned, a file without network access; return its path.
+
+    Several texts get a list to choose from. Several targets of a text, such as `target="all"` or
+    `"top3"` explains, are one entry, between which its classes switch.
+
+    Args:
+        results: An attribution, a continuation, or lists of them.
+        file: Name of the page.
+        compare: Show 2 to 4 attributions side by side instead, and how the share of each word
+            differs: of two targets, tensors, models or texts.
+        overwrite: Replace a file of that name.
+
+    Raises:
+        InputError: There is something other than attributions in it, nothing at all, or what
+            cannot be compared.
+        StorageError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    explained = list(each_explained(results))
+    return page.write(explained, as_path(file), compare=compare, overwrite=overwrite)
 
 
 def save(attributions: Iterable[Attribution], file: str | Path, *, overwrite: bool = False) -> Path:
@@ -285,7 +410,7 @@ def save(attributions: Iterable[Attribution], file: str | Path, *, overwrite: bo
     return write_records(records, path, overwrite=overwrite)
 
 
-def load(file: str | Path) -> list[Attribution]:
+def load(file: str | Path) -> Results[Attribution]:
     """Read what `save` wrote.
 
     The file may come from anyone: every field is checked by the schema of `data` and `schema`.
@@ -296,7 +421,7 @@ def load(file: str | Path) -> list[Attribution]:
     """
     path = as_path(file)
     with read_records(path) as records:
-        return [_attribution(path, number, record) for number, record in enumerate(records)]
+        return Results(_attribution(path, number, record) for number, record in enumerate(records))
 
 
 def _attribution(path: Path, number: int, record: Mapping[str, Any]) -> Attribution:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from attnflow.attribution.data import AttributionData
+from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.errors import InputError
 from attnflow.files import write_whole
 
@@ -46,10 +46,20 @@ def each_result(results: Any) -> Iterator[AttributionData]:
     Raises:
         InputError: There is something else in it.
     """
+    for item in each_explained(results):
+        yield from item if isinstance(item, ContinuationData) else [item]
+
+
+def each_explained(results: Any) -> Iterator[AttributionData | ContinuationData]:
+    """Yield as `each_result`, a continuation as a whole.
+
+    Raises:
+        InputError: There is something else in it.
+    """
     waiting = [results]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, AttributionData):
+        if isinstance(item, AttributionData | ContinuationData):
             yield item
         elif isinstance(item, list | tuple):
             waiting.extend(reversed(item))

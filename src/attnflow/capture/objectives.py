@@ -175,8 +175,8 @@ class Objective:
     """The number of a model's output that is explained, for each example of a batch.
 
     Attributes:
-        target: `(batch,)` integers, the class explained, -1 for the predicted one; None: the
-            predicted class of every example.
+        target: `(batch,)` integers, the class explained, -1 for the predicted one, -2 for the
+            second most probable and so on; None: the predicted class of every example.
         scalar: `(batch,)` scalar whose gradient is taken, from the logits and the target: one of
             `SCALARS`, or another.
         read: Reads the `(batch, classes)` logits off the model's output.

@@ -178,10 +178,12 @@ def _beginning(logits: Tensor) -> str:
 
 
 def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
-    """`(batch,)` int64, the explained class of each example; the predicted one for None or -1."""
-    predicted = logits.argmax(dim=1)
+    """`(batch,)` int64, the explained class of each example; the predicted one for None or -1.
+
+    Lower numbers are the ranks below it: -2 is the second most probable class.
+    """
     if target is None:
-        return predicted
+        return logits.argmax(dim=1)
     batch, classes = logits.shape
     came = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
     # No bool: a mask given by mistake would explain classes 0 and 1.
@@ -191,14 +193,18 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
             f"target must be an integer tensor of shape (batch,) = ({batch},), not {came}; "
             "give one class index per example, or None for the predicted class."
         )
-    if target.min() < -1 or target.max() >= classes:
+    if target.min() < -classes or target.max() >= classes:
         raise InputError(
-            f"target must lie in 0..{classes - 1}, the classes of the model; it holds "
+            f"target must lie in 0..{classes - 1}, the classes of the model, or be -1 for the "
+            f"predicted one, down to -{classes} for the least probable; it holds "
             f"{target.tolist()}. Give the index of a class, not its label."
         )
     # A copy, which the caller's later writes do not reach.
     target = target.to(device=logits.device, dtype=torch.int64, copy=True)
-    return target.where(target >= 0, predicted)
+    # Stable, so that of equal logits the first class is the predicted one, as argmax has it.
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    ranked = order.gather(1, (-1 - target).clamp(min=0)[:, None])[:, 0]
+    return target.where(target >= 0, ranked)
 
 
 def check_position(position: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The command: `attnflow explain`, `evaluate`, `models` and `bench`, a module each.
+"""The command: `attnflow explain`, `show`, `app`, `evaluate`, `models` and `bench`, a module each.
 
 `completion` prints a script by which a shell completes it.
 
@@ -20,6 +20,8 @@ from attnflow.cli.options import Parser
 # is imported: `attnflow --help` needs none of them.
 SUBCOMMANDS = {
     "explain": ("explain", "Score the tokens of texts, or the patches of images."),
+    "show": ("show", "Show saved results again, or compare them."),
+    "app": ("app", "Open a local page to type texts into and see them explained (extra app)."),
     "evaluate": ("evaluate", "Measure how faithful methods are."),
     "models": ("models", "List the families of models that can be explained, or check a model."),
     "bench": ("bench.command", "Measure what things cost on this machine."),

@@ -1,14 +1,12 @@
 """`attnflow explain`: score the tokens of texts, or the patches of images."""
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from attnflow.cli.console import quiet_transformers, show, wrote
+from attnflow.cli.console import quiet_transformers
 from attnflow.cli.options import (
     TENSORS,
     add_loading,
@@ -16,28 +14,23 @@ from attnflow.cli.options import (
     count,
     inside_unit,
     loading,
+    natural,
     positive,
     span,
     stages,
     unit,
 )
-from attnflow.cli.streams import (
-    STANDARD_STREAM,
-    check_output,
-    named_files,
-    read_standard_input,
-    read_text,
-    write_output,
-)
+from attnflow.cli.results import Results, add_files, check_files, print_results, write_results
+from attnflow.cli.streams import STANDARD_STREAM, read_standard_input, read_text
 from attnflow.errors import InputError
-from attnflow.files import all_or_none, parse_json, real_path
+from attnflow.files import parse_json
 from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
 
 if TYPE_CHECKING:
-    from attnflow.attribution.attribution import Attribution, Attributions
+    from attnflow.cli.results import Explained
     from attnflow.inputs.image_file import SourceImage
 
-    Result = Attribution | Attributions
+ALTERNATIVES = 2  # that a page of one text or image explains besides what the model predicts
 
 EPILOG = """examples:
   attnflow explain "although this dog is not cute, it is very smart."
@@ -82,13 +75,8 @@ def _add_common(group: Any) -> None:
         help="Hub id, folder or GGUF file (default: the embedded %(default)s).")  # fmt: skip
     add("--target", metavar="CLASS",
         help="Class or token to explain, by label, text or index (default: the predicted one); "
-        "all for every class.")  # fmt: skip
-    add("--html", metavar="F", help="Write one self-contained page; - for standard output.")
-    add("--json", metavar="F",
-        help="Write scores and diagnostics as JSON; - for standard output.")  # fmt: skip
-    add("--csv", metavar="F",
-        help="Write a table with a row for each token; - for standard output.")  # fmt: skip
-    add("--overwrite", action="store_true", help="Replace existing files.")
+        "all for every class, top3 for the three most probable.")  # fmt: skip
+    add_files(group)
 
 
 def _add_input(group: Any) -> None:
@@ -153,10 +141,14 @@ def _add_computation(group: Any) -> None:
 
 def _add_output(group: Any) -> None:
     add = group.add_argument
-    add("--granularity", choices=get_args(Granularity), default="token",
-        help="Unit of the display (default: %(default)s).")  # fmt: skip
-    add("--jsonl", metavar="F",
-        help="Write what --json writes, one result a line; - for standard output.")  # fmt: skip
+    add("--granularity", choices=get_args(Granularity),
+        help="Unit of the display (default: word; of an image its patches).")  # fmt: skip
+    add("--alternatives", metavar="N", type=natural,
+        help="Explain the N next most probable classes, tokens or answers for the page too, which "
+        "switches between them (default: 2 for one text or image without --target, else "
+        "0).")  # fmt: skip
+    add("--compare", action="store_true",
+        help="Let the page show 2 to 4 texts, or targets of one text, side by side.")  # fmt: skip
     add("--save", metavar="F", help="Write everything for attnflow.load (safetensors).")
     add("--quiet", action="store_true", help="Print only errors.")
 
@@ -178,37 +170,37 @@ def _explain(args: argparse.Namespace) -> int:
     examples = _texts(args) if images is None or _has_text(args) else None
     if args.max_new_tokens is not None and args.continuation is not None:
         raise InputError("give --continuation or --max-new-tokens, not both.")
-    outputs = _outputs(args)
-    for name in outputs:
-        check_output(name, overwrite=args.overwrite)
-    attributions = _attributions(args, examples, images)
+    read = [name for name in (args.file, args.chat, *(args.image or ())) if name is not None]
+    uses_standard_output = check_files(args, read)
+    if args.compare and args.html is None:
+        raise InputError("--compare is about the page: name it by --html.")
+    if args.alternatives and (args.html is None or not _has_alternatives(args)):
+        raise InputError(
+            "--alternatives is for a page (--html) of what the model itself predicts: leave it "
+            "out with --target, --against, --continuation, --max-new-tokens, --span and --compare."
+        )
+    found = _results(args, examples, images)
     # Standard output that carries a file carries nothing else, so that a program can read it.
-    if not args.quiet and sys.stdout is not None and STANDARD_STREAM not in outputs:
-        _print(attributions, args)
-    return _write(attributions, args)
+    if not args.quiet and sys.stdout is not None and not uses_standard_output:
+        print_results(found.results, args.granularity)
+    write_results(found, args)
+    return 0
 
 
-def _outputs(args: argparse.Namespace) -> list[str]:
-    """Check the names of the files to write, and return them.
+def _alternatives(args: argparse.Namespace) -> int:
+    """Return how many targets are explained for the page besides the predicted one."""
+    if args.html is None or not _has_alternatives(args):
+        return 0
+    if args.alternatives is not None:
+        return int(args.alternatives)
+    is_one = args.file is None and max(len(args.texts), len(args.image or ())) <= 1
+    return ALTERNATIVES if is_one else 0
 
-    All differ from each other and from the files that are read.
-    """
-    named = (args.json, args.jsonl, args.csv, args.html, args.save)
-    outputs = [name for name in named if name is not None]
-    if args.save == STANDARD_STREAM:
-        raise InputError(
-            "--save writes a binary file: name it, - is for --json, --jsonl, --csv and --html."
-        )
-    if outputs.count(STANDARD_STREAM) > 1:
-        raise InputError("- (standard output) can be written only once: name a file.")
-    inputs = [args.file, args.chat, *{real_path(file) for file in args.image or ()}]
-    files = [name for name in (*outputs, *inputs) if name not in (None, STANDARD_STREAM)]
-    if len({real_path(name) for name in files}) < len(files):
-        raise InputError(
-            "--file, --chat, --image, --json, --jsonl, --csv, --html and --save must name "
-            "different files."
-        )
-    return outputs
+
+def _has_alternatives(args: argparse.Namespace) -> bool:
+    """Return whether what is explained is what the model predicts, which has alternatives."""
+    other = (args.target, args.against, args.continuation, args.max_new_tokens, args.span)
+    return all(option is None for option in other) and not args.compare
 
 
 def _texts(args: argparse.Namespace) -> list[Any]:
@@ -292,12 +284,13 @@ def _lines(name: str) -> list[str]:
     return texts
 
 
-def _attributions(
+def _results(
     args: argparse.Namespace, examples: list[Any] | None, images: "list[SourceImage] | None"
-) -> "list[Result]":
+) -> Results:
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
         from attnflow.explainer.options import CallOptions
+        from attnflow.models.tasks import explained_task
 
         # Refuse what can be refused before the model is loaded.
         CallOptions(
@@ -312,70 +305,49 @@ def _attributions(
             max_memory=args.max_memory,
         )
         explainer = Explainer.from_pretrained(args.model, pooling=args.pooling, **loading(args))
-        continuation = args.max_new_tokens if args.continuation is None else args.continuation
-        attributions = explainer(
-            texts=examples,
-            # In a list for the one text, whose images they all are.
-            images=images if examples is None or images is None else [images],
-            continuation=continuation,
-            pair=args.pair,
-            tensor=args.tensor,
-            stages=args.stages,
-            pattern=args.pattern,
-            target=args.target,
-            against=args.against,
-            position=args.position,
-            span=args.span,
-            attention_sink=args.attention_sink,
-            readout=args.readout,
-            gap=args.gap,
-            mu=args.mu,
-            edges=args.html is not None or args.save is not None,
-            truncate=args.truncate,
-            bos=args.bos,
-            batch_size=args.batch_size,
-            coarsen=args.coarsen,
-            max_memory=args.max_memory,
-            progress=False if args.quiet else None,
-        )
-        return _flat(attributions)
+        options = _call_options(args)
+        # In a list for the one text, whose images they all are.
+        listed = images if examples is None or images is None else [images]
+        items = explainer(texts=examples, images=listed, pair=args.pair, **options)
+        embeds = explained_task(explainer.model).embeds_texts
+        if args.html is not None and args.pair is not None and embeds:
+            other = [explainer(args.pair, pair=text, **options) for text in examples or ()]
+            both = [item for pair in zip(_flat(items), _flat(other), strict=True) for item in pair]
+            # Each side is explained by its similarity to the other.
+            return Results(_flat(items), both, compare=args.compare or len(both) == 2)
+        firsts = [item[0] for item in items] if _alternatives(args) else _flat(items)
+        return Results(firsts, _flat(items), compare=args.compare)
 
 
-def _flat(attributions: list[Any]) -> "list[Result]":
+def _call_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords of `Explainer.__call__` besides its examples."""
+    alternatives = _alternatives(args)
+    return {
+        "continuation": args.max_new_tokens if args.continuation is None else args.continuation,
+        "tensor": args.tensor,
+        "stages": args.stages,
+        "pattern": args.pattern,
+        "target": f"top{1 + alternatives}" if alternatives else args.target,
+        "against": args.against,
+        "position": args.position,
+        "span": args.span,
+        "attention_sink": args.attention_sink,
+        "readout": args.readout,
+        "gap": args.gap,
+        "mu": args.mu,
+        "edges": args.html is not None or args.save is not None,
+        "truncate": args.truncate,
+        "bos": args.bos,
+        "batch_size": args.batch_size,
+        "coarsen": args.coarsen,
+        "max_memory": args.max_memory,
+        "progress": False if args.quiet else None,
+    }
+
+
+def _flat(attributions: list[Any]) -> "list[Explained]":
     """The results one after the other: with several targets a text has a list of them."""
-    # Not `isinstance`: a continuation is a list too, which is shown as a whole.
-    return [a for item in attributions for a in (item if type(item) is list else [item])]
+    from attnflow.attribution.attribution import Results
 
-
-def _print(attributions: "list[Result]", args: argparse.Namespace) -> None:
-    from attnflow.attribution.views.terminal import render, render_continuation
-
-    blocks = [
-        render_continuation(a) if isinstance(a, list) else render(a, granularity=args.granularity)
-        for a in attributions
-    ]
-    if len(blocks) > 1:
-        # From 0, as errors and warnings number the texts.
-        blocks = [f"[{i}] {block}" for i, block in enumerate(blocks)]
-    show("\n\n".join(blocks))
-
-
-def _write(attributions: "list[Result]", args: argparse.Namespace) -> int:
-    from attnflow.attribution.attribution import save
-    from attnflow.attribution.table import csv_of, table_of_results
-    from attnflow.attribution.views.page import render
-
-    flat = [a for item in attributions for a in (item if isinstance(item, list) else [item])]
-    written: list[tuple[str | None, Callable[[], str]]] = [
-        (args.json, lambda: json.dumps([a.to_dict() for a in flat], indent=1) + "\n"),
-        (args.jsonl, lambda: "".join(json.dumps(a.to_dict()) + "\n" for a in flat)),
-        (args.csv, lambda: csv_of(table_of_results(flat))),
-        (args.html, lambda: render(attributions)),
-    ]
-    with all_or_none(named_files([args.save, *(name for name, _ in written)])):
-        for name, content in written:
-            if name is not None:
-                write_output(name, content(), overwrite=args.overwrite, quiet=args.quiet)
-        if args.save is not None:
-            wrote(save(flat, args.save, overwrite=args.overwrite), quiet=args.quiet)
-    return 0
+    # Not `list`: a continuation is a list too, which is shown as a whole.
+    return [a for item in attributions for a in (item if isinstance(item, Results) else [item])]

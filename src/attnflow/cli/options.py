@@ -158,6 +158,14 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """Parse an integer of at least 0."""
+    value = number(text)
+    if not (value.is_integer() and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text}")
+    return int(value)
+
+
 def count(text: str) -> int:
     """Parse an integer of at least 1."""
     value = number(text)

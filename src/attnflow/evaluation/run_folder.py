@@ -37,7 +37,8 @@ class RunSettings:
         data: File, folder or id of the texts or images.
         protocol: How rankings are judged.
         limit: Largest number of examples; the only setting that may change.
-        min_tokens, max_tokens: Bounds of a text's tokens.
+        min_tokens: Fewest tokens of a text.
+        max_tokens: Most tokens of a text.
         noise: What was done to the texts, a name of `NOISE`.
         position: Where the next token of a language model is explained, one of
             `sampling.POSITIONS`.

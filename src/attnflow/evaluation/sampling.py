@@ -29,7 +29,8 @@ class LengthBounds:
     """Bounds of a text's number of tokens, special ones included.
 
     Attributes:
-        min_tokens, max_tokens: Both included.
+        min_tokens: Fewest tokens.
+        max_tokens: Most tokens.
         cut: True where a text is cut at a random length between them.
     """
 
@@ -58,7 +59,8 @@ def sample_instances(
         examples: To draw from.
         adapter: The model to explain.
         limit: Largest number of examples; all when None.
-        min_tokens, max_tokens: Tokens of a text, special ones included.
+        min_tokens: Fewest tokens of a text, special ones included.
+        max_tokens: Most tokens of a text.
         seed: Of the draw.
         target: The class explained: "predicted", or the example's "label".
         position: The token after which a language model's next token is explained: that at the

@@ -25,7 +25,8 @@ class BootstrapEstimate:
 
     Attributes:
         mean: The statistic of the examples' values.
-        low, high: Ends of the interval.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
         p: Two-sided p-value of a mean of 0, by the bootstrap, not smaller than 2 / resamples.
         wins: Share of examples above 0, ties counting half.
         n: Number of examples.

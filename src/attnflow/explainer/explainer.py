@@ -283,7 +283,8 @@ class Explainer:
                 on a line of its own. With an embedding model, the text's contribution to the cosine
                 of the two embeddings is explained.
             target: The class, token or answer to explain, by label, text or index, for all texts or
-                one for each; None is the predicted one. "all" is every class, and a list for one
+                one for each; None is the predicted one. "all" is every class, "top3" are the three
+                most probable classes, tokens or answers (or another number), and a list for one
                 text by itself, or a list of lists, several targets of a text: each text then has a
                 list of attributions. Those of one text by itself share its first pass. An answer is
                 the first run of tokens with its text. Or a function that computes a number for each

@@ -147,7 +147,9 @@ def _objective(
     explained = _explained(decisions, options)
     if decisions[0].tokens:
         return _span_objective(inputs, requests, tensors, explained)
-    target = _indices([decision.target for decision in decisions])
+    target = torch.tensor(
+        [-1 - d.rank if d.target is None else d.target for d in decisions], dtype=torch.int64
+    )
     if decisions[0].position is None:
         return Objective(target, explained, _reading(inputs, requests, tensors, options))
     nodes = [

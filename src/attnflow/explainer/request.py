@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnflow.attribution import Attribution, Attributions
+from attnflow.attribution import Attribution, Attributions, Results
 from attnflow.explainer.attention_sink import first_token
 from attnflow.explainer.coarsening import Coarsened, merge
 from attnflow.explainer.options import Coarsen
 from attnflow.explainer.targets.decision import (
     Decision,
+    Rank,
     TargetOptions,
     check_generative,
     decide,
@@ -129,14 +130,14 @@ class Requests:
     ) -> Attribution | list[Attribution] | list[list[Attribution]]:
         """Return the attributions of the requests in the form that the examples were given in."""
         if self.counts is None:
-            return attributions[0] if self.is_single else list(attributions)
+            return attributions[0] if self.is_single else Results(attributions)
         rest = iter(attributions)
         groups: list[list[Attribution]] = [
-            [next(rest) for _ in range(count)] for count in self.counts
+            Results(next(rest) for _ in range(count)) for count in self.counts
         ]
         if self.is_continued:
             groups = [Attributions(group) for group in groups]
-        return groups[0] if self.is_single else groups
+        return groups[0] if self.is_single else Results(groups)
 
 
 def make_requests(
@@ -173,7 +174,7 @@ def make_requests(
 def _target_requests(
     inputs: ModelInputs[Any],
     read: ReadExamples[Any],
-    several: Sequence[Sequence[Target]],
+    several: Sequence[Sequence[Target | Rank]],
     options: TargetOptions,
     space_of: SpaceOf,
 ) -> Requests:
@@ -186,9 +187,11 @@ def _target_requests(
         alone = ReadExamples([example], True, read.modality)
         with read.labels.about(i):
             for target in several[i]:
-                asked = replace(options, target=target, against=contrasts[i], position=positions[i])
+                rank = target.place if isinstance(target, Rank) else 0
+                named = None if isinstance(target, Rank) else target
+                asked = replace(options, target=named, against=contrasts[i], position=positions[i])
                 (decision,) = decide(inputs.task, space_of, alone, inputs.tokenizer, asked)
-                requests.append(Request(whole, decision, space))
+                requests.append(Request(whole, replace(decision, rank=rank), space))
                 against.append(contrasts[i])
         counts.append(len(several[i]))
     return replace(_collected(requests, read, counts, against), is_continued=False)

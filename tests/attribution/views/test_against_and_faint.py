@@ -20,7 +20,15 @@ def signed(short):
     for i, token in enumerate(short.tokens):
         if token in ("not", "cute"):
             numbers[i] = -3.0 if token == "not" else -0.5
-    return replace(short, tensor="net", contributions=numbers, signed_scores=numbers, explained=2.5)
+    scores = np.where(numbers < 0, 0.0, short.scores)  # nothing flows to what opposes
+    return replace(
+        short,
+        tensor="net",
+        scores=scores,
+        contributions=numbers,
+        signed_scores=numbers,
+        explained=2.5,
+    )
 
 
 @pytest.fixture
@@ -132,7 +140,30 @@ def test_opposing_pieces_have_a_colour_and_a_line_of_their_own(signed):
     heats = {word: float(heat) for heat, word in cells}
     assert heats["cute"] == pytest.approx(0.5 / 3, abs=0.01)
     notebook = views(signed)["notebook"]
-    assert notebook.count("underline dotted") == 2 and "rgba(36,112,196,0.60)" in notebook
+    # The third is in the key of the colours.
+    assert notebook.count("underline dotted") == 3 and "rgba(36,112,196,0.60)" in notebook
+
+
+def test_a_piece_that_much_flow_reaches_keeps_its_colour(signed):
+    """A small effect against does not hide the share that a ranking puts first."""
+    place = signed.tokens.index("cute")
+    scores = np.where(np.arange(len(signed)) == place, signed.scores.max(), signed.scores)
+    cells = re.findall(
+        r'class="t against"[^>]*>(\w+)<', views(replace(signed, scores=scores))["page"]
+    )
+    assert set(cells) == {"not"}
+
+
+def test_a_terminal_marks_what_speaks_against(signed):
+    """Blue and underlined; a raised minus where there is no colour; each with its meaning."""
+    coloured = terminal.render(signed, color=True, width=90)
+    assert set(re.findall(r"\x1b\[4;48;5;\d+;38;5;16m(\w+)\x1b", coloured)) == {"not", "cute"}
+    assert "16mspeaks against\x1b" in coloured
+    plain = terminal.render(signed, color=False, width=90)
+    # A mark cannot be faint, so that weak ones have none.
+    assert re.search("not[¹²³]?⁻ cute", plain) and "\n⁻ speaks against\n" in plain
+    positive = terminal.render(replace(signed, signed_scores=signed.scores), color=False)
+    assert "⁻" not in positive.split("\n\n")[1]
 
 
 def test_places_of_a_writing_model_do_not_speak_against(signed):

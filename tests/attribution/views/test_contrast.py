@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from attnflow.attribution.views.ansi import _HOT, _PALE
+from attnflow.attribution.views.ansi import _COLD, _HOT, _PALE, _PALE_AGAINST
 from attnflow.attribution.views.text_heatmap import STRONGEST_TINT, TINT
 
 STYLE = (files("attnflow.attribution.views") / "page_assets" / "page.css").read_text()
@@ -70,6 +70,6 @@ def test_fragment_in_light_and_dark_notebooks(text, ground):
     assert contrast(text, mixed(ground, TINT, STRONGEST_TINT)) >= 4.5
 
 
-@pytest.mark.parametrize("ground", [_PALE, _HOT])
+@pytest.mark.parametrize("ground", [_PALE, _HOT, _PALE_AGAINST, _COLD])
 def test_terminal_letters(ground):
     assert contrast((0, 0, 0), ground) >= 4.5

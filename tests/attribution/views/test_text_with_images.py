@@ -81,7 +81,7 @@ def test_the_terminal_has_the_text_and_a_block_for_each_region(a):
 
 def test_the_notebook_has_both(a):
     html = notebook.render(a)
-    assert html.count("<rect ") == 5 and ">what</span>" in html
+    assert html.count("<rect ") == 5 and ">what</mark>" in html
 
 
 def test_the_overlay_is_hot_where_the_region_is(a):

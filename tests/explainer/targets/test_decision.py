@@ -6,6 +6,7 @@ from support.attribution_checks import close
 from support.text_models import PROMPT, next_log_probabilities
 
 from attnflow import Explainer, InputError
+from attnflow.attribution import Results
 
 
 def test_targets_for_each_text(exact, texts):
@@ -33,7 +34,7 @@ def test_every_class_of_a_text(exact, texts, tensor):
         for a in of_text:
             close(a, exact(text, target=a.target, tensor=tensor), 1e-7)
     alone = exact(texts[0], target="all", tensor=tensor)
-    assert type(alone) is list and [a.target for a in alone] == [0, 1, 2]
+    assert type(alone) is Results and [a.target for a in alone] == [0, 1, 2]
 
 
 def test_several_targets_of_a_text_share_its_first_forward_pass(exact, texts):

@@ -4,7 +4,8 @@
 - Notebook: `notebook`, `text_heatmap`, `image_heatmap`.
 - Page: `page` with its sections `decision_section`, `continuation_section`, `continuation_matrix`
   and the flow's picture `flow_links`; templates, styles and scripts are in `page_assets`.
-- Shared: `layout` (tokens or words, ranked), `captions`, `wording` and `verdict` (sentences and
-  numbers), `image_overlay` (patches as pixels), `sanitize` (control characters), `templates`
-  (Jinja2).
+- Figures of matplotlib: `plots`, with names by `figure_text`.
+- Shared: `flow_picture` (where nodes and links stand), `layout` (tokens or words, ranked),
+  `captions`, `wording` and `verdict` (sentences and numbers), `image_overlay` (patches as pixels),
+  `sanitize` (control characters), `templates` (Jinja2).
 """

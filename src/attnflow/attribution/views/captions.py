@@ -1,6 +1,7 @@
 """Captions of a result: the decision, where it was read, and what it is contrasted with."""
 
 from attnflow.attribution.data import AttributionData
+from attnflow.attribution.views.layout import spelled
 from attnflow.attribution.views.sanitize import as_name
 from attnflow.attribution.views.wording import format_number, format_percent
 
@@ -28,6 +29,13 @@ def units(attribution: AttributionData) -> dict[str, tuple[str, str]]:
     return _UNITS if attribution.grid is None else _UNITS_OF_IMAGES
 
 
+def granularity_of(attribution: AttributionData, granularity: str | None) -> str:
+    """Return what is shown: None takes words, and of an image its patches ("token")."""
+    if granularity is None:
+        return "word" if "word" in units(attribution) else "token"
+    return granularity
+
+
 def certainty(attribution: AttributionData) -> str:
     """Return the probability of the target; where there is no alternative, the output itself."""
     # The softmax of a single output is always 100 %.
@@ -47,7 +55,7 @@ def decision(attribution: AttributionData) -> str:
     """Return a noun phrase for what was decided: "decision", or "next token after “is”"."""
     if attribution.position is None:
         return "decision"
-    token = as_name(attribution.surface(attribution.position))
+    token = as_name(spelled(attribution.surface(attribution.position)))
     if attribution.span is not None:
         return f"{attribution.span[1] - attribution.span[0]} tokens after “{token}”"
     return DECISIONS[attribution.task].format(token)

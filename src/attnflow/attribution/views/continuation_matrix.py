@@ -6,6 +6,7 @@ Where there is no space for numbers the cells are colours alone, and the page de
 that is pointed at.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
@@ -57,34 +58,71 @@ class _Row:
     cells: list[_Cell]
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """The table, as templates write it.
+
+    Attributes:
+        strongest: The largest share of the whole table, 0 to 1.
+        size: "roomy" where cells have space for numbers, else "dense".
+        parts: Runs of columns under one heading.
+        columns: The sources.
+        rows: The explained tokens.
+    """
+
+    strongest: float
+    size: str
+    parts: list[_Part]
+    columns: list[_Column]
+    rows: list[_Row]
+
+
 def matrix(continuation: ContinuationData, first: int) -> "Markup":
-    """Return the table; `first` is the number of the first token's article on the page."""
+    """Return the page's table; `first` is the number of the first token's article on the page."""
+    made = matrix_of(continuation, sources(continuation), range(len(continuation)), first)
+    return render("matrix.html", **vars(made))
+
+
+def matrix_of(
+    continuation: ContinuationData, tokens: list[int], rows: Iterable[int], first: int = 0
+) -> Matrix:
+    """Return some columns and rows of the table.
+
+    Args:
+        continuation: The explained tokens.
+        tokens: Indices of the tokens that get a column, in the order of the text.
+        rows: Indices of the explained tokens that get a row.
+        first: Number of the first token's article on the page.
+    """
     shares = continuation.matrix
     source = continuation[0]
-    last = max(continuation.explained)
-    # The last explained token is predicted at the one before it: nothing rests on later ones.
-    tokens = [i for i in range(min(last, len(source))) if not source.special[i]]
     # Of the whole table, so that the colours of two rows can be compared.
     strongest = float(shares.max())
     names = [as_name(piece.name) for piece in pieces_of(source, "token")]
     parts = _parts(continuation, tokens)
     starts = {part.columns[0] for part in parts}
-    rows = [
-        _Row(
-            first + row,
-            attribution.label,
-            [_cell(float(shares[row, i]), strongest, i in starts) for i in tokens],
-        )
-        for row, attribution in enumerate(continuation)
-    ]
-    return render(
-        "matrix.html",
+    return Matrix(
         strongest=strongest,
         size="roomy" if len(tokens) <= ROOMY else "dense",
         parts=parts,
         columns=[_Column(i, names[i], i in starts) for i in tokens],
-        rows=rows,
+        rows=[
+            _Row(
+                first + row,
+                continuation[row].label,
+                [_cell(float(shares[row, i]), strongest, i in starts) for i in tokens],
+            )
+            for row in rows
+        ],
     )
+
+
+def sources(continuation: ContinuationData) -> list[int]:
+    """Return the ordinary tokens that an explained one can rest on, in the order of the text."""
+    source = continuation[0]
+    last = max(continuation.explained)
+    # The last explained token is predicted at the one before it: nothing rests on later ones.
+    return [i for i in range(min(last, len(source))) if not source.special[i]]
 
 
 def _parts(continuation: ContinuationData, tokens: list[int]) -> list[_Part]:

@@ -4,7 +4,7 @@ Heat map, ranking, classes, facts and certificate are complete without scripts. 
 the switches, and the picture of the flow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,10 +55,12 @@ class _Text:
 class _Ranking:
     """The ranking of tokens or words: the first few in sight, the rest folded away.
 
-    `best` is the score whose bar is full; `strongest` the share at the hot end of the legend.
+    `best` is the score whose bar is full; `strongest` the share at the hot end of the legend;
+    `hidden` that of tokens where there are words to read first.
     """
 
     granularity: str
+    hidden: bool
     unit: str
     units: str
     first: list[Ranked]
@@ -68,13 +70,23 @@ class _Ranking:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A target that is explained on the page too: its name, probability, and article."""
+
+    name: str
+    certainty: str
+    article: int
+
+
+@dataclass(frozen=True)
 class _Alternative:
-    """One class or token that the model could choose."""
+    """One class or token that the model could choose, and its article if it has one."""
 
     label: str
     probability: float
     explained: bool
     contrasted: bool
+    article: int | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,12 @@ class _Alternatives:
 
 
 def article(
-    attribution: AttributionData, index: int, *, group: int, part: bool = False
+    attribution: AttributionData,
+    index: int,
+    *,
+    group: int,
+    part: bool = False,
+    choices: Sequence[Choice] = (),
 ) -> "Markup":
     """Return everything about one decision.
 
@@ -96,6 +113,7 @@ def article(
         index: Its number on the page, from 0.
         group: Number of the text or continuation that it belongs to.
         part: True for a token of a continuation, whose text and matrix stand above.
+        choices: The targets of the same example that are explained on the page, this one too.
     """
     unit, plural = units(attribution)["token"]
     is_text = attribution.grid is None
@@ -122,7 +140,8 @@ def article(
         opposing=opposing(attribution),
         bound=format_bound(attribution.certificate.gap),
         warning=faint(attribution) if attribution.is_faint else "",
-        alternatives=_alternatives(attribution),
+        alternatives=_alternatives(attribution, {c.name: c.article for c in choices}),
+        choices=choices,
         model=attribution.model_and_precision,
         tensor=attribution.tensor,
         tensor_meaning=TENSORS.get(attribution.tensor, ""),
@@ -147,14 +166,15 @@ def _text(attribution: AttributionData) -> _Text:
 
 
 def _rankings(attribution: AttributionData) -> list[_Ranking]:
-    """Return a ranking for each granularity."""
-    rankings = []
+    """Return a ranking for each granularity; words are read first where there are any."""
+    rankings, has_words = [], attribution.grid is None
     for granularity, (unit, plural) in units(attribution).items():
         pieces = pieces_of(attribution, granularity)
         ranked = rank(pieces)
         rankings.append(
             _Ranking(
                 granularity,
+                granularity == "token" and has_words,
                 unit,
                 plural,
                 ranked[:RANKS_IN_SIGHT],
@@ -173,7 +193,7 @@ def _sources(attribution: AttributionData) -> _Ranking:
     ranked = rank(pieces)
     best = ranked[0].piece.score if ranked else 0.0
     strongest = _strongest(attribution, pieces)
-    return _Ranking("token", "token", "tokens", ranked[:RANKS_IN_SIGHT], [], best, strongest)
+    return _Ranking("token", False, "token", "tokens", ranked[:RANKS_IN_SIGHT], [], best, strongest)
 
 
 def _strongest(attribution: AttributionData, pieces: Sequence[Piece]) -> float:
@@ -189,8 +209,15 @@ def _token_count(attribution: AttributionData) -> str:
     return f"{len(attribution)}, of them {special} special"
 
 
-def _alternatives(attribution: AttributionData) -> _Alternatives | None:
-    """Return the probabilities of all alternatives; None where there was no choice."""
+def _alternatives(
+    attribution: AttributionData, articles: Mapping[str, int]
+) -> _Alternatives | None:
+    """Return the probabilities of all alternatives; None where there was no choice.
+
+    Args:
+        attribution: The decision.
+        articles: Number of the article about each target that is explained, by its label.
+    """
     if len(attribution.labels) == 1:
         return None
     probabilities = [float(p) for p in attribution.probabilities]
@@ -205,6 +232,7 @@ def _alternatives(attribution: AttributionData) -> _Alternatives | None:
             probabilities[i],
             explained=i == attribution.target,
             contrasted=i == attribution.against,
+            article=articles.get(attribution.labels[i]),
         )
         for i in in_sight
     ]

@@ -31,6 +31,7 @@ from attnflow.attribution.views.wording import format_percent
 
 LONGEST = 1024  # pixels of the longer side of what a page holds; larger images are made smaller
 LONGEST_IN_NOTEBOOK = 512
+THUMBNAIL = 64
 COARSE = 200  # images up to this are shown with their pixels as they are
 FINE = 32  # rows or columns of patches from which no lines are drawn between them
 _TINY = 1e-300  # keeps the division by an empty flow defined; its parts are 0 all the same
@@ -118,12 +119,19 @@ def image_map(attribution: AttributionData) -> ImageMap:
     return _image_map(attribution, pieces, photo, heat, titles)
 
 
-def notebook_image_map(attribution: AttributionData) -> ImageMap:
-    """Return the notebook's picture: the image in grey, and the opacity of the tint as heat."""
+def notebook_image_map(
+    attribution: AttributionData, longest: int = LONGEST_IN_NOTEBOOK
+) -> ImageMap:
+    """Return the notebook's picture: the image in grey, and the opacity of the tint as heat.
+
+    Args:
+        attribution: An image, or a text with images.
+        longest: Pixels of the longer side at most.
+    """
     pieces = pieces_of(attribution, "token")
     opacity = [f"{STRONGEST * value:.2f}" for value in intensities(attribution, pieces)]
     image = shown_image(attribution)
-    small = resized_to(image, LONGEST_IN_NOTEBOOK)
+    small = resized_to(image, longest)
     # Grey in its pixels: a notebook has no switch back to the colours, as the page does.
     grey = np.repeat(np.rint(softened(small))[:, :, None], 3, axis=2).astype(np.uint8)
     titles = [_name_and_share(piece) for piece in pieces]
@@ -220,6 +228,14 @@ def resized_to(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     scale = min(1.0, longest / max(height, width))
     return resized(image, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def thumbnail(attribution: AttributionData) -> Photo | None:
+    """Return a small form of the image; None of a text without images."""
+    if attribution.image is None:
+        return None
+    small = resized_to(shown_image(attribution), THUMBNAIL)
+    return _photo(small, small)
 
 
 def _view(attribution: AttributionData) -> str:

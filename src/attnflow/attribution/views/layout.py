@@ -8,8 +8,9 @@ They are shown detached, under their name, and no piece is ever lost.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from attnflow.attribution.data import AttributionData, Word
@@ -18,6 +19,7 @@ from attnflow.errors import InputError, shown
 GRANULARITIES = ("token", "word")
 VISIBLE = 0.005  # least share of a source that a continuation shows: half a percent
 
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 # Marks of tokenizers for spaces and line breaks, and how a detached piece shows them.
 _SPELLED = {"Ġ": " ", "▁": " ", "Ċ": "⏎", "<0x0A>": "⏎"}
 
@@ -26,7 +28,8 @@ _SPELLED = {"Ġ": " ", "▁": " ", "Ċ": "⏎", "<0x0A>": "⏎"}
 class Piece:
     """A token or a word: its name, its characters `start:end`, and its part of the flow.
 
-    `share` is the score over that of all ordinary tokens, and 0 for a special token.
+    `share` is the score over that of all ordinary tokens, and 0 for a special token. `place` tells
+    pieces of one name apart: "₂" for the second of them, "" where there is only one.
     """
 
     name: str
@@ -36,6 +39,12 @@ class Piece:
     share: float
     special: bool
     tokens: tuple[int, ...]
+    place: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name with its place: "is₂"."""
+        return self.name + self.place
 
 
 @dataclass(frozen=True)
@@ -66,12 +75,26 @@ def pieces_of(attribution: AttributionData, granularity: str) -> list[Piece]:
         raise InputError(f"granularity must be 'token' or 'word', got {shown(granularity)}.")
     shares = [float(share) for share in attribution.shares]
     if granularity == "token":
-        return [_token(attribution, i, shares) for i in range(len(attribution))]
+        return _placed([_token(attribution, i, shares) for i in range(len(attribution))])
     words = attribution.words()
     in_words = {i for word in words for i in word.tokens}
     pieces = [_word(attribution, word, shares) for word in words]
     pieces += [_token(attribution, i, shares) for i in range(len(attribution)) if i not in in_words]
-    return sorted(pieces, key=lambda piece: piece.tokens)
+    return _placed(sorted(pieces, key=lambda piece: piece.tokens))
+
+
+def _placed(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces in order; those of equal names with their places."""
+    count = Counter(piece.name for piece in pieces)
+    seen: Counter[str] = Counter()
+    placed = []
+    for piece in pieces:
+        seen[piece.name] += 1
+        # Special tokens come in twos and threes, and nobody asks which.
+        is_told = count[piece.name] > 1 and not piece.special
+        place = str(seen[piece.name]).translate(_SUBSCRIPTS) if is_told else ""
+        placed.append(replace(piece, place=place))
+    return placed
 
 
 def _token(attribution: AttributionData, index: int, shares: Sequence[float]) -> Piece:
@@ -98,6 +121,18 @@ def _without_mark(token: str) -> str:
     return token.removeprefix("##").lstrip("Ġ▁").removesuffix("</w>") or token
 
 
+def spelled(name: str) -> str:
+    """Return a token's name with spaces and line breaks instead of a tokenizer's marks for them."""
+    for mark, meaning in _SPELLED.items():
+        name = name.replace(mark, meaning)
+    return name
+
+
+def is_template(attribution: AttributionData, piece: Piece) -> bool:
+    """Return whether a piece is of a chat's template, and not of a message."""
+    return bool(attribution.roles) and attribution.message_ids[piece.tokens[0]] is None
+
+
 def role_starts(attribution: AttributionData) -> dict[int, str]:
     """Return, for a chat, the role that begins at each token where another message begins."""
     roles, last_message = {}, None
@@ -114,11 +149,8 @@ def join_template_tokens(attribution: AttributionData, pieces: Sequence[Piece]) 
     if not attribution.roles:
         return list(pieces)
 
-    def is_template(piece: Piece) -> bool:
-        return attribution.message_ids[piece.tokens[0]] is None
-
     joined: list[Piece] = []
-    for template, group in groupby(pieces, is_template):
+    for template, group in groupby(pieces, lambda piece: is_template(attribution, piece)):
         neighbours = list(group)
         joined += [_joined(attribution, neighbours)] if template else neighbours
     return joined
@@ -129,9 +161,7 @@ def _joined(attribution: AttributionData, pieces: Sequence[Piece]) -> Piece:
     # WordPiece marks a continued word by ##, which a template may also write itself: only a ##
     # right before a letter is a mark.
     name = "".join(re.sub(r"^##(?=\w)", "", attribution.tokens[token]) for token in tokens)
-    for mark, meaning in _SPELLED.items():
-        name = name.replace(mark, meaning)
-    return Piece(name, 0, 0, sum(piece.score for piece in pieces), 0.0, True, tokens)
+    return Piece(spelled(name), 0, 0, sum(piece.score for piece in pieces), 0.0, True, tokens)
 
 
 def join_regions(attribution: AttributionData, pieces: Sequence[Piece]) -> list[Piece]:

@@ -42,11 +42,14 @@ def as_name(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """Return the columns of a terminal that a text takes: 2 for wide characters, 0 for marks."""
+    """Return the columns of a terminal that a text takes: 2 for wide characters, 0 for marks.
+
+    Letters of a decomposed Korean syllable take those of its first.
+    """
     return sum(_column(character) for character in text)
 
 
 def _column(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+    if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

@@ -1,17 +1,25 @@
 """The heat map for a terminal: the text on coloured grounds, the ranking, and the certificate.
 
 An image's patches are a grid of blocks instead (`terminal_image`). Without colour the best pieces
-carry their rank as a raised number. Nothing in the text can drive the terminal: control characters
-are shown, not sent.
+carry their rank as a raised number, and those that speak against the decision a raised minus.
+Nothing in the text can drive the terminal: control characters are shown, not sent.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from attnflow.attribution.data import AttributionData, ContinuationData
 from attnflow.attribution.views.ansi import BOLD, FAINT, ORANGE, Style, style_of
-from attnflow.attribution.views.captions import beginning, certainty, contrast, decision, units
+from attnflow.attribution.views.captions import (
+    beginning,
+    certainty,
+    contrast,
+    decision,
+    granularity_of,
+    units,
+)
 from attnflow.attribution.views.layout import (
     VISIBLE,
     Piece,
@@ -29,6 +37,7 @@ from attnflow.attribution.views.layout import (
 )
 from attnflow.attribution.views.sanitize import as_name, columns, for_terminal
 from attnflow.attribution.views.terminal_image import blocks, picture_blocks
+from attnflow.attribution.views.text_heatmap import tints
 from attnflow.attribution.views.verdict import sentence
 from attnflow.attribution.views.wording import (
     SUPERSCRIPTS,
@@ -42,6 +51,8 @@ from attnflow.errors import InputError
 RANKED = 10
 MARKED = 3  # numbers that stand in the text itself where there is no colour
 WIDEST = 100
+AGAINST = "⁻"  # after a piece that speaks against, where there is no colour
+MARKED_AGAINST = 0.25  # least heat that has this mark: marks cannot be faint, as colours can
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 # Columns of a source's line besides the name: two blanks, a blank, the probability, a blank.
@@ -58,12 +69,13 @@ class _Chunk:
 
 
 _BLANK = _Chunk(" ", " ")
+_NOTHING = _Chunk("", "")
 
 
 def render(
     attribution: AttributionData,
     *,
-    granularity: str = "token",
+    granularity: str | None = None,
     color: bool | None = None,
     width: int | None = None,
 ) -> str:
@@ -71,22 +83,25 @@ def render(
 
     Args:
         attribution: What to show.
-        granularity: "token" or "word".
+        granularity: "token" or "word"; None takes the words of a text and the patches of an image.
         color: True to colour; None colours when standard output is a terminal and the
             environment variable NO_COLOR is not set.
         width: Columns to use, at least 20; None takes the terminal's, up to 100.
     """
     width = _columns(width)
+    granularity = granularity_of(attribution, granularity)
     # Without colour, which would promise more than a faint flow holds.
     style = style_of(False if attribution.is_faint else color)
     pieces = join_template_tokens(attribution, pieces_of(attribution, granularity))
     ranked = rank(pieces)
     heat = dict(zip((p.tokens for p in pieces), intensities(attribution, pieces), strict=True))
+    tinted = tints(attribution, pieces, heat)
     unit = units(attribution)[granularity]
     parts = [_title(attribution, style), *_wrap(_plain(sentence(attribution)), width)]
     parts += [""] if parts[-1] else []
     if attribution.grid is None:
-        parts += _wrap(_chunks(attribution, pieces, ranked, heat, style), width)
+        parts += _wrap(_chunks(attribution, pieces, ranked, tinted, style), width)
+        parts += _key_of_against(tinted.values(), style)
     if attribution.grid is not None:
         parts += blocks(attribution, style, width)
     elif attribution.regions:
@@ -167,12 +182,17 @@ def _chunks(
     attribution: AttributionData,
     pieces: Sequence[Piece],
     ranked: Sequence[Ranked],
-    heat: Mapping[tuple[int, ...], float],
+    tinted: Mapping[tuple[int, ...], tuple[float, bool]],
     style: Style,
 ) -> Iterator[_Chunk]:
     """Yield the heat map in chunks that are each words, blanks, or a line break.
 
-    Pieces without `heat` have none.
+    Args:
+        attribution: The text.
+        pieces: Its tokens or words.
+        ranked: The same, best first; the first few are marked where there is no colour.
+        tinted: By a piece's tokens, its heat, and whether it speaks against; others have no heat.
+        style: The style of the terminal.
     """
     # Where nothing flowed no piece is first.
     places = {r.piece.tokens: r.rank for r in ranked[:MARKED] if r.piece.score > 0}
@@ -193,7 +213,8 @@ def _chunks(
         else:
             if is_picture(attribution, piece) and not first:
                 yield _BLANK
-            yield _ordinary(run, heat.get(piece.tokens, 0.0), places.get(piece.tokens), style)
+            heat, against = tinted.get(piece.tokens, (0.0, False))
+            yield _ordinary(run, heat, against, places.get(piece.tokens), style)
             if is_picture(attribution, piece):
                 yield _BLANK
         first = False
@@ -215,38 +236,76 @@ def _plain(text: str) -> Iterator[_Chunk]:
         yield _Chunk(printed, printed)
 
 
-def _ordinary(run: Run, heat: float, place: int | None, style: Style) -> _Chunk:
+def _key_of_against(tinted: Iterable[tuple[float, bool]], style: Style) -> Iterator[str]:
+    """Yield the line that says how what speaks against is marked; none where nothing is."""
+    heat = max((heat for heat, against in tinted if against), default=0.0)
+    if style.depth == "none":
+        if heat >= MARKED_AGAINST:
+            yield f"{AGAINST} speaks against"
+    elif heat > 0:
+        yield style.heat("speaks against", heat, against=True)
+
+
+def _ordinary(run: Run, heat: float, against: bool, place: int | None, style: Style) -> _Chunk:
     name = for_terminal(as_name(run.text))
     if run.detached:
         # In brackets: these are not characters of the text at this place.
         name = f"‹{name}›"
     if style.depth == "none" and place is not None:
         name += str(place).translate(SUPERSCRIPTS)
-    return _Chunk(name, style.heat(name, heat))
+    if style.depth == "none" and against and heat >= MARKED_AGAINST:
+        name += AGAINST
+    return _Chunk(name, style.heat(name, heat, against=against))
 
 
 def _wrap(chunks: Iterator[_Chunk], width: int) -> list[str]:
-    """Return lines of at most `width` columns, broken at blanks and never within a word."""
+    """Return lines of at most `width` columns, broken at blanks and next to wide characters.
+
+    A word is broken between its chunks where it is wider than a line, and a chunk never.
+    """
     # Not `textwrap`, which counts characters, those of escape sequences too.
     lines = [""]
     used = 0
-    word: list[_Chunk] = []
     # The line break at the end flushes the last word; it prints nothing and begins no line.
-    for chunk in [*chunks, _Chunk("\n", "")]:
-        if chunk.text not in ("\n", " "):
-            word.append(chunk)
-            continue
+    for word, end in _words([*chunks, _Chunk("\n", "")], width):
         size = sum(columns(part.text) for part in word)
         if word and used and used + size > width:
             lines.append("")
             used = 0
-        lines[-1] += "".join(part.printed for part in word) + chunk.printed.strip("\n")
-        used += size + (chunk.text == " ")
-        word = []
-        if chunk.printed == "\n":
+        lines[-1] += "".join(part.printed for part in word) + end.printed.strip("\n")
+        used += size + columns(end.text.strip("\n"))
+        if end.printed == "\n":
             lines.append("")
             used = 0
     return [line.rstrip(" ") for line in lines]
+
+
+def _words(chunks: Sequence[_Chunk], width: int) -> Iterator[tuple[list[_Chunk], _Chunk]]:
+    """Yield runs of chunks that stay together, each with the blank or line break after it."""
+    word: list[_Chunk] = []
+    size = 0
+    for chunk in chunks:
+        if chunk.text in ("\n", " "):
+            yield word, chunk
+            word, size = [], 0
+            continue
+        if word and (size + columns(chunk.text) > width or _may_part(word[-1].text, chunk.text)):
+            yield word, _NOTHING
+            word, size = [], 0
+        word.append(chunk)
+        size += columns(chunk.text)
+
+
+def _may_part(left: str, right: str) -> bool:
+    """Return whether a line may end between two texts without a blank: Chinese has none."""
+    # Closing marks stay with what they close.
+    closes = unicodedata.category(right[0]) in ("Po", "Pe", "Pf")
+    return not closes and (_needs_no_blank(left[-1]) or _needs_no_blank(right[0]))
+
+
+def _needs_no_blank(character: str) -> bool:
+    # Korean has blanks between its words.
+    return columns(character) == 2 and not "\uac00" <= character <= "\ud7a3"
 
 
 def _ranking(

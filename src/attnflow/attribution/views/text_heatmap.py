@@ -12,6 +12,7 @@ from attnflow.attribution.views.layout import (
     Run,
     intensities,
     is_picture,
+    is_template,
     join_regions,
     join_template_tokens,
     lay_out,
@@ -27,6 +28,7 @@ from attnflow.attribution.views.wording import CLEARLY, format_number, format_pe
 TINT = (226, 92, 20)
 TINT_AGAINST = (36, 112, 196)  # told from the other by colour-blind people, and underlined
 STRONGEST_TINT = 0.6
+TEMPLATE = "template"  # what is shown of a chat's markup between messages
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Stretch:
         classes: Names of style classes.
         heat: 0 to 1, or an opacity, with two decimals.
         against: True where the heat is of what speaks against the decision.
+        strong: True where it is at least half of the strongest heat, for the decision.
         title: Description of the piece.
         role: Role of the message that begins here, or None.
         isolated: True where the piece shows its name instead of characters of the text: isolate it,
@@ -51,6 +54,7 @@ class Stretch:
     classes: str = ""
     heat: str = "0"
     against: bool = False
+    strong: bool = False
     title: str = ""
     role: str | None = None
     isolated: bool = False
@@ -64,7 +68,7 @@ def describe(piece: Piece, place: int | None, count: int) -> str:
     score, share = format_number(piece.score), format_percent(piece.share)
     if place is None:
         return f"{as_name(piece.name)}: score {score}, {share}, all its regions together"
-    return f"{as_name(piece.name)}: score {score}, {share}, rank {place} of {count}"
+    return f"{as_name(piece.label)}: score {score}, {share}, rank {place} of {count}"
 
 
 def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretch]:
@@ -72,10 +76,10 @@ def stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretc
     pieces, heat = _pieces_and_heat(attribution, granularity)
     ranked = rank(pieces_of(attribution, granularity))
     places = {entry.piece.tokens: entry.rank for entry in ranked}
-    tints = _tints(attribution, pieces, heat)
+    tinted = tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
-            shown, speaks_against = tints[piece.tokens]
+            shown, speaks_against = tinted[piece.tokens]
             about = describe(piece, places.get(piece.tokens), len(ranked))
             stretch = replace(
                 stretch,
@@ -109,16 +113,17 @@ def explained_stretches(
         yield stretch
 
 
-def tinted_stretches(attribution: AttributionData) -> Iterator[Stretch]:
+def tinted_stretches(attribution: AttributionData, granularity: str) -> Iterator[Stretch]:
     """Yield the notebook's heat map: heat is the opacity of a tint, and there are no classes."""
-    pieces, heat = _pieces_and_heat(attribution, "token")
-    tints = _tints(attribution, pieces, heat)
+    pieces, heat = _pieces_and_heat(attribution, granularity)
+    tinted = tints(attribution, pieces, heat)
     for stretch, run, piece in _laid_out(attribution, pieces):
         if piece is not None:
-            shown, speaks_against = tints[piece.tokens]
+            shown, speaks_against = tinted[piece.tokens]
             stretch = replace(
                 stretch,
                 against=speaks_against,
+                strong=shown >= 0.5 and not speaks_against,
                 text=as_name(run.text) if stretch.isolated else run.text,
                 heat=f"{STRONGEST_TINT * shown:.2f}",
                 title=f"{format_percent(piece.share)}, score {format_number(piece.score)}"
@@ -139,13 +144,14 @@ def _pieces_and_heat(
     return pieces, {piece.tokens: heat.get(piece.tokens, 0.0) for piece in pieces}
 
 
-def _tints(
+def tints(
     attribution: AttributionData, pieces: Sequence[Piece], heat: Mapping[tuple[int, ...], float]
 ) -> dict[tuple[int, ...], tuple[float, bool]]:
     """Return, by a piece's tokens, the heat that is shown, and whether it is of what opposes."""
     against = against_heat(attribution, pieces)
     return {
-        tokens: (opposed, True) if opposed >= CLEARLY else (heat[tokens], False)
+        # A piece that much of the flow reaches is not coloured by a small effect against.
+        tokens: (opposed, True) if opposed >= max(CLEARLY, heat[tokens]) else (heat[tokens], False)
         for tokens, opposed in against.items()
     }
 
@@ -160,8 +166,10 @@ def _laid_out(
         if piece is None:
             yield Stretch(run.text), run, None
             continue
+        # Markup of many tokens would hide the messages; its description has all of it.
+        is_markup = is_template(attribution, piece) and len(piece.tokens) > 1
         stretch = Stretch(
-            text=as_name(run.text) if run.detached else run.text,
+            text=TEMPLATE if is_markup else as_name(run.text) if run.detached else run.text,
             tokens=token_list(piece),
             role=roles.get(piece.tokens[0]),
             isolated=piece.special or run.detached,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from attnflow.attribution.data import AttributionData
-from attnflow.attribution.views.captions import units
+from attnflow.attribution.views.captions import granularity_of, units
 from attnflow.attribution.views.layout import Piece, is_picture, join_regions, pieces_of, rank
 from attnflow.attribution.views.sanitize import as_name
 from attnflow.attribution.views.wording import format_percent
@@ -50,7 +50,7 @@ class Verdict:
 
 def verdict(attribution: AttributionData) -> Verdict | None:
     """Return the sentence about a result; None where its flow says little, or there is none."""
-    granularity = "word" if "word" in units(attribution) else "token"
+    granularity = granularity_of(attribution, None)
     pieces = join_regions(attribution, pieces_of(attribution, granularity))
     ranked = [entry.piece for entry in rank(pieces) if entry.piece.score > 0]
     if attribution.is_faint or not ranked:
@@ -115,7 +115,7 @@ def against_heat(
     signed = attribution.signed_scores
     if signed is None or attribution.is_faint:
         return {piece.tokens: 0.0 for piece in pieces}
-    placed = _held_by_place(attribution)
+    placed = held_by_place(attribution)
     sums = {
         piece.tokens: 0.0
         if piece.special or placed & set(piece.tokens)
@@ -126,7 +126,7 @@ def against_heat(
     return {tokens: max(-value, 0.0) / most if most > 0 else 0.0 for tokens, value in sums.items()}
 
 
-def _held_by_place(attribution: AttributionData) -> set[int]:
+def held_by_place(attribution: AttributionData) -> set[int]:
     """Return the tokens of a model that writes whose signed scores come from their place."""
     if attribution.task not in WRITING:
         return set()

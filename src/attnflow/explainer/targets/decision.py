@@ -15,6 +15,7 @@ from attnflow.checks import is_integer
 from attnflow.errors import AttnflowError, InputError, shown
 from attnflow.explainer.targets.output_space import (
     EVERY,
+    TOP,
     OutputSpace,
     SpaceOf,
     Span,
@@ -26,6 +27,15 @@ from attnflow.inputs.per_example import is_one, one_for_each
 from attnflow.models.tasks import Task
 
 SHOWN_TOKENS = 12  # that an error lists
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A choice by its place among the most probable: 0 is the predicted one."""
+
+    place: int
+
+
 # How a call and the command ask for generated tokens, for errors.
 _OPTIONS = {
     "continuation": "continuation=, --continuation or --max-new-tokens",
@@ -58,10 +68,11 @@ class Decision:
     Attributes:
         position: The token whose output is read: the one before the token decided on, or itself;
             None where the model reads what it wants.
-        target: Index of the explained class or token, None for the predicted one.
+        target: Index of the explained class or token, None for the one at that rank.
         against: Index of the class or token that it is contrasted with, or None.
         value: A number of the model's output, explained instead of a class or token.
         tokens: Ids of the tokens after the position that are explained at once, of a span.
+        rank: Place of the explained one among the most probable, 0 for the predicted one.
     """
 
     position: int | None = None
@@ -69,6 +80,7 @@ class Decision:
     against: int | None = None
     value: Value | None = None
     tokens: tuple[int, ...] = ()
+    rank: int = 0
 
 
 def decide(
@@ -118,11 +130,11 @@ def decide(
 
 def several_targets(
     space_of: SpaceOf, read: ReadExamples[Any], options: TargetOptions
-) -> list[list[Target]] | None:
+) -> list[list[Target | Rank]] | None:
     """Return the targets of each example, where several of one are to be explained; else None.
 
-    That is `EVERY` class, a sequence of targets for one example by itself, or a sequence of them
-    for each example.
+    That is `EVERY` class, the `TOP` ones, a sequence of targets for one example by itself, or a
+    sequence of them for each example.
 
     Raises:
         InputError: There are too many choices to explain every one, or another number of sequences
@@ -130,10 +142,17 @@ def several_targets(
     """
     target, examples = options.target, read.examples
     if isinstance(target, str):
-        spaces = [space_of(example) for example in examples]
-        if target != EVERY or any(_is_choice(space, target) for space in spaces):
+        top = TOP.fullmatch(target)
+        if target != EVERY and top is None:
             return None
-        return [list(space.every()) for space in spaces]
+        spaces = [space_of(example) for example in examples]
+        # A class of this name is meant by it.
+        if any(_is_choice(space, target) for space in spaces):
+            return None
+        if top is None:
+            return [list(space.every()) for space in spaces]
+        counts = [min(int(top[1]), space.count) for space in spaces]
+        return [[Rank(place) for place in range(count)] for count in counts]
     if callable(target) or is_one(target):
         return None
     given: list[Any] = list(cast(Sequence[Any], target))

@@ -26,6 +26,7 @@ LONGEST_TYPED = 100  # characters of a label that a slip of the pen is looked fo
 LIKELIEST = 10  # tokens or answers that a result shows
 REST = "(all other {})"
 EVERY = "all"  # as a target: every class, unless a class has this name
+TOP = re.compile(r"top([1-9][0-9]?)")  # as a target: so many of the most probable choices
 
 Logits = NDArray[np.float64]
 Target = int | str | None
@@ -56,6 +57,10 @@ class OutputSpace(Protocol):
         Raises:
             InputError: There is no such class, token or answer.
         """
+
+    @property
+    def count(self) -> int:
+        """Number of choices; of answers, a number that there are at least."""
 
     def every(self) -> list[int]:
         """Index of every choice.
@@ -121,6 +126,10 @@ class Classes:
     def index(self, target: Target) -> int | None:
         """Index of a class, as `class_index`."""
         return class_index(target, self.labels)
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
 
     def every(self) -> list[int]:
         """Index of every class."""
@@ -223,10 +232,14 @@ class Vocabulary:
         text = decoded(self.tokenizer, [index])
         return text or str(token)
 
+    @property
+    def count(self) -> int:
+        return self.size
+
     def every(self) -> list[int]:
         raise InputError(
             f"target {EVERY!r} explains every class of a classifier, and this model has "
-            f"{self.size} tokens: give the tokens that you want, target=[...]."
+            f'{self.size} tokens: give the tokens that you want, target=[...], or "top3".'
         )
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:
@@ -278,10 +291,15 @@ class Answers:
         offsets = self.text.offsets[first : first + more + 1]
         return self.text.text[offsets[0][0] : offsets[-1][1]]
 
+    @property
+    def count(self) -> int:
+        # Each token of the second text is an answer by itself.
+        return len(answer_tokens(self.text))
+
     def every(self) -> list[int]:
         raise InputError(
             f"target {EVERY!r} explains every class of a classifier: give the answers that you "
-            "want, target=[...]."
+            'want, target=[...], or "top3".'
         )
 
     def top(self, logits: Logits, wanted: Sequence[int]) -> TopChoices:

@@ -108,6 +108,10 @@ class SpanSpace:
         """0: the span is the one choice."""
         return 0
 
+    @property
+    def count(self) -> int:
+        return 1
+
     def every(self) -> list[int]:
         """0 alone."""
         return [0]

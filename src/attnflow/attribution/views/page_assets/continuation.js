@@ -9,7 +9,10 @@ class ContinuationView {
     this.tokens = Array.from(section.querySelectorAll(".heat .t"));
     this.rows = Array.from(section.querySelectorAll("tbody tr"));
     this.columnHeads = Array.from(section.querySelectorAll("thead th[data-column]"));
-    this.cellDescription = section.querySelector("[data-cell]");
+    this.steps = Array.from(section.querySelectorAll("[data-step]"));
+    /* One scale for all explained tokens, so that two of them can be compared. */
+    const first = Number(this.rows[0].dataset.row);
+    this.strongest = Math.max(...this.rows.map((row, i) => Math.max(...decisions[first + i].shares)));
     this.scroller = section.querySelector(".sheet");
     /* Listened to on the table as a whole: it may have tens of thousands of cells. */
     this.scroller.addEventListener("pointerover", (event) => this.describeCell(event.target.closest("tbody td")));
@@ -27,13 +30,12 @@ class ContinuationView {
   show(index) {
     const { shares } = this.decisions[index];
     const label = this.label(index);
-    const strongest = Math.max(...shares);
     for (const token of this.tokens) {
       /* A chat template's tokens are joined to one piece of the text. */
       const share = sum(token.dataset.t.split(" ").map((t) => shares[t]));
       /* An image has its heat in its regions, below. */
-      const hot = strongest && !token.classList.contains("of-image");
-      token.style.setProperty("--h", hot ? (share / strongest).toFixed(2) : 0);
+      const hot = this.strongest && !token.classList.contains("of-image");
+      token.style.setProperty("--h", hot ? Math.min(1, share / this.strongest).toFixed(2) : 0);
       const isExplained = Number(token.dataset.article) === index;
       if (isExplained) token.setAttribute("aria-current", "true");
       else token.removeAttribute("aria-current");
@@ -45,7 +47,20 @@ class ContinuationView {
       if (Number(row.dataset.row) === index) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     }
-    this.scrollToCell(this.row(index), shares.indexOf(strongest));
+    const places = this.rows.map((row) => Number(row.dataset.row));
+    this.steps[0].disabled = index === places[0];
+    this.steps[1].disabled = index === places[places.length - 1];
+    this.scrollToCell(this.row(index), shares.indexOf(Math.max(...shares)));
+  }
+
+  /* Names and shares, 0 to 1, for export. */
+  matrix() {
+    const places = this.rows.map((row) => Number(row.dataset.row));
+    return {
+      explained: places.map((place) => this.label(place)),
+      tokens: this.decisions[places[0]].names,
+      shares: places.map((place) => this.decisions[place].shares.map((share) => share / 1e4)),
+    };
   }
 
   row(index) {
@@ -81,7 +96,7 @@ class ContinuationView {
   describeCell(cell) {
     this.section.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
     if (!cell || cell.cellIndex === 0) {
-      this.cellDescription.textContent = "";
+      showTooltip(null);
       return;
     }
     const row = cell.parentElement;
@@ -90,6 +105,6 @@ class ContinuationView {
     const token = Number(head.dataset.column);
     row.cells[0].classList.add("lit");
     head.classList.add("lit");
-    this.cellDescription.textContent = this.describe(names[token], shares[token], this.label(Number(row.dataset.row)));
+    showTooltip(this.describe(names[token], shares[token], this.label(Number(row.dataset.row))), cell);
   }
 }

@@ -1,22 +1,31 @@
 /* The flow as numbers: which links to draw, where they stand, and which paths lead where. Rows are
- * layers, row 0 at the tokens; columns are tokens in the order of the text, and never move sideways
- * between rows. Nothing here touches the page. */
+ * layers, row 0 at the tokens. Columns are tokens, words or joined neighbours, in the order of the
+ * text, and never move sideways between rows. Nothing here touches the page. */
 "use strict";
 
 /* The whole flow in the integers of the page's data, as in flow_links.py. */
 const UNITS = 1e6;
 /* Lengths in pixels. */
-const UNLINKED_WIDTH = 2;
+/* Of a run of columns without a drawn link, which is folded. */
+const GAP_WIDTH = 10;
+/* That a picture is never made smaller than: it scrolls instead. */
+const FEWEST_COLUMNS = 6;
 const SLANTED_LABEL_WIDTH = 15;
 const GAP = 14;
+/* Of a run of layers in which nothing crosses, all of them together. */
+const FOLDED_HEIGHT = 48;
 /* On the left, where slanted labels run out of their columns. */
 const MARGIN = 44;
 /* Thinner links would vanish as areas; they are drawn as lines. */
 const HAIRLINE_WIDTH = 0.6;
 const MIN_TRACE_WIDTH = 10;
 const PATH_COUNT = 5;
+/* The share of the flow from which on a node without a drawn link is shown. */
+const SMALLEST_NODE = 0.004;
 /* From so many links on, single ones can no longer be told apart. */
 const MAX_LINKS = 1500;
+/* The share of a layer's flow that may cross where "nothing" crosses: a line of less than a pixel. */
+const UNCROSSED = 0.01;
 
 /* As `format_percent` of wording.py: a share that is there never reads 0.0 %. */
 const percent = (share) => share > 0 && share < 0.0005 ? "< 0.1 %" : (100 * share).toFixed(1) + " %";
@@ -41,52 +50,161 @@ function defaultShare(flow, shares) {
   return shares.filter(isReadable).pop() || shares[0];
 }
 
-/* Where every column stands, and which ones are labelled. A short text has space for all labels. A
- * long one is fitted to the width with only its strongest tokens labelled, or, `spread` out, has
- * every token with a drawn link labelled, and scrolls. Tokens that no drawn link touches shrink. */
-function layoutColumns(flow, names, links, availableWidth, spread, measure) {
-  const flowWidth = Math.max(36, Math.min(88, availableWidth / 11));
-  const tokens = names.map((_, t) => t);
-  /* A token keeps its column in every row, so the row with most flow through it decides. */
-  const nodeWidths = tokens.map((t) => flowWidth * Math.max(...flow.through.map((row) => row[t])) / UNITS);
-  const labelledWidths = tokens.map((t) => Math.max(nodeWidths[t] + 6, measure(truncate(names[t], 14)) + GAP));
+/* Links of tokens as links of columns, added up; `columnOf` has the column of each token. */
+function joinLinks(links, columnOf) {
+  const joined = new Map();
+  for (const link of links) {
+    const [query, key] = [columnOf[link.query], columnOf[link.key]];
+    const name = link.layer + " " + query + " " + key;
+    const other = joined.get(name);
+    if (other) other.flow += link.flow;
+    else joined.set(name, { layer: link.layer, query, key, flow: link.flow });
+  }
+  return Array.from(joined.values());
+}
+
+/* The column of each token; `columns` has the tokens of each column. */
+function columnsOfTokens(columns) {
+  const columnOf = [];
+  columns.forEach((tokens, column) => { for (const t of tokens) columnOf[t] = column; });
+  return columnOf;
+}
+
+/* The same flow with tokens joined to columns, in the form of the page's data. */
+function joinColumns(flow, columns) {
+  const columnOf = columnsOfTokens(columns);
+  const layers = flow.layers.map((layer, l) => {
+    const links = layer.flow.map((amount, i) => ({ layer: l, query: layer.query[i], key: layer.key[i], flow: amount }));
+    const joined = joinLinks(links, columnOf).sort((a, b) => b.flow - a.flow);
+    return {
+      query: joined.map((link) => link.query), key: joined.map((link) => link.key),
+      flow: joined.map((link) => link.flow), total: layer.total,
+    };
+  });
+  const through = flow.through.map((row) => columns.map((tokens) => sum(tokens.map((t) => row[t]))));
+  return { value: flow.value, through, layers };
+}
+
+/* The most flow through each column in any row: what its width in the picture is of. */
+const peaks = (flow) => flow.through[0].map((_, column) => Math.max(...flow.through.map((row) => row[column])));
+
+/* Join neighbouring columns that have links, those with the least flow and the fewest others between
+ * them first, until `count` are left. The strongest stay alone. Returns the columns of each. */
+function joinWeakest(peak, linked, count) {
+  const runs = Array.from(linked).sort((a, b) => a - b).map((c) => ({ first: c, last: c, flow: peak[c] }));
+  const cost = (i) => (runs[i].flow + runs[i + 1].flow) * (runs[i + 1].first - runs[i].last);
+  while (runs.length > count) {
+    let best = 0;
+    for (let i = 1; i + 1 < runs.length; i++) if (cost(i) < cost(best)) best = i;
+    const [a, b] = [runs[best], runs[best + 1]];
+    runs.splice(best, 2, { first: a.first, last: b.last, flow: a.flow + b.flow });
+  }
+  const columns = [];
+  let next = 0;
+  const addUpTo = (end) => { while (next < end) columns.push([next++]); };
+  for (const { first, last } of runs) {
+    addUpTo(first);
+    columns.push([]);
+    while (next <= last) columns[columns.length - 1].push(next++);
+  }
+  addUpTo(peak.length);
+  return columns;
+}
+
+/* The name of joined columns: that of the strongest, and how many more there are. */
+function joinedName(columns, peak, names) {
+  if (columns.length === 1) return names[columns[0]];
+  const strongest = columns.reduce((best, column) => (peak[column] > peak[best] ? column : best));
+  return truncate(names[strongest], 9) + " +" + (columns.length - 1);
+}
+
+/* Width of the whole flow: a node's is its part of that. */
+const wholeWidth = (availableWidth) => Math.max(36, Math.min(88, availableWidth / 11));
+
+/* Whether the names of all columns fit next to each other. */
+function allNamesFit(names, peak, availableWidth, measure) {
+  return sum(levelWidths(names, peak, availableWidth, measure)) <= availableWidth - 2 * GAP;
+}
+
+/* Widths of columns with level labels. */
+function levelWidths(names, peak, availableWidth, measure) {
+  const flowWidth = wholeWidth(availableWidth);
+  return names.map((name, c) => Math.max(flowWidth * peak[c] / UNITS + 6, measure(truncate(name, 14)) + GAP));
+}
+
+/* Where every column stands. A short text has level labels, and all of its columns. In others labels
+ * are slanted, and columns that no drawn link touches fold into gaps, which `gaps` lists. */
+function layoutColumns(names, peak, links, availableWidth, measure) {
+  const flowWidth = wholeWidth(availableWidth);
+  if (allNamesFit(names, peak, availableWidth, measure)) {
+    const widths = levelWidths(names, peak, availableWidth, measure);
+    return placeColumns(widths, { flowWidth, linked: new Set(names.keys()), gaps: [], pitch: 12, slanted: false }, availableWidth, GAP);
+  }
   const linked = new Set(links.flatMap((link) => [link.query, link.key]));
-  if (sum(labelledWidths) <= availableWidth - 2 * GAP) {
-    const all = new Set(tokens);
-    return placeColumns(labelledWidths, { flowWidth, linked: all, labelled: all, pitch: 12, slanted: false }, availableWidth, GAP);
+  const gaps = runsOf(names.length, (column) => !linked.has(column));
+  const widths = peak.map((flow) => Math.max(flowWidth * flow / UNITS + 6, SLANTED_LABEL_WIDTH));
+  for (const [first, last] of gaps) {
+    for (let column = first; column <= last; column++) widths[column] = GAP_WIDTH / (last - first + 1);
   }
-  if (spread) {
-    const widths = tokens.map((t) => linked.has(t) ? Math.max(nodeWidths[t] + 6, SLANTED_LABEL_WIDTH) : UNLINKED_WIDTH);
-    return placeColumns(widths, { flowWidth, linked, labelled: linked, pitch: 12, slanted: true }, availableWidth, MARGIN);
-  }
-  const weight = (t) => linked.has(t) ? 1 : 0.4;
-  /* Never below 1.5 pixels: a very long text scrolls a little even when fitted. */
-  const pitch = Math.max(1.5, (availableWidth - MARGIN - GAP - sum(nodeWidths)) / sum(tokens.map(weight)));
-  const widths = tokens.map((t) => nodeWidths[t] + pitch * weight(t));
-  const layout = placeColumns(widths, { flowWidth, linked, pitch, slanted: true }, availableWidth, MARGIN);
-  return { ...layout, labelled: labelsThatFit(flow, layout.centres, linked) };
+  return placeColumns(widths, { flowWidth, linked, gaps, pitch: 12, slanted: true }, availableWidth, MARGIN);
 }
 
 /* The layout with the centres of columns of these widths, side by side. */
 function placeColumns(widths, layout, availableWidth, margin) {
   /* Free width is shared out, at most 90 pixels each: a text of a few words stays together. */
-  const extra = Math.min(90, Math.max(0, availableWidth - margin - GAP - sum(widths)) / widths.length);
+  const isInGap = (column) => layout.gaps.some(([first, last]) => column >= first && column <= last);
+  const free = Math.max(0, availableWidth - margin - GAP - sum(widths));
+  const extra = Math.min(90, free / Math.max(1, layout.linked.size));
   let x = margin;
-  const centres = widths.map((width) => {
-    x += width + extra;
-    return x - (width + extra) / 2;
+  const centres = widths.map((width, column) => {
+    const whole = width + (isInGap(column) ? 0 : extra);
+    x += whole;
+    return x - whole / 2;
   });
   return { ...layout, centres, width: Math.max(x + GAP, 120) };
 }
 
-/* The strongest tokens whose labels do not overlap: each takes its place from all weaker ones. */
-function labelsThatFit(flow, centres, linked) {
-  const labelled = [];
-  const order = Array.from(linked).sort((a, b) => flow.through[0][b] - flow.through[0][a]);
-  for (const t of order) {
-    if (labelled.every((other) => Math.abs(centres[other] - centres[t]) >= SLANTED_LABEL_WIDTH)) labelled.push(t);
+/* The first and last number of each run of numbers below `count` that are chosen. */
+function runsOf(count, isChosen) {
+  const runs = [];
+  for (let i = 0; i < count; i++) {
+    if (!isChosen(i)) continue;
+    const last = runs[runs.length - 1];
+    if (last && last[1] === i - 1) last[1] = i;
+    else runs.push([i, i]);
   }
-  return new Set(labelled);
+  return runs;
+}
+
+/* The part of each layer's flow that crosses from one column to another, 0 to 1. What was pruned is
+ * counted as crossing: the straight links are the largest. */
+function crossingShares(flow) {
+  return flow.layers.map((layer) => {
+    const straight = sum(layer.flow.filter((_, i) => layer.query[i] === layer.key[i]));
+    return Math.max(0, 1 - straight / layer.total);
+  });
+}
+
+/* Runs of two layers and more in which nothing crosses that could be seen, with what does. */
+function uncrossedRuns(flow) {
+  const shares = crossingShares(flow);
+  return runsOf(shares.length, (l) => shares[l] <= UNCROSSED)
+    .filter(([first, last]) => last > first)
+    .map(([first, last]) => ({ first, last, crossing: sum(shares.slice(first, last + 1)) }));
+}
+
+/* The height of each row above row 0. About 440 pixels in all, so that a deep model fits a screen as
+ * long as its rows stay apart; the layers of a folded run share a small height. Whole pixels, or
+ * there would be seams between them. */
+function rowHeights(layerCount, foldedRuns) {
+  const folded = new Map();
+  for (const { first, last } of foldedRuns) {
+    for (let l = first; l <= last; l++) folded.set(l, Math.max(1, Math.round(FOLDED_HEIGHT / (last - first + 1))));
+  }
+  const open = Math.round(Math.max(34, Math.min(64, 440 / Math.max(1, layerCount - folded.size))));
+  const heights = [0];
+  for (let l = 0; l < layerCount; l++) heights.push(heights[l] + (folded.get(l) ?? open));
+  return heights;
 }
 
 /* A tenth of a pixel is enough, and keeps the paths of thousands of links short. */
