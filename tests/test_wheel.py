@@ -68,8 +68,8 @@ def tracked(under=""):
 
 
 def version_of(python):
-    """Version of an interpreter, as in "3.11"; None where it does not run."""
-    asked = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    """Version of an interpreter, as in "3.11"; None where it makes no environments."""
+    asked = "import sys, ensurepip, venv; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([python, "-c", asked], env=clean(), capture_output=True, text=True)
     return done.stdout.strip() or None
 

@@ -24,7 +24,7 @@ def add(commands: Any, summary: str) -> None:
     models = commands.add_parser(
         "models",
         help=summary,
-        description="List the families of models that can be explained, with what the tests "
+        description="List the families of models that can be explained, with what the tests\n"
         "measured; or check by its config whether and how a model can be explained.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

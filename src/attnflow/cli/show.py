@@ -25,7 +25,7 @@ def add(commands: Any, summary: str) -> None:
     command = commands.add_parser(
         "show",
         help=summary,
-        description="Show results that --save or attnflow.save kept: in the terminal, as a page, "
+        description="Show results that --save or attnflow.save kept: in the terminal, as a page,\n"
         "side by side, or as a table.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
