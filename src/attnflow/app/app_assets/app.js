@@ -25,7 +25,9 @@ const state = {
   results: [], // the newest first
   shown: null, // name of the result in the frame
   compared: null, // name of the result next to it
-  job: null,
+  job: null, // number of what is being done
+  runs: 0, // how often something was begun: an answer to an earlier one comes too late
+  choice: null, // {text, target}: a token that was chosen for one text
   image: null, // {name, data in base64}
   theme: "auto",
 };
@@ -86,26 +88,34 @@ function showProblem(error) {
 
 /* Run a job; one that runs already makes room. Returns its outcome, null where there is none. */
 async function run(path, body) {
-  if (state.job !== null) await ask("/jobs/" + state.job + "/cancel", {}).catch(() => {});
+  if (state.job !== null) stop(state.job);
   showProblem(null);
   const started = performance.now();
+  const turn = ++state.runs;
+  const isLate = () => turn !== state.runs;
+  state.job = null;
   showWork("sending", null);
-  let number = null;
   try {
-    number = (await ask(path, body)).job;
-    state.job = number;
-    const outcome = await follow(number);
-    if (state.job !== number) return null;
+    const { job } = await ask(path, body);
+    if (isLate()) {
+      stop(job);
+      return null;
+    }
+    state.job = job;
+    const outcome = await follow(job);
+    if (isLate()) return null;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     endWork(outcome ? "Done in " + seconds + " s." : "Cancelled.");
     return outcome;
   } catch (error) {
-    if (state.job !== number && number !== null) return null;
+    if (isLate()) return null;
     endWork();
     showProblem(error);
     return null;
   }
 }
+
+const stop = (job) => ask("/jobs/" + job + "/cancel", {}).catch(() => {});
 
 async function cancel() {
   if (state.job === null) return;
@@ -186,12 +196,14 @@ function asked() {
 async function explain() {
   saveDraft();
   if (byId("form").reportValidity() === false) return;
+  /* A token is chosen for the text that it may follow: another text begins with its own. */
+  const { choice } = state;
+  if (choice && byId("target").value === choice.target && byId("text").value !== choice.text) byId("target").value = "";
   const request = asked();
   if (state.image) request.image = state.image;
   const before = state.shown;
   const outcome = await run("/jobs", request);
   if (!outcome) return;
-  state.described[request.model] = state.described[request.model] || {};
   state.results.unshift(outcome);
   show(outcome, before);
   /* On a phone it is below the form. */
@@ -264,6 +276,7 @@ function showChoices(result) {
     const chip = button(name + " ", () => {
       byId("target").value = text;
       byId("target-class").value = text;
+      state.choice = { text: byId("text").value, target: text };
       explain();
     });
     chip.append(element("small", certainty));
