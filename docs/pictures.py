@@ -74,7 +74,7 @@ def _shoot_app(folder: Path, picture: Path) -> None:
             page.wait("document.getElementById('status').textContent.startsWith('Done')")
         page.wait("!document.getElementById('changes').hidden")
         page.evaluate("document.activeElement.blur(); document.querySelector('.ask').scrollTop = 0")
-        page.wait("document.querySelectorAll('.flow .link').length > 10", frame=True)
+        page.wait("document.querySelectorAll('.flow .link').length > 3", frame=True)
         page.picture(picture)
     browser.close()
     app.terminate()

@@ -5,6 +5,7 @@
 
 const byId = (id) => document.getElementById(id);
 const OTHER = "\u0000other"; // no name of a model
+const MARKS = { same: "span", added: "ins", removed: "del" };
 const EXAMPLES = {
   "text-classification": [
     "although this dog is not cute, it is very smart.",
@@ -289,15 +290,16 @@ function showChanges(changes) {
   byId("changes").hidden = false;
   const edited = byId("edited");
   edited.hidden = !changes.is_edited;
-  edited.replaceChildren(...changes.text.map(({ text, kind }) => element({ same: "span", added: "ins", removed: "del" }[kind], text)));
+  edited.replaceChildren(...changes.text.map(({ text, kind }) => element(MARKS[kind], text)));
   const rows = [
-    ...changes.choices.map((each) => [each.label, each.before, each.after, ""]),
-    ...changes.moved.map((each) => [each.text, each.before, each.after, each.change > 0 ? "up" : ""]),
+    ...changes.choices.map((each) => [each.label, each.before, each.after, "", "same"]),
+    ...changes.moved.map((each) => [each.text, each.before, each.after, each.change > 0 ? "up" : "", each.kind]),
   ];
-  byId("moved").tBodies[0].replaceChildren(...rows.map(([name, was, is, side], i) => {
+  byId("moved").tBodies[0].replaceChildren(...rows.map(([name, was, is, side, kind], i) => {
     const row = document.createElement("tr");
-    const head = element("th", name);
-    if (i < changes.choices.length) head.style.fontWeight = 650;
+    const head = element("th", "");
+    head.append(element(MARKS[kind], name));
+    if (i < changes.choices.length) head.className = "choice";
     row.append(head, element("td", was === null ? "–" : was), element("td", "→"), element("td", is === null ? "–" : is));
     if (side) row.lastChild.className = side;
     return row;
