@@ -38,6 +38,8 @@ def command(*arguments):
     """The address of a running `attnflow app`."""
     app = subprocess.Popen(
         [sys.executable, "-m", "attnflow", "app", "--port", "0", *arguments],
+        # Threads that wait for each other take minutes where others use the processor.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
     )
