@@ -81,7 +81,8 @@ function endWork(words) {
 function showProblem(error) {
   const words = error ? error.message : "";
   byId("problem").hidden = !words;
-  byId("problem-words").textContent = words ? words.charAt(0).toUpperCase() + words.slice(1) : "";
+  /* A name at the beginning stays as it is. */
+  byId("problem-words").textContent = words.replace(/^[a-z]+(?=[ ,])/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
   /* The message names the fields that help. */
   byId("cut").hidden = !/ be cut off/.test(words);
   byId("merge").hidden = !/“Units of the flow”/.test(words);
@@ -165,6 +166,7 @@ function applyModel() {
   byId("text-label").textContent = model.reads_text ? (model.writes ? "Prompt" : "Text") : "Image";
   byId("add-picture").hidden = !model.reads_images;
   byId("choices").replaceChildren();
+  showPicture();
   const examples = (EXAMPLES[model.task] || []).map((text) => button(text, () => { byId("text").value = text; explain(); }));
   byId("examples").replaceChildren(...(model.reads_text && !model.reads_images ? examples : []));
   if (!byId("text").value && !state.shown && EXAMPLES[model.task]) byId("text").value = EXAMPLES[model.task][0];
@@ -201,7 +203,7 @@ async function explain() {
   const { choice } = state;
   if (choice && byId("target").value === choice.target && byId("text").value !== choice.text) byId("target").value = "";
   const request = asked();
-  if (state.image) request.image = state.image;
+  if (state.image && readsImages()) request.image = state.image;
   const before = state.shown;
   const outcome = await run("/jobs", request);
   if (!outcome) return;
@@ -363,12 +365,19 @@ async function refresh() {
 
 function setImage(image, source) {
   state.image = image;
-  byId("picture").hidden = image === null;
+  showPicture();
   if (byId("preview").src) URL.revokeObjectURL(byId("preview").src);
   byId("preview").removeAttribute("src");
   if (image === null) return;
   byId("preview").src = URL.createObjectURL(source);
   byId("picture-name").textContent = image.name;
+}
+
+const readsImages = () => (state.described[state.model] || {}).reads_images === true;
+
+/* For a model of texts an image is set aside. */
+function showPicture() {
+  byId("picture").hidden = state.image === null || !readsImages();
 }
 
 async function takeFile(file) {
