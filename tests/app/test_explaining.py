@@ -52,7 +52,7 @@ def test_all_of_few_classes_are_explained_the_asked_one_first(classifier):
     assert all(a.edges is not None for a in found.attributions)
 
 
-def test_of_many_classes_the_likeliest_are_explained():
+def test_the_likeliest_of_many_classes_are_explained():
     explainer = Explainer(tiny_model(labels=SIX), wordpiece())
     found = run(explainer, text=TEXT, others=2).attributions
     order = np.argsort(-found[0].logits)

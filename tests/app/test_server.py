@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 
 import pytest
@@ -348,3 +349,14 @@ def test_messages_name_fields_of_the_page():
         worded("explain them one by one (continuation=)")
         == "explain them one by one (continuation=)"
     )
+
+
+def test_scripts_write_text_alone(client):
+    """No text can become markup, or code, in the page of the app."""
+    _, script, _ = client.ask("/assets/app.js")
+    assert not re.search(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+    _, page, _ = client.ask("/")
+    read = PageReader(page.decode())
+    assert not read.scripts and not [a for _, a in read.elements if "style" in a or "onclick" in a]
+    (frame,) = read.of("iframe")
+    assert frame["sandbox"] == "allow-scripts allow-downloads"

@@ -71,7 +71,7 @@ class Browser:
         # Copies with high numbers: 3 and 4 may themselves be among the four ends.
         ends = [_moved_up(end) for end in (to_browser, from_browser)]
         arguments = [*OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"]
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+        log = _moved_up(os.open(folder / "log", os.O_WRONLY | os.O_CREAT))
         actions = [(os.POSIX_SPAWN_DUP2, ends[0], 3), (os.POSIX_SPAWN_DUP2, ends[1], 4)]
         actions += [(os.POSIX_SPAWN_DUP2, log, output) for output in (1, 2)]
         self._process = os.posix_spawn(

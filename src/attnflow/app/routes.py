@@ -78,12 +78,12 @@ class Settings:
 class App:
     """The routes, and what they share."""
 
+    sessions: Sessions  # while the server runs
+
     def __init__(self, settings: Settings, worker: WorkerProcess) -> None:
         self.settings = settings
         self.jobs = Jobs(settings.loading, worker)
         self._described: dict[str, dict[str, Any]] = {}
-        self._temporary = TemporaryDirectory(prefix="attnflow-app-")
-        self.sessions = Sessions(Path(self._temporary.name))
 
     def routes(self) -> Starlette:
         """Return the application."""
@@ -107,12 +107,13 @@ class App:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        await self.jobs.open()
-        try:
-            yield
-        finally:
-            await self.jobs.close()
-            self._temporary.cleanup()
+        with TemporaryDirectory(prefix="attnflow-app-") as folder:
+            self.sessions = Sessions(Path(folder))
+            await self.jobs.open()
+            try:
+                yield
+            finally:
+                await self.jobs.close()
 
     async def _page(self, request: Request) -> Response:
         answer = HTMLResponse(_read_asset("app.html"))

@@ -5,9 +5,10 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+COMMAND = (sys.executable, "-m", "attnflow.app.worker")
 LONGEST_LINE = 1 << 24  # bytes of an answer; the longest hold the names of classes
 SILENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -21,18 +22,21 @@ class WorkerEnded(Exception):
 
 
 class WorkerProcess:
-    """A worker, which is started again where it has ended."""
+    """A worker, which is started again where it has ended.
 
-    def __init__(self) -> None:
+    Args:
+        command: The program with its arguments.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Start a worker, unless one runs."""
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "attnflow.app.worker",
+                *self._command,
                 stdin=PIPE,
                 stdout=PIPE,
                 limit=LONGEST_LINE,
@@ -49,8 +53,13 @@ class WorkerProcess:
         """
         await self.start()
         await self._send(order)
-        stdout = None if self._process is None else self._process.stdout
-        while stdout is not None and (line := await stdout.readline()):
+        process = self._process
+        while process is not None and process.stdout is not None:
+            line = await process.stdout.readline()
+            if not line:
+                # Until it is known to have ended, no other would be started.
+                await process.wait()
+                break
             answer = json.loads(line)
             yield answer
             if answer["is"] in ("done", "failed", "cancelled"):

@@ -5,6 +5,7 @@
 
 const byId = (id) => document.getElementById(id);
 const OTHER = "\u0000other"; // no name of a model
+const MARKS = { same: "span", added: "ins", removed: "del" };
 const EXAMPLES = {
   "text-classification": [
     "although this dog is not cute, it is very smart.",
@@ -25,7 +26,9 @@ const state = {
   results: [], // the newest first
   shown: null, // name of the result in the frame
   compared: null, // name of the result next to it
-  job: null,
+  job: null, // number of what is being done
+  runs: 0, // how often something was begun: an answer to an earlier one comes too late
+  choice: null, // {text, target}: a token that was chosen for one text
   image: null, // {name, data in base64}
   theme: "auto",
 };
@@ -78,7 +81,8 @@ function endWork(words) {
 function showProblem(error) {
   const words = error ? error.message : "";
   byId("problem").hidden = !words;
-  byId("problem-words").textContent = words ? words.charAt(0).toUpperCase() + words.slice(1) : "";
+  /* A name at the beginning stays as it is. */
+  byId("problem-words").textContent = words.replace(/^[a-z]+(?=[ ,])/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
   /* The message names the fields that help. */
   byId("cut").hidden = !/ be cut off/.test(words);
   byId("merge").hidden = !/“Units of the flow”/.test(words);
@@ -86,26 +90,34 @@ function showProblem(error) {
 
 /* Run a job; one that runs already makes room. Returns its outcome, null where there is none. */
 async function run(path, body) {
-  if (state.job !== null) await ask("/jobs/" + state.job + "/cancel", {}).catch(() => {});
+  if (state.job !== null) stop(state.job);
   showProblem(null);
   const started = performance.now();
+  const turn = ++state.runs;
+  const isLate = () => turn !== state.runs;
+  state.job = null;
   showWork("sending", null);
-  let number = null;
   try {
-    number = (await ask(path, body)).job;
-    state.job = number;
-    const outcome = await follow(number);
-    if (state.job !== number) return null;
+    const { job } = await ask(path, body);
+    if (isLate()) {
+      stop(job);
+      return null;
+    }
+    state.job = job;
+    const outcome = await follow(job);
+    if (isLate()) return null;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     endWork(outcome ? "Done in " + seconds + " s." : "Cancelled.");
     return outcome;
   } catch (error) {
-    if (state.job !== number && number !== null) return null;
+    if (isLate()) return null;
     endWork();
     showProblem(error);
     return null;
   }
 }
+
+const stop = (job) => ask("/jobs/" + job + "/cancel", {}).catch(() => {});
 
 async function cancel() {
   if (state.job === null) return;
@@ -154,6 +166,7 @@ function applyModel() {
   byId("text-label").textContent = model.reads_text ? (model.writes ? "Prompt" : "Text") : "Image";
   byId("add-picture").hidden = !model.reads_images;
   byId("choices").replaceChildren();
+  showPicture();
   const examples = (EXAMPLES[model.task] || []).map((text) => button(text, () => { byId("text").value = text; explain(); }));
   byId("examples").replaceChildren(...(model.reads_text && !model.reads_images ? examples : []));
   if (!byId("text").value && !state.shown && EXAMPLES[model.task]) byId("text").value = EXAMPLES[model.task][0];
@@ -186,12 +199,14 @@ function asked() {
 async function explain() {
   saveDraft();
   if (byId("form").reportValidity() === false) return;
+  /* A token is chosen for the text that it may follow: another text begins with its own. */
+  const { choice } = state;
+  if (choice && byId("target").value === choice.target && byId("text").value !== choice.text) byId("target").value = "";
   const request = asked();
-  if (state.image) request.image = state.image;
+  if (state.image && readsImages()) request.image = state.image;
   const before = state.shown;
   const outcome = await run("/jobs", request);
   if (!outcome) return;
-  state.described[request.model] = state.described[request.model] || {};
   state.results.unshift(outcome);
   show(outcome, before);
   /* On a phone it is below the form. */
@@ -264,6 +279,7 @@ function showChoices(result) {
     const chip = button(name + " ", () => {
       byId("target").value = text;
       byId("target-class").value = text;
+      state.choice = { text: byId("text").value, target: text };
       explain();
     });
     chip.append(element("small", certainty));
@@ -276,15 +292,16 @@ function showChanges(changes) {
   byId("changes").hidden = false;
   const edited = byId("edited");
   edited.hidden = !changes.is_edited;
-  edited.replaceChildren(...changes.text.map(({ text, kind }) => element({ same: "span", added: "ins", removed: "del" }[kind], text)));
+  edited.replaceChildren(...changes.text.map(({ text, kind }) => element(MARKS[kind], text)));
   const rows = [
-    ...changes.choices.map((each) => [each.label, each.before, each.after, ""]),
-    ...changes.moved.map((each) => [each.text, each.before, each.after, each.change > 0 ? "up" : ""]),
+    ...changes.choices.map((each) => [each.label, each.before, each.after, "", "same"]),
+    ...changes.moved.map((each) => [each.text, each.before, each.after, each.change > 0 ? "up" : "", each.kind]),
   ];
-  byId("moved").tBodies[0].replaceChildren(...rows.map(([name, was, is, side], i) => {
+  byId("moved").tBodies[0].replaceChildren(...rows.map(([name, was, is, side, kind], i) => {
     const row = document.createElement("tr");
-    const head = element("th", name);
-    if (i < changes.choices.length) head.style.fontWeight = 650;
+    const head = element("th", "");
+    head.append(element(MARKS[kind], name));
+    if (i < changes.choices.length) head.className = "choice";
     row.append(head, element("td", was === null ? "–" : was), element("td", "→"), element("td", is === null ? "–" : is));
     if (side) row.lastChild.className = side;
     return row;
@@ -348,12 +365,19 @@ async function refresh() {
 
 function setImage(image, source) {
   state.image = image;
-  byId("picture").hidden = image === null;
+  showPicture();
   if (byId("preview").src) URL.revokeObjectURL(byId("preview").src);
   byId("preview").removeAttribute("src");
   if (image === null) return;
   byId("preview").src = URL.createObjectURL(source);
   byId("picture-name").textContent = image.name;
+}
+
+const readsImages = () => (state.described[state.model] || {}).reads_images === true;
+
+/* For a model of texts an image is set aside. */
+function showPicture() {
+  byId("picture").hidden = state.image === null || !readsImages();
 }
 
 async function takeFile(file) {
