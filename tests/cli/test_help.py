@@ -1,11 +1,14 @@
 """The help: grouped, the common options first, and without a wait."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import attnflow
 from attnflow.cli import SUBCOMMANDS, complete_parser, main
 
 GROUPS = {
@@ -81,8 +84,13 @@ def test_help_imports_no_subcommand_and_little_else(arguments):
     needless = {"attnflow.files", "attnflow.cli.console", "dataclasses", "inspect", "logging"}
     needless |= {f"attnflow.cli.{module}" for module, _ in SUBCOMMANDS.values()} | {"pathlib"}
     code = "import sys\nfrom attnflow.__main__ import command\ncommand()\nprint(*sys.modules)"
+    # Without site, whose files of other packages import what they like.
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(attnflow.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert not needless & set(done.stdout.splitlines()[-1].split())
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """What was found, and what of it a page shows.
+    """The results of a command, and those of them that a page shows.
 
     Attributes:
         results: Attributions and continuations, in order.
