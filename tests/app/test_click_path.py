@@ -162,7 +162,7 @@ def test_a_model_that_fails_says_why_and_the_other_goes_on(visit):
 def test_a_reload_loses_nothing(visit):
     explain(visit, SENTENCE)
     visit.type("#text", "half a sent")
-    visit.evaluate("window.isOld = true; location.reload()")
+    visit.evaluate("window.isOld = true; setTimeout(() => location.reload())")
     visit.wait("!window.isOld && document.querySelectorAll('#history li').length === 1")
     assert visit.evaluate("document.getElementById('text').value") == "half a sent"
 
