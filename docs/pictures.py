@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from attnflow import Explainer, to_html
 
@@ -81,22 +82,28 @@ def _shoot_app(folder: Path, picture: Path) -> None:
     command = [sys.executable, "-m", "attnflow", "app", "--port", "0"]
     app = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     browser = Browser(folder)
-    address = app.stderr.readline().split()[2]
-    with visiting(browser, address) as page:
-        page.resize(1280, 945)
-        page.wait("document.getElementById('about-model').textContent")
-        for text in (SENTENCE, EDITED):
-            page.type("#text", text)
-            page.evaluate("document.getElementById('status').textContent = ''")
-            page.click("#explain")
-            page.wait("document.getElementById('status').textContent.startsWith('Done')")
-        page.wait("!document.getElementById('changes').hidden")
-        page.evaluate("document.activeElement.blur(); document.querySelector('.ask').scrollTop = 0")
-        page.wait("document.querySelectorAll('.flow .link').length > 3", frame=True)
-        page.picture(picture)
-    browser.close()
-    app.terminate()
+    try:
+        with visiting(browser, app.stderr.readline().split()[2]) as page:
+            _type_and_edit(page)
+            page.picture(picture)
+    finally:
+        browser.close()
+        app.terminate()
     print(f"wrote {picture}")
+
+
+def _type_and_edit(page: Any) -> None:
+    """Explain two sentences one after the other, and wait until all of it is shown."""
+    page.resize(1280, 945)
+    page.wait("document.getElementById('about-model').textContent")
+    for text in (SENTENCE, EDITED):
+        page.type("#text", text)
+        page.evaluate("document.getElementById('status').textContent = ''")
+        page.click("#explain")
+        page.wait("document.getElementById('status').textContent.startsWith('Done')")
+    page.wait("!document.getElementById('changes').hidden")
+    page.evaluate("document.activeElement.blur(); document.querySelector('.ask').scrollTop = 0")
+    page.wait("document.querySelectorAll('.flow .link').length > 3", frame=True)
 
 
 def _shoot(browser: str, address: str, picture: Path, profile: Path) -> None:

@@ -11,6 +11,12 @@ from typing import Any
 from support.browser import COMPLAINTS, Browser, patience
 
 PAUSE = 0.05  # seconds between two looks
+_MIDDLE = """(() => {
+  const element = document.querySelector(%s);
+  element.scrollIntoView({ block: "center" });
+  const box = element.getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+})()"""
 
 
 class Visit:
@@ -62,26 +68,12 @@ class Visit:
 
     def click(self, selector: str) -> None:
         """Click an element by the mouse, where it is seen."""
-        place = self.evaluate(
-            f"""(() => {{
-              const element = document.querySelector({json.dumps(selector)});
-              element.scrollIntoView({{ block: "center" }});
-              const box = element.getBoundingClientRect();
-              return [box.x + box.width / 2, box.y + box.height / 2];
-            }})()"""
-        )
+        place = self.evaluate(_MIDDLE % json.dumps(selector))
         self._press(*place)
 
     def click_in_frame(self, selector: str) -> None:
         """Click an element of the frame by the mouse."""
-        inner = self.in_frame(
-            f"""(() => {{
-              const element = document.querySelector({json.dumps(selector)});
-              element.scrollIntoView({{ block: "center" }});
-              const box = element.getBoundingClientRect();
-              return [box.x + box.width / 2, box.y + box.height / 2];
-            }})()"""
-        )
+        inner = self.in_frame(_MIDDLE % json.dumps(selector))
         outer = self.evaluate(
             """(() => { const frame = document.querySelector("iframe");
             frame.scrollIntoView(); const box = frame.getBoundingClientRect();

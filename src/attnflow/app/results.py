@@ -13,7 +13,7 @@ from attnflow.attribution.attribution import Attribution, Attributions, load
 from attnflow.attribution.data import POSITIONED
 from attnflow.attribution.table import csv_of, table_of_results
 from attnflow.attribution.views import page
-from attnflow.attribution.views.captions import beginning, certainty, decision, input_name
+from attnflow.attribution.views.captions import beginning, certainty, input_name
 from attnflow.attribution.views.sanitize import as_name, for_page
 from attnflow.attribution.views.wording import format_percent
 
@@ -59,12 +59,12 @@ class Result:
         """The decision in words and numbers; kept, since a file with flows may have 100 MB."""
         attributions = self.attributions()
         first = attributions[0]
-        label, name = as_name(for_page(first.label)), decision(first)
+        label = as_name(for_page(first.label))
         if self.is_continuation:
-            label, name = Attributions(attributions).written, "continuation"
+            label = Attributions(attributions).written
         return {
             "label": beginning(label, 60),
-            "decision": name,
+            "target": first.label,
             "certainty": "" if self.is_continuation else certainty(first),
             "text": beginning(input_name(first), 120),
             "tokens": len(first),

@@ -274,7 +274,7 @@ function setFrame(path) {
 
 /* The likeliest choices: each is a click away from being explained. */
 function showChoices(result) {
-  const { choices, label } = result.summary;
+  const { choices, target } = result.summary;
   byId("choices").replaceChildren(...choices.map(([text, name, certainty]) => {
     const chip = button(name + " ", () => {
       byId("target").value = text;
@@ -283,7 +283,7 @@ function showChoices(result) {
       explain();
     });
     chip.append(element("small", certainty));
-    chip.setAttribute("aria-pressed", String(name === label));
+    chip.setAttribute("aria-pressed", String(text === target));
     return chip;
   }));
 }
