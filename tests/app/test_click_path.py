@@ -97,7 +97,10 @@ def test_from_typing_to_exports(visit, tmp_path):
     assert "positive" in visit.wait(TITLE, frame=True)
     assert visit.in_frame("document.querySelectorAll('.flow .link').length") > 10
     assert "layer" in follow(visit, "smart")
-    # Switch the class.
+    # Switch the class on the page itself, which goes on to follow the word, and with the form.
+    visit.click_in_frame(".choices a:nth-child(2)")
+    visit.wait(f"{TITLE}.includes('negative')", frame=True)
+    assert visit.in_frame("document.querySelectorAll('.traced').length") > 0
     visit.evaluate("document.getElementById('status').textContent = ''")
     visit.click("#choices button:nth-child(2)")
     visit.wait(DONE, seconds=200)

@@ -18,8 +18,6 @@ from attnflow.attribution.views.sanitize import as_name, for_page
 from attnflow.attribution.views.wording import format_percent
 
 CHOICES = 6  # that the page offers
-# In the frame of the app, which has a name and a switch of colours of its own.
-_FRAMED = "<style>.top { display: none } body { padding-top: .5rem }</style></head>"
 
 
 @dataclass(frozen=True)
@@ -88,14 +86,15 @@ def _is_rest(first: Attribution, index: int) -> bool:
     return has_rest and index == len(first.labels) - 1
 
 
-def page_of(results: Sequence[Result]) -> str:
-    """Return the page of one result, or of several to compare."""
-    return page.render([content for result in results for content in result.shown()])
+def framed_page(results: Sequence[Result]) -> str:
+    """Return the page of one result, or of two side by side, for the frame of the app.
 
-
-def framed(html: str) -> str:
-    """Return a page for the frame of the app."""
-    return html.replace("</head>", _FRAMED, 1)
+    A continuation cannot stand next to another result: they follow each other.
+    """
+    if len(results) > 1 and not any(result.is_continuation for result in results):
+        decisions = [result.attributions()[0] for result in results]
+        return page.render(decisions, compare=True, framed=True)
+    return page.render([item for result in results for item in result.shown()], framed=True)
 
 
 def exported(result: Result, form: str) -> tuple[str, bytes, str]:
@@ -114,7 +113,7 @@ def exported(result: Result, form: str) -> tuple[str, bytes, str]:
     make, kind = {
         "json": (_json, "application/json"),
         "csv": (_csv, "text/csv; charset=utf-8"),
-        "html": (lambda one: page_of([one]), "text/html; charset=utf-8"),
+        "html": (lambda one: page.render(one.shown()), "text/html; charset=utf-8"),
     }[form]
     return f"attnflow.{form}", make(result).encode(), kind
 

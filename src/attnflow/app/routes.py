@@ -41,7 +41,7 @@ from attnflow.app.changes import changes
 from attnflow.app.guard import FRAME_POLICY, Json, refused
 from attnflow.app.jobs import Job, Jobs
 from attnflow.app.messages import worded
-from attnflow.app.results import Result, exported, framed, page_of
+from attnflow.app.results import Result, exported, framed_page
 from attnflow.app.sessions import Session, Sessions
 from attnflow.app.worker_process import WorkerProcess
 from attnflow.attribution.views import templates
@@ -181,13 +181,13 @@ class App:
         return Json({})
 
     async def _result(self, request: Request) -> Response:
-        html = await run_in_threadpool(page_of, [self._find(request, "name")])
-        return HTMLResponse(framed(html), headers={"Content-Security-Policy": FRAME_POLICY})
+        html = await run_in_threadpool(framed_page, [self._find(request, "name")])
+        return HTMLResponse(html, headers={"Content-Security-Policy": FRAME_POLICY})
 
     async def _compare(self, request: Request) -> Response:
         results = [self._find(request, "name"), self._find(request, "other")]
-        html = await run_in_threadpool(page_of, results)
-        return HTMLResponse(framed(html), headers={"Content-Security-Policy": FRAME_POLICY})
+        html = await run_in_threadpool(framed_page, results)
+        return HTMLResponse(html, headers={"Content-Security-Policy": FRAME_POLICY})
 
     async def _summary(self, request: Request) -> Response:
         result = self._find(request, "name")

@@ -57,7 +57,9 @@ class _Entry:
     thumbnail: Photo | None
 
 
-def render(attributions: Sequence[Explained], *, compare: bool = False) -> str:
+def render(
+    attributions: Sequence[Explained], *, compare: bool = False, framed: bool = False
+) -> str:
     """Return the whole page; several texts, or continuations, get a list to choose from.
 
     Attributions of one text one after the other, which differ in their targets alone, are one entry
@@ -66,6 +68,7 @@ def render(attributions: Sequence[Explained], *, compare: bool = False) -> str:
     Args:
         attributions: What the page shows.
         compare: Show 2 to 4 attributions side by side instead.
+        framed: Leave out name and colours: the page in whose frame it stands has its own.
 
     Raises:
         InputError: `attributions` is empty, or cannot be compared.
@@ -75,6 +78,7 @@ def render(attributions: Sequence[Explained], *, compare: bool = False) -> str:
     page = templates.render(
         "page.html",
         title=_title(groups),
+        framed=framed,
         hashes=" ".join(map(_hash, scripts)),
         style=templates.verbatim("page.css"),
         kinds=_kinds(groups),
