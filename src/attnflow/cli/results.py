@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """What was found, and what of it a page shows.
+    """The results, and what of them a page shows.
 
     Attributes:
         results: Attributions and continuations, in order.
