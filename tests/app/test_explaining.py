@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from support.tiny_vlms import processor_of as vlm_processor_of
 from attnflow import Explainer, InputError
 from attnflow.app.asked import Asked
 from attnflow.app.explaining import described, explain
-from attnflow.app.worker import Cancelled, Worker
+from attnflow.app.worker import Cancelled, Worker, _Notes
 from attnflow.progress import bar, heard_by
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -198,3 +199,15 @@ def test_a_worker_says_why_it_refuses(worker, tmp_path):
     assert (
         answers(worker)[-1]["is"] == "failed" and "no such class" in answers(worker)[-1]["message"]
     )
+
+
+def test_messages_of_the_library_become_notes(worker):
+    worker._job = 3
+    log = logging.getLogger("attnflow")
+    handler = _Notes(worker._tell)
+    log.addHandler(handler)
+    try:
+        log.warning("compiling the solver")
+    finally:
+        log.removeHandler(handler)
+    assert answers(worker) == [{"job": 3, "is": "note", "words": "compiling the solver"}]

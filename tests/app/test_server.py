@@ -274,6 +274,12 @@ def test_the_history_is_bounded_and_forgets(client):
     assert client.ask(f"/results/{kept[0]}")[0] == 404
 
 
+def test_the_history_is_listed_without_reading_its_files(client, monkeypatch):
+    name = client.explain(SENTENCE)["name"]
+    monkeypatch.setattr("attnflow.app.results.load", None)
+    assert [each["name"] for each in client.json("/state")["results"]] == [name]
+
+
 def test_no_more_is_kept_than_there_is_room_for(monkeypatch, app):
     monkeypatch.setattr("attnflow.app.sessions.MOST_BYTES", 1)
     one, other = app.client(), app.client()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attnflow import Explainer, maximum_flow
+from support.browser import Browser
 from support.model_state import state_of
 from support.text_models import TEXTS, bare, tiny_model, wordpiece
 
@@ -91,3 +92,11 @@ def save_model(tmp_path_factory, tokenizer):
 def folder(save_model):
     """A saved tiny BERT."""
     return save_model(tiny_model())
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A chromium that all tests of pages drive."""
+    running = Browser(tmp_path_factory.mktemp("browser"))
+    yield running
+    running.close()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ class Result:
         attributions = self.attributions()
         return [Attributions(attributions)] if self.is_continuation else [*attributions]
 
+    @cached_property
     def summary(self) -> dict[str, Any]:
-        """Return the decision in words and numbers."""
-        first = self.attributions()[0]
+        """The decision in words and numbers; kept, since a file with flows may have 100 MB."""
+        attributions = self.attributions()
+        first = attributions[0]
         label, name = as_name(for_page(first.label)), decision(first)
         if self.is_continuation:
-            label, name = Attributions(self.attributions()).written, "continuation"
+            label, name = Attributions(attributions).written, "continuation"
         return {
             "label": beginning(label, 60),
             "decision": name,

@@ -292,7 +292,7 @@ def _listed(name: str, result: Result) -> dict[str, Any]:
         "asked": asdict(result.asked),
         "image": result.image,
         "warnings": result.warnings,
-        "summary": result.summary(),
+        "summary": result.summary,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from support.browser import Browser, driven
+from support.browser import driven
 from support.example_attributions import attribution_of
 
 from attnflow.attribution.attribution import Attribution
@@ -18,14 +18,6 @@ def make() -> Callable[..., Attribution]:
 @pytest.fixture
 def short() -> Attribution:
     return attribution_of()
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    """A chromium that all tests of pages drive."""
-    running = Browser(tmp_path_factory.mktemp("browser"))
-    yield running
-    running.close()
 
 
 @pytest.fixture
