@@ -31,6 +31,11 @@ def shown(cell):
     return STEPS.sub("steps", COMPILING.sub("", "".join(plain)))
 
 
+def forms(cell):
+    """Forms that each value shown by a cell comes in."""
+    return [sorted(output.data) for output in cell.outputs if "data" in output]
+
+
 def test_every_notebook_is_known():
     assert {path.stem for path in EXAMPLES.glob("*.ipynb")} == set(NAMES)
 
@@ -64,6 +69,7 @@ def test_a_notebook_runs_from_scratch_to_what_is_stored(name, tmp_path):
     anew, old = executed(name, tmp_path), stored(name)
     assert COMPILING.sub("", streams(anew, "stderr")) == ""
     for new_cell, old_cell in zip(code(anew), code(old), strict=True):
+        assert forms(new_cell) == forms(old_cell), old_cell.source
         now, before = shown(new_cell), shown(old_cell)
         # Spaces align numbers.
         words = [NUMBER.sub("", text).split() for text in (now, before)]
