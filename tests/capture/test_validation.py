@@ -136,12 +136,21 @@ def test_capture_takes_the_output_of_a_tokenizer(build, batch):
         (torch.zeros(3, 1).long(), "integer tensor"),
         (1, "integer tensor"),
         (torch.tensor([0, 1, 3]), r"in 0\.\.2"),
-        (torch.tensor([0, -2, 2]), r"in 0\.\.2"),
+        (torch.tensor([0, -4, 2]), r"in 0\.\.2"),
     ],
 )
 def test_bad_target(build, batch, target, message):
     with pytest.raises(InputError, match=f"target must .*{message}"):
         capture(build("bert"), batch(), Objective(target))
+
+
+def test_negative_targets_are_ranks(build, batch):
+    """-1 is the most probable class, -3 the least probable of three."""
+    model = build("bert")
+    order = model(**batch()).logits.argsort(dim=1, descending=True)
+    for rank in range(3):
+        found = capture(model, batch(), Objective(torch.tensor([-1 - rank, 0, -1 - rank])))
+        assert found.target.tolist() == [int(order[0, rank]), 0, int(order[2, rank])]
 
 
 def test_unknown_tensor(build, batch):

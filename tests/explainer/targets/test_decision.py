@@ -58,6 +58,32 @@ def test_several_targets_of_each_text(exact, texts):
     assert [a.against for a in against] == [2, 2]
 
 
+def test_the_most_probable_classes(exact, texts):
+    every = exact(texts[:2], target="top9")
+    for text, of_text in zip(texts[:2], every, strict=True):
+        order = np.argsort(-exact(text).logits).tolist()
+        assert [a.target for a in of_text] == order
+    two = exact(texts[0], target="top2")
+    assert [a.target for a in two] == [a.target for a in every[0]][:2]
+    for a in two:
+        close(a, exact(texts[0], target=a.target), 1e-7)
+
+
+def test_the_most_probable_tokens(writer):
+    three = writer(PROMPT, target="top3")
+    likeliest = sorted(zip(-writer(PROMPT).logits[:-1], writer(PROMPT).labels, strict=False))
+    assert [a.label for a in three] == [label for _, label in likeliest[:3]]
+    with pytest.raises(InputError, match=r'target=\[...\], or "top3"'):
+        writer(PROMPT, target="all")
+
+
+def test_a_class_named_top_is_meant_by_it(tiny, tokenizer, texts):
+    explainer = Explainer(tiny(labels=("none", "top2", "some")), tokenizer)
+    assert explainer(texts[0], target="top2").target == 1
+    with pytest.raises(InputError, match="'top0' is not a class"):
+        explainer(texts[0], target="top0")
+
+
 def test_several_tokens_of_a_language_model(writer):
     some = writer(PROMPT, target=["good", "bad"])
     for a, label in zip(some, ("good", "bad"), strict=True):
