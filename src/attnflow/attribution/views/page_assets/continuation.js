@@ -1,14 +1,15 @@
 /* A continuation: its text and its matrix show what the chosen token rests on, and let another be
  * chosen. `decisions` are all those of the page, of which the continuation has some; `onSelect` is
- * called with the index of the one that is chosen. Nothing else of the page is known here. */
+ * called with the index of the one that is chosen, `onPoint` with the tokens that are pointed at.
+ * Nothing else of the page is known here. */
 "use strict";
 
 class ContinuationView {
-  constructor(section, decisions, onSelect) {
-    Object.assign(this, { section, decisions, onSelect });
+  constructor(section, decisions, { onSelect, onPoint }) {
+    Object.assign(this, { section, decisions, onSelect, onPoint });
     this.tokens = Array.from(section.querySelectorAll(".heat .t"));
     this.rows = Array.from(section.querySelectorAll("tbody tr"));
-    this.columnHeads = Array.from(section.querySelectorAll("thead th[data-column]"));
+    this.columnHeads = Array.from(section.querySelectorAll("thead th[data-t]"));
     this.steps = Array.from(section.querySelectorAll("[data-step]"));
     /* One scale for all explained tokens, so that two of them can be compared. */
     const first = Number(this.rows[0].dataset.row);
@@ -69,7 +70,7 @@ class ContinuationView {
 
   /* Scroll the table to a row's strongest cell. Not `scrollIntoView`, which scrolls the page too. */
   scrollToCell(row, token) {
-    const head = this.columnHeads.find((each) => Number(each.dataset.column) === token);
+    const head = this.columnHeads.find((each) => Number(each.dataset.t) === token);
     if (!head) return;
     const scroller = this.scroller;
     /* The first column and the head stay in place and cover what is below them. */
@@ -92,19 +93,20 @@ class ContinuationView {
     return "“" + label + "” rests on “" + name + "”: " + percent(share / 1e4);
   }
 
-  /* Describe a cell of the matrix, and highlight the names of its two tokens. */
+  /* Describe a cell of the matrix, and point out its two tokens. */
   describeCell(cell) {
-    this.section.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
+    this.rows.forEach((each) => each.cells[0].classList.remove("lit"));
     if (!cell || cell.cellIndex === 0) {
       showTooltip(null);
+      this.onPoint([]);
       return;
     }
     const row = cell.parentElement;
     const head = this.columnHeads[cell.cellIndex - 1];
     const { shares, names } = this.decisions[Number(row.dataset.row)];
-    const token = Number(head.dataset.column);
+    const token = Number(head.dataset.t);
+    this.onPoint([token]);
     row.cells[0].classList.add("lit");
-    head.classList.add("lit");
     showTooltip(this.describe(names[token], shares[token], this.label(Number(row.dataset.row))), cell);
   }
 }

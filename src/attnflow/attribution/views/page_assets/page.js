@@ -24,7 +24,7 @@ const usualShares = allShares.slice(0, 3);
 const setPressed = (buttons, isPressed) => buttons.forEach((button) => button.setAttribute("aria-pressed", String(isPressed(button))));
 const currentArticle = () => articles[state.decision];
 const continuations = new Map(Array.from(document.querySelectorAll(".written"), (section) =>
-  [Number(section.dataset.group), new ContinuationView(section, decisions, selectDecision)]));
+  [Number(section.dataset.group), new ContinuationView(section, decisions, { onSelect: selectDecision, onPoint: pointOut })]));
 const currentContinuation = () => continuations.get(decisions[state.decision].group);
 const comparisons = Array.from(document.querySelectorAll(".comparison"));
 /* Those of a continuation's text, and of the decision itself: the images of a token's text. */
@@ -151,11 +151,11 @@ function newPicture(section) {
   });
 }
 
-/* Show in text, ranking and picture where some tokens are; none of them for no tokens. */
+/* Show in text, ranking, matrix and picture where some tokens are; none of them for no tokens. */
 function pointOut(tokens) {
-  const isAmong = (element) => tokens.length > 0 && tokensOf(element).some((t) => tokens.includes(t));
+  const isAmong = (element) => tokensOf(element).some((t) => tokens.includes(t));
   for (const part of [currentContinuation() && currentContinuation().section, currentArticle()]) {
-    part?.querySelectorAll(".heat .t, .ranking tr[data-t]").forEach((each) => each.classList.toggle("lit", isAmong(each)));
+    part?.querySelectorAll(".heat .t, .ranking tr[data-t], thead th[data-t]").forEach((each) => each.classList.toggle("lit", isAmong(each)));
   }
   pictures.get(state.decision)?.pointOut(tokens);
 }
