@@ -4,11 +4,12 @@ Heat map, ranking, classes, facts and certificate are complete without scripts. 
 the switches, and the picture of the flow.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnflow.attribution.data import AttributionData
+from attnflow.attribution.views.alternatives import likeliest
 from attnflow.attribution.views.captions import (
     alternatives,
     certainty,
@@ -78,26 +79,6 @@ class Choice:
     article: int
 
 
-@dataclass(frozen=True)
-class _Alternative:
-    """One class or token that the model could choose, and its article if it has one."""
-
-    label: str
-    probability: float
-    explained: bool
-    contrasted: bool
-    article: int | None
-
-
-@dataclass(frozen=True)
-class _Alternatives:
-    """The most probable alternatives under a heading, and the number of all others."""
-
-    heading: str
-    listed: list[_Alternative]
-    unlisted: int
-
-
 def article(
     attribution: AttributionData,
     index: int,
@@ -118,6 +99,7 @@ def article(
     unit, plural = units(attribution)["token"]
     is_text = attribution.grid is None
     image: ImageMap | None = None if attribution.image is None else image_map(attribution)
+    listed = likeliest(attribution, CLASSES_IN_SIGHT)
     return render(
         "decision.html",
         index=index,
@@ -140,7 +122,10 @@ def article(
         opposing=opposing(attribution),
         bound=format_bound(attribution.certificate.gap),
         warning=faint(attribution) if attribution.is_faint else "",
-        alternatives=_alternatives(attribution, {c.name: c.article for c in choices}),
+        chosen_from=alternatives(attribution),
+        alternatives=listed,
+        unlisted=len(attribution.labels) - len(listed),
+        articles={choice.name: choice.article for choice in choices},
         choices=choices,
         model=attribution.model_and_precision,
         tensor=attribution.tensor,
@@ -207,33 +192,3 @@ def _token_count(attribution: AttributionData) -> str:
     if attribution.segments is not None:
         return f"{merged(attribution)}; {special} special ones alone"
     return f"{len(attribution)}, of them {special} special"
-
-
-def _alternatives(
-    attribution: AttributionData, articles: Mapping[str, int]
-) -> _Alternatives | None:
-    """Return the probabilities of all alternatives; None where there was no choice.
-
-    Args:
-        attribution: The decision.
-        articles: Number of the article about each target that is explained, by its label.
-    """
-    if len(attribution.labels) == 1:
-        return None
-    probabilities = [float(p) for p in attribution.probabilities]
-    order = sorted(range(len(probabilities)), key=lambda i: -probabilities[i])
-    in_sight = order[:CLASSES_IN_SIGHT]
-    # The explained one is listed however improbable it is.
-    if attribution.target not in in_sight:
-        in_sight.append(attribution.target)
-    listed = [
-        _Alternative(
-            attribution.labels[i],
-            probabilities[i],
-            explained=i == attribution.target,
-            contrasted=i == attribution.against,
-            article=articles.get(attribution.labels[i]),
-        )
-        for i in in_sight
-    ]
-    return _Alternatives(alternatives(attribution), listed, len(order) - len(listed))

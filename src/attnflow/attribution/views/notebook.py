@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from attnflow.attribution.data import AttributionData, ContinuationData
+from attnflow.attribution.views.alternatives import likeliest
 from attnflow.attribution.views.captions import (
     beginning,
     certainty,
@@ -68,15 +67,6 @@ class _Heading:
 
 
 @dataclass(frozen=True)
-class _Class:
-    """A class or token that the model could choose."""
-
-    label: str
-    probability: float
-    explained: bool
-
-
-@dataclass(frozen=True)
 class _Row:
     """A token of a continuation, its probability, and the first few tokens that it rests on."""
 
@@ -127,7 +117,7 @@ def _card(attribution: AttributionData, *, with_flow: bool) -> "Markup":
         tint=_tint(attribution),
         tint_against=TINT_AGAINST,
         ranked=ranked[:LEADERS],
-        classes=_classes(attribution),
+        classes=likeliest(attribution, CLASSES),
         flow=flow_svg(attribution) if with_flow and _can_draw(attribution) else None,
         lines=[*summary(attribution), note(attribution), *_about_flow(attribution)],
     )
@@ -156,20 +146,6 @@ def _about_flow(attribution: AttributionData) -> Iterator[str]:
         yield "explain with edges=True for the picture of the flow"
     elif len(attribution) > LONGEST_FLOW:
         yield "the flow of so long a text is drawn by plot_flow() and on the page of to_html(file)"
-
-
-def _classes(attribution: AttributionData) -> list[_Class]:
-    """Return the likeliest alternatives and the explained one; none where there is no choice."""
-    if len(attribution.labels) == 1:
-        return []
-    probabilities = attribution.probabilities
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    listed = order[:CLASSES]
-    listed += [] if attribution.target in listed else [attribution.target]
-    return [
-        _Class(attribution.labels[i], float(probabilities[i]), i == attribution.target)
-        for i in listed
-    ]
 
 
 def render_continuation(continuation: ContinuationData) -> str:
