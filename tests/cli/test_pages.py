@@ -1,8 +1,10 @@
 """The command's pages: alternatives of a prediction, comparisons, and saved results shown again."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from support.example_attributions import continuation_of
 from support.pages import PageReader
 
 import attnflow
@@ -113,6 +115,26 @@ def test_saved_results_are_shown_as_they_were(run, explain, tmp_path):
     assert (code, out, err) == (0, "", "") and len(sides(page)) == 2
     record = json.loads(run("show", saved, "--json", "-")[1])
     assert record == json.loads(json.dumps([attnflow.load(saved)[0].to_dict()]))
+
+
+def test_saved_continuations_are_told_from_other_results(run, tmp_path):
+    saved = tmp_path / "a.safetensors"
+    two = [*continuation_of(), *continuation_of("the film is not good")]
+    attnflow.save(two, saved)
+    out = run("show", saved)[1]
+    assert "[1]" in out and "[2]" not in out and out.count("certificate") <= 2
+    labels = [replace(a, task="token-classification") for a in continuation_of()]
+    attnflow.save(labels, saved, overwrite=True)
+    assert f"[{len(labels) - 1}]" in run("show", saved)[1]
+
+
+def test_a_class_named_like_the_alternatives_is_left_in_peace(run, save_model, tiny, tmp_path):
+    model = save_model(tiny(labels=("none", "top3", "some")))
+    page = tmp_path / "a.html"
+    assert run("explain", TEXT, "--model", model, "--html", page)[0] == 0
+    assert articles(page) == 3
+    many = ("--alternatives", "150", "--overwrite")
+    assert run("explain", TEXT, "--model", model, "--html", page, *many)[0] == 0
 
 
 def test_files_that_cannot_be_shown(run, explain, tmp_path):

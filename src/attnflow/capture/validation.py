@@ -201,6 +201,8 @@ def check_target(target: Tensor | None, logits: Tensor) -> Tensor:
         )
     # A copy, which the caller's later writes do not reach.
     target = target.to(device=logits.device, dtype=torch.int64, copy=True)
+    if int(target.min()) >= -1:
+        return target.where(target >= 0, logits.argmax(dim=1))
     # Stable, so that of equal logits the first class is the predicted one, as argmax has it.
     order = logits.argsort(dim=1, descending=True, stable=True)
     ranked = order.gather(1, (-1 - target).clamp(min=0)[:, None])[:, 0]

@@ -20,7 +20,7 @@ from attnflow.cli.options import (
     stages,
     unit,
 )
-from attnflow.cli.results import Results, add_files, check_files, print_results, write_results
+from attnflow.cli.results import Found, add_files, check_files, print_results, write_results
 from attnflow.cli.streams import STANDARD_STREAM, read_standard_input, read_text
 from attnflow.errors import InputError
 from attnflow.files import parse_json
@@ -286,7 +286,7 @@ def _lines(name: str) -> list[str]:
 
 def _results(
     args: argparse.Namespace, examples: list[Any] | None, images: "list[SourceImage] | None"
-) -> Results:
+) -> Found:
     with quiet_transformers():
         from attnflow.explainer.explainer import Explainer
         from attnflow.explainer.options import CallOptions
@@ -314,20 +314,23 @@ def _results(
             other = [explainer(args.pair, pair=text, **options) for text in examples or ()]
             both = [item for pair in zip(_flat(items), _flat(other), strict=True) for item in pair]
             # Each side is explained by its similarity to the other.
-            return Results(_flat(items), both, compare=args.compare or len(both) == 2)
+            return Found(_flat(items), both, compare=args.compare or len(both) == 2)
         firsts = [item[0] for item in items] if _alternatives(args) else _flat(items)
-        return Results(firsts, _flat(items), compare=args.compare)
+        return Found(firsts, _flat(items), compare=args.compare)
 
 
 def _call_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords of `Explainer.__call__` besides its examples."""
+    from attnflow.explainer.targets.decision import Top
+
     alternatives = _alternatives(args)
     return {
         "continuation": args.max_new_tokens if args.continuation is None else args.continuation,
         "tensor": args.tensor,
         "stages": args.stages,
         "pattern": args.pattern,
-        "target": f"top{1 + alternatives}" if alternatives else args.target,
+        # Not "top3": a class may have that name.
+        "target": Top(1 + alternatives) if alternatives else args.target,
         "against": args.against,
         "position": args.position,
         "span": args.span,

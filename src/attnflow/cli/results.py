@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Results:
+class Found:
     """The results of a command, and those of them that a page shows.
 
     Attributes:
@@ -90,7 +90,7 @@ def print_results(results: "Sequence[Explained]", granularity: str) -> None:
     show("\n\n".join(blocks))
 
 
-def write_results(found: Results, args: argparse.Namespace) -> None:
+def write_results(found: Found, args: argparse.Namespace) -> None:
     """Write the files that `--json`, `--jsonl`, `--csv`, `--html` and `--save` name, all or none.
 
     Raises:

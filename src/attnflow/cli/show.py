@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, get_args
 
-from attnflow.cli.results import Results, add_files, check_files, print_results, write_results
+from attnflow.cli.results import Found, add_files, check_files, print_results, write_results
 from attnflow.errors import InputError
 from attnflow.models.literals import Granularity
 
 if TYPE_CHECKING:
+    from attnflow.attribution.attribution import Attribution
     from attnflow.cli.results import Explained
 
 EPILOG = """examples:
@@ -47,15 +47,37 @@ def _show(args: argparse.Namespace) -> int:
     results = [item for name in args.files for item in _saved(name)]
     if not args.quiet and sys.stdout is not None and not to_standard_output:
         print_results(results, args.granularity)
-    write_results(Results(results, results, compare=args.compare), args)
+    write_results(Found(results, results, compare=args.compare), args)
     return 0
 
 
 def _saved(name: str) -> "list[Explained]":
-    """Return the results in a file, those of a continuation as one."""
+    """Return the results in a file, those of each continuation as one."""
     from attnflow.attribution.attribution import Attributions, load
 
-    found = load(name)
-    follow = [a.position is not None and b.position == a.position + 1 for a, b in pairwise(found)]
-    is_continuation = len({a.tokens for a in found}) == 1 and len(found) > 1 and all(follow)
-    return [Attributions(found)] if is_continuation else list(found)
+    runs: list[list[Attribution]] = []
+    for attribution in load(name):
+        if runs and _follows(attribution, runs[-1][-1]):
+            runs[-1].append(attribution)
+        else:
+            runs.append([attribution])
+    return [Attributions(run) if len(run) > 1 else run[0] for run in runs]
+
+
+def _follows(attribution: "Attribution", other: "Attribution") -> bool:
+    """Return whether both are about written tokens of a continuation, one after the other."""
+    here, before = attribution.position, other.position
+    if here is None or before is None or attribution.tokens != other.tokens:
+        return False
+    return here == before + 1 and _is_written(attribution, here) and _is_written(other, before)
+
+
+def _is_written(attribution: "Attribution", position: int) -> bool:
+    """Return whether the next token after a position is explained, as it stands in the text."""
+    from attnflow.attribution.views.verdict import WRITING
+
+    following = position + 1
+    if attribution.task not in WRITING or attribution.span is not None:
+        return False
+    is_last = following == len(attribution)
+    return not is_last and attribution.label.strip() == attribution.surface(following).strip()

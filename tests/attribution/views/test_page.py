@@ -8,7 +8,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
-from support.example_attributions import REVIEW, flow_edges
+from support.example_attributions import REVIEW, flow_edges, image_of
 from support.pages import HOSTILE, PageReader, data_of
 
 from attnflow.attribution.views import notebook, templates
@@ -240,3 +240,16 @@ def test_the_wheel_has_the_templates():
     if ignored.returncode == 128:
         pytest.skip("no checkout of git")
     assert ignored.returncode == 1 and not ignored.stdout, ignored.stdout + ignored.stderr
+
+
+def test_results_of_other_settings_are_no_classes_of_one_text(make):
+    one = make()
+    other = dataclasses.replace(one, target=0)
+    assert render([one, other]).count('class="choices"') == 2
+    for changed in ({"stages": ()}, {"pattern": "frozen"}, {"precision": "bfloat16"}):
+        assert 'class="choices"' not in render([one, dataclasses.replace(other, **changed)])
+
+
+def test_texts_and_images_are_not_compared(make):
+    with pytest.raises(InputError, match="a text and an image cannot be compared"):
+        render([make(), image_of((4, 4))], compare=True)

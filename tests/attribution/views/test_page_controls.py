@@ -210,7 +210,54 @@ def test_words_of_two_texts_are_matched_in_order(drive, make):
     )
     only = {name: (a != "–", b != "–") for name, a, b in rows}
     assert only["good"] == only["film"] == (True, True) and only["bad"] == (False, True)
+    # In the order of the first text, then of the second, where shares are equal.
     assert len(rows) == 8  # a, good and film in both; it and is in each; bad
+
+
+def test_words_of_three_texts_keep_their_rows(drive, make):
+    texts = ["good CO₂ film", "very good CO₂ film", "very good CO₂ film"]
+    rows = drive(
+        [make(text) for text in texts],
+        """const cells = (row) => Array.from(row.cells, (cell) => cell.textContent);
+        return all(".changes tbody tr").map(cells);""",
+        compare=True,
+    )
+    found = {name: [share != "–" for share in shares[:3]] for name, *shares in rows}
+    assert len(rows) == 4 and found["very"] == [False, True, True]
+    assert found["CO₂"] == found["good"] == found["film"] == [True] * 3
+
+
+def test_a_word_of_the_other_side_is_followed_there(drive, make):
+    seen = drive(
+        targets_of(make),
+        """const pressed = () => all(".side .t[aria-pressed=true]").length;
+        const word = (i) => all(".side")[i].querySelector(".heat:not([hidden]) [data-t='5']");
+        const steps = [];
+        for (const i of [0, 1, 1]) {
+          word(i).click();
+          steps.push([page.location.hash, pressed() > 0]);
+        }
+        return steps;""",
+        compare=True,
+    )
+    assert seen == [["#token=5", True], ["#text=1&token=5", True], ["#text=1", False]]
+
+
+def test_a_comparison_exports_all_of_it(drive, make):
+    seen = drive(
+        targets_of(make),
+        """const kept = [];
+        const open = frame.contentWindow.URL.createObjectURL;
+        frame.contentWindow.URL.createObjectURL = (blob) => { kept.push(blob); return open(blob); };
+        for (const kind of ["csv", "json", "svg"]) one(`[data-export=${kind}]`).click();
+        return Promise.all(kept.map((blob) => blob.text()));""",
+        compare=True,
+    )
+    table = list(csv.DictReader(io.StringIO(seen[0])))
+    assert {row["label"] for row in table} == {"positive", "negative"}
+    assert len(table) == 2 * len(make()) and table[-1]["result"] == "1"
+    assert [record["label"] for record in json.loads(seen[1])] == ["positive", "negative"]
+    assert "positive" in seen[2] and "negative" in seen[2]
 
 
 def test_an_exported_table_is_that_of_python(drive, make):

@@ -4,7 +4,7 @@ They may be of two targets, tensors, models or texts. Words are matched in the o
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,15 @@ class _Column:
     size: str
     heat_maps: dict[str, Iterator[Stretch]]
     image: ImageMap | None
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word with its share in each text so far; `name` is how it is found again."""
+
+    name: str
+    label: str
+    shares: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -99,33 +108,38 @@ def _column(attribution: AttributionData, article: int, differing: Sequence[str]
 
 
 def _rows(attributions: Sequence[AttributionData]) -> list[_Row]:
-    """Return a row for each word of the first text, and for each of the others that it lacks."""
+    """Return a row for each word of any of the texts, in their order."""
     unit = "word" if attributions[0].grid is None else "token"
-    pieces = [[p for p in pieces_of(a, unit) if not p.special] for a in attributions]
-    labels = [piece.label for piece in pieces[0]]
-    table: list[list[float | None]] = [[piece.share] for piece in pieces[0]]
-    for count, others in enumerate(pieces[1:], start=1):
-        matched = _matched(labels, others)
-        for row in table:
-            row.append(None)
-        for piece, place in zip(others, matched, strict=True):
-            if place is None:
-                labels.append(piece.label)
-                table.append([*[None] * count, piece.share])
-            else:
-                table[place][count] = piece.share
+    words: list[_Word] = []
+    for count, attribution in enumerate(attributions):
+        pieces = [piece for piece in pieces_of(attribution, unit) if not piece.special]
+        words = list(_with_column(words, pieces, count))
     return [
-        _Row(label, row, max(s or 0.0 for s in row) - min(s or 0.0 for s in row))
-        for label, row in zip(labels, table, strict=True)
+        _Row(word.label, word.shares, max(s or 0.0 for s in word.shares) - _least(word.shares))
+        for word in words
     ]
 
 
-def _matched(labels: Sequence[str], pieces: Sequence[Piece]) -> list[int | None]:
-    """Return, for each piece, the place among the labels of the word that it is; else None."""
-    names = [label.rstrip("₀₁₂₃₄₅₆₇₈₉").casefold() for label in labels]
-    matcher = SequenceMatcher(None, names, [p.name.casefold() for p in pieces], autojunk=False)
-    matched: list[int | None] = [None] * len(pieces)
-    for block in matcher.get_matching_blocks():
-        for i in range(block.size):
-            matched[block.b + i] = block.a + i
-    return matched
+def _least(shares: Sequence[float | None]) -> float:
+    return min(share or 0.0 for share in shares)
+
+
+def _with_column(words: Sequence[_Word], pieces: Sequence[Piece], count: int) -> Iterator[_Word]:
+    """Yield the words with the shares of one more text, and those that only it has, in its order.
+
+    Args:
+        words: The words of the texts before.
+        pieces: Those of the new text.
+        count: Number of the texts before.
+    """
+    old, new = [word.name for word in words], [piece.name.casefold() for piece in pieces]
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            for word, piece in zip(words[a:b], pieces[c:d], strict=True):
+                yield replace(word, shares=[*word.shares, piece.share])
+            continue
+        for word in words[a:b]:
+            yield replace(word, shares=[*word.shares, None])
+        for piece in pieces[c:d]:
+            shares = [*[None] * count, piece.share]
+            yield _Word(piece.name.casefold(), piece.label, shares)

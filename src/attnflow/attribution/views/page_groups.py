@@ -18,6 +18,22 @@ from attnflow.errors import InputError
 Explained = AttributionData | ContinuationData
 
 MOST_COMPARED = 4
+# In which results of one entry agree: they differ in their target alone.
+SETTINGS = (
+    "text",
+    "tokens",
+    "segments",
+    "model_and_precision",
+    "tensor",
+    "stages",
+    "pattern",
+    "readout",
+    "attention_sink",
+    "position",
+    "task",
+    "against",
+    "span",
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,8 @@ def _compared(explained: Sequence[Explained]) -> Group:
             "a continuation cannot be compared as a whole: compare single tokens of it, which are "
             "its items."
         )
+    if len({decision.grid is None for decision in decisions}) > 1:
+        raise InputError("a text and an image cannot be compared: give results of one kind.")
     if not 2 <= len(decisions) <= MOST_COMPARED:
         raise InputError(
             f"a comparison is of 2 to {MOST_COMPARED} attributions, got {len(decisions)}."
@@ -108,8 +126,7 @@ def _compared(explained: Sequence[Explained]) -> Group:
 def _is_choice(attribution: AttributionData, others: Sequence[AttributionData]) -> bool:
     """Return whether an attribution differs from the others in its target alone."""
     other = others[0]
-    names = ("text", "tokens", "model", "tensor", "readout", "position", "task", "against", "span")
-    if any(getattr(attribution, name) != getattr(other, name) for name in names):
+    if any(getattr(attribution, name) != getattr(other, name) for name in SETTINGS):
         return False
     if attribution.span is not None or attribution.label in {a.label for a in others}:
         return False

@@ -36,6 +36,13 @@ class Rank:
     place: int
 
 
+@dataclass(frozen=True)
+class Top:
+    """So many of the most probable choices, or all where there are fewer."""
+
+    count: int
+
+
 # How a call and the command ask for generated tokens, for errors.
 _OPTIONS = {
     "continuation": "continuation=, --continuation or --max-new-tokens",
@@ -55,7 +62,7 @@ class TargetOptions:
         span: Half-open indices of tokens, True for a whole continuation, or one for each example.
     """
 
-    target: Target | Value | Sequence[Target] | Sequence[Sequence[Target]] = None
+    target: Target | Value | Top | Sequence[Target] | Sequence[Sequence[Target]] = None
     against: Target | Sequence[Target] = None
     position: int | Sequence[int] | None = None
     span: Span | Sequence[Span] | None = None
@@ -141,17 +148,17 @@ def several_targets(
             than of examples.
     """
     target, examples = options.target, read.examples
-    if isinstance(target, str):
-        top = TOP.fullmatch(target)
-        if target != EVERY and top is None:
+    if isinstance(target, str | Top):
+        top = _top(target)
+        if top is None and target != EVERY:
             return None
         spaces = [space_of(example) for example in examples]
         # A class of this name is meant by it.
-        if any(_is_choice(space, target) for space in spaces):
+        if isinstance(target, str) and any(_is_choice(space, target) for space in spaces):
             return None
         if top is None:
             return [list(space.every()) for space in spaces]
-        counts = [min(int(top[1]), space.count) for space in spaces]
+        counts = [min(top.count, space.count) for space in spaces]
         return [[Rank(place) for place in range(count)] for count in counts]
     if callable(target) or is_one(target):
         return None
@@ -164,6 +171,14 @@ def several_targets(
     if any(not is_one(part) and len(part) == 0 for part in parts):
         raise InputError("target has an empty list for an example: name what to explain, or None.")
     return [[part] if is_one(part) else list(part) for part in parts]
+
+
+def _top(target: str | Top) -> Top | None:
+    """Return what "top3" asks for; None for other names."""
+    if isinstance(target, Top):
+        return target
+    found = TOP.fullmatch(target)
+    return None if found is None else Top(int(found[1]))
 
 
 def _is_choice(space: OutputSpace, target: str) -> bool:

@@ -18,11 +18,12 @@ const COLUMNS = [
 function exportAs(kind) {
   const menu = document.querySelector(".menu");
   menu.open = false;
-  const { names, record } = decisions[state.decision];
   const matrix = currentContinuation() && currentContinuation().matrix();
+  /* Of a comparison all that are compared. */
+  const shown = comparisons.some((each) => !each.hidden) ? decisions : [decisions[state.decision]];
   if (kind === "link") return copyLink(menu);
-  if (kind === "json") return download("attnflow.json", "application/json", JSON.stringify(record ? [record] : matrix, null, 1) + "\n");
-  if (kind === "csv") return download("attnflow.csv", "text/csv", csv(record ? tableOf(record, names) : tableOfMatrix(matrix)));
+  if (kind === "json") return download("attnflow.json", "application/json", JSON.stringify(matrix || shown.map((each) => each.record), null, 1) + "\n");
+  if (kind === "csv") return download("attnflow.csv", "text/csv", csv(matrix ? tableOfMatrix(matrix) : tableOfAll(shown)));
   const svg = new XMLSerializer().serializeToString(viewAsSvg());
   if (kind === "svg") return download("attnflow.svg", "image/svg+xml", svg);
   return downloadPng(svg);
@@ -46,6 +47,14 @@ async function copyLink(menu) {
     /* Browsers refuse the clipboard in some frames: the link is shown to be copied by hand. */
     window.prompt("The link to this view", link);
   }
+}
+
+/* The table of one decision; of several with a column that numbers them, and one for their labels. */
+function tableOfAll(shown) {
+  const tables = shown.map(({ record, names }) => tableOf(record, names));
+  if (shown.length === 1) return tables[0];
+  const rows = tables.flatMap(([, ...own], i) => own.map((row) => [i, shown[i].record.label, ...row]));
+  return [["result", "label", ...COLUMNS], ...rows];
 }
 
 /* A row for each token, as `to_dataframe` has them; `names` are the tokens as they stand in the text. */
@@ -83,7 +92,9 @@ function viewAsSvg() {
   const written = currentContinuation() && currentContinuation().section;
   const drawing = document.createElementNS(SVG_NAMESPACE, "svg");
   const ground = addShape(drawing, "rect", { fill: plainColour(getComputedStyle(root).backgroundColor) });
+  const compared = comparisons.find((each) => !each.hidden);
   const parts = [
+    ...(compared ? Array.from(compared.querySelectorAll(".side .title, .side .verdict, .side .heat:not([hidden])")) : []),
     ...(written ? [written.querySelector("h1"), written.querySelector(".heat")] : []),
     article.querySelector(".title"), article.querySelector(".verdict"),
     ...Array.from(article.querySelectorAll(".heat:not([hidden])")), article.querySelector(".flow .picture"),
@@ -208,7 +219,11 @@ function downloadPng(svg) {
     const scale = Math.min(2, 16000 / image.width, 16000 / image.height);
     [canvas.width, canvas.height] = [image.width * scale, image.height * scale];
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob((blob) => download("attnflow.png", "image/png", blob));
+    canvas.toBlob((blob) => {
+      /* Where the browser cannot draw so large a picture. */
+      if (blob) download("attnflow.png", "image/png", blob);
+      else showTooltip("Too large for a PNG here: take the SVG", document.querySelector(".menu"));
+    });
   });
   image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(svg);
 }

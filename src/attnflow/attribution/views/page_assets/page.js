@@ -26,9 +26,11 @@ const currentArticle = () => articles[state.decision];
 const continuations = new Map(Array.from(document.querySelectorAll(".written"), (section) =>
   [Number(section.dataset.group), new ContinuationView(section, decisions, { onSelect: selectDecision, onPoint: pointOut })]));
 const currentContinuation = () => continuations.get(decisions[state.decision].group);
+/* The side of a comparison whose flow is shown. */
+const currentSide = () => document.querySelector('[data-side="' + state.decision + '"]');
 const comparisons = Array.from(document.querySelectorAll(".comparison"));
 /* Those of a continuation's text, and of the decision itself: the images of a token's text. */
-const heatMaps = () => [currentContinuation() && currentContinuation().section, currentArticle()]
+const heatMaps = () => [currentContinuation() && currentContinuation().section, currentSide(), currentArticle()]
   .flatMap((part) => (part ? Array.from(part.querySelectorAll(".heat")) : []));
 
 function readAddress() {
@@ -154,7 +156,7 @@ function newPicture(section) {
 /* Show in text, ranking, matrix and picture where some tokens are; none of them for no tokens. */
 function pointOut(tokens) {
   const isAmong = (element) => tokensOf(element).some((t) => tokens.includes(t));
-  for (const part of [currentContinuation() && currentContinuation().section, currentArticle()]) {
+  for (const part of [currentContinuation() && currentContinuation().section, currentSide(), currentArticle()]) {
     part?.querySelectorAll(".heat .t, .ranking tr[data-t], thead th[data-t]").forEach((each) => each.classList.toggle("lit", isAmong(each)));
   }
   pictures.get(state.decision)?.pointOut(tokens);
@@ -171,6 +173,7 @@ function toggleSelection(row, tokens) {
 
 function renderSelection() {
   const { selection } = state;
+  document.querySelectorAll(".side .t").forEach((each) => each.setAttribute("aria-pressed", "false"));
   /* A node above row 0 is no token of the text, though it stands in the column of one. */
   const isSelected = (element) => selection !== null && selection.row === 0 && tokensOf(element).some((t) => selection.tokens.includes(t));
   heatMaps().forEach((map) => {
@@ -190,7 +193,12 @@ function renderSelection() {
 /* A token that is explained is chosen to be read about; of any other the paths are followed. */
 function activate(item) {
   const side = item.closest("[data-side]");
-  if (side) selectDecision(Number(side.dataset.side));
+  const isOther = side && Number(side.dataset.side) !== state.decision;
+  if (isOther) {
+    /* The same word of the other side is followed there, and not let go. */
+    state.selection = null;
+    selectDecision(Number(side.dataset.side));
+  }
   if (item.dataset.article) selectDecision(Number(item.dataset.article));
   else toggleSelection(0, tokensOf(item));
 }
