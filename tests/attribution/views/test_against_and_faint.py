@@ -202,3 +202,11 @@ def test_equal_words_are_one_in_the_sentence(make):
     scores[list(repeated.tokens).index("plot")] = 1.0
     found = sentence(replace(repeated, scores=scores, edges=None, raw_scores=None))
     assert found == "Mostly “thin” (75.0 %, 3 times)."
+
+
+def test_the_sentence_says_where_special_tokens_took_nearly_all(short):
+    scores = short.scores.copy()
+    scores[0] = 99 * scores[~short.special].sum()
+    taken = sentence(replace(short, scores=scores))
+    assert taken.startswith("Special tokens took 99.") and ", of the rest " in taken
+    assert not sentence(short).startswith("Special")

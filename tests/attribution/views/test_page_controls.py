@@ -75,7 +75,7 @@ def test_layers_in_which_nothing_crosses_fold_and_unfold(drive, make, crossing):
     run = "layers 1–5unchanged" if crossing == 0 else "layers 3–5unchanged"
     labels, height, nodes = seen["folded"]
     assert run in labels and seen["again"] == labels
-    assert seen["open"][0] == ["decision", *(f"layer {i}" for i in range(1, 7)), "tokens"]
+    assert seen["open"][0] == ["decision", *(f"layer {i}" for i in range(1, 7)), "words"]
     assert height < seen["open"][1] and nodes < seen["open"][2]
 
 

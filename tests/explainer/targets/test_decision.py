@@ -7,6 +7,7 @@ from support.text_models import PROMPT, next_log_probabilities
 
 from attnflow import Explainer, InputError
 from attnflow.attribution import Results
+from attnflow.explainer.targets.output_space import Vocabulary
 
 
 def test_targets_for_each_text(exact, texts):
@@ -74,6 +75,12 @@ def test_the_most_probable_tokens(writer):
     likeliest = sorted(zip(-writer(PROMPT).logits[:-1], writer(PROMPT).labels, strict=False))
     assert [a.label for a in three] == [label for _, label in likeliest[:3]]
     with pytest.raises(InputError, match=r'target=\[...\], or "top3"'):
+        writer(PROMPT, target="all")
+
+
+def test_a_token_named_all_is_not_meant_by_it(writer, monkeypatch):
+    monkeypatch.setattr(Vocabulary, "index", lambda self, target: 7)
+    with pytest.raises(InputError, match="explains every class of a classifier"):
         writer(PROMPT, target="all")
 
 

@@ -260,7 +260,7 @@ async function show(result, before) {
 
 function compare(other) {
   state.compared = other.name;
-  setFrame("/compare/" + state.shown + "/" + other.name);
+  setFrame("/compare/" + other.name + "/" + state.shown);
   byId("shown").replaceChildren("Next to “" + other.summary.text + "” ", button("Only this one", () => show(find(state.shown), null)));
 }
 

@@ -4,7 +4,7 @@ Heat map, ranking, classes, facts and certificate are complete without scripts. 
 the switches, and the picture of the flow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from attnflow.attribution.views.image_heatmap import ImageMap, image_map, layers
 from attnflow.attribution.views.layout import Piece, Ranked, hottest, pieces_of, rank
 from attnflow.attribution.views.templates import render
 from attnflow.attribution.views.text_heatmap import Stretch, stretches
-from attnflow.attribution.views.verdict import verdict
+from attnflow.attribution.views.verdict import WRITING, verdict
 from attnflow.attribution.views.wording import (
     READOUTS,
     TENSORS,
@@ -45,9 +45,13 @@ MIDDLING_TEXT = 40  # tokens
 
 @dataclass(frozen=True)
 class _Text:
-    """A text and its heat maps by granularity; `size` is the class that sets the size of type."""
+    """A text and its heat maps by granularity; `size` is the class that sets the size of type.
 
-    heat_maps: dict[str, Iterator[Stretch]]
+    `has_cold` is true where some piece has the colour of what speaks against.
+    """
+
+    heat_maps: dict[str, list[Stretch]]
+    has_cold: bool
     size: str
     truncated: int
 
@@ -120,6 +124,7 @@ def article(
         rankings=[_sources(attribution)] if part else _rankings(attribution),
         verdict=verdict(attribution),
         opposing=opposing(attribution),
+        by_place=attribution.task in WRITING,
         bound=format_bound(attribution.certificate.gap),
         warning=faint(attribution) if attribution.is_faint else "",
         chosen_from=alternatives(attribution),
@@ -146,8 +151,9 @@ def text_size(attribution: AttributionData) -> str:
 
 
 def _text(attribution: AttributionData) -> _Text:
-    heat_maps = {unit: stretches(attribution, unit) for unit in units(attribution)}
-    return _Text(heat_maps, text_size(attribution), attribution.truncated)
+    heat_maps = {unit: list(stretches(attribution, unit)) for unit in units(attribution)}
+    has_cold = any("against" in s.classes for heat in heat_maps.values() for s in heat)
+    return _Text(heat_maps, has_cold, text_size(attribution), attribution.truncated)
 
 
 def _rankings(attribution: AttributionData) -> list[_Ranking]:

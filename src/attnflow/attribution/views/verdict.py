@@ -20,6 +20,7 @@ from attnflow.attribution.views.wording import format_percent
 MOST = 0.5  # of the shares, which the named pieces have together
 NAMED = 3  # pieces at most; a decision that needs more is spread
 NAMED_AGAINST = 2
+SPECIAL = 0.9  # share of special tokens from which the answer hardly depends on the text
 # Tasks of models that write. What their first token and the one that is read hold is mostly their
 # place: in SmolLM2 signed scores count *The* of "The capital of France is" against *Paris*, and
 # hiding it costs 5.3 of the log-odds. So these two are not said to speak against.
@@ -64,6 +65,10 @@ def verdict(attribution: AttributionData) -> Verdict | None:
     enough = next((n for n, total in enumerate(sums, start=1) if total >= MOST), None)
     many = units(attribution)[granularity][1]
     opening = "Mostly" if enough else f"Spread over {len(ranked)} {many}, first"
+    if attribution.special_share > SPECIAL:
+        # Shares are of the rest, which is little: a reader would take it for the whole.
+        took = format_percent(attribution.special_share)
+        opening = f"Special tokens took {took}, of the rest {opening[0].lower()}{opening[1:]}"
     leaders = [(name, _share(parts)) for name, parts in first[:enough]]
     against = [_name(attribution, p) for p in opposing_pieces(attribution, pieces, STRONGLY)]
     return Verdict(opening, tuple(leaders), tuple(dict.fromkeys(against))[:NAMED_AGAINST])

@@ -100,7 +100,7 @@ def opposing(attribution: AttributionData) -> list[Opposing]:
     least = CLEARLY * max(abs(value) for value, _ in sums)
     found = [(v, piece) for v, piece in sums if v < 0 and -v >= least and not piece.special]
     found.sort(key=lambda each: (each[0], each[1].tokens))
-    return [Opposing(piece.name, _signed(value)) for value, piece in found[:OPPOSING]]
+    return [Opposing(piece.label, _signed(value)) for value, piece in found[:OPPOSING]]
 
 
 def diagnostics(attribution: AttributionData) -> list[Diagnostic]:

@@ -20,6 +20,7 @@ from attnflow.explainer.targets.output_space import (
     SpaceOf,
     Span,
     Target,
+    Vocabulary,
     answer_tokens,
 )
 from attnflow.inputs.example import Example, ReadExamples
@@ -182,7 +183,12 @@ def _top(target: str | Top) -> Top | None:
 
 
 def _is_choice(space: OutputSpace, target: str) -> bool:
-    """Return whether a space has a choice of that name."""
+    """Return whether a space has a class or answer of that name.
+
+    A token of that name is never meant: "all" begins no word, and " all" is another name.
+    """
+    if isinstance(space, Vocabulary):
+        return False
     try:
         space.index(target)
     except InputError:

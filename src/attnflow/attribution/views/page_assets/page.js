@@ -282,3 +282,6 @@ document.querySelectorAll(".heat").forEach((map) => prepareHeatMap(map, {
 readAddress();
 addListeners();
 render();
+/* A long list begins at the text that is shown. Not `scrollIntoView`, which scrolls the page too. */
+const current = document.querySelector(".chooser [aria-current]");
+if (current) current.closest(".chooser").scrollTop = current.offsetTop - current.closest(".chooser").offsetTop - 60;

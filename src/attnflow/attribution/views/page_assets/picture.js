@@ -33,6 +33,7 @@ class Picture {
    * leaves weak neighbours apart, `unfolded` shows every layer. */
   draw(keep, { asWords, spread, unfolded }) {
     this.keep = keep;
+    this.unit = asWords && this.words ? "words" : "tokens";
     /* On the tokens' links, since words join links that are drawn with ones that are not. */
     this.setColumns(asWords && this.words ? this.words : this.tokenNames.map((name, t) => [[t], name]));
     const width = this.canvas.clientWidth;
@@ -133,7 +134,7 @@ class Picture {
       if (!run) addLabel("layer " + (l + 1), (this.y(l) + this.y(l + 1)) / 2);
       else if (l === run.first) this.addFold(run, addLabel);
     }
-    addLabel(this.words && this.columns.length < this.tokenNames.length ? "words" : "tokens", this.y(0));
+    addLabel(this.unit, this.y(0));
     const lines = this.create("g", {}, this.svg);
     for (let row = 0; row <= this.layers; row++) {
       if (this.isFolded(row)) continue;
@@ -149,7 +150,7 @@ class Picture {
     label.type = "button";
     label.dataset.layers = "all";
     label.title = percent(crossing) + " of the flow crosses from one column to another in these layers. Show them.";
-    label.append(document.createElement("br"), "unchanged");
+    label.append(document.createElement("br"), crossing < 5e-4 ? "unchanged" : percent(crossing) + " crosses");
   }
 
   /* Dots where columns without a drawn link are folded. */
