@@ -8,6 +8,8 @@ from support.example_attributions import continuation_of
 from support.pages import PageReader
 
 import attnflow
+from attnflow.attribution.views import page_groups
+from attnflow.cli import explain as explain_command
 from attnflow.cli import main
 
 TEXT = "the film is not good"
@@ -74,7 +76,7 @@ def test_alternatives_are_left_out_where_they_are_not_asked_for(explain, tmp_pat
         (["--alternatives", "1", "--html", "a", "--target", "0"], "leave it out with --target"),
         (["--alternatives", "-1", "--html", "a"], "expected an integer of at least 0"),
         (["--compare"], "--compare is about the page"),
-        (["--compare", "--html", "a"], "a comparison is of 2 to 4 attributions, got 1"),
+        (["--compare", "--html", "a"], "--compare shows 2 to 4 texts side by side"),
     ],
 )
 def test_pages_that_cannot_be(explain, tmp_path, monkeypatch, arguments, complaint):
@@ -152,3 +154,7 @@ def test_files_that_cannot_be_shown(run, explain, tmp_path):
         code, out, err = run("show", *arguments)
         assert (code, out) == (2, "") and complaint in err, arguments
     assert len(attnflow.load(saved)) == 1
+
+
+def test_the_number_of_results_side_by_side_is_that_of_the_page():
+    assert explain_command.MOST_COMPARED == page_groups.MOST_COMPARED

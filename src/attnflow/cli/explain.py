@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from attnflow.cli.results import Explained
     from attnflow.inputs.image_file import SourceImage
 
+MOST_COMPARED = 4  # as views.page_groups has it, which is imported late
 ALTERNATIVES = 2  # that a page of one text or image explains besides what the model predicts
 
 EPILOG = """examples:
@@ -172,8 +173,8 @@ def _explain(args: argparse.Namespace) -> int:
         raise InputError("give --continuation or --max-new-tokens, not both.")
     read = [name for name in (args.file, args.chat, *(args.image or ())) if name is not None]
     uses_standard_output = check_files(args, read)
-    if args.compare and args.html is None:
-        raise InputError("--compare is about the page: name it by --html.")
+    if args.compare:
+        _check_compared(args, len(examples if examples is not None else images or ()))
     if args.alternatives and (args.html is None or not _has_alternatives(args)):
         raise InputError(
             "--alternatives is for a page (--html) of what the model itself predicts: leave it "
@@ -185,6 +186,20 @@ def _explain(args: argparse.Namespace) -> int:
         print_results(found.results, args.granularity)
     write_results(found, args)
     return 0
+
+
+def _check_compared(args: argparse.Namespace, count: int) -> None:
+    """Refuse, before anything is computed, what `--compare` cannot show.
+
+    With a target a text may have several results, which are counted when they are there.
+    """
+    if args.html is None:
+        raise InputError("--compare is about the page: name it by --html.")
+    if args.target is None and args.pair is None and not 2 <= count <= MOST_COMPARED:
+        raise InputError(
+            f"--compare shows 2 to {MOST_COMPARED} texts side by side, or targets of one text "
+            f"(--target all), got {count}."
+        )
 
 
 def _alternatives(args: argparse.Namespace) -> int:
