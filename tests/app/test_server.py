@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from attnflow.app.guard import MOST_BYTES, is_loopback
 from attnflow.app.jobs import MOST_OF_ONE
 from attnflow.app.messages import worded
 from attnflow.app.server import PORT, bind
-from attnflow.app.sessions import MOST_RESULTS
+from attnflow.app.sessions import MOST_RESULTS, Sessions
 
 SENTENCE = "a very good film"
 
@@ -26,6 +27,14 @@ SENTENCE = "a very good film"
 def app():
     with served() as running:
         yield running
+
+
+def broken(*_):
+    raise RuntimeError("no reason")
+
+
+async def unable():
+    raise OSError("no process more")
 
 
 @pytest.fixture
@@ -166,6 +175,25 @@ def test_failures_say_why_and_what_to_do(client):
     said = client.news(client.start("dies"), "failed")["words"]
     assert "memory" in said and "started again" in said
     assert client.explain(SENTENCE)["warnings"] == ["option “Units of the flow”"]
+
+
+def test_what_nobody_expected_ends_one_request_alone(client, app, monkeypatch, capfd):
+    said = client.news(client.start("breaks"), "failed")["words"]
+    assert "ZeroDivisionError: no reason" in said
+    assert "Traceback" in capfd.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(Sessions, "keep", broken)
+        job = client.start(SENTENCE)
+        assert "RuntimeError" in client.news(job, "failed")["words"]
+    assert not Path(app.worker.orders[-1]["folder"]).exists()
+    assert client.explain(SENTENCE)["name"]
+
+
+def test_a_worker_that_cannot_be_started_fails_one_request_alone(client, app, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(app.worker, "start", unable)
+        assert client.explain(SENTENCE)["name"]
+    assert client.explain(SENTENCE)["name"]
 
 
 @pytest.mark.parametrize(

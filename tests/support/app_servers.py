@@ -35,7 +35,8 @@ ABOUT = {
 
 
 class PretendingWorker(WorkerProcess):
-    """Answers as the worker does, by the text: "slow", "stuck", "dies", "fails", or any other.
+    """Answers as the worker does, by the text: "slow", "stuck", "dies", "fails", "breaks", or any
+    other.
 
     Attributes:
         killed: How often it was ended by force.
@@ -65,6 +66,8 @@ class PretendingWorker(WorkerProcess):
         yield {"job": job, "is": "progress", "part": 0.25, "words": "decision 1 of 2"}
         if text == "dies":
             raise WorkerEnded
+        if text == "breaks":
+            raise ZeroDivisionError("no reason")
         self._stuck = text == "stuck"
         while text == "stuck":
             await asyncio.sleep(0.01)

@@ -1,9 +1,11 @@
 """Jobs: one runs in the worker at a time, the others wait in their order and say so."""
 
 import asyncio
+import contextlib
 import itertools
 import shutil
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +25,10 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _ENDED = (
     "the process that explains has ended (it may have run out of memory) and was started again: "
     "try a shorter text, or merge its tokens"
+)
+_UNEXPECTED = (
+    "an error that attnflow did not expect, {kind}: {message} (the terminal of the app has more); "
+    "the process that explains was started again"
 )
 
 
@@ -180,7 +186,13 @@ class Jobs:
             self._running = self._waiting.pop(0)
             self._running.state = "running"
             await self._tell_all()
-            await self._do(self._running)
+            try:
+                await self._do(self._running)
+                # Where it was killed the next one can get ready before it is asked.
+                await self._worker.start()
+            except Exception as error:  # whatever it was, the jobs behind it are done
+                traceback.print_exc()
+                await self._give_up(self._running, error)
             self._running = None
             await self._tell_all()
 
@@ -200,8 +212,15 @@ class Jobs:
             job.state, job.words = ("cancelled", "") if job.is_cancelled else ("failed", _ENDED)
         if job.state != "done":
             _discard(job)
-        # Where it was killed the next one can get ready before it is asked.
-        await self._worker.start()
+
+    async def _give_up(self, job: Job, error: Exception) -> None:
+        """End a job that cannot go on; what the worker has of it must not answer the next one."""
+        if not job.is_over:
+            words = _UNEXPECTED.format(kind=type(error).__name__, message=str(error)[:300])
+            job.state, job.words = ("cancelled", "") if job.is_cancelled else ("failed", words)
+            _discard(job)
+        with contextlib.suppress(OSError):  # it ended by itself
+            await self._worker.kill()
 
     async def _take(self, job: Job, answer: dict[str, Any]) -> None:
         if answer["is"] in ("progress", "note"):
