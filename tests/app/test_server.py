@@ -1,8 +1,10 @@
 """The app over HTTP, with a worker that pretends: who may ask, the queue, results, exports."""
 
+import asyncio
 import base64
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -13,10 +15,12 @@ pytest.importorskip("uvicorn")
 from support.app_servers import MODEL, Client, port_in_use, served
 from support.pages import HOSTILE, PageReader
 
-from attnflow import load
+from attnflow import InputError, load
+from attnflow.app.asked import Asked
 from attnflow.app.guard import MOST_BYTES, is_loopback
 from attnflow.app.jobs import MOST_OF_ONE
 from attnflow.app.messages import worded
+from attnflow.app.results import Result
 from attnflow.app.server import PORT, bind
 from attnflow.app.sessions import MOST_RESULTS, Sessions
 
@@ -177,7 +181,7 @@ def test_failures_say_why_and_what_to_do(client):
     assert client.explain(SENTENCE)["warnings"] == ["option “Units of the flow”"]
 
 
-def test_what_nobody_expected_ends_one_request_alone(client, app, monkeypatch, capfd):
+def test_an_unexpected_error_ends_one_request_alone(client, app, monkeypatch, capfd):
     said = client.news(client.start("breaks"), "failed")["words"]
     assert "ZeroDivisionError: no reason" in said
     assert "Traceback" in capfd.readouterr().err
@@ -315,6 +319,35 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch, app):
     name = other.explain(SENTENCE)["name"]
     assert one.json("/state")["results"] == []
     assert other.ask(f"/results/{name}")[0] == 200
+
+
+def test_results_are_kept_by_the_loop_that_forgets_them(client, monkeypatch):
+    keepers, keep = [], Sessions.keep
+
+    def noting(*arguments):
+        keepers.append(asyncio.get_running_loop())  # raises in a thread
+        keep(*arguments)
+
+    monkeypatch.setattr(Sessions, "keep", noting)
+    client.explain(SENTENCE)
+    assert len(keepers) == 1
+
+
+def test_room_is_made_without_files_that_are_gone(client, app, monkeypatch):
+    client.explain(SENTENCE)
+    shutil.rmtree(app.worker.orders[-1]["folder"])
+    monkeypatch.setattr("attnflow.app.sessions.MOST_BYTES", 1)
+    name = client.explain(SENTENCE)["name"]
+    assert [each["name"] for each in client.json("/state")["results"]] == [name]
+
+
+def test_a_session_that_has_ended_keeps_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr("attnflow.app.sessions.MOST_SESSIONS", 1)
+    sessions = Sessions(tmp_path)
+    ended = sessions.begin()
+    sessions.begin()
+    with pytest.raises(InputError, match="has ended"):
+        sessions.keep(ended, Result(tmp_path, Asked("m"), False, "", 0))
 
 
 def test_hostile_text_stays_text(client):

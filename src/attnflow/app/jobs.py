@@ -6,7 +6,7 @@ import itertools
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ MOST_OF_ONE = 4  # that one session may have waiting
 ABANDONED = 60.0  # seconds after which nobody asks for a job any more: its page was closed
 GRACE = 4.0  # seconds until a cancelled job is ended by force
 
+Finish = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _ENDED = (
     "the process that explains has ended (it may have run out of memory) and was started again: "
@@ -60,7 +61,7 @@ class Job:
     asked: Asked
     image: Path | None
     folder: Path | None
-    finish: Callable[[dict[str, Any]], dict[str, Any]]
+    finish: Finish
     state: State = "waiting"
     part: float = 0.0
     words: str = ""
@@ -105,7 +106,7 @@ class Jobs:
         owner: str,
         does: Literal["explain", "describe"],
         asked: Asked,
-        finish: Callable[[dict[str, Any]], dict[str, Any]],
+        finish: Finish,
         *,
         image: Path | None = None,
         folder: Path | None = None,
@@ -228,7 +229,7 @@ class Jobs:
                 job.part, job.words = answer.get("part", job.part), answer["words"]
         elif answer["is"] == "done" and not job.is_cancelled:
             try:
-                job.outcome = await asyncio.to_thread(job.finish, answer)
+                job.outcome = await job.finish(answer)
                 job.state = "done"
             except AttnflowError as error:  # such as a full disk
                 job.state, job.words = "failed", str(error)

@@ -41,7 +41,7 @@ from attnflow.app.changes import changes
 from attnflow.app.guard import FRAME_POLICY, Json, refused
 from attnflow.app.jobs import Job, Jobs
 from attnflow.app.messages import worded
-from attnflow.app.results import Result, exported, framed_page
+from attnflow.app.results import Result, exported, framed_page, size_of
 from attnflow.app.sessions import Session, Sessions
 from attnflow.app.worker_process import WorkerProcess
 from attnflow.attribution.views import templates
@@ -254,19 +254,17 @@ class App:
             "for others."
         )
 
-    def _learn(self, model: str, answer: dict[str, Any]) -> dict[str, Any]:
+    async def _learn(self, model: str, answer: dict[str, Any]) -> dict[str, Any]:
         self._described[model] = answer["model"]
         return {"model": answer["model"]}
 
-    def _keep(
+    async def _keep(
         self, session: Session, folder: Path, asked: Asked, image: str, answer: dict[str, Any]
     ) -> dict[str, Any]:
-        result = Result(
-            folder, asked, answer["is_continuation"], image, tuple(map(worded, answer["warnings"]))
-        )
-        listed = _listed(folder.name, result)
+        # Files are read in a thread; sessions change between two steps of the loop alone.
+        result, listed = await run_in_threadpool(_made, folder, asked, image, answer)
+        await self._learn(asked.model, answer)
         self.sessions.keep(session, result)
-        self._learn(asked.model, answer)
         return listed
 
 
@@ -284,6 +282,15 @@ def _not_found(request: Request, error: Exception | None = None) -> Response:
 
 def _read_asset(name: str) -> str:
     return (files("attnflow.app") / "app_assets" / name).read_text(encoding="utf-8")
+
+
+def _made(
+    folder: Path, asked: Asked, image: str, answer: dict[str, Any]
+) -> tuple[Result, dict[str, Any]]:
+    """Return the result in a folder, and what the page is told of it."""
+    warnings = tuple(map(worded, answer["warnings"]))
+    result = Result(folder, asked, answer["is_continuation"], image, size_of(folder), warnings)
+    return result, _listed(folder.name, result)
 
 
 def _listed(name: str, result: Result) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnflow.app.results import Result
+from attnflow.errors import InputError
 
 MOST_SESSIONS = 100
 MOST_RESULTS = 20  # of one session
@@ -30,7 +31,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions, the one that was used last at the end.
+    """All sessions, the one that was used last at the end; they are changed by the loop alone.
 
     Attributes:
         folder: The folder with the files of all results.
@@ -64,7 +65,13 @@ class Sessions:
         return folder
 
     def keep(self, session: Session, result: Result) -> None:
-        """Add a result; the oldest are forgotten where there are too many, or too large ones."""
+        """Add a result; the oldest are forgotten where there are too many, or too large ones.
+
+        Raises:
+            InputError: The session has ended.
+        """
+        if self._sessions.get(session.name) is not session:
+            raise InputError("this session has ended: reload the page, and explain it again.")
         session.results[result.folder.name] = result
         while len(session.results) > MOST_RESULTS:
             session.forget(next(iter(session.results)))
