@@ -99,6 +99,50 @@ def test_other_sites_cannot_ask(client, headers):
     assert status == 403 and b"another site" in content
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"},
+        {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors", "Sec_Fetch_Dest": "empty"},
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"},
+        {"Sec_Fetch_Site": "cross-site"},
+    ],
+)
+def test_other_sites_begin_no_session(app, headers):
+    status, content, answer = Client(app.port).ask("/", **headers)
+    assert status == 403 and b"another site" in content and "set-cookie" not in answer
+
+
+def test_a_link_from_another_site_opens_the_page(app):
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    for more in ({}, {"Sec_Fetch_Dest": "document"}):
+        status, _, answer = Client(app.port).ask("/", **link, **more)
+        assert status == 200 and "samesite=lax" in answer["set-cookie"].lower()
+
+
+def test_pages_opened_without_end_take_no_results_away(monkeypatch):
+    monkeypatch.setattr("attnflow.app.sessions.MOST_SESSIONS", 3)
+    with served() as app:
+        clients = [app.client(), app.client()]
+        names = [client.explain(SENTENCE)["name"] for client in clients]
+        for _ in range(10):
+            app.client()
+        for client, name in zip(clients, names, strict=True):
+            assert client.ask(f"/results/{name}")[0] == 200
+
+
+def test_a_new_session_replaces_the_oldest_where_all_have_results(monkeypatch):
+    monkeypatch.setattr("attnflow.app.sessions.MOST_SESSIONS", 2)
+    with served() as app:
+        clients = [app.client(), app.client()]
+        names = [client.explain(SENTENCE)["name"] for client in clients]
+        assert app.client().explain(SENTENCE)["name"]
+        found = [
+            client.ask(f"/results/{name}")[0] for client, name in zip(clients, names, strict=True)
+        ]
+        assert found == [404, 200]
+
+
 def test_a_form_of_another_type_is_refused(client):
     status, _, _ = client.ask("/jobs", b"model=x", Content_Type="text/plain")
     assert status == 400
@@ -389,7 +433,7 @@ def test_a_token_opens_what_is_closed_without():
             assert status == 401 and token.encode() not in content
         status, _, headers = client.ask(f"/?token={token}", Host="any.name")
         assert status == 303 and headers["location"] == "/"
-        assert "HttpOnly" in headers["set-cookie"] and "strict" in headers["set-cookie"].lower()
+        assert "HttpOnly" in headers["set-cookie"] and "lax" in headers["set-cookie"].lower()
         assert client.ask("/", Host="any.name")[0] == 200
 
 

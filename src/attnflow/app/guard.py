@@ -2,7 +2,8 @@
 
 - *Host* must be the server's own where it is bound to this machine. A page of another site that has
   its name point here (DNS rebinding) sends its own name.
-- *Origin*, which browsers send with all but plain reading, must be the server's own.
+- *Origin*, which browsers send with all but plain reading, must be the server's own. Of plain
+  reading Sec-Fetch-Site tells where it comes from: pages of other sites may link here, no more.
 - *Token*: where there is one, nothing is answered without it. A link with `?token=` sets a cookie.
 - *Size*: a longer body is refused while it is read.
 - *Headers* forbid the page to load anything from elsewhere, and other sites to frame it.
@@ -81,7 +82,8 @@ class Guard:
             return refused(
                 "this app answers to its own address alone: open the one that it printed.", 403
             )
-        if connection.scope["method"] not in ("GET", "HEAD") and not _is_own(headers):
+        is_reading = connection.scope["method"] in ("GET", "HEAD")
+        if not (_is_own(headers) or (is_reading and _is_allowed_reading(headers))):
             return refused("this request comes from another site.", 403)
         length = headers.get("content-length", "0")
         if not (length.isdecimal() and int(length) <= MOST_BYTES):
@@ -98,7 +100,7 @@ class Guard:
         if typed and _equal(typed, self._token):
             # The token leaves the address, where it would be seen and remembered.
             answer = RedirectResponse(connection.url.path, 303)
-            answer.set_cookie(self.token_cookie, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(self.token_cookie, self._token, httponly=True, samesite="lax")
             return answer
         if _equal(connection.cookies.get(self.token_cookie, ""), self._token):
             return None
@@ -124,6 +126,17 @@ def _is_own(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _is_allowed_reading(headers: Headers) -> bool:
+    """Return whether a page is opened, by a link from anywhere; an image or a frame opens none.
+
+    A browser says nothing of where plain reading comes from but in Sec-Fetch-Site.
+    """
+    if "sec-fetch-site" not in headers or headers["sec-fetch-site"] in ("same-origin", "none"):
+        return True
+    mode, place = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest", "document")
+    return mode == "navigate" and place == "document"
 
 
 def _equal(given: str, token: str) -> bool:

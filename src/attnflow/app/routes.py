@@ -119,7 +119,8 @@ class App:
         answer = HTMLResponse(_read_asset("app.html"))
         if self._session(request) is None:
             session = self.sessions.begin()
-            answer.set_cookie(self.settings.cookie, session.name, httponly=True, samesite="strict")
+            # Lax: reading changes nothing, and a link from another site finds its session.
+            answer.set_cookie(self.settings.cookie, session.name, httponly=True, samesite="lax")
         return answer
 
     async def _asset(self, request: Request) -> Response:

@@ -49,13 +49,19 @@ class Sessions:
         return session
 
     def begin(self) -> Session:
-        """Begin a session; the one unused for longest ends where there are too many."""
+        """Begin a session; where there are too many, one ends.
+
+        That is the one unused for longest of those without results, and only where all others have
+        some, of those: whoever opens pages without end takes no results away.
+        """
+        if len(self._sessions) >= MOST_SESSIONS:
+            others = self._sessions.values()
+            ending = next((each for each in others if not each.results), next(iter(others)))
+            del self._sessions[ending.name]
+            for name in list(ending.results):
+                ending.forget(name)
         session = Session(secrets.token_urlsafe(24))
         self._sessions[session.name] = session
-        while len(self._sessions) > MOST_SESSIONS:
-            _, oldest = self._sessions.popitem(last=False)
-            for name in list(oldest.results):
-                oldest.forget(name)
         return session
 
     def new_folder(self) -> Path:
