@@ -20,6 +20,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from attnflow.errors import AttnflowError
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 16 << 20  # of a request: a text, or a photograph
 POLICY = (
@@ -50,8 +52,11 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False).encode()
 
 
-class _TooLarge(Exception):
-    """More was sent than the server takes."""
+class TooLarge(AttnflowError):
+    """More was sent than the server takes; raised where a route reads it, and answered there."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {MOST_BYTES >> 20} MB: send a smaller image or text.")
 
 
 class Guard:
@@ -70,11 +75,7 @@ class Guard:
         if answer is not None:
             await answer(scope, receive, _with_headers(send))
             return
-        try:
-            await self._app(scope, _bounded(receive), _with_headers(send))
-        except _TooLarge:
-            answer = refused(f"more than {MOST_BYTES >> 20} MB: send a smaller image or text.", 413)
-            await answer(scope, receive, _with_headers(send))
+        await self._app(scope, _bounded(receive), _with_headers(send))
 
     def _refusal(self, connection: HTTPConnection) -> Response | None:
         headers = connection.headers
@@ -87,7 +88,7 @@ class Guard:
             return refused("this request comes from another site.", 403)
         length = headers.get("content-length", "0")
         if not (length.isdecimal() and int(length) <= MOST_BYTES):
-            return refused(f"more than {MOST_BYTES >> 20} MB: send a smaller image or text.", 413)
+            return refused(str(TooLarge()), 413)
         return None
 
     def _names(self) -> Iterable[str]:
@@ -151,7 +152,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         read += len(message.get("body", b""))
         if read > MOST_BYTES:
-            raise _TooLarge
+            raise TooLarge
         return message
 
     return bounded

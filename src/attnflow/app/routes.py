@@ -38,7 +38,7 @@ from starlette.routing import Route
 from attnflow import __version__
 from attnflow.app.asked import Asked, file_name
 from attnflow.app.changes import changes
-from attnflow.app.guard import FRAME_POLICY, Json, refused
+from attnflow.app.guard import FRAME_POLICY, Json, TooLarge, refused
 from attnflow.app.jobs import Job, Jobs
 from attnflow.app.messages import worded
 from attnflow.app.results import Result, exported, framed_page, size_of
@@ -274,7 +274,8 @@ class _Missing(AttnflowError):
 
 
 def _explained(request: Request, error: Exception) -> Response:
-    return refused(str(error), 404 if isinstance(error, _Missing) else 400)
+    statuses = {_Missing: 404, TooLarge: 413}
+    return refused(str(error), statuses.get(type(error), 400))
 
 
 def _not_found(request: Request, error: Exception | None = None) -> Response:
