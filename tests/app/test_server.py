@@ -1,9 +1,13 @@
 """The app over HTTP, with a worker that pretends: who may ask, the queue, results, exports."""
 
+import asyncio
 import base64
+import http.client
 import json
 import re
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +16,14 @@ pytest.importorskip("uvicorn")
 from support.app_servers import MODEL, Client, port_in_use, served
 from support.pages import HOSTILE, PageReader
 
-from attnflow import load
+from attnflow import InputError, load
+from attnflow.app.asked import Asked
 from attnflow.app.guard import MOST_BYTES, is_loopback
 from attnflow.app.jobs import MOST_OF_ONE
 from attnflow.app.messages import worded
+from attnflow.app.results import Result
 from attnflow.app.server import PORT, bind
-from attnflow.app.sessions import MOST_RESULTS
+from attnflow.app.sessions import MOST_RESULTS, Sessions
 
 SENTENCE = "a very good film"
 
@@ -26,6 +32,14 @@ SENTENCE = "a very good film"
 def app():
     with served() as running:
         yield running
+
+
+def broken(*_):
+    raise RuntimeError("no reason")
+
+
+async def unable():
+    raise OSError("no process more")
 
 
 @pytest.fixture
@@ -84,6 +98,50 @@ def test_own_names_are_answered(client):
 def test_other_sites_cannot_ask(client, headers):
     status, content, _ = client.ask("/jobs", {"model": MODEL, "text": "x"}, **headers)
     assert status == 403 and b"another site" in content
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"},
+        {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors", "Sec_Fetch_Dest": "empty"},
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"},
+        {"Sec_Fetch_Site": "cross-site"},
+    ],
+)
+def test_other_sites_begin_no_session(app, headers):
+    status, content, answer = Client(app.port).ask("/", **headers)
+    assert status == 403 and b"another site" in content and "set-cookie" not in answer
+
+
+def test_a_link_from_another_site_opens_the_page(app):
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    for more in ({}, {"Sec_Fetch_Dest": "document"}):
+        status, _, answer = Client(app.port).ask("/", **link, **more)
+        assert status == 200 and "samesite=lax" in answer["set-cookie"].lower()
+
+
+def test_pages_opened_without_end_take_no_results_away(monkeypatch):
+    monkeypatch.setattr("attnflow.app.sessions.MOST_SESSIONS", 3)
+    with served() as app:
+        clients = [app.client(), app.client()]
+        names = [client.explain(SENTENCE)["name"] for client in clients]
+        for _ in range(10):
+            app.client()
+        for client, name in zip(clients, names, strict=True):
+            assert client.ask(f"/results/{name}")[0] == 200
+
+
+def test_a_new_session_replaces_the_oldest_where_all_have_results(monkeypatch):
+    monkeypatch.setattr("attnflow.app.sessions.MOST_SESSIONS", 2)
+    with served() as app:
+        clients = [app.client(), app.client()]
+        names = [client.explain(SENTENCE)["name"] for client in clients]
+        assert app.client().explain(SENTENCE)["name"]
+        found = [
+            client.ask(f"/results/{name}")[0] for client, name in zip(clients, names, strict=True)
+        ]
+        assert found == [404, 200]
 
 
 def test_a_form_of_another_type_is_refused(client):
@@ -168,6 +226,25 @@ def test_failures_say_why_and_what_to_do(client):
     assert client.explain(SENTENCE)["warnings"] == ["option “Units of the flow”"]
 
 
+def test_an_unexpected_error_ends_one_request_alone(client, app, monkeypatch, capfd):
+    said = client.news(client.start("breaks"), "failed")["words"]
+    assert "ZeroDivisionError: no reason" in said
+    assert "Traceback" in capfd.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(Sessions, "keep", broken)
+        job = client.start(SENTENCE)
+        assert "RuntimeError" in client.news(job, "failed")["words"]
+    assert not Path(app.worker.orders[-1]["folder"]).exists()
+    assert client.explain(SENTENCE)["name"]
+
+
+def test_a_worker_that_cannot_be_started_fails_one_request_alone(client, app, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(app.worker, "start", unable)
+        assert client.explain(SENTENCE)["name"]
+    assert client.explain(SENTENCE)["name"]
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -213,13 +290,12 @@ def test_a_body_of_unknown_length_is_bounded_too(client):
     )
     with connection:
         connection.sendall(head.encode())
-        chunk = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
-        try:
-            for _ in range(2 * (MOST_BYTES >> 20)):
-                connection.sendall(chunk)
-        except OSError:
-            return  # it hung up before all was sent
-        assert b" 413 " in connection.recv(100)
+        for _ in range(MOST_BYTES >> 20):
+            connection.sendall(b"100000\r\n" + b" " * (1 << 20) + b"\r\n")
+        connection.sendall(b"1\r\n \r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 413 and b"smaller" in answer.read()
 
 
 def test_an_image_gets_a_harmless_name_and_comes_back(app, client):
@@ -289,6 +365,35 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch, app):
     assert other.ask(f"/results/{name}")[0] == 200
 
 
+def test_results_are_kept_by_the_loop_that_forgets_them(client, monkeypatch):
+    keepers, keep = [], Sessions.keep
+
+    def noting(*arguments):
+        keepers.append(asyncio.get_running_loop())  # raises in a thread
+        keep(*arguments)
+
+    monkeypatch.setattr(Sessions, "keep", noting)
+    client.explain(SENTENCE)
+    assert len(keepers) == 1
+
+
+def test_room_is_made_without_files_that_are_gone(client, app, monkeypatch):
+    client.explain(SENTENCE)
+    shutil.rmtree(app.worker.orders[-1]["folder"])
+    monkeypatch.setattr("attnflow.app.sessions.MOST_BYTES", 1)
+    name = client.explain(SENTENCE)["name"]
+    assert [each["name"] for each in client.json("/state")["results"]] == [name]
+
+
+def test_a_session_that_has_ended_keeps_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr("attnflow.app.sessions.MOST_SESSIONS", 1)
+    sessions = Sessions(tmp_path)
+    ended = sessions.begin()
+    sessions.begin()
+    with pytest.raises(InputError, match="has ended"):
+        sessions.keep(ended, Result(tmp_path, Asked("m"), False, "", 0))
+
+
 def test_hostile_text_stays_text(client):
     result = client.explain(HOSTILE)
     _, page, _ = client.ask(f"/results/{result['name']}")
@@ -328,7 +433,7 @@ def test_a_token_opens_what_is_closed_without():
             assert status == 401 and token.encode() not in content
         status, _, headers = client.ask(f"/?token={token}", Host="any.name")
         assert status == 303 and headers["location"] == "/"
-        assert "HttpOnly" in headers["set-cookie"] and "strict" in headers["set-cookie"].lower()
+        assert "HttpOnly" in headers["set-cookie"] and "lax" in headers["set-cookie"].lower()
         assert client.ask("/", Host="any.name")[0] == 200
 
 

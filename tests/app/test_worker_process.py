@@ -14,6 +14,11 @@ for line in sys.stdin:
     print(json.dumps({"is": "progress", "process": os.getpid()}), flush=True)
     if order["do"] == "die":
         os._exit(9)
+    said = {"break off": '{"is": "do', "babble": "no JSON\\n", "count": "3\\n"}.get(order["do"])
+    if said:
+        print(said, end="", flush=True)
+    if order["do"] == "break off":
+        os._exit(9)
     if order["do"] == "hang":
         time.sleep(60)
     print(json.dumps({"is": "done", "process": os.getpid()}), flush=True)
@@ -54,6 +59,18 @@ def test_a_worker_that_died_is_replaced(times):
         return await outcome(worker, "work")
 
     assert run(work)["is"] == "done"
+
+
+@pytest.mark.parametrize("how", ["break off", "babble", "count"])
+def test_a_line_that_is_no_answer_ends_the_worker(how):
+    async def work(worker):
+        before = await outcome(worker, "work")
+        with pytest.raises(WorkerEnded):
+            await outcome(worker, how)
+        return before, await outcome(worker, "work")
+
+    before, after = run(work)
+    assert after["is"] == "done" and after["process"] != before["process"]
 
 
 def test_a_worker_that_was_killed_is_replaced_at_once():

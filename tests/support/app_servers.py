@@ -33,9 +33,17 @@ ABOUT = {
     "limit": 512,
 }
 
+# Models that differ from it: of fewer classes than it decides among, of others, and of tokens.
+OTHERS: dict[str, dict[str, Any]] = {
+    "lists-few": {"labels": ["negative"]},
+    "of-letters": {"labels": ["a", "b"]},
+    "writer": {"labels": [], "writes": True, "task": "text-generation"},
+}
+
 
 class PretendingWorker(WorkerProcess):
-    """Answers as the worker does, by the text: "slow", "stuck", "dies", "fails", or any other.
+    """Answers as the worker does, by the text: "slow", "stuck", "dies", "fails", "breaks", or any
+    other.
 
     Attributes:
         killed: How often it was ended by force.
@@ -61,10 +69,13 @@ class PretendingWorker(WorkerProcess):
 
     async def answers(self, order: dict[str, Any]) -> Any:
         self.orders.append(order)
+        about = ABOUT | OTHERS.get(order["asked"]["model"], {})
         text, job = order["asked"]["text"], order["job"]
         yield {"job": job, "is": "progress", "part": 0.25, "words": "decision 1 of 2"}
         if text == "dies":
             raise WorkerEnded
+        if text == "breaks":
+            raise ZeroDivisionError("no reason")
         self._stuck = text == "stuck"
         while text == "stuck":
             await asyncio.sleep(0.01)
@@ -77,14 +88,14 @@ class PretendingWorker(WorkerProcess):
         elif text == "fails":
             yield {"job": job, "is": "failed", "message": "too long (truncate=True, --truncate)"}
         elif order["do"] == "describe":
-            yield {"job": job, "is": "done", "model": ABOUT, "warnings": []}
+            yield {"job": job, "is": "done", "model": about, "warnings": []}
         else:
             positive = attribution_of(text[:300])
             negative = replace(positive, target=1 - positive.target)
             save([positive, negative], Path(order["folder"]) / RESULT)
             done = {
                 "is_continuation": False,
-                "model": ABOUT,
+                "model": about,
                 "warnings": ["coarsen=2, --coarsen 2"],
             }
             yield {"job": job, "is": "done"} | done

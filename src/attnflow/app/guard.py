@@ -2,7 +2,8 @@
 
 - *Host* must be the server's own where it is bound to this machine. A page of another site that has
   its name point here (DNS rebinding) sends its own name.
-- *Origin*, which browsers send with all but plain reading, must be the server's own.
+- *Origin*, which browsers send with all but plain reading, must be the server's own. Of plain
+  reading Sec-Fetch-Site tells where it comes from: pages of other sites may link here, no more.
 - *Token*: where there is one, nothing is answered without it. A link with `?token=` sets a cookie.
 - *Size*: a longer body is refused while it is read.
 - *Headers* forbid the page to load anything from elsewhere, and other sites to frame it.
@@ -18,6 +19,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from attnflow.errors import AttnflowError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BYTES = 16 << 20  # of a request: a text, or a photograph
@@ -49,8 +52,11 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False).encode()
 
 
-class _TooLarge(Exception):
-    """More was sent than the server takes."""
+class TooLarge(AttnflowError):
+    """More was sent than the server takes; raised where a route reads it, and answered there."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {MOST_BYTES >> 20} MB: send a smaller image or text.")
 
 
 class Guard:
@@ -69,11 +75,7 @@ class Guard:
         if answer is not None:
             await answer(scope, receive, _with_headers(send))
             return
-        try:
-            await self._app(scope, _bounded(receive), _with_headers(send))
-        except _TooLarge:
-            answer = refused(f"more than {MOST_BYTES >> 20} MB: send a smaller image or text.", 413)
-            await answer(scope, receive, _with_headers(send))
+        await self._app(scope, _bounded(receive), _with_headers(send))
 
     def _refusal(self, connection: HTTPConnection) -> Response | None:
         headers = connection.headers
@@ -81,11 +83,12 @@ class Guard:
             return refused(
                 "this app answers to its own address alone: open the one that it printed.", 403
             )
-        if connection.scope["method"] not in ("GET", "HEAD") and not _is_own(headers):
+        is_reading = connection.scope["method"] in ("GET", "HEAD")
+        if not (_is_own(headers) or (is_reading and _is_allowed_reading(headers))):
             return refused("this request comes from another site.", 403)
         length = headers.get("content-length", "0")
         if not (length.isdecimal() and int(length) <= MOST_BYTES):
-            return refused(f"more than {MOST_BYTES >> 20} MB: send a smaller image or text.", 413)
+            return refused(str(TooLarge()), 413)
         return None
 
     def _names(self) -> Iterable[str]:
@@ -98,7 +101,7 @@ class Guard:
         if typed and _equal(typed, self._token):
             # The token leaves the address, where it would be seen and remembered.
             answer = RedirectResponse(connection.url.path, 303)
-            answer.set_cookie(self.token_cookie, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(self.token_cookie, self._token, httponly=True, samesite="lax")
             return answer
         if _equal(connection.cookies.get(self.token_cookie, ""), self._token):
             return None
@@ -126,6 +129,17 @@ def _is_own(headers: Headers) -> bool:
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
+def _is_allowed_reading(headers: Headers) -> bool:
+    """Return whether a page is opened, by a link from anywhere; an image or a frame opens none.
+
+    A browser says nothing of where plain reading comes from but in Sec-Fetch-Site.
+    """
+    if "sec-fetch-site" not in headers or headers["sec-fetch-site"] in ("same-origin", "none"):
+        return True
+    mode, place = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest", "document")
+    return mode == "navigate" and place == "document"
+
+
 def _equal(given: str, token: str) -> bool:
     return secrets.compare_digest(given.encode(), token.encode())
 
@@ -138,7 +152,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         read += len(message.get("body", b""))
         if read > MOST_BYTES:
-            raise _TooLarge
+            raise TooLarge
         return message
 
     return bounded

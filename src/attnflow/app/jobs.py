@@ -1,10 +1,12 @@
 """Jobs: one runs in the worker at a time, the others wait in their order and say so."""
 
 import asyncio
+import contextlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +21,15 @@ MOST_OF_ONE = 4  # that one session may have waiting
 ABANDONED = 60.0  # seconds after which nobody asks for a job any more: its page was closed
 GRACE = 4.0  # seconds until a cancelled job is ended by force
 
+Finish = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 _ENDED = (
     "the process that explains has ended (it may have run out of memory) and was started again: "
     "try a shorter text, or merge its tokens"
+)
+_UNEXPECTED = (
+    "an error that attnflow did not expect, {kind}: {message} (the terminal of the app has more); "
+    "the process that explains was started again"
 )
 
 
@@ -54,7 +61,7 @@ class Job:
     asked: Asked
     image: Path | None
     folder: Path | None
-    finish: Callable[[dict[str, Any]], dict[str, Any]]
+    finish: Finish
     state: State = "waiting"
     part: float = 0.0
     words: str = ""
@@ -99,7 +106,7 @@ class Jobs:
         owner: str,
         does: Literal["explain", "describe"],
         asked: Asked,
-        finish: Callable[[dict[str, Any]], dict[str, Any]],
+        finish: Finish,
         *,
         image: Path | None = None,
         folder: Path | None = None,
@@ -180,7 +187,13 @@ class Jobs:
             self._running = self._waiting.pop(0)
             self._running.state = "running"
             await self._tell_all()
-            await self._do(self._running)
+            try:
+                await self._do(self._running)
+                # Where it was killed the next one can get ready before it is asked.
+                await self._worker.start()
+            except Exception as error:  # whatever it was, the jobs behind it are done
+                traceback.print_exc()
+                await self._give_up(self._running, error)
             self._running = None
             await self._tell_all()
 
@@ -200,8 +213,15 @@ class Jobs:
             job.state, job.words = ("cancelled", "") if job.is_cancelled else ("failed", _ENDED)
         if job.state != "done":
             _discard(job)
-        # Where it was killed the next one can get ready before it is asked.
-        await self._worker.start()
+
+    async def _give_up(self, job: Job, error: Exception) -> None:
+        """End a job that cannot go on; what the worker has of it must not answer the next one."""
+        if not job.is_over:
+            words = _UNEXPECTED.format(kind=type(error).__name__, message=str(error)[:300])
+            job.state, job.words = ("cancelled", "") if job.is_cancelled else ("failed", words)
+            _discard(job)
+        with contextlib.suppress(OSError):  # it ended by itself
+            await self._worker.kill()
 
     async def _take(self, job: Job, answer: dict[str, Any]) -> None:
         if answer["is"] in ("progress", "note"):
@@ -209,7 +229,7 @@ class Jobs:
                 job.part, job.words = answer.get("part", job.part), answer["words"]
         elif answer["is"] == "done" and not job.is_cancelled:
             try:
-                job.outcome = await asyncio.to_thread(job.finish, answer)
+                job.outcome = await job.finish(answer)
                 job.state = "done"
             except AttnflowError as error:  # such as a full disk
                 job.state, job.words = "failed", str(error)

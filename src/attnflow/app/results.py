@@ -29,6 +29,7 @@ class Result:
         asked: The request.
         is_continuation: The attributions are those of a continuation.
         image: Name of the image's file, or "".
+        size: Bytes of its files, as they were when it was made.
         warnings: What the explainer warned of.
     """
 
@@ -36,12 +37,8 @@ class Result:
     asked: Asked
     is_continuation: bool
     image: str
+    size: int
     warnings: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Bytes of its files."""
-        return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def attributions(self) -> list[Attribution]:
         """Read the attributions: a decision and its alternatives, or those of a continuation."""
@@ -69,6 +66,11 @@ class Result:
             "model": first.model,
             "choices": [] if self.is_continuation else _choices(first),
         }
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def _choices(first: Attribution) -> list[tuple[str, str, str]]:

@@ -38,10 +38,10 @@ from starlette.routing import Route
 from attnflow import __version__
 from attnflow.app.asked import Asked, file_name
 from attnflow.app.changes import changes
-from attnflow.app.guard import FRAME_POLICY, Json, refused
+from attnflow.app.guard import FRAME_POLICY, Json, TooLarge, refused
 from attnflow.app.jobs import Job, Jobs
 from attnflow.app.messages import worded
-from attnflow.app.results import Result, exported, framed_page
+from attnflow.app.results import Result, exported, framed_page, size_of
 from attnflow.app.sessions import Session, Sessions
 from attnflow.app.worker_process import WorkerProcess
 from attnflow.attribution.views import templates
@@ -119,7 +119,8 @@ class App:
         answer = HTMLResponse(_read_asset("app.html"))
         if self._session(request) is None:
             session = self.sessions.begin()
-            answer.set_cookie(self.settings.cookie, session.name, httponly=True, samesite="strict")
+            # Lax: reading changes nothing, and a link from another site finds its session.
+            answer.set_cookie(self.settings.cookie, session.name, httponly=True, samesite="lax")
         return answer
 
     async def _asset(self, request: Request) -> Response:
@@ -254,19 +255,17 @@ class App:
             "for others."
         )
 
-    def _learn(self, model: str, answer: dict[str, Any]) -> dict[str, Any]:
+    async def _learn(self, model: str, answer: dict[str, Any]) -> dict[str, Any]:
         self._described[model] = answer["model"]
         return {"model": answer["model"]}
 
-    def _keep(
+    async def _keep(
         self, session: Session, folder: Path, asked: Asked, image: str, answer: dict[str, Any]
     ) -> dict[str, Any]:
-        result = Result(
-            folder, asked, answer["is_continuation"], image, tuple(map(worded, answer["warnings"]))
-        )
-        listed = _listed(folder.name, result)
+        # Files are read in a thread; sessions change between two steps of the loop alone.
+        result, listed = await run_in_threadpool(_made, folder, asked, image, answer)
+        await self._learn(asked.model, answer)
         self.sessions.keep(session, result)
-        self._learn(asked.model, answer)
         return listed
 
 
@@ -275,7 +274,8 @@ class _Missing(AttnflowError):
 
 
 def _explained(request: Request, error: Exception) -> Response:
-    return refused(str(error), 404 if isinstance(error, _Missing) else 400)
+    statuses = {_Missing: 404, TooLarge: 413}
+    return refused(str(error), statuses.get(type(error), 400))
 
 
 def _not_found(request: Request, error: Exception | None = None) -> Response:
@@ -284,6 +284,15 @@ def _not_found(request: Request, error: Exception | None = None) -> Response:
 
 def _read_asset(name: str) -> str:
     return (files("attnflow.app") / "app_assets" / name).read_text(encoding="utf-8")
+
+
+def _made(
+    folder: Path, asked: Asked, image: str, answer: dict[str, Any]
+) -> tuple[Result, dict[str, Any]]:
+    """Return the result in a folder, and what the page is told of it."""
+    warnings = tuple(map(worded, answer["warnings"]))
+    result = Result(folder, asked, answer["is_continuation"], image, size_of(folder), warnings)
+    return result, _listed(folder.name, result)
 
 
 def _listed(name: str, result: Result) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnflow.app.results import Result
+from attnflow.errors import InputError
 
 MOST_SESSIONS = 100
 MOST_RESULTS = 20  # of one session
@@ -30,7 +31,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions, the one that was used last at the end.
+    """All sessions, the one that was used last at the end; they are changed by the loop alone.
 
     Attributes:
         folder: The folder with the files of all results.
@@ -48,13 +49,19 @@ class Sessions:
         return session
 
     def begin(self) -> Session:
-        """Begin a session; the one unused for longest ends where there are too many."""
+        """Begin a session; where there are too many, one ends.
+
+        That is the one unused for longest of those without results, and only where all others have
+        some, of those: whoever opens pages without end takes no results away.
+        """
+        if len(self._sessions) >= MOST_SESSIONS:
+            others = self._sessions.values()
+            ending = next((each for each in others if not each.results), next(iter(others)))
+            del self._sessions[ending.name]
+            for name in list(ending.results):
+                ending.forget(name)
         session = Session(secrets.token_urlsafe(24))
         self._sessions[session.name] = session
-        while len(self._sessions) > MOST_SESSIONS:
-            _, oldest = self._sessions.popitem(last=False)
-            for name in list(oldest.results):
-                oldest.forget(name)
         return session
 
     def new_folder(self) -> Path:
@@ -64,7 +71,13 @@ class Sessions:
         return folder
 
     def keep(self, session: Session, result: Result) -> None:
-        """Add a result; the oldest are forgotten where there are too many, or too large ones."""
+        """Add a result; the oldest are forgotten where there are too many, or too large ones.
+
+        Raises:
+            InputError: The session has ended.
+        """
+        if self._sessions.get(session.name) is not session:
+            raise InputError("this session has ended: reload the page, and explain it again.")
         session.results[result.folder.name] = result
         while len(session.results) > MOST_RESULTS:
             session.forget(next(iter(session.results)))

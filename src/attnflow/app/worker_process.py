@@ -49,18 +49,22 @@ class WorkerProcess:
         """Send an order and yield what the worker says about it, the outcome last.
 
         Raises:
-            WorkerEnded: It ended on the way: it was killed, or was short of memory.
+            WorkerEnded: It ended on the way: it was killed, or was short of memory. Or it wrote
+                what is no answer, and was ended for that.
         """
         await self.start()
         await self._send(order)
         process = self._process
         while process is not None and process.stdout is not None:
             line = await process.stdout.readline()
-            if not line:
-                # Until it is known to have ended, no other would be started.
+            if not line.endswith(b"\n"):
+                # It ended, maybe within a line. Until that is known, no other would be started.
                 await process.wait()
                 break
-            answer = json.loads(line)
+            answer = _answer(line)
+            if answer is None:
+                await self.kill()
+                break
             yield answer
             if answer["is"] in ("done", "failed", "cancelled"):
                 return
@@ -86,3 +90,12 @@ class WorkerProcess:
             await stdin.drain()
         except (BrokenPipeError, ConnectionResetError) as error:
             raise WorkerEnded from error
+
+
+def _answer(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; None of one that is no answer."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) and "is" in answer else None

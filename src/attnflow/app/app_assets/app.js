@@ -28,7 +28,9 @@ const state = {
   compared: null, // name of the result next to it
   job: null, // number of what is being done
   runs: 0, // how often something was begun: an answer to an earlier one comes too late
-  choice: null, // {text, target}: a token that was chosen for one text
+  unwanted: 0, // the run that was cancelled before its job was known
+  opened: null, // the result whose request is being put back into the form
+  choice: null, // {text, target, shown}: a token that was chosen for one text, and the field's words for it
   image: null, // {name, data in base64}
   theme: "auto",
 };
@@ -104,6 +106,7 @@ async function run(path, body) {
       return null;
     }
     state.job = job;
+    if (state.unwanted === turn) cancel();
     const outcome = await follow(job);
     if (isLate()) return null;
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
@@ -120,8 +123,11 @@ async function run(path, body) {
 const stop = (job) => ask("/jobs/" + job + "/cancel", {}).catch(() => {});
 
 async function cancel() {
-  if (state.job === null) return;
   byId("status").textContent = "stopping";
+  if (state.job === null) {
+    state.unwanted = state.runs;
+    return;
+  }
   await ask("/jobs/" + state.job + "/cancel", {}).catch(showProblem);
 }
 
@@ -129,6 +135,7 @@ async function cancel() {
 
 async function chooseModel(name) {
   const before = state.model;
+  if (name !== before) dropChoice();
   state.model = name;
   if (!(name in state.described)) {
     byId("about-model").textContent = "";
@@ -177,7 +184,7 @@ function applyModel() {
 function asked() {
   const model = state.described[state.model] || {};
   const is = (name) => !byId(name + "-field").hidden;
-  const target = byId("target-field").hidden ? "" : model.labels && model.labels.length ? byId("target-class").value : byId("target").value;
+  const target = byId("target-field").hidden ? "" : model.labels && model.labels.length ? byId("target-class").value : isChosen() ? state.choice.target : byId("target").value;
   const position = byId("position").value;
   return {
     model: state.model,
@@ -196,12 +203,29 @@ function asked() {
   };
 }
 
+/* Choose a target by its text. The fields show it, but cannot give back every one: an input has no line breaks. */
+function choose(target, name) {
+  const field = byId("target");
+  field.value = target;
+  if (field.value !== target) field.value = name;
+  const select = byId("target-class");
+  if (target && !Array.from(select.options).some((each) => each.value === target)) select.append(option(target, name));
+  select.value = target;
+  state.choice = { text: byId("text").value, target, shown: field.value };
+}
+
+const isChosen = () => state.choice !== null && byId("target").value === state.choice.shown;
+
+function dropChoice() {
+  if (isChosen()) byId("target").value = "";
+  state.choice = null;
+}
+
 async function explain() {
   saveDraft();
   if (byId("form").reportValidity() === false) return;
   /* A token is chosen for the text that it may follow: another text begins with its own. */
-  const { choice } = state;
-  if (choice && byId("target").value === choice.target && byId("text").value !== choice.text) byId("target").value = "";
+  if (state.choice && byId("text").value !== state.choice.text) dropChoice();
   const request = asked();
   if (state.image && readsImages()) request.image = state.image;
   const before = state.shown;
@@ -214,16 +238,25 @@ async function explain() {
   refresh();
 }
 
-/* Put a result's request back into the form, to go on from there. */
-function fill(result) {
+/* Put a result's request back into the form, to go on from there. The model comes first: its classes are
+ * among the fields. */
+async function fill(result) {
   const { asked: request } = result;
+  state.opened = result;
+  if (request.model !== state.model) {
+    await selectModel(request.model);
+    /* It cannot be loaded any more, or something else was chosen. */
+    if (state.model !== request.model || state.opened !== result) return;
+    if (state.shown === result.name) showChoices(result);
+  }
   byId("text").value = request.text;
   byId("pair").value = request.pair;
   byId("system").value = request.system;
   byId("is-chat").checked = request.is_chat;
   byId("system").hidden = !request.is_chat;
-  byId("target").value = request.target;
-  byId("target-class").value = request.target;
+  choose(request.target, nameOf(result, request.target));
+  /* One that was typed stays for other texts. */
+  if (byId("target").value === request.target) state.choice = null;
   byId("against").value = request.against;
   byId("tensor").value = request.tensor;
   byId("coarsen").value = request.coarsen;
@@ -233,7 +266,12 @@ function fill(result) {
   byId("new-tokens").value = request.new_tokens;
   setImage(null);
   if (result.image) fetchImage(result);
-  if (request.model !== state.model) selectModel(request.model);
+}
+
+/* A choice in words that can be seen. */
+function nameOf(result, target) {
+  const found = result.summary.choices.find(([text]) => text === target);
+  return found ? found[1] : target.replace(/[\r\n]+/g, "⏎");
 }
 
 /* Result */
@@ -277,9 +315,7 @@ function showChoices(result) {
   const { choices, target } = result.summary;
   byId("choices").replaceChildren(...choices.map(([text, name, certainty]) => {
     const chip = button(name + " ", () => {
-      byId("target").value = text;
-      byId("target-class").value = text;
-      state.choice = { text: byId("text").value, target: text };
+      choose(text, name);
       explain();
     });
     chip.append(element("small", certainty));
