@@ -110,8 +110,8 @@ class Attribution(AttributionData):
             keep: Share of each layer's flow that its drawn links hold at least, above 0 up to 1.
             granularity: "token" or "word"; None takes the words of a text and the patches of an
                 image.
-            fold: True draws a run of layers as one where every drawn link leads from a word to
-                itself: what flows from its top to its bottom.
+            fold: True draws a run of layers as one, what flows from its top to its bottom, where
+                at most 1 % of the flow of each layer crosses from one word to another.
 
         Raises:
             InputError: The attribution has no `edges`, nothing flows, or an argument is invalid.

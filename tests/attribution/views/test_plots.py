@@ -1,5 +1,6 @@
 """Figures of matplotlib: lengths are numbers, colours are signs, and texts are harmless."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from support.pages import HOSTILE
 from attnflow.attribution.views import plots
 from attnflow.attribution.views.figure_text import MISSING, safe
 from attnflow.attribution.views.flow_links import node_flow
-from attnflow.attribution.views.flow_picture import flow_picture
+from attnflow.attribution.views.flow_picture import UNCROSSED, flow_picture
 from attnflow.errors import InputError, MissingExtraError
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -140,12 +141,12 @@ def test_ends_of_links_stand_side_by_side_within_their_nodes():
                 assert edges[-1][1] == pytest.approx(node.x + node.width / 2)
 
 
-def straight(layers, tokens, moved=0.0):
-    """Flow that stays where it is, but for a part that goes to the left neighbour."""
+def straight(moved, tokens):
+    """Flow that stays where it is, but for the part of each layer that goes to the left."""
     start = np.random.default_rng(0).dirichlet(np.ones(tokens))
-    edges = np.zeros((layers, tokens, tokens))
-    for layer in reversed(range(layers)):
-        step = (1 - moved) * np.eye(tokens) + moved * np.roll(np.eye(tokens), -1, axis=1)
+    edges = np.zeros((len(moved), tokens, tokens))
+    for layer, part in reversed(list(enumerate(moved))):
+        step = (1 - part) * np.eye(tokens) + part * np.roll(np.eye(tokens), -1, axis=1)
         edges[layer] = start[:, None] * step
         start = edges[layer].sum(axis=0)
     return edges
@@ -153,7 +154,7 @@ def straight(layers, tokens, moved=0.0):
 
 def test_straight_layers_are_folded_and_others_not():
     a = attribution_of()
-    edges = np.concatenate([straight(4, len(a)), a.edges[1:3]])
+    edges = np.concatenate([straight([0] * 4, len(a)), a.edges[1:3]])
     # Continue below with what comes down from above.
     below = a.edges[1].sum(axis=0)
     edges[:4] = np.eye(len(a)) * below
@@ -164,23 +165,47 @@ def test_straight_layers_are_folded_and_others_not():
 
 
 def test_a_folded_run_is_the_flow_from_its_top_to_its_bottom():
-    """Runs end where too little would stay in place, and their ends are those of their layers."""
+    """Runs end where more than 1 % crosses, and their ends are those of their layers."""
     a = attribution_of()
-    edges = straight(12, len(a), moved=0.04)
-    picture = flow_picture(replace(a, edges=edges), "token", keep=0.8, size=SIZE)
-    assert 1 < len(picture.bands) < 12
-    assert [band.first for band in picture.bands[1:]] == [b.last + 1 for b in picture.bands[:-1]]
-    assert picture.bands[0].first == 1 and picture.bands[-1].last == 12
+    edges = straight([0.004] * 5 + [0.02] + [0.009] * 6, len(a))
+    picture = flow_picture(replace(a, edges=edges), "token", keep=1, size=SIZE)
+    assert [band.name for band in picture.bands] == ["layers 1–5", "layer 6", "layers 7–12"]
     through = node_flow(edges / edges[-1].sum())
     for row, last in enumerate([0, *(band.last for band in picture.bands)]):
         flows = [node.flow for node in picture.nodes if node.row == row]
         assert flows == pytest.approx(through[last])
-    run = picture.bands[0].last
-    stays = 0.96**run + (0.04**run if run == len(a) else 0)
-    drawn = [link for link in picture.links if link.band == 0]
-    assert all(link.query == link.key for link in drawn)
-    for link in drawn:
-        assert link.flow == pytest.approx(stays * through[run][link.query])
+    step = 0.996 * np.eye(len(a)) + 0.004 * np.roll(np.eye(len(a)), -1, axis=1)
+    wanted = through[5][:, None] * np.linalg.matrix_power(step, 5)
+    drawn = {(link.query, link.key): link.flow for link in picture.links if link.band == 0}
+    for query, key in np.ndindex(wanted.shape):
+        assert drawn.get((query, key), 0) == pytest.approx(wanted[query, key])
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.8, 1])
+def test_layers_fold_by_all_that_crosses_and_not_by_what_is_drawn(keep):
+    a = attribution_of()
+    for moved, rows in ((0.1, 12), (0.011, 12), (0.009, 1)):
+        edges = straight([moved] * 12, len(a))
+        picture = flow_picture(replace(a, edges=edges), "token", keep=keep, size=SIZE)
+        assert len(picture.bands) == rows
+    assert crossing_that_the_page_allows() == UNCROSSED
+
+
+def crossing_that_the_page_allows():
+    """The share of a layer's flow that crosses unseen in a folded run of the page."""
+    code = (Path(flow_picture.__code__.co_filename).parent / "page_assets/flow.js").read_text()
+    return float(re.search(r"const UNCROSSED = ([\d.]+);", code)[1])
+
+
+def test_flow_within_a_word_does_not_cross_where_words_are_drawn():
+    a = attribution_of("an extraordinary film")
+    first, second = next(word.tokens for word in a.words() if len(word.tokens) == 2)
+    step = np.eye(len(a))
+    step[[first, second]] = step[[second, first]]  # both change places in each layer
+    edges = np.stack([step / len(a)] * 6)
+    a = replace(a, edges=edges)
+    assert len(flow_picture(a, "word", keep=0.8, size=SIZE).bands) == 1
+    assert len(flow_picture(a, "token", keep=0.8, size=SIZE).bands) == 6
 
 
 def test_drawn_links_are_as_wide_as_their_flow(ax):

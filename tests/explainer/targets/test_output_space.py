@@ -232,6 +232,32 @@ def test_a_target_without_its_space_is_met_with_a_hint(spaced):
     assert "Did you mean" not in str(refused.value)
 
 
+@pytest.fixture(scope="module")
+def byte_level():
+    """A vocabulary of all bytes, with é and two words as tokens; a byte's name is a character."""
+    names = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ã", "©"), ("d", "o"), ("do", "g"), ("Ġ", "dog")]
+    vocabulary = [*names, *("".join(pair) for pair in merges)]
+    raw = Tokenizer(models.BPE({name: i for i, name in enumerate(vocabulary)}, merges))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return Vocabulary(PreTrainedTokenizerFast(tokenizer_object=raw), len(vocabulary))
+
+
+def test_a_character_is_its_token_and_not_the_byte_of_that_name(byte_level):
+    names = byte_level.tokenizer.get_vocab()
+    assert byte_level.index("é") == names["Ã©"] != names["é"]
+    assert byte_level.name(byte_level.index("é")) == "é"
+
+
+def test_a_name_that_is_no_token_s_text_is_found(byte_level):
+    names = byte_level.tokenizer.get_vocab()
+    assert byte_level.index("Ġdog") == byte_level.index(" dog") == names["Ġdog"]
+    assert byte_level.index("Ã©") == names["Ã©"] and byte_level.index("Ġ") == names["Ġ"]
+    with pytest.warns(UserWarning, match="' dog' is another token"):
+        assert byte_level.index("dog") == names["dog"]
+
+
 @pytest.mark.parametrize(
     ("target", "meant"),
     (("positve", "positive"), ("Neutrall", "neutral"), ("nice", None), ("x" * 10**6, None)),

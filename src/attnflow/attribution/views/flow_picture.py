@@ -2,7 +2,8 @@
 
 Columns are tokens or words in the order of the text, rows are layers, the decision on top. A node
 is as wide as what flows through it, a link as what it carries. Of each layer the largest links are
-drawn. A run of layers in which every drawn link leads from a token to itself is folded to one.
+drawn. A run of layers in which nearly nothing crosses from one column to another is folded to one,
+by the measure of the page.
 
 Lengths are in points, from the left and from the top.
 """
@@ -29,6 +30,8 @@ GAP = 8.0  # between two labels
 SLANT_PITCH = 12.0  # between two slanted labels
 LEAST_FLOW, MOST_FLOW = 24.0, 72.0  # width of the whole flow
 FILLED = 0.45  # of the width that nodes take at most, so that links have space between them
+# The share of a layer's flow that may cross in a folded run, drawn or not; the same in flow.js.
+UNCROSSED = 0.01
 UNLINKED = 0.4  # of the space of a column with links that one without has
 
 Flows = NDArray[np.float64]
@@ -178,7 +181,8 @@ def flow_picture(
         granularity: "token" or "word".
         keep: Share of each layer's flow that its drawn links hold at least, above 0 up to 1.
         size: Width and height of the picture.
-        fold: True folds layers in which every drawn link leads from a token to itself.
+        fold: True folds runs of layers in each of which at most 1 % of the flow crosses from one
+            column to another.
         most: Number of links to draw at most, if need be less than `keep`.
 
     Raises:
@@ -195,7 +199,7 @@ def flow_picture(
     edges = edges / edges[-1].sum()
     bands = [Layers(layer + 1, layer + 1) for layer in range(len(edges))]
     if fold:
-        edges, bands = _folded(edges, keep)
+        edges, bands = _folded(edges)
     limit = None if most is None else max(most // len(edges), 1)
     links = [
         link for band in range(len(edges)) for link in _largest(edges[band], band, keep, limit)
@@ -208,32 +212,23 @@ def _summed(edges: Flows, starts: Sequence[int]) -> Flows:
     return np.add.reduceat(np.add.reduceat(edges, starts, axis=1), starts, axis=2)
 
 
-def _folded(edges: Flows, keep: float) -> tuple[Flows, list[Layers]]:
-    """Return the flows with runs of straight layers composed, and the layers of each."""
+def _folded(edges: Flows) -> tuple[Flows, list[Layers]]:
+    """Return the flows with runs of uncrossed layers composed, and the layers of each."""
     through = node_flow(edges)
+    straight = np.trace(edges, axis1=1, axis2=2)
+    is_uncrossed = 1 - straight / edges.sum(axis=(1, 2)) <= UNCROSSED
     composed: list[Flows] = []
     bands: list[Layers] = []
-    was_straight = False
     for layer, flows in enumerate(edges):
-        is_straight = _is_straight(flows, keep)
-        if was_straight and is_straight:
+        if layer and is_uncrossed[layer - 1] and is_uncrossed[layer]:
             # What enters a node leaves it in the proportions of all that leaves it.
             amounts = through[layer][:, None]
             onward = np.divide(composed[-1], amounts, out=np.zeros_like(flows), where=amounts > 0)
-            both = flows @ onward
-            if _is_straight(both, keep):
-                composed[-1], bands[-1] = both, Layers(bands[-1].first, layer + 1)
-                continue
-        composed.append(flows)
-        bands.append(Layers(layer + 1, layer + 1))
-        was_straight = is_straight
+            composed[-1], bands[-1] = flows @ onward, Layers(bands[-1].first, layer + 1)
+        else:
+            composed.append(flows)
+            bands.append(Layers(layer + 1, layer + 1))
     return np.stack(composed), bands
-
-
-def _is_straight(flows: Flows, keep: float) -> bool:
-    """Return whether the links of a layer that are drawn lead from tokens to themselves."""
-    query, key = np.divmod(_chosen(flows, keep), len(flows))
-    return bool((query == key).all())
 
 
 def _largest(flows: Flows, band: int, keep: float, limit: int | None) -> list[Link]:

@@ -186,17 +186,15 @@ class Vocabulary:
             raise InputError(
                 f"target {shown(text)} is a text, and there is no tokenizer: give the token's id."
             )
-        vocabulary, spaced = self.tokenizer.get_vocab(), self._spaced(text)
-        # A token's own name ("Ġdog") is unambiguous; other texts are tokenized.
-        is_name = text in vocabulary
-        ids = [vocabulary[text]] if is_name else self._tokenized(text)
-        if is_name or (len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id):
-            if spaced not in (None, ids[0]):
+        ids, spaced = self._tokenized(text), self._spaced(text)
+        found = self._one_token(text, ids)
+        if found is not None:
+            if spaced not in (None, found):
                 warn(
                     f"target {text!r} is the token without a space in front, which begins no new "
                     f"word; {' ' + text!r} is another token: give that one if you mean the word."
                 )
-            return int(ids[0])
+            return found
         hint = "" if spaced is None else f" Did you mean {' ' + text!r}, with a space?"
         pieces = self.tokenizer.convert_ids_to_tokens(ids)
         if len(ids) < 2:
@@ -208,6 +206,17 @@ class Vocabulary:
             f"target {shown(text)} is not one token of this model but {len(ids)} ({pieces}): give "
             f"one of them, or explain them one by one (continuation=, --continuation).{hint}"
         )
+
+    def _one_token(self, text: str, ids: Sequence[int]) -> int | None:
+        """Id of the token that a text of these ids is, or else names; None where it is neither."""
+        is_one = len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id
+        # The text wins over the name: a byte-level tokenizer names half of a character "é".
+        if is_one and decoded(self.tokenizer, ids) == text:
+            return int(ids[0])
+        named = self.tokenizer.get_vocab().get(text)  # "Ġdog"
+        if named is not None:
+            return int(named)
+        return int(ids[0]) if is_one else None
 
     def _spaced(self, text: str) -> int | None:
         """Id of the token that is the text with a space in front, where there is such a token."""
