@@ -15,7 +15,7 @@ from support.pages import HOSTILE
 from attnflow.attribution.views import plots
 from attnflow.attribution.views.figure_text import MISSING, safe
 from attnflow.attribution.views.flow_links import node_flow
-from attnflow.attribution.views.flow_picture import UNCROSSED, flow_picture
+from attnflow.attribution.views.flow_picture import HAIRLINE, UNCROSSED, flow_picture
 from attnflow.errors import InputError, MissingExtraError
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -208,13 +208,29 @@ def test_flow_within_a_word_does_not_cross_where_words_are_drawn():
     assert len(flow_picture(a, "token", keep=0.8, size=SIZE).bands) == 6
 
 
+@pytest.mark.parametrize("row_of_type", [4, 11, 40, 1000])
+@pytest.mark.parametrize("layers", [1, 6, 30])
+def test_rows_are_named_where_there_is_height_for_type(layers, row_of_type):
+    a = attribution_of(layers=layers)
+    picture = flow_picture(a, "word", keep=0.8, size=SIZE, fold=False)
+    (top, decision), *named = picture.row_labels(row_of_type)
+    assert (top, decision) == (0, "decision")
+    heights = sorted([top, *(y for y, _ in named)])
+    assert all(b - a >= row_of_type - 1e-9 for a, b in zip(heights, heights[1:], strict=False))
+    for y, name in named:
+        layer = int(name.removeprefix("layer "))
+        assert y == pytest.approx(SIZE[1] * (1 - (layer - 0.5) / layers))
+    if row_of_type <= SIZE[1] / layers / 2:
+        assert [name for _, name in named] == [f"layer {i + 1}" for i in range(layers)]
+
+
 def test_drawn_links_are_as_wide_as_their_flow(ax):
     a = attribution_of()
     a.plot_flow(ax, keep=0.9, fold=False)
     ax.figure.draw_without_rendering()
     drawn = {collection.get_label(): collection.get_paths() for collection in ax.collections}
     picture = flow_picture(a, "word", keep=0.9, size=plots._points(ax), fold=False)
-    wide = [link for link in picture.links if link.width >= plots.HAIRLINE]
+    wide = [link for link in picture.links if link.width >= HAIRLINE]
     assert len(drawn["links"]) == len(wide)
     assert len(drawn["links"]) + len(drawn["hairlines"]) == len(picture.links)
     ratios = []

@@ -9,7 +9,7 @@ Lengths are in points, from the left and from the top.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -26,6 +26,8 @@ from attnflow.errors import InputError, shown
 
 LETTER = 5.0  # points of a letter, about, in type of eight points
 LONGEST = 14  # characters of a label
+NODE_HEIGHT = 4.0
+HAIRLINE = 0.5  # a thinner link is not seen as an area, and is drawn as a line
 GAP = 8.0  # between two labels
 SLANT_PITCH = 12.0  # between two slanted labels
 LEAST_FLOW, MOST_FLOW = 24.0, 72.0  # width of the whole flow
@@ -133,14 +135,10 @@ class FlowPicture:
     height: float
     drawn: float
 
-    def outline(self, link: Link, apart: float) -> tuple[Curve, Curve]:
-        """Return both sides of a link, the left one down and the right one up.
-
-        Args:
-            link: The link.
-            apart: Distance of its ends from the nodes' middles.
-        """
-        y0, y1 = self.heights[link.band + 1] + apart, self.heights[link.band] - apart
+    def outline(self, link: Link) -> tuple[Curve, Curve]:
+        """Return both sides of a link between its nodes, the left one down and the right one up."""
+        y0 = self.heights[link.band + 1] + NODE_HEIGHT / 2
+        y1 = self.heights[link.band] - NODE_HEIGHT / 2
         across, half, row = link.bottom - link.top, link.width / 2, y1 - y0
         # The sides turn at different heights: a slanted link would else be thin in its middle.
         slant = min(1.0, abs(across) / row) * (1 if across > 0 else -1)
@@ -149,6 +147,21 @@ class FlowPicture:
         down, up = middle + turn, middle - turn
         a, b, c, d = link.top - half, link.bottom - half, link.bottom + half, link.top + half
         return ((a, y0), (a, down), (b, down), (b, y1)), ((c, y1), (c, up), (d, up), (d, y0))
+
+    def row_labels(self, row_of_type: float) -> list[tuple[float, str]]:
+        """Return the decision and as many layers as there is height for, each with its middle.
+
+        Args:
+            row_of_type: Height that a line of type needs, in points.
+        """
+        step = -int(-len(self.bands) * row_of_type // self.height)
+        labels = [(self.heights[-1], "decision")]
+        for i, layers in enumerate(self.bands):
+            middle = (self.heights[i] + self.heights[i + 1]) / 2
+            # The middle of the uppermost layer is too near to the decision where rows are low.
+            if i % step == 0 and middle - self.heights[-1] >= row_of_type:
+                labels.append((middle, layers.numbers if step > 1 else layers.name))
+        return labels
 
     def about_node(self, node: Node) -> str:
         """Return a node in words."""
@@ -261,36 +274,19 @@ def _placed(
     widest = through.max(axis=0)  # a column has its place in every row
     whole = min(max(LEAST_FLOW, min(MOST_FLOW, width / 11)), FILLED * width / float(widest.sum()))
     linked = {column for link in links for column in (link.query, link.key)}
-    names = [as_name(piece.name) for piece in pieces]
-    labels = [beginning(n, LONGEST) + p.place for n, p in zip(names, pieces, strict=True)]
-    needed = np.maximum(whole * widest, [LETTER * columns(label) for label in labels]) + GAP
-    slanted = bool(needed.sum() > width)
-    if slanted:
-        weights = np.where([c in linked for c in range(len(names))], 1.0, UNLINKED)
-        needed = whole * widest
-        needed = needed + (width - needed.sum()) * weights / weights.sum()
-    else:
-        needed = needed + (width - needed.sum()) / len(names)
-    centres = np.cumsum(needed) - needed / 2
-    # First those whose links are drawn.
-    order = sorted(range(len(names)), key=lambda c: (c not in linked, -widest[c], c))
-    labelled = _labelled(order, centres) if slanted else order
+    names, labels = _names(pieces)
+    widths, slanted = _widths(whole * widest, labels, linked, width)
+    centres = np.cumsum(widths) - widths / 2
     heights = [height * (1 - row / len(edges)) for row in range(len(edges) + 1)]
-    nodes = [
-        Node(row, column, flow, float(centres[column]), heights[row], whole * flow)
-        for row, flows in enumerate(through.tolist())
-        for column, flow in enumerate(flows)
-        if flow > 0
-    ]
     return FlowPicture(
-        names=tuple(n + p.place for n, p in zip(names, pieces, strict=True)),
-        labels=tuple(labels),
+        names=names,
+        labels=labels,
         centres=tuple(centres.tolist()),
-        labelled=tuple(sorted(labelled)),
+        labelled=_labelled(widest, centres, linked, slanted=slanted),
         slanted=slanted,
         bands=tuple(bands),
         heights=tuple(heights),
-        nodes=tuple(nodes),
+        nodes=_nodes(through, centres, heights, whole),
         links=tuple(_with_ends(links, centres, whole)),
         width=width,
         height=height,
@@ -298,13 +294,54 @@ def _placed(
     )
 
 
-def _labelled(order: Sequence[int], centres: Flows) -> list[int]:
-    """Return the columns whose slanted labels fit: each takes its place from all weaker ones."""
+def _names(pieces: Sequence[Piece]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the columns, with their places, and the same cut to fit."""
+    named = [(as_name(piece.name), piece.place) for piece in pieces]
+    labels = (beginning(name, LONGEST) + place for name, place in named)
+    return tuple(name + place for name, place in named), tuple(labels)
+
+
+def _widths(
+    nodes: Flows, labels: Sequence[str], linked: Set[int], width: float
+) -> tuple[Flows, bool]:
+    """Return the width of each column, and whether labels only fit slanted.
+
+    Args:
+        nodes: Width of each column's widest node.
+        labels: The columns' labels.
+        linked: Columns with drawn links.
+        width: Width of the picture.
+    """
+    needed = np.maximum(nodes, [LETTER * columns(label) for label in labels]) + GAP
+    slanted = bool(needed.sum() > width)
+    if slanted:
+        weights = np.where([c in linked for c in range(len(labels))], 1.0, UNLINKED)
+        return nodes + (width - nodes.sum()) * weights / weights.sum(), slanted
+    return needed + (width - needed.sum()) / len(labels), slanted
+
+
+def _nodes(
+    through: Flows, centres: Flows, heights: Sequence[float], whole: float
+) -> tuple[Node, ...]:
+    """Return all nodes with flow; `whole` is the width of the whole flow."""
+    return tuple(
+        Node(row, column, flow, float(centres[column]), heights[row], whole * flow)
+        for row, flows in enumerate(through.tolist())
+        for column, flow in enumerate(flows)
+        if flow > 0
+    )
+
+
+def _labelled(widest: Flows, centres: Flows, linked: Set[int], *, slanted: bool) -> tuple[int, ...]:
+    """Return the columns whose labels fit: a slanted one takes its place from all weaker ones."""
+    # First those whose links are drawn.
+    order = sorted(range(len(centres)), key=lambda c: (c not in linked, -widest[c], c))
     labelled: list[int] = []
     for column in order:
-        if all(abs(centres[other] - centres[column]) >= SLANT_PITCH for other in labelled):
+        away = (abs(centres[other] - centres[column]) for other in labelled)
+        if not slanted or all(distance >= SLANT_PITCH for distance in away):
             labelled.append(column)
-    return labelled
+    return tuple(sorted(labelled))
 
 
 def _with_ends(links: Sequence[Link], centres: Flows, whole: float) -> list[Link]:

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 from attnflow.attribution.data import AttributionData
 from attnflow.attribution.views.captions import granularity_of, units
-from attnflow.attribution.views.flow_picture import Curve, FlowPicture, Link, flow_picture
+from attnflow.attribution.views.flow_picture import (
+    HAIRLINE,
+    NODE_HEIGHT,
+    Curve,
+    FlowPicture,
+    Link,
+    flow_picture,
+)
 from attnflow.attribution.views.templates import render
 
 if TYPE_CHECKING:
@@ -16,10 +23,8 @@ MOST = 600  # keeps the picture below three hundred kilobytes
 WIDTH, LOWEST, HIGHEST, BAND = 620.0, 90.0, 420.0, 46.0  # points; height by the number of layers
 LEFT, ABOVE = 80.0, 12.0  # space for the names of layers, and above the decision
 UNDER, UNDER_SLANTED = 22.0, 78.0  # space for the names of tokens
-NODE_HEIGHT = 4.0
-HAIRLINE = 0.5  # a thinner link is drawn as a line
 THINNEST = 0.35  # a thinner node is left out unless a drawn link ends there
-ROW_OF_TYPE = 10.0
+ROW_OF_TYPE = 10.0  # points that a line of type of nine points needs
 COLOUR = (222, 106, 36)  # seen on light and dark grounds
 
 
@@ -56,7 +61,8 @@ def flow_svg(attribution: AttributionData) -> "Markup":
         view=f"{-LEFT:.0f} {-ABOVE:.0f} {WIDTH + LEFT:.0f} {height + ABOVE + under:.0f}",
         spoken=f"The flow through {len(picture.names)} columns and {layers} layers.",
         colour=COLOUR,
-        rows=_rows(picture),
+        node_height=NODE_HEIGHT,
+        rows=[(name, f"{y + 3:.1f}") for y, name in picture.row_labels(ROW_OF_TYPE)],
         links=[_path(picture, link) for link in picture.links],
         nodes=_nodes(picture),
         labels=[
@@ -69,20 +75,8 @@ def flow_svg(attribution: AttributionData) -> "Markup":
     )
 
 
-def _rows(picture: FlowPicture) -> list[tuple[str, str]]:
-    """Return the decision and as many layers as there is height for, each with its place."""
-    band = picture.height / len(picture.bands)
-    step = -int(-ROW_OF_TYPE // band)
-    rows = [("decision", f"{picture.heights[-1] + 3:.1f}")]
-    for i, layers in enumerate(picture.bands):
-        middle = picture.heights[i + 1] + band / 2
-        if i % step == 0 and middle >= ROW_OF_TYPE:
-            rows.append((layers.name, f"{middle + 3:.1f}"))
-    return rows
-
-
 def _path(picture: FlowPicture, link: Link) -> _Path:
-    left, right = picture.outline(link, NODE_HEIGHT / 2)
+    left, right = picture.outline(link)
     is_line = link.width < HAIRLINE
     path = f"M{_curve(left)}" if is_line else f"M{_curve(left)}L{_curve(right)}Z"
     opacity = 0.6 if is_line else 0.35 + 0.45 * link.flow**0.5

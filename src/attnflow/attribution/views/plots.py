@@ -20,7 +20,13 @@ from attnflow.attribution.views.captions import (
 )
 from attnflow.attribution.views.continuation_matrix import ROOMY, sources
 from attnflow.attribution.views.figure_text import safe, safe_names
-from attnflow.attribution.views.flow_picture import FlowPicture, Layers, Link, flow_picture
+from attnflow.attribution.views.flow_picture import (
+    HAIRLINE,
+    NODE_HEIGHT,
+    FlowPicture,
+    Link,
+    flow_picture,
+)
 from attnflow.attribution.views.image_overlay import overlay
 from attnflow.attribution.views.layout import VISIBLE, Piece, join_regions, pieces_of
 from attnflow.attribution.views.sanitize import as_name
@@ -33,10 +39,8 @@ AGAINST, AGAINST_EDGE = "#bcd6f2", "#235f9f"
 FAINT = "#a9a297"
 FLOW, NODE = "#d9651f", "#33302c"
 LEFT_OUT = "0.35"  # grey of notes
-NODE_HEIGHT = 4.0  # points
 THINNEST = 0.1  # points; readers of PDF draw a thinner node as wide as a pixel
 FEW = 300  # hairlines up to which each is as dark as it can be
-HAIRLINE = 0.5  # points; a thinner link is not seen as an area
 NAME = 24  # characters of a name next to a bar
 TITLE = 60
 SMALL = 8  # points of type
@@ -101,7 +105,8 @@ def plot_flow(
     slant = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if picture.slanted else {}
     centres = [picture.centres[i] for i in picture.labelled]
     ax.set_xticks(centres, names, **properties, **slant)
-    _label_rows(ax, picture)
+    rows_named = picture.row_labels(ROW_OF_TYPE)
+    ax.set_yticks([y for y, _ in rows_named], [name for _, name in rows_named], usetex=False)
     _title(ax, attribution)
     note = f"links with {100 * picture.drawn:.0f} % of the flow"
     ax.text(
@@ -246,7 +251,7 @@ def _area(picture: FlowPicture, link: Link) -> Any:
     """Return the outline of a link: two curves, joined by straight ends."""
     from matplotlib.path import Path
 
-    left, right = picture.outline(link, NODE_HEIGHT / 2)
+    left, right = picture.outline(link)
     curve = [Path.CURVE4] * 3
     codes = [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
     return Path([*left, *right, left[0]], codes)
@@ -256,7 +261,7 @@ def _line(picture: FlowPicture, link: Link) -> Any:
     """Return the left side of a link, which is too thin to have two."""
     from matplotlib.path import Path
 
-    left, _ = picture.outline(link, NODE_HEIGHT / 2)
+    left, _ = picture.outline(link)
     return Path(left, [Path.MOVETO, *[Path.CURVE4] * 3])
 
 
@@ -270,22 +275,6 @@ def _draw_nodes(ax: Any, picture: FlowPicture) -> None:
         if n.width >= THINNEST
     ]
     ax.add_collection(PatchCollection(places, facecolor=NODE, edgecolor="none", label="nodes"))
-
-
-def _label_rows(ax: Any, picture: FlowPicture) -> None:
-    """Name the decision and as many layers as there is height for."""
-    heights, bands = picture.heights, picture.bands
-    step = -(-len(bands) * ROW_OF_TYPE // picture.height)
-    labels: list[tuple[float, str]] = [(heights[-1], "decision")]
-    for band, (low, high) in enumerate(zip(heights, heights[1:], strict=False)):
-        # The middle of the uppermost layer is too near to the decision where rows are low.
-        if band % step == 0 and (low + high) / 2 - heights[-1] >= ROW_OF_TYPE:
-            labels.append(((low + high) / 2, _layer_name(bands[band], short=step > 1)))
-    ax.set_yticks([y for y, _ in labels], [name for _, name in labels], usetex=False)
-
-
-def _layer_name(layers: Layers, *, short: bool) -> str:
-    return layers.numbers if short else layers.name
 
 
 def _label_every(set_ticks: Any, names: Sequence[str], space: float, **options: Any) -> None:
