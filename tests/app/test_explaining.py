@@ -60,37 +60,6 @@ def test_the_likeliest_of_many_classes_are_explained():
     assert [a.target for a in found] == order[:3].tolist()
 
 
-def test_an_asked_class_is_followed_by_the_likeliest_others():
-    explainer = Explainer(tiny_model(labels=SIX), wordpiece())
-    order = np.argsort(-run(explainer, text=TEXT, others=0).attributions[0].logits).tolist()
-    for place in (0, 1, 2, 5):
-        found = run(explainer, text=TEXT, target=SIX[order[place]], others=2).attributions
-        rest = [index for index in order if index != order[place]]
-        assert [a.target for a in found] == [order[place], *rest[:2]]
-
-
-def test_a_class_that_is_named_as_ranks_are_is_no_rank():
-    explainer = Explainer(tiny_model(labels=("top3", *SIX[1:])), wordpiece())
-    found = run(explainer, text=TEXT, others=2).attributions
-    order = np.argsort(-found[0].logits)
-    assert [a.target for a in found] == order[:3].tolist()
-
-
-def test_a_token_that_no_text_spells_is_among_the_likeliest(writer, monkeypatch):
-    tokenizer = bare(wordpiece())
-    explainer = Explainer(writer.model, tokenizer)
-    likeliest = [a.label for a in run(explainer, text="the dog is", others=2).attributions]
-    spells = type(tokenizer).__call__
-    # Half a character: its text makes other tokens.
-    monkeypatch.setattr(
-        type(tokenizer),
-        "__call__",
-        lambda self, text, **more: spells(self, "a b" if text in likeliest else text, **more),
-    )
-    found = run(explainer, text="the dog is", others=2).attributions
-    assert [a.label for a in found] == likeliest
-
-
 def test_a_contrast_is_explained_alone(classifier):
     one, other = classifier.labels[:2]
     (found,) = run(classifier, text=TEXT, target=one, against=other).attributions

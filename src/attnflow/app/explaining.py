@@ -50,39 +50,19 @@ def explain(explainer: Explainer, asked: Asked, image: Path | None, tell: Tell) 
         with heard_by(lambda done, total, unit: tell(done / total, f"{done} of {total} {unit}s")):
             written = explainer(**call, continuation=asked.new_tokens, batch_size=TOGETHER)
         return Explained(written, is_continuation=True)
-    others = _planned(explainer, asked, task)
+    planned = 1 + _planned(explainer, asked, task)
     decisions: list[Attribution] = []
-    # What each call explains, and how many decisions that is.
-    calls: list[tuple[str | None, int]] = []
-    if asked.target or not others:
-        calls.append((asked.target or None, 1))
-    if others:
-        calls.append((_top(explainer, 1 + others), 1 + others))
-    planned = sum(count for _, count in calls)
-    for target, count in calls:
-        with heard_by(_part_of(tell, len(decisions), count, planned)):
-            # One decision in a batch: between two the work can be ended.
-            found = explainer(**call, target=target, against=asked.against or None, batch_size=1)
-        known = {each.label for each in decisions}
-        several = [found] if isinstance(found, Attribution) else found
-        decisions += [each for each in several if each.label not in known]
-    return Explained(decisions[: 1 + others], is_continuation=False)
-
-
-def _top(explainer: Explainer, count: int) -> str:
-    """Return the target that means at least so many of the likeliest choices, and no class."""
-    names = (f"top{number}" for number in range(count, 100))
-    return next(name for name in names if name not in explainer.labels)
-
-
-def _part_of(tell: Tell, before: int, count: int, planned: int) -> Callable[[int, int, str], None]:
-    """Return a listener to a call that explains some of the planned decisions, after others."""
 
     def listen(done: int, total: int, unit: str) -> None:
-        explained = before + count * done / total
-        tell(explained / planned, f"decision {min(int(explained) + 1, planned)} of {planned}")
+        count = len(decisions)
+        tell((count + done / total) / planned, f"decision {count + 1} of {planned}")
 
-    return listen
+    with heard_by(listen):
+        target = asked.target or None
+        decisions.append(explainer(**call, target=target, against=asked.against or None))
+        for other in _others(explainer, decisions[0], task, planned - 1):
+            decisions.append(explainer(**call, target=other))
+    return Explained(decisions, is_continuation=False)
 
 
 def _call(explainer: Explainer, asked: Asked, image: Path | None, task: Task) -> dict[str, Any]:
@@ -128,6 +108,22 @@ def _planned(explainer: Explainer, asked: Asked, task: Task) -> int:
         return asked.others
     others = len(explainer.labels) - 1
     return others if others < FEW else min(others, asked.others)
+
+
+def _others(explainer: Explainer, first: Attribution, task: Task, count: int) -> list[int]:
+    """Return the likeliest choices besides the explained one, at most so many."""
+    order = [int(i) for i in (-first.logits).argsort() if i != first.target]
+    if task.output_kind == "class":
+        return order[:count]
+    ids = (_token_id(explainer.tokenizer, first.labels[i]) for i in order)
+    return [number for number in ids if number is not None][:count]
+
+
+def _token_id(tokenizer: Any, text: str) -> int | None:
+    """Return the id of the token with this text; None of "other tokens" and half characters."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"] if tokenizer is not None else []
+    is_same = len(ids) == 1 and tokenizer.decode(ids) == text
+    return int(ids[0]) if is_same else None
 
 
 def described(explainer: Explainer) -> dict[str, Any]:

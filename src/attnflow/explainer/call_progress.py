@@ -72,10 +72,8 @@ def call_progress(
     total = options.networks
     if texts > 1:
         unit, total = task.modality, texts
-    elif decisions > 1 and (requests.is_continued or options.batch_size > 1):
-        unit, total = "token" if task.is_generative else "target", decisions
     elif decisions > 1:
-        total *= decisions  # one after the other
+        unit, total = "token" if task.is_generative else "target", decisions
     tell = progress if callable(progress) else None
     show = progress if isinstance(progress, bool) else None if tell is None else False
     with bar(total, unit=unit, show=show) as advance:
