@@ -39,24 +39,21 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Word:
-    """A word with its share in each text so far; `name` is how it is found again."""
+class _Row:
+    """A word with its share in each explanation, None where it does not occur in that text.
+
+    `name` is how it is found again in the next text, `label` how it is shown.
+    """
 
     name: str
     label: str
     shares: list[float | None]
 
-
-@dataclass(frozen=True)
-class _Row:
-    """A word with its share in each explanation, None where it does not occur in that text.
-
-    `range` is the difference between the largest share and the smallest, a missing one being 0.
-    """
-
-    label: str
-    shares: list[float | None]
-    range: float
+    @property
+    def range(self) -> float:
+        """The largest share less the smallest, a missing one being 0."""
+        known = [share or 0.0 for share in self.shares]
+        return max(known) - min(known)
 
     @property
     def change(self) -> str:
@@ -110,36 +107,29 @@ def _column(attribution: AttributionData, article: int, differing: Sequence[str]
 def _rows(attributions: Sequence[AttributionData]) -> list[_Row]:
     """Return a row for each word of any of the texts, in their order."""
     unit = "word" if attributions[0].grid is None else "token"
-    words: list[_Word] = []
+    rows: list[_Row] = []
     for count, attribution in enumerate(attributions):
         pieces = [piece for piece in pieces_of(attribution, unit) if not piece.special]
-        words = list(_with_column(words, pieces, count))
-    return [
-        _Row(word.label, word.shares, max(s or 0.0 for s in word.shares) - _least(word.shares))
-        for word in words
-    ]
+        rows = list(_with_column(rows, pieces, count))
+    return rows
 
 
-def _least(shares: Sequence[float | None]) -> float:
-    return min(share or 0.0 for share in shares)
-
-
-def _with_column(words: Sequence[_Word], pieces: Sequence[Piece], count: int) -> Iterator[_Word]:
-    """Yield the words with the shares of one more text, and those that only it has, in its order.
+def _with_column(rows: Sequence[_Row], pieces: Sequence[Piece], count: int) -> Iterator[_Row]:
+    """Yield the rows with the shares of one more text, and those that only it has, in its order.
 
     Args:
-        words: The words of the texts before.
+        rows: The words of the texts before.
         pieces: Those of the new text.
         count: Number of the texts before.
     """
-    old, new = [word.name for word in words], [piece.name.casefold() for piece in pieces]
+    old, new = [row.name for row in rows], [piece.name.casefold() for piece in pieces]
     for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
-            for word, piece in zip(words[a:b], pieces[c:d], strict=True):
-                yield replace(word, shares=[*word.shares, piece.share])
+            for row, piece in zip(rows[a:b], pieces[c:d], strict=True):
+                yield replace(row, shares=[*row.shares, piece.share])
             continue
-        for word in words[a:b]:
-            yield replace(word, shares=[*word.shares, None])
+        for row in rows[a:b]:
+            yield replace(row, shares=[*row.shares, None])
         for piece in pieces[c:d]:
             shares = [*[None] * count, piece.share]
-            yield _Word(piece.name.casefold(), piece.label, shares)
+            yield _Row(piece.name.casefold(), piece.label, shares)

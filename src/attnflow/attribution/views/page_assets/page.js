@@ -29,9 +29,9 @@ const currentContinuation = () => continuations.get(decisions[state.decision].gr
 /* The side of a comparison whose flow is shown. */
 const currentSide = () => document.querySelector('[data-side="' + state.decision + '"]');
 const comparisons = Array.from(document.querySelectorAll(".comparison"));
-/* Those of a continuation's text, and of the decision itself: the images of a token's text. */
-const heatMaps = () => [currentContinuation() && currentContinuation().section, currentSide(), currentArticle()]
-  .flatMap((part) => (part ? Array.from(part.querySelectorAll(".heat")) : []));
+/* A continuation's text, a side of a comparison, and the decision itself. */
+const partsInSight = () => [currentContinuation()?.section, currentSide(), currentArticle()].filter(Boolean);
+const heatMaps = () => partsInSight().flatMap((part) => Array.from(part.querySelectorAll(".heat")));
 
 function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
@@ -156,8 +156,8 @@ function newPicture(section) {
 /* Show in text, ranking, matrix and picture where some tokens are; none of them for no tokens. */
 function pointOut(tokens) {
   const isAmong = (element) => tokensOf(element).some((t) => tokens.includes(t));
-  for (const part of [currentContinuation() && currentContinuation().section, currentSide(), currentArticle()]) {
-    part?.querySelectorAll(".heat .t, .ranking tr[data-t], thead th[data-t]").forEach((each) => each.classList.toggle("lit", isAmong(each)));
+  for (const part of partsInSight()) {
+    part.querySelectorAll(".heat .t, .ranking tr[data-t], thead th[data-t]").forEach((each) => each.classList.toggle("lit", isAmong(each)));
   }
   pictures.get(state.decision)?.pointOut(tokens);
 }
