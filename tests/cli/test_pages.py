@@ -8,8 +8,6 @@ from support.example_attributions import continuation_of
 from support.pages import PageReader
 
 import attnflow
-from attnflow.attribution.views import page_groups
-from attnflow.cli import explain as explain_command
 from attnflow.cli import main
 
 TEXT = "the film is not good"
@@ -154,7 +152,3 @@ def test_files_that_cannot_be_shown(run, explain, tmp_path):
         code, out, err = run("show", *arguments)
         assert (code, out) == (2, "") and complaint in err, arguments
     assert len(attnflow.load(saved)) == 1
-
-
-def test_the_number_of_results_side_by_side_is_that_of_the_page():
-    assert explain_command.MOST_COMPARED == page_groups.MOST_COMPARED

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from attnflow.cli.results import Explained
     from attnflow.inputs.image_file import SourceImage
 
-MOST_COMPARED = 4  # as views.page_groups has it, which is imported late
 ALTERNATIVES = 2  # that a page of one text or image explains besides what the model predicts
 
 EPILOG = """examples:
@@ -193,6 +192,9 @@ def _check_compared(args: argparse.Namespace, count: int) -> None:
 
     With a target a text may have several results, which are counted when they are there.
     """
+    # Here, since only a comparison needs it: `--help` must not wait for numpy.
+    from attnflow.attribution.views.page_groups import MOST_COMPARED
+
     if args.html is None:
         raise InputError("--compare is about the page: name it by --html.")
     if args.target is None and args.pair is None and not 2 <= count <= MOST_COMPARED:
