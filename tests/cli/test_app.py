@@ -5,22 +5,11 @@ import sys
 
 import pytest
 
-from attnflow.cli import main
-
 
 @pytest.fixture
-def run(capsys):
-    """Runs the command; (exit code, standard error)."""
-
-    def command(*arguments):
-        capsys.readouterr()
-        try:
-            code = main(["app", *arguments])
-        except SystemExit as exit:
-            code = exit.code
-        return code, capsys.readouterr().err
-
-    return command
+def run(run_command):
+    """Runs the app's command; (exit code, standard error)."""
+    return lambda *arguments: run_command("app", *arguments)[::2]
 
 
 @pytest.mark.parametrize("package", ["uvicorn", "starlette"])

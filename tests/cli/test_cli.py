@@ -41,18 +41,12 @@ def _plain_terminal(monkeypatch):
 
 
 @pytest.fixture
-def run(folder, capsys):
+def run(folder, run_command):
     """Runs `attnflow explain` with the tiny model; (exit code, standard output, its error)."""
 
     def explain(*arguments, model=folder):
-        capsys.readouterr()
-        named = [] if model is None else ["--model", str(model)]
-        try:
-            code = main(["explain", *named, *map(str, arguments)])
-        except SystemExit as exit:
-            code = exit.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        named = [] if model is None else ["--model", model]
+        return run_command("explain", *named, *arguments)
 
     return explain
 

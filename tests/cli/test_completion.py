@@ -6,29 +6,13 @@ import sys
 
 import pytest
 
-from attnflow.cli import main
 from attnflow.cli.completion import SHELLS
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs the command; (exit code, standard output, standard error)."""
-
-    def command(*arguments):
-        capsys.readouterr()
-        try:
-            code = main(list(arguments))
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return command
-
-
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_knows_subcommands_and_options(shell, run):
+def test_a_script_knows_subcommands_and_options(shell, run_command):
     pytest.importorskip("shtab")
-    code, out, err = run("--print-completion", shell)
+    code, out, err = run_command("--print-completion", shell)
     assert (code, err) == (0, "")
     for name in ("explain", "evaluate", "models", "bench", "jsonl", "throughput"):
         assert name in out
@@ -47,10 +31,10 @@ def test_a_script_knows_subcommands_and_options(shell, run):
     ),
 )
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes(typed, expected, run, tmp_path):
+def test_bash_completes(typed, expected, run_command, tmp_path):
     pytest.importorskip("shtab")
     (tmp_path / "scores.json").write_text("")
-    script = run("--print-completion", "bash")[1]
+    script = run_command("--print-completion", "bash")[1]
     words = " ".join(f"'{word}'" for word in typed)
     script += f"""
 COMP_WORDS=({words})
@@ -64,15 +48,15 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert set(done.stdout.split()) == expected, done.stderr
 
 
-def test_a_script_without_shtab_names_the_extra(run, monkeypatch):
+def test_a_script_without_shtab_names_the_extra(run_command, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
-    code, out, err = run("--print-completion", "bash")
+    code, out, err = run_command("--print-completion", "bash")
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert "needs shtab: pip install 'attnflow[completion]'" in err
 
 
-def test_a_script_for_an_unknown_shell(run):
-    code, out, err = run("--print-completion", "bsh")
+def test_a_script_for_an_unknown_shell(run_command):
+    code, out, err = run_command("--print-completion", "bsh")
     assert (code, out) == (2, "") and "invalid choice: 'bsh': did you mean bash?" in err
 
 
@@ -85,14 +69,14 @@ def test_a_script_for_an_unknown_shell(run):
         (("bench", "slover"), "solver"),
     ),
 )
-def test_a_slip_of_the_pen_gets_a_suggestion(run, typed, meant):
-    code, out, err = run(*typed)
+def test_a_slip_of_the_pen_gets_a_suggestion(run_command, typed, meant):
+    code, out, err = run_command(*typed)
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert f": did you mean {meant}? (see attnflow" in err
 
 
-def test_a_word_like_nothing_gets_the_list(run):
-    code, out, err = run("\x1b[2Jnonsense")
+def test_a_word_like_nothing_gets_the_list(run_command):
+    code, out, err = run_command("\x1b[2Jnonsense")
     assert (code, out) == (2, "") and "choose from" in err and "did you mean" not in err
     assert "\x1b" not in err
 

@@ -3,26 +3,20 @@
 import csv
 import io
 import json
+from functools import partial
 
 import pytest
 
 from attnflow.attribution.table import RESULT_COLUMNS, TOKEN_COLUMNS
-from attnflow.cli import main
 from attnflow.explainer.explainer import Explainer
 
 TEXTS = ("the film is not good, but it was never dull.", '=HYPERLINK("a"), <b>bold</b>')
 
 
 @pytest.fixture
-def run(folder, capsys):
+def run(folder, run_command):
     """Runs `attnflow explain` with the tiny model; (exit code, standard output, its error)."""
-
-    def explain(*arguments):
-        capsys.readouterr()
-        code = main(["explain", "--model", str(folder), *map(str, arguments)])
-        return code, *capsys.readouterr()
-
-    return explain
+    return partial(run_command, "explain", "--model", folder)
 
 
 def test_three_files_have_the_same_numbers(run, tmp_path):

@@ -2,36 +2,20 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from support.example_attributions import continuation_of
 from support.pages import PageReader
 
 import attnflow
-from attnflow.cli import main
 
 TEXT = "the film is not good"
 
 
 @pytest.fixture
-def run(capsys):
-    """Runs the command; (exit code, standard output, standard error)."""
-
-    def command(*arguments):
-        capsys.readouterr()
-        try:
-            code = main(list(map(str, arguments)))
-        except SystemExit as exit:
-            code = exit.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
-
-
-@pytest.fixture
-def explain(run, folder):
-    return lambda *arguments: run("explain", "--model", folder, *arguments)
+def explain(run_command, folder):
+    return partial(run_command, "explain", "--model", folder)
 
 
 def page_of(path):
@@ -92,10 +76,10 @@ def test_texts_and_targets_side_by_side(explain, tmp_path):
         assert len(sides(page)) == articles(page) == count
 
 
-def test_a_pair_of_embeddings_is_explained_on_both_sides(run, save_model, tiny, tmp_path):
+def test_a_pair_of_embeddings_is_explained_on_both_sides(run_command, save_model, tiny, tmp_path):
     embedder = save_model(tiny(head=None))
     page, result = tmp_path / "a.html", tmp_path / "a.json"
-    code, out, _ = run(
+    code, out, _ = run_command(
         *("explain", TEXT, "--pair", "a good film", "--model", embedder),
         *("--html", page, "--json", result),
     )
@@ -105,39 +89,41 @@ def test_a_pair_of_embeddings_is_explained_on_both_sides(run, save_model, tiny, 
     assert "similarity to “a good film”" in titles and f"similarity to “{TEXT}”" in titles
 
 
-def test_saved_results_are_shown_as_they_were(run, explain, tmp_path):
+def test_saved_results_are_shown_as_they_were(run_command, explain, tmp_path):
     saved = tmp_path / "a.safetensors"
     _, first, _ = explain(TEXT, "--save", saved)
-    code, again, err = run("show", saved)
+    code, again, err = run_command("show", saved)
     assert (code, err) == (0, "") and again == first
     page = tmp_path / "a.html"
-    code, out, err = run("show", saved, saved, "--html", page, "--compare", "--quiet")
+    code, out, err = run_command("show", saved, saved, "--html", page, "--compare", "--quiet")
     assert (code, out, err) == (0, "", "") and len(sides(page)) == 2
-    record = json.loads(run("show", saved, "--json", "-")[1])
+    record = json.loads(run_command("show", saved, "--json", "-")[1])
     assert record == json.loads(json.dumps([attnflow.load(saved)[0].to_dict()]))
 
 
-def test_saved_continuations_are_told_from_other_results(run, tmp_path):
+def test_saved_continuations_are_told_from_other_results(run_command, tmp_path):
     saved = tmp_path / "a.safetensors"
     two = [*continuation_of(), *continuation_of("the film is not good")]
     attnflow.save(two, saved)
-    out = run("show", saved)[1]
+    out = run_command("show", saved)[1]
     assert "[1]" in out and "[2]" not in out and out.count("certificate") <= 2
     labels = [replace(a, task="token-classification") for a in continuation_of()]
     attnflow.save(labels, saved, overwrite=True)
-    assert f"[{len(labels) - 1}]" in run("show", saved)[1]
+    assert f"[{len(labels) - 1}]" in run_command("show", saved)[1]
 
 
-def test_a_class_named_like_the_alternatives_is_left_in_peace(run, save_model, tiny, tmp_path):
+def test_a_class_may_be_named_like_alternatives(
+    run_command, save_model, tiny, tmp_path
+):
     model = save_model(tiny(labels=("none", "top3", "some")))
     page = tmp_path / "a.html"
-    assert run("explain", TEXT, "--model", model, "--html", page)[0] == 0
+    assert run_command("explain", TEXT, "--model", model, "--html", page)[0] == 0
     assert articles(page) == 3
     many = ("--alternatives", "150", "--overwrite")
-    assert run("explain", TEXT, "--model", model, "--html", page, *many)[0] == 0
+    assert run_command("explain", TEXT, "--model", model, "--html", page, *many)[0] == 0
 
 
-def test_files_that_cannot_be_shown(run, explain, tmp_path):
+def test_files_that_cannot_be_shown(run_command, explain, tmp_path):
     saved = tmp_path / "a.safetensors"
     explain(TEXT, "--save", saved)
     text = tmp_path / "a.txt"
@@ -149,6 +135,6 @@ def test_files_that_cannot_be_shown(run, explain, tmp_path):
         ([saved, "--compare"], "--compare is about the page"),
         ([], "the following arguments are required: FILE"),
     ):
-        code, out, err = run("show", *arguments)
+        code, out, err = run_command("show", *arguments)
         assert (code, out) == (2, "") and complaint in err, arguments
     assert len(attnflow.load(saved)) == 1

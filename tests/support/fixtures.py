@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attnflow import Explainer, maximum_flow
+from attnflow.cli import main
 from support.browser import Browser
 from support.model_state import state_of
 from support.text_models import TEXTS, bare, tiny_model, wordpiece
@@ -100,3 +101,18 @@ def browser(tmp_path_factory):
     running = Browser(tmp_path_factory.mktemp("browser"))
     yield running
     running.close()
+
+
+@pytest.fixture
+def run_command(capsys):
+    """Runs `attnflow` in this process; (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
