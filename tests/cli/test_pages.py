@@ -112,9 +112,7 @@ def test_saved_continuations_are_told_from_other_results(run_command, tmp_path):
     assert f"[{len(labels) - 1}]" in run_command("show", saved)[1]
 
 
-def test_a_class_may_be_named_like_alternatives(
-    run_command, save_model, tiny, tmp_path
-):
+def test_a_class_may_be_named_like_alternatives(run_command, save_model, tiny, tmp_path):
     model = save_model(tiny(labels=("none", "top3", "some")))
     page = tmp_path / "a.html"
     assert run_command("explain", TEXT, "--model", model, "--html", page)[0] == 0
