@@ -56,6 +56,13 @@ frame.onload = () => {
 </script>"""
 
 
+NO_SUCH_SESSION = -32001  # of the protocol
+
+
+class Detached(AssertionError):
+    """The session that a command was for has ended: its frame was loaded anew."""
+
+
 class Browser:
     """A running chromium: commands are sent through one pipe, answers and events come by another.
 
@@ -87,7 +94,12 @@ class Browser:
         os.waitpid(self._process, 0)
 
     def send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """Send a command and return its answer; events that come before it are kept."""
+        """Send a command and return its answer; events that come before it are kept.
+
+        Raises:
+            Detached: The session ended before there was an answer. The browser then sends none, and
+                waiting for it would not end.
+        """
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         if session is not None:
@@ -97,6 +109,10 @@ class Browser:
             data = data[os.write(self._commands, data) :]
         while (answer := self._next()).get("id") != number:
             self.events.append(answer)
+            if session is not None and _ended(answer) == session:
+                raise Detached(f"{method}: the session has ended")
+        if answer.get("error", {}).get("code") == NO_SUCH_SESSION:
+            raise Detached(f"{method}: there is no such session")
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
@@ -139,6 +155,13 @@ class Browser:
             complaints = [event for event in self.events if event["method"] in COMPLAINTS]
             assert not complaints, complaints
             return answer["result"]["value"]
+
+
+def _ended(event: dict[str, Any]) -> str | None:
+    """Return the session whose end an event tells of; None of other events."""
+    if event.get("method") != "Target.detachedFromTarget":
+        return None
+    return event["params"]["sessionId"]
 
 
 def _moved_up(end: int) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.browser import COMPLAINTS, Browser, patience
+from support.browser import COMPLAINTS, Browser, Detached, patience
 
 PAUSE = 0.05  # seconds between two looks
 _MIDDLE = """(() => {
@@ -59,7 +59,7 @@ class Visit:
         while time.monotonic() < end:
             try:
                 found = self.in_frame(expression) if frame else self.evaluate(expression)
-            except AssertionError:  # the frame is being loaded
+            except AssertionError:  # the frame is being loaded, Detached among them
                 found = None
             if found:
                 return found
@@ -134,13 +134,20 @@ class Visit:
         for event in events:
             parameters = event["params"]
             if event["method"] == "Target.attachedToTarget":
-                self._frame = parameters["sessionId"]
-                for domain in ("Runtime", "Network", "Log"):
-                    self._browser.send(f"{domain}.enable", self._frame)
+                self._listen_to(parameters["sessionId"])
             elif event["method"] == "Network.requestWillBeSent":
                 self.requested.append(parameters["request"]["url"])
             elif event["method"] in COMPLAINTS:
                 self.complaints.append(parameters)
+
+    def _listen_to(self, session: str) -> None:
+        """Take a session for that of the frame, unless the frame was loaded anew meanwhile."""
+        try:
+            for domain in ("Runtime", "Network", "Log"):
+                self._browser.send(f"{domain}.enable", session)
+        except Detached:
+            return
+        self._frame = session
 
 
 @contextmanager
