@@ -34,7 +34,8 @@ def serve(
         host: Address to listen at. Any but a loopback address makes a token necessary.
         port: Port, 0 for any free one; None for the first free one from `PORT` on.
         token: Secret that a browser must give; None makes one up where one is necessary.
-        ready: Takes the address to open, once it is answered.
+        ready: Takes the address to open, once it is listened at: who opens it at once waits for the
+            answer until the server has begun.
 
     Raises:
         InputError: The address cannot be listened at.
