@@ -20,31 +20,23 @@ The explainer holds a model with its tokenizer or image processor, and keeps no 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
 
 import torch
 
 from attnflow.attribution import Attribution
-from attnflow.capture import StageRule, check_model, learn_family, product_rules
+from attnflow.capture import StageRule, check_model, learn_family
 from attnflow.capture.contexts import plain_torch
 from attnflow.capture.objectives import Value
-from attnflow.capture.weights import precision_of
 from attnflow.errors import InputError, shown
-from attnflow.explainer.attribution_builder import AttributionBuilder
-from attnflow.explainer.call_progress import CallProgress, call_progress
-from attnflow.explainer.flows import check_certified, solve_flows, warn_of_faint
+from attnflow.explainer.call import Call
+from attnflow.explainer.call_progress import call_progress
+from attnflow.explainer.flows import check_certified, warn_of_faint
 from attnflow.explainer.memory.estimate import Estimate, MemoryPlanner
-from attnflow.explainer.memory.sizes import ExampleSize, sizes_of
-from attnflow.explainer.model_passes import (
-    can_share_pass,
-    check_stage,
-    hides_tokens,
-    run_model,
-)
+from attnflow.explainer.memory.sizes import sizes_of
+from attnflow.explainer.model_passes import can_share_pass, hides_tokens
 from attnflow.explainer.options import CallKeywords, CallOptions, Coarsen, check_progress
-from attnflow.explainer.request import Requests, make_requests
 from attnflow.explainer.targets.decision import TargetOptions
 from attnflow.explainer.targets.output_space import Span, Target, output_spaces
 from attnflow.inputs.example import ModelInputs
@@ -382,58 +374,30 @@ class Explainer:
             neutral=neutral,
         )
         explained = TargetOptions(target=target, against=against, position=position, span=span)
-        # Before the texts are read: an error in the model concerns all of them.
-        check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
         with plain_torch():
-            task = explained_task(self.model)
-            options.check_task(task)
-            learn_family(self.model)
-            options.check_pattern(self.model)
-            options = options.with_defaults(hidden=hides_tokens(self.model, task, target))
-            space_of = output_spaces(task, self.model, self.tokenizer, target)
-            inputs = self._inputs(task, compares_pairs=not callable(target))
-            requests = make_requests(inputs, given, explained, space_of).coarsened(coarsen, task)
-            shares_pass = can_share_pass(self.model, task, target)
-            with call_progress(requests, options, task, progress) as shown:
-                attributions = self._explain(inputs, requests, options, shares_pass, shown)
+            call = self._call(options, target)
+            requests = call.requests(given, explained)
+            with call_progress(requests, call.options, call.inputs.task, progress) as shown:
+                attributions = call.explain_all(requests, shown)
             if not options.keep_unsolved:
                 check_certified(attributions)
             warn_of_faint(attributions)
             return requests.regroup(attributions)
 
-    def _explain(
-        self,
-        inputs: ModelInputs[Any],
-        requests: Requests,
-        options: CallOptions,
-        shares_pass: bool,
-        progress: CallProgress,
-    ) -> list[Attribution]:
-        """Return the attribution of each request, batch by batch."""
-        is_net = options.tensor == "net"
-        pattern = product_rules(self.model, options.pattern).pattern if is_net else None
-        builder = AttributionBuilder(
-            inputs.task, self.name, options, precision_of(self.model), pattern
+    def _call(self, options: CallOptions, target: Any) -> Call:
+        """Return a call, before its examples are read: an error in the model concerns all."""
+        check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
+        task = explained_task(self.model)
+        options.check_task(task)
+        learn_family(self.model)
+        options.check_pattern(self.model)
+        return Call(
+            inputs=self._inputs(task, compares_pairs=not callable(target)),
+            options=options.with_defaults(hidden=hides_tokens(self.model, task, target)),
+            space_of=output_spaces(task, self.model, self.tokenizer, target),
+            shares_pass=can_share_pass(self.model, task, target),
+            name=self.name,
         )
-        sizes = [ExampleSize.of(request.merged) for request in requests.requests]
-        batch_size = options.batch_size if shares_pass else 1
-        # Batches are ordered by length, results by request.
-        attributions: dict[int, Attribution] = {}
-        planner = MemoryPlanner(
-            self.model,
-            options.tensor,
-            options.networks,
-            keeps_edges=options.reads_edges,
-            logits_read=requests.logits_read,
-        )
-        for batch in planner.plan(sizes, batch_size, options.max_memory):
-            some = [requests.requests[i] for i in batch.indices]
-            stages = progress.of_stages(run_model(inputs, some, options))
-            checked = map(partial(check_stage, inputs, requests, batch.indices), stages)
-            flows = solve_flows(checked, some, options, inputs.task, batch.budget)
-            attributions |= zip(batch.indices, builder.build(some, flows), strict=True)
-            progress.batch_done(batch.indices)
-        return [attributions[i] for i in range(len(requests))]
 
     def _inputs(self, task: Task, *, compares_pairs: bool = True) -> ModelInputs[Any]:
         """Return the reader of texts, or of images if the model reads images."""
