@@ -23,7 +23,7 @@ from attnflow.cli.bench.competitors import (
 from attnflow.cli.bench.memory import solve_bytes
 from attnflow.cli.bench.section import Section, Settings, Skipped, require
 from attnflow.cli.bench.synthetic import attention_capacities
-from attnflow.evaluation.versions import installed_version
+from attnflow.versions import installed_version
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from attnflow.evaluation import (
     read_runs,
 )
 from attnflow.evaluation.figures import draw
-from attnflow.evaluation.one_writer import LOCK, WRITER, one_writer
+from attnflow.one_writer import LOCK, WRITER, one_writer
 from attnflow.evaluation.run_folder import ROWS
 from attnflow.evaluation.run_folder import RUN as RUN_FILE
 from attnflow.methods import METHODS, Method
@@ -265,7 +265,7 @@ def test_a_second_writer_is_refused_by_the_name_of_the_first(asked, tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from attnflow.evaluation.one_writer import one_writer
+from attnflow.one_writer import one_writer
 with one_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -6,7 +6,7 @@ import pytest
 
 from attnflow import InputError
 from attnflow.evaluation.json_lines import as_lines, read_records, resume_records
-from attnflow.evaluation.versions import installed_version, installed_versions
+from attnflow.versions import installed_version, installed_versions
 
 pytestmark = pytest.mark.attack
 

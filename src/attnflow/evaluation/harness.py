@@ -18,7 +18,6 @@ import numpy as np
 from attnflow.errors import InputError, ModelError, UnsolvedError
 from attnflow.evaluation.datasets import Example
 from attnflow.evaluation.json_lines import as_lines
-from attnflow.evaluation.one_writer import one_writer
 from attnflow.evaluation.protocol import (
     EXTERNAL,
     MethodOutput,
@@ -30,6 +29,7 @@ from attnflow.evaluation.rows import Row, RowLayout
 from attnflow.evaluation.run_folder import ROWS, RunSettings, open_run
 from attnflow.files import Growing, make_folder
 from attnflow.methods import METHODS, Instance, Method, Scores
+from attnflow.one_writer import one_writer
 
 TIMED = 20  # only the first examples are timed; later ones share passes between methods
 

@@ -17,9 +17,9 @@ from attnflow.evaluation.datasets import Example
 from attnflow.evaluation.json_lines import DamagedLine, read_records, resume_records
 from attnflow.evaluation.protocol import Protocol
 from attnflow.evaluation.rows import Row, RowCheck, RowLayout, is_finite
-from attnflow.evaluation.versions import installed_versions
 from attnflow.files import is_there, parse_json, read_bytes, write_whole
 from attnflow.methods import Instance
+from attnflow.versions import installed_versions
 
 ROWS, RUN = "rows.jsonl", "run.json"
 FINGERPRINTED = 5  # texts by which a run recognises its data and its model

@@ -375,7 +375,7 @@ class Explainer:
         )
         explained = TargetOptions(target=target, against=against, position=position, span=span)
         with plain_torch():
-            call = self._call(options, target)
+            call = self.begin_call(options, target)
             requests = call.requests(given, explained)
             with call_progress(requests, call.options, call.inputs.task, progress) as shown:
                 attributions = call.explain_all(requests, shown)
@@ -384,8 +384,13 @@ class Explainer:
             warn_of_faint(attributions)
             return requests.regroup(attributions)
 
-    def _call(self, options: CallOptions, target: Any) -> Call:
-        """Return a call, before its examples are read: an error in the model concerns all."""
+    def begin_call(self, options: CallOptions, target: Any) -> Call:
+        """Return a call of these options, whose examples are not read yet.
+
+        Raises:
+            ModelError: The model cannot be explained.
+            InputError: An option does not suit it.
+        """
         check_model(getattr(self.model, "_orig_mod", self.model))  # torch.compile wraps the model
         task = explained_task(self.model)
         options.check_task(task)

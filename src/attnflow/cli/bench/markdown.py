@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from attnflow.cli.bench.section import Section
-from attnflow.evaluation.versions import installed_version
 from attnflow.models.markdown import table_head, table_row
 from attnflow.solver.backend import can_compile
+from attnflow.versions import installed_version
 
 LIBRARIES = (
     *("attnflow", "torch", "transformers", "numpy", "numba"),

@@ -60,7 +60,7 @@ def _acquire(lock: FileLock, folder: Path, *, wait: bool) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = f"{folder} is written by another evaluation{_writer(folder)}"
+        who = f"{folder} is written by another process{_writer(folder)}"
         if not wait:
             raise StorageError(
                 f"{who}: let it finish, wait for it (wait=True, --wait), or name another folder."

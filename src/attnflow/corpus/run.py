@@ -1,0 +1,347 @@
+"""Explanations of a corpus: from a source to a folder of shards, once each, whatever happens.
+
+1. **Source** - files, data sets or objects become parts (`sources`), which are surveyed: columns,
+   ids, number of rows (`survey`).
+2. **Engine** - this process, worker processes or a cluster; one of its workers describes the model
+   (`engines`).
+3. **Fingerprint** - all that changes results is compared with the folder's manifest
+   (`fingerprint`, `store`).
+4. **Chunks** - the rows of each part, so many at a time; those whose shard is there are done
+   (`chunks`).
+5. **Work** - a worker explains the rows of a chunk and writes its shard, whole or not at all
+   (`work`). A text that fails is a row with its error.
+
+Nothing but the folder tells what is done: the same call goes on after any interruption.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnflow.checks import check_count, check_switch
+from attnflow.corpus.chunks import Chunk, chunks_of, is_longer, place_of
+from attnflow.corpus.columns import Columns
+from attnflow.corpus.engines import Engine
+from attnflow.corpus.engines.in_process import InProcess
+from attnflow.corpus.engines.processes import Processes
+from attnflow.corpus.fingerprint import check_same, fingerprint_of
+from attnflow.corpus.sources import Part, open_source
+from attnflow.corpus.store import MANIFEST, UNREAD, Store
+from attnflow.corpus.survey import survey
+from attnflow.corpus.work import Done, Model, Work
+from attnflow.errors import InputError, StorageError, shown
+from attnflow.explainer.explainer import Explainer
+from attnflow.explainer.options import CallOptions, check_progress
+from attnflow.explainer.targets.decision import TargetOptions
+from attnflow.models.embedded import EMBEDDED_MODEL
+from attnflow.progress import bar
+
+SHARD_ROWS = 256
+READING = ("pair", "continuation", "truncate", "bos")
+DECISION = ("target", "against", "position")
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class CorpusRun:
+    """The state of a run when it ends.
+
+    Attributes:
+        folder: The folder of the results.
+        rows: Rows of results in it, of this run and those before.
+        failed: Those of them without a result.
+        explained: Rows that this run explained.
+        seconds: Seconds that its workers took for them, added up.
+        unread: Why parts of the source could not be read, or not to their end, by name.
+    """
+
+    folder: str
+    rows: int
+    failed: int
+    explained: int
+    seconds: float
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """True where every row of the source has a result."""
+        return not self.failed and not self.unread
+
+    def __str__(self) -> str:
+        parts = [f"{self.rows} texts in {self.folder}"]
+        if self.failed:
+            parts.append(f"{self.failed} of them failed")
+        if self.unread:
+            parts.append(f"{len(self.unread)} parts of the source could not be read")
+        return ", ".join(parts)
+
+
+def explain_corpus(
+    source: Any,
+    explainer: Explainer | str | Path = EMBEDDED_MODEL,
+    *,
+    out: str | Path,
+    text_column: str = "text",
+    id_column: str | None = None,
+    pair_column: str | None = None,
+    target_column: str | None = None,
+    continuation_column: str | None = None,
+    label_column: str | None = None,
+    segments_column: str | None = None,
+    keep_columns: Sequence[str] = (),
+    split: str | None = None,
+    shard_rows: int = SHARD_ROWS,
+    engine: str = "local",
+    workers: int | None = None,
+    gpus: float = 0,
+    loading: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
+    wait: bool = False,
+    progress: bool | None = None,
+    **options: Any,
+) -> CorpusRun:
+    """Explain every text of a source, and write a row for each into a folder of Parquet files.
+
+    The call goes on where an interrupted one stopped: nothing is lost, and nothing explained twice.
+    A text that cannot be explained becomes a row with its error.
+
+    Args:
+        source: A file, folder, glob or address such as `s3://bucket/*.parquet`, or several; the id
+            of a data set on the hub; or an object: of the library datasets, PyArrow or pandas, or a
+            list of dictionaries or texts.
+        explainer: An explainer, which works in this process; or the name of a model, which worker
+            processes load.
+        out: The folder of the results, or its address. Another run's is refused.
+        text_column: Name of the column of texts, or of chats.
+        id_column: Name of the column of ids; None numbers the rows by file.
+        pair_column: Name of the column of second texts, for models that read two.
+        target_column: Name of the column of what to explain.
+        continuation_column: Name of the column of what a language model's prompts go on with. Each
+            continuation is explained as a whole.
+        label_column: Name of the column of true labels, for the report.
+        segments_column: Name of the column of a text's parts: a list of strings in their order, or
+            of objects with `name` and `text`, or `name`, `start` and `end`.
+        keep_columns: Names of further columns to copy into the results.
+        split: Part of a data set given by id; "train" when None.
+        shard_rows: Rows of a shard: what an interruption costs at most for each worker.
+        engine: "local", or "ray" for a cluster (extra `ray`).
+        workers: Number of worker processes; None takes one for each device, or for each CPU as far
+            as memory goes, and 0 works in this process. With Ray the most workers.
+        gpus: With Ray, GPUs of each worker.
+        loading: With a model's name, keywords of `Explainer.from_pretrained`.
+        retry_failed: Explain the rows that failed again.
+        wait: Wait until another run into the same folder is done, instead of an error.
+        progress: True shows a bar after two seconds, False never; None shows it in terminals and
+            notebooks.
+        options: Keywords of `Explainer.__call__`, the same for all texts: `tensor`, `target`,
+            `truncate`, `batch_size` ... A `continuation` is explained as a whole.
+
+    Returns:
+        How many rows there are, and how many failed.
+
+    Raises:
+        InputError: An argument is invalid, a column is missing, ids repeat, or the folder holds
+            results of another run.
+        StorageError: The source cannot be read, or the folder cannot be written.
+        ModelError: The model cannot be loaded or explained.
+        MissingExtraError: A package is not installed (extras `corpus`, `ray`, `s3`).
+    """
+    columns = Columns(
+        text=text_column,
+        id=id_column,
+        pair=pair_column,
+        target=target_column,
+        continuation=continuation_column,
+        label=label_column,
+        segments=segments_column,
+        keep=_names(keep_columns),
+    )
+    check_count("shard_rows", shard_rows)
+    check_switch("retry_failed", retry_failed)
+    check_switch("wait", wait)
+    check_progress(progress)
+    work = _work(str(out), columns, options, retry_failed)
+    parts = open_source(source, split=split)
+    found = survey(parts, columns)
+    store = Store(str(out))
+    store.make()
+    with (
+        store.writing(wait=wait),
+        closing(_engine(engine, explainer, work, workers, gpus, loading)) as running,
+    ):
+        described = running.describe()
+        reading = {**work.given, **_decision(work.explained)}
+        now = fingerprint_of(described["model"], columns, work.options, reading, shard_rows)
+        is_new = _begin(store, now)
+        run = _Run(store, parts, columns, shard_rows, dict(found.unread), is_new)
+        with bar(found.rows, unit="text", show=progress) as advance:
+            for done in running.run(run.chunks()):
+                run.take(done)
+                advance(done.rows)
+        return run.ended()
+
+
+def _names(columns: Any) -> tuple[str, ...]:
+    if isinstance(columns, str) or not isinstance(columns, Sequence):
+        raise InputError(f"keep_columns must be a list of names, got {shown(columns)}.")
+    return tuple(columns)
+
+
+def _work(url: str, columns: Columns, options: Mapping[str, Any], retry_failed: bool) -> Work:
+    given = {name: options[name] for name in READING if name in options}
+    decision = {name: options[name] for name in DECISION if name in options}
+    rest = {k: v for k, v in options.items() if k not in (*READING, *DECISION)}
+    for name in ("pair", "target", "continuation"):
+        if getattr(columns, name) is not None and options.get(name) is not None:
+            raise InputError(
+                f"{name} is the column {shown(getattr(columns, name))}: leave out {name}=."
+            )
+    if callable(decision.get("target")):
+        raise InputError("a target that is a function cannot be explained over a corpus.")
+    for name, value in {**given, **decision}.items():
+        if isinstance(value, list | tuple):
+            raise InputError(f"{name} is one for all texts, got {shown(value)}; use a column.")
+    unknown = [name for name in rest if name not in CallOptions.__dataclass_fields__]
+    if unknown or "edges" in rest:
+        named = unknown[0] if unknown else "edges"
+        raise InputError(f"explain_corpus has no option {named}: see its documentation.")
+    return Work(url, columns, CallOptions(**rest), given, TargetOptions(**decision), retry_failed)
+
+
+def _decision(explained: TargetOptions) -> dict[str, Any]:
+    return {name: getattr(explained, name) for name in DECISION}
+
+
+def _engine(
+    engine: str,
+    explainer: Any,
+    work: Work,
+    workers: int | None,
+    gpus: float,
+    loading: Mapping[str, Any] | None,
+) -> Engine:
+    if engine not in ENGINES:
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {shown(engine)}.")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int)):
+        raise InputError(f"workers must be an integer of at least 0, got {shown(workers)}.")
+    if workers is not None and workers < 0:
+        raise InputError(f"workers must be an integer of at least 0, got {shown(workers)}.")
+    if isinstance(explainer, Explainer):
+        if engine != "local" or workers or loading:
+            raise InputError(
+                "an Explainer works in this process: leave out engine, workers and loading, or "
+                "give the name of its model for other processes."
+            )
+        return InProcess(explainer, work)
+    if not isinstance(explainer, str | Path):
+        raise InputError(f"expected an Explainer or the name of a model, got {shown(explainer)}.")
+    model = Model(str(explainer), dict(loading or {}))
+    model.check()
+    if engine == "ray":
+        from attnflow.corpus.engines.ray_data import RayData
+
+        return RayData(model, work, workers=workers, gpus=gpus)
+    if gpus:
+        raise InputError("gpus= (--gpus) goes with engine='ray'; locally say device='cuda'.")
+    if workers == 0:
+        return InProcess(model.load(), work)
+    return Processes(model, work, workers=workers)
+
+
+def _begin(store: Store, now: Mapping[str, Any]) -> bool:
+    """Write the manifest of a new run, or check that of an old one; return whether it is new."""
+    manifest = store.read_json(MANIFEST)
+    if manifest is None:
+        if store.shards():
+            raise InputError(
+                f"{store.url} has shards and no {MANIFEST}, so that it cannot be told which run "
+                "they are of: name another folder."
+            )
+        store.write_json(MANIFEST, {"fingerprint": dict(now)})
+        return True
+    if not isinstance(manifest, dict):
+        raise StorageError(f"{store.url}/{MANIFEST} is damaged: expected an object.")
+    check_same(manifest.get("fingerprint"), now, store.url)
+    return False
+
+
+class _Run:
+    """A run while it goes on: chunks out, what was done with them in."""
+
+    def __init__(
+        self,
+        store: Store,
+        parts: Iterable[Part],
+        columns: Columns,
+        shard_rows: int,
+        unread: dict[str, str],
+        is_new: bool,
+    ) -> None:
+        self._store, self._parts, self._columns = store, parts, columns
+        self._shard_rows, self._unread = shard_rows, unread
+        self._before = {place_of(name): name for name in store.shards()}
+        self._is_new = is_new
+        self._rows = self._failed = self._explained = 0
+        self._seconds = 0.0
+        self._written: list[str] = []
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks of all parts; a part that breaks off is noted, and the next one read.
+
+        Raises:
+            InputError: Rows have changed since a run before explained them.
+        """
+        for part in self._parts:
+            if part.name in self._unread:
+                continue
+            try:
+                for chunk in chunks_of(part, self._columns, self._shard_rows):
+                    self._check_unchanged(chunk)
+                    yield chunk
+            except StorageError as error:
+                self._unread[part.name] = str(error)
+
+    def _check_unchanged(self, chunk: Chunk) -> None:
+        known = self._before.get(chunk.place)
+        # The last chunk of a file that has grown is explained anew.
+        if known is not None and known != chunk.shard:
+            if is_longer(chunk, known, self._store.rows_of(known)):
+                self._store.remove_shard(known)
+                return
+            raise InputError(
+                f"{chunk.file} has changed since {self._store.url} was begun (rows from "
+                f"{chunk.start}): name another folder."
+            )
+
+    def take(self, done: Done) -> None:
+        """Count what was done.
+
+        Raises:
+            InputError: The first chunk of a new run failed as a whole, by one error of all texts.
+        """
+        self._rows += done.rows
+        self._failed += done.failed
+        if done.seconds:
+            self._explained += done.rows
+            self._seconds += done.seconds
+            self._written.append(done.shard)
+        if self._is_new and done.refusal is not None and self._failed == self._rows:
+            for name in self._store.shards():
+                self._store.remove_shard(name)
+            self._store.remove(MANIFEST)
+            raise InputError(f"every text of the first shard failed: {done.refusal}")
+
+    def ended(self) -> CorpusRun:
+        """Return what there is now, with the parts that could not be read also in a file."""
+        if self._unread or self._store.read_json(UNREAD) is not None:
+            self._store.write_json(UNREAD, self._unread)
+        return CorpusRun(
+            self._store.url,
+            self._rows,
+            self._failed,
+            self._explained,
+            self._seconds,
+            dict(self._unread),
+        )

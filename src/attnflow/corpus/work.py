@@ -1,0 +1,233 @@
+"""The work of a run on one chunk: explain its rows, write its shard.
+
+Every engine does this and nothing else with a chunk, so that results do not depend on the engine.
+"""
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attnflow.corpus.chunks import Chunk
+from attnflow.corpus.columns import Columns, SourceRow, question
+from attnflow.corpus.fingerprint import LIBRARIES, describe_model
+from attnflow.corpus.result_rows import result_row
+from attnflow.corpus.schema import result_schema
+from attnflow.corpus.store import SHARDS, Store
+from attnflow.errors import AttnflowError
+from attnflow.explainer.each import Outcome, Question, explain_each
+from attnflow.explainer.explainer import Explainer
+from attnflow.explainer.options import CallOptions
+from attnflow.explainer.targets.decision import TargetOptions
+from attnflow.models.load_options import LoadOptions
+from attnflow.versions import installed_version
+
+LOST = "the process that explained this text died, most likely for want of memory"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model by name, for processes that load it themselves.
+
+    Attributes:
+        name: Folder, GGUF file or hub id.
+        options: Keywords of `Explainer.from_pretrained`.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, device: str | None = None) -> Explainer:
+        """Load it, on another device than its options say where one is given.
+
+        Raises:
+            InputError, ModelError, MissingExtraError: As `Explainer.from_pretrained`.
+        """
+        options = dict(self.options) | ({} if device is None else {"device": device})
+        return Explainer.from_pretrained(self.name, **options)
+
+    def check(self) -> None:
+        """Check the options, before anything is loaded.
+
+        Raises:
+            InputError: An option is invalid.
+        """
+        LoadOptions(**{k: v for k, v in self.options.items() if k != "pooling"})
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with every chunk; it can be sent to other processes.
+
+    Attributes:
+        url: The folder of the results.
+        columns: Which column of the source is what.
+        options: The options of the explanations.
+        given: Those that concern reading: `pair`, `continuation`, `truncate`, `bos`.
+        explained: What is explained of every row.
+        retry_failed: Explain failed rows of shards that are there again.
+    """
+
+    url: str
+    columns: Columns
+    options: CallOptions
+    given: Mapping[str, Any]
+    explained: TargetOptions
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """A chunk that is done.
+
+    Attributes:
+        shard: The name of its shard.
+        rows: Number of its rows.
+        failed: Those of them without a result.
+        seconds: What it took.
+        refusal: The error of all rows, where every one failed in the same way by its explanation.
+    """
+
+    shard: str
+    rows: int
+    failed: int
+    seconds: float = 0.0
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Care:
+    """The way a chunk is explained that ended its process before: row by row.
+
+    Attributes:
+        lost: Indices of the rows that ended a process.
+        begin: Called with the index of each row before it is explained.
+    """
+
+    lost: frozenset[int]
+    begin: Callable[[int], object]
+
+
+class Worker:
+    """Explains chunks with a loaded model."""
+
+    def __init__(self, explainer: Explainer, work: Work) -> None:
+        self.explainer, self.work, self.store = explainer, work, Store(work.url)
+        self.schema = result_schema(work.columns.keep)
+        self._versions = ", ".join(f"{name} {installed_version(name)}" for name in LIBRARIES)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the model, and the bytes of its weights.
+
+        Raises:
+            ModelError: The model cannot be explained, or told from others.
+            InputError: An option does not suit it.
+        """
+        self.explainer.begin_call(self.work.options, self.work.explained.target)
+        weights = self.explainer.model.state_dict().values()
+        size = sum(getattr(value, "nbytes", 0) for value in weights)
+        return {"model": describe_model(self.explainer), "bytes": size}
+
+    def do(self, chunk: Chunk, care: Care | None = None) -> Done:
+        """Explain the rows of a chunk and write its shard, unless it is there.
+
+        Raises:
+            StorageError: The shard cannot be written.
+            ModelError: The model cannot be explained.
+        """
+        if self.store.has_shard(chunk.shard):
+            return self._done_before(chunk, care)
+        rows, found = self._explained(chunk, chunk.rows, care)
+        self._write(chunk, rows)
+        return found
+
+    def _done_before(self, chunk: Chunk, care: Care | None) -> Done:
+        table = self.store.read_shard(chunk.shard)
+        errors = table.column("error").to_pylist()
+        failed = [i for i, error in enumerate(errors) if error is not None]
+        if not self.work.retry_failed or not failed:
+            return Done(chunk.shard, len(errors), len(failed))
+        some, found = self._explained(chunk, [chunk.rows[i] for i in failed], care)
+        rows = table.to_pylist()
+        for i, row in zip(failed, some, strict=True):
+            rows[i] = row
+        self._write(chunk, rows)
+        return Done(chunk.shard, len(rows), found.failed, found.seconds)
+
+    def _explained(
+        self, chunk: Chunk, rows: Sequence[SourceRow], care: Care | None
+    ) -> tuple[list[dict[str, Any]], Done]:
+        """Return the rows of results, and what is to be said of them."""
+        begin = time.perf_counter()
+        outcomes, asked = self._outcomes(rows, care)
+        seconds = time.perf_counter() - begin
+        found = []
+        weights = [_weight(outcome) for outcome in outcomes]
+        for row, outcome, weight in zip(rows, outcomes, weights, strict=True):
+            part = seconds * weight / sum(weights)
+            found.append(self._row(chunk, row, outcome, part))
+        failed = [row["error"] for row in found if row["error"] is not None]
+        refused = len(failed) == asked == len(rows) > 1 and len(set(failed)) == 1
+        refusal = failed[0] if refused else None
+        return found, Done(chunk.shard, len(rows), len(failed), seconds, refusal)
+
+    def _row(
+        self, chunk: Chunk, row: SourceRow, outcome: Outcome, seconds: float
+    ) -> dict[str, Any]:
+        told: dict[str, Any] = {"file": chunk.file, "versions": self._versions, "seconds": seconds}
+        try:
+            return result_row(row, outcome, columns=self.work.columns, **told)
+        except AttnflowError as error:  # the column of segments is read with the result
+            outcome.fail(error)
+            return result_row(row, outcome, columns=self.work.columns, **told)
+
+    def _outcomes(self, rows: Sequence[SourceRow], care: Care | None) -> tuple[list[Outcome], int]:
+        """Return the outcome of each row, and how many of them could be asked."""
+        outcomes = [Outcome() for _ in rows]
+        questions: dict[int, Question] = {}
+        for i, (row, outcome) in enumerate(zip(rows, outcomes, strict=True)):
+            try:
+                questions[i] = question(
+                    row, self.work.columns, self.work.given, self.work.explained
+                )
+            except AttnflowError as error:
+                outcome.fail(error)
+        groups = [list(questions)] if care is None else [[i] for i in questions]
+        for group in filter(None, groups):
+            if care is not None and rows[group[0]].row in care.lost:
+                outcomes[group[0]].fail(MemoryError(LOST))
+                continue
+            if care is not None:
+                care.begin(rows[group[0]].row)
+            asked = [questions[i] for i in group]
+            found = explain_each(self.explainer, asked, self.work.options)
+            for i, outcome in zip(group, found, strict=True):
+                outcomes[i] = outcome
+        return outcomes, len(questions)
+
+    def _write(self, chunk: Chunk, rows: Sequence[Mapping[str, Any]]) -> None:
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        self.store.write(f"{SHARDS}/{chunk.shard}", shard_bytes(table))
+
+
+def shard_bytes(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file: one row group, zstd, dictionaries for names."""
+    content = io.BytesIO()
+    dictionaries = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+    pq.write_table(
+        table,
+        content,
+        compression="zstd",
+        use_dictionary=dictionaries,
+        row_group_size=max(1, table.num_rows),
+    )
+    return content.getvalue()
+
+
+def _weight(outcome: Outcome) -> int:
+    """A text's part of the work, by the number of its tokens."""
+    return 1 if outcome.attribution is None else len(outcome.attribution)
