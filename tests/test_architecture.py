@@ -15,6 +15,7 @@ NAMES = [
     "Attribution",
     "AttnflowError",
     "Certificate",
+    "CorpusRun",
     "EMBEDDED_MODEL",
     "Estimate",
     "Explainer",
@@ -28,6 +29,7 @@ NAMES = [
     "UnsolvedError",
     "Word",
     "batch_function",
+    "explain_corpus",
     "find_family",
     "layered_network",
     "load",
@@ -44,17 +46,20 @@ NAMES = [
 # Packages in the order of their imports; those of one row know nothing of each other.
 ORDER = (
     {"errors"},
-    {"forks", "checks", "progress"},
+    {"forks", "checks", "progress", "versions"},
     {"files", "capture", "solver"},
-    {"models", "attribution"},
+    {"models", "attribution", "one_writer"},
     {"inputs"},
     {"explainer", "methods"},
-    {"app"},
+    {"app", "corpus"},
     {"evaluation"},
     {"cli"},
     {"__main__"},
 )
-ROOT = ("errors", "forks", "checks", "progress", "files", "__init__", "__main__")
+ROOT = (
+    *("errors", "forks", "checks", "progress", "versions", "files", "one_writer"),
+    *("__init__", "__main__"),
+)
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SOURCE = Path(attnflow.__file__).parent
 TESTS = Path(__file__).parent

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import to_dataframe as to_dataframe
     from attnflow.attribution.attribution import to_html as to_html
     from attnflow.capture.family_search import find_family as find_family
+    from attnflow.corpus.run import CorpusRun as CorpusRun
+    from attnflow.corpus.run import explain_corpus as explain_corpus
     from attnflow.errors import AttnflowError as AttnflowError
     from attnflow.errors import InputError as InputError
     from attnflow.errors import MissingExtraError as MissingExtraError
@@ -53,6 +55,7 @@ _NAMES_OF = {
         "to_html",
     ),
     "attnflow.capture.family_search": ("find_family",),
+    "attnflow.corpus.run": ("CorpusRun", "explain_corpus"),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),
     "attnflow.errors": (
         "AttnflowError",

@@ -25,10 +25,10 @@ from attnflow.evaluation import (
     read_runs,
 )
 from attnflow.evaluation.figures import draw
-from attnflow.one_writer import LOCK, WRITER, one_writer
 from attnflow.evaluation.run_folder import ROWS
 from attnflow.evaluation.run_folder import RUN as RUN_FILE
 from attnflow.methods import METHODS, Method
+from attnflow.one_writer import LOCK, WRITER, one_writer
 
 pytestmark = pytest.mark.attack
 
@@ -253,10 +253,10 @@ def test_a_second_writer_is_refused_by_the_name_of_the_first(asked, tmp_path):
         with pytest.raises(StorageError) as refused:
             evaluate(RUN, asked, METHODS_RUN, tmp_path)
         who = f"process {os.getpid()} on {socket.gethostname()}"
-        assert f"written by another evaluation ({who})" in str(refused.value)
+        assert f"written by another process ({who})" in str(refused.value)
         assert "--wait" in str(refused.value) and not (tmp_path / ROWS).exists()
         (tmp_path / WRITER).write_bytes(b"\xff")
-        with pytest.raises(StorageError, match="by another evaluation: let it finish"):
+        with pytest.raises(StorageError, match="by another process: let it finish"):
             evaluate(RUN, asked, METHODS_RUN, tmp_path)
     assert len(evaluate(RUN, asked, METHODS_RUN, tmp_path)) == 6
     assert not (tmp_path / WRITER).exists()

@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "explain": ("explain", "Score the tokens of texts, or the patches of images."),
     "show": ("show", "Show saved results again, or compare them."),
     "app": ("app", "Open a local page to type texts into and see them explained (extra app)."),
+    "corpus": ("corpus", "Explain many texts into Parquet files, and report on them."),
     "evaluate": ("evaluate", "Measure how faithful methods are."),
     "models": ("models", "List the families of models that can be explained, or check a model."),
     "bench": ("bench.command", "Measure what things cost on this machine."),

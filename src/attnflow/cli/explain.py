@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from attnflow.cli.console import quiet_transformers
 from attnflow.cli.options import (
-    TENSORS,
+    add_computation,
     add_loading,
     common_options,
+    computation,
     count,
-    inside_unit,
     loading,
     natural,
-    positive,
     span,
-    stages,
-    unit,
 )
 from attnflow.cli.results import Found, add_files, check_files, print_results, write_results
 from attnflow.cli.streams import STANDARD_STREAM, read_standard_input, read_text
 from attnflow.errors import InputError
 from attnflow.files import parse_json
-from attnflow.models.literals import Granularity, Pattern, Readout, SinkPolicy
+from attnflow.models.literals import Granularity
 
 if TYPE_CHECKING:
     from attnflow.cli.results import Explained
@@ -62,7 +59,7 @@ def add(commands: Any, summary: str) -> None:
     _add_common(common_options(explain))
     _add_input(explain.add_argument_group("input"))
     _add_decision(explain.add_argument_group("what to explain"))
-    _add_computation(explain.add_argument_group("how to compute"))
+    add_computation(explain.add_argument_group("how to compute"))
     _add_output(explain.add_argument_group("output"))
     _add_machine(explain.add_argument_group("model and machine"))
 
@@ -109,34 +106,6 @@ def _add_decision(group: Any) -> None:
     add("--pooling", choices=("mean", "cls", "last"),
         help="Embedding models: how a text's states become one vector (default: as the model's "
         "files state).")  # fmt: skip
-
-
-def _add_computation(group: Any) -> None:
-    add = group.add_argument
-    add("--tensor", choices=TENSORS, default="net",
-        help="Information tensor: effects net at every token (net, default), the older balanced "
-        "conservative one (bcf), its one-pass form (cf), or one of the paper's.")  # fmt: skip
-    add("--stages", metavar="S", type=stages,
-        help="Tokens that net removes in its stages after the first: a share is of those worth "
-        "the most, halves are every other one in turn (default: 0.1,halves for models that write; "
-        "0.05,0.15,0.3 for others), or none for one stage.")  # fmt: skip
-    add("--pattern", choices=get_args(Pattern),
-        help="Attention's weights in net: a factor with a share (shared, default for models that "
-        "write, where it is possible), or constants (frozen, default for others).")  # fmt: skip
-    add("--readout", choices=get_args(Readout), default="input",
-        help="Scores are the flow into the input tokens (input, default) or the mean flow through "
-        "a token over all layers (throughput, for net, bcf and cf).")  # fmt: skip
-    add("--attention-sink", choices=get_args(SinkPolicy), default="keep",
-        help="Language models: treat the first token like any other (keep, default), let no flow "
-        "end there (exclude), or score it without ranking it (apart).")  # fmt: skip
-    add("--coarsen", metavar="N|word|sentence", type=unit,
-        help="Merge N tokens, or those of a word or sentence, into one (for long "
-        "texts).")  # fmt: skip
-    accuracy = group.add_mutually_exclusive_group().add_argument
-    accuracy("--gap", metavar="G", type=inside_unit, default=1e-2,
-        help="Relative accuracy of the flow, inside (0, 1) (default: %(default)s).")  # fmt: skip
-    accuracy("--mu", metavar="M", type=positive,
-        help="Absolute barrier weight > 0, instead of --gap.")  # fmt: skip
 
 
 def _add_output(group: Any) -> None:
@@ -310,17 +279,8 @@ def _results(
         from attnflow.models.tasks import explained_task
 
         # Refuse what can be refused before the model is loaded.
-        CallOptions(
-            tensor=args.tensor,
-            stages=args.stages,
-            pattern=args.pattern,
-            readout=args.readout,
-            gap=args.gap,
-            mu=args.mu,
-            batch_size=args.batch_size,
-            coarsen=args.coarsen,
-            max_memory=args.max_memory,
-        )
+        checked = {k: v for k, v in computation(args).items() if k != "attention_sink"}
+        CallOptions(**checked, batch_size=args.batch_size, max_memory=args.max_memory)
         explainer = Explainer.from_pretrained(args.model, pooling=args.pooling, **loading(args))
         options = _call_options(args)
         # In a list for the one text, whose images they all are.
@@ -342,24 +302,17 @@ def _call_options(args: argparse.Namespace) -> dict[str, Any]:
 
     alternatives = _alternatives(args)
     return {
+        **computation(args),
         "continuation": args.max_new_tokens if args.continuation is None else args.continuation,
-        "tensor": args.tensor,
-        "stages": args.stages,
-        "pattern": args.pattern,
         # Not "top3": a class may have that name.
         "target": Top(1 + alternatives) if alternatives else args.target,
         "against": args.against,
         "position": args.position,
         "span": args.span,
-        "attention_sink": args.attention_sink,
-        "readout": args.readout,
-        "gap": args.gap,
-        "mu": args.mu,
         "edges": args.html is not None or args.save is not None,
         "truncate": args.truncate,
         "bos": args.bos,
         "batch_size": args.batch_size,
-        "coarsen": args.coarsen,
         "max_memory": args.max_memory,
         "progress": False if args.quiet else None,
     }

@@ -5,7 +5,7 @@ import math
 from typing import Any, Literal, NoReturn, get_args
 
 from attnflow.errors import shown
-from attnflow.models.literals import InformationTensor
+from attnflow.models.literals import InformationTensor, Pattern, Readout, SinkPolicy
 
 TENSORS = get_args(InformationTensor)
 
@@ -80,6 +80,41 @@ def loading(args: Any) -> dict[str, Any]:
         "gguf_file": args.gguf,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def add_computation(group: Any) -> None:
+    """Add the options of how explanations are computed to a group of options."""
+    add = group.add_argument
+    add("--tensor", choices=TENSORS, default="net",
+        help="Information tensor: effects net at every token (net, default), the older balanced "
+        "conservative one (bcf), its one-pass form (cf), or one of the paper's.")  # fmt: skip
+    add("--stages", metavar="S", type=stages,
+        help="Tokens that net removes in its stages after the first: a share is of those worth "
+        "the most, halves are every other one in turn (default: 0.1,halves for models that write; "
+        "0.05,0.15,0.3 for others), or none for one stage.")  # fmt: skip
+    add("--pattern", choices=get_args(Pattern),
+        help="Attention's weights in net: a factor with a share (shared, default for models that "
+        "write, where it is possible), or constants (frozen, default for others).")  # fmt: skip
+    add("--readout", choices=get_args(Readout), default="input",
+        help="Scores are the flow into the input tokens (input, default) or the mean flow through "
+        "a token over all layers (throughput, for net, bcf and cf).")  # fmt: skip
+    add("--attention-sink", choices=get_args(SinkPolicy), default="keep",
+        help="Language models: treat the first token like any other (keep, default), let no flow "
+        "end there (exclude), or score it without ranking it (apart).")  # fmt: skip
+    add("--coarsen", metavar="N|word|sentence", type=unit,
+        help="Merge N tokens, or those of a word or sentence, into one (for long "
+        "texts).")  # fmt: skip
+    accuracy = group.add_mutually_exclusive_group().add_argument
+    accuracy("--gap", metavar="G", type=inside_unit, default=1e-2,
+        help="Relative accuracy of the flow, inside (0, 1) (default: %(default)s).")  # fmt: skip
+    accuracy("--mu", metavar="M", type=positive,
+        help="Absolute barrier weight > 0, instead of --gap.")  # fmt: skip
+
+
+def computation(args: Any) -> dict[str, Any]:
+    """Return the keywords of `Explainer.__call__` that options of the computation give."""
+    names = ("tensor", "stages", "pattern", "readout", "attention_sink", "coarsen", "gap", "mu")
+    return {name: getattr(args, name) for name in names}
 
 
 def number(text: str) -> float:

@@ -61,7 +61,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with every chunk; it can be sent to other processes.
+    """The task of every worker: what to do with a chunk; it can be sent to other processes.
 
     Attributes:
         url: The folder of the results.
