@@ -285,7 +285,6 @@ class _Run:
         self._is_new = is_new
         self._rows = self._failed = self._explained = 0
         self._seconds = 0.0
-        self._written: list[str] = []
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of all parts; a part that breaks off is noted, and the next one read.
@@ -323,10 +322,8 @@ class _Run:
         """
         self._rows += done.rows
         self._failed += done.failed
-        if done.seconds:
-            self._explained += done.rows
-            self._seconds += done.seconds
-            self._written.append(done.shard)
+        self._explained += done.explained
+        self._seconds += done.seconds
         if self._is_new and done.refusal is not None and self._failed == self._rows:
             for name in self._store.shards():
                 self._store.remove_shard(name)

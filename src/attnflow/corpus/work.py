@@ -6,7 +6,7 @@ Every engine does this and nothing else with a chunk, so that results do not dep
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -88,13 +88,15 @@ class Done:
         shard: The name of its shard.
         rows: Number of its rows.
         failed: Those of them without a result.
-        seconds: What it took.
+        explained: Those that were explained now, not by a run before.
+        seconds: What that took.
         refusal: The error of all rows, where every one failed in the same way by its explanation.
     """
 
     shard: str
     rows: int
     failed: int
+    explained: int = 0
     seconds: float = 0.0
     refusal: str | None = None
 
@@ -156,7 +158,7 @@ class Worker:
         for i, row in zip(failed, some, strict=True):
             rows[i] = row
         self._write(chunk, rows)
-        return Done(chunk.shard, len(rows), found.failed, found.seconds)
+        return replace(found, rows=len(rows))
 
     def _explained(
         self, chunk: Chunk, rows: Sequence[SourceRow], care: Care | None
@@ -173,7 +175,7 @@ class Worker:
         failed = [row["error"] for row in found if row["error"] is not None]
         refused = len(failed) == asked == len(rows) > 1 and len(set(failed)) == 1
         refusal = failed[0] if refused else None
-        return found, Done(chunk.shard, len(rows), len(failed), seconds, refusal)
+        return found, Done(chunk.shard, len(rows), len(failed), len(rows), seconds, refusal)
 
     def _row(
         self, chunk: Chunk, row: SourceRow, outcome: Outcome, seconds: float
