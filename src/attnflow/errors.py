@@ -57,6 +57,10 @@ class MissingExtraError(AttnflowError, ImportError):
     """An optional package is not installed."""
 
 
+class ModelWarning(UserWarning):
+    """A warning about the model, which is the same for all of its texts."""
+
+
 @contextmanager
 def needs(what: str, extra: str = "evaluation") -> Iterator[None]:
     """Name the extra to install where an import inside this context fails.
@@ -88,7 +92,7 @@ def shown(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def warn(message: str) -> None:
+def warn(message: str, category: type[UserWarning] = UserWarning) -> None:
     """Warn at the line outside the package that led here.
 
     A fixed `stacklevel` would point into the package as soon as a function is added on the way.
@@ -97,7 +101,7 @@ def warn(message: str) -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_ours(frame):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _before_ours(traceback: TracebackType | None) -> TracebackType | None:

@@ -31,7 +31,7 @@ from attnflow.corpus.sources import Part, open_source
 from attnflow.corpus.store import MANIFEST, UNREAD, Store
 from attnflow.corpus.survey import survey
 from attnflow.corpus.work import Done, Model, Work
-from attnflow.errors import InputError, StorageError, shown
+from attnflow.errors import InputError, ModelWarning, StorageError, shown, warn
 from attnflow.explainer.explainer import Explainer
 from attnflow.explainer.options import CallOptions, check_progress
 from attnflow.explainer.targets.decision import TargetOptions
@@ -285,6 +285,7 @@ class _Run:
         self._is_new = is_new
         self._rows = self._failed = self._explained = 0
         self._seconds = 0.0
+        self._warned: set[str] = set()
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of all parts; a part that breaks off is noted, and the next one read.
@@ -324,6 +325,10 @@ class _Run:
         self._failed += done.failed
         self._explained += done.explained
         self._seconds += done.seconds
+        for said in done.warnings:
+            if said not in self._warned:
+                self._warned.add(said)
+                warn(said, ModelWarning)
         if self._is_new and done.refusal is not None and self._failed == self._rows:
             for name in self._store.shards():
                 self._store.remove_shard(name)

@@ -91,6 +91,7 @@ class Done:
         explained: Those that were explained now, not by a run before.
         seconds: What that took.
         refusal: The error of all rows, where every one failed in the same way by its explanation.
+        warnings: What was to be said about the model.
     """
 
     shard: str
@@ -99,6 +100,7 @@ class Done:
     explained: int = 0
     seconds: float = 0.0
     refusal: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,10 @@ class Worker:
         failed = [row["error"] for row in found if row["error"] is not None]
         refused = len(failed) == asked == len(rows) > 1 and len(set(failed)) == 1
         refusal = failed[0] if refused else None
-        return found, Done(chunk.shard, len(rows), len(failed), len(rows), seconds, refusal)
+        warned = dict.fromkeys(said for outcome in outcomes for said in outcome.model_warnings)
+        return found, Done(
+            chunk.shard, len(rows), len(failed), len(rows), seconds, refusal, tuple(warned)
+        )
 
     def _row(
         self, chunk: Chunk, row: SourceRow, outcome: Outcome, seconds: float

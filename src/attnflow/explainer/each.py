@@ -15,7 +15,7 @@ import torch
 from attnflow.attribution import Attribution
 from attnflow.attribution.data import FAINT
 from attnflow.capture.contexts import plain_torch
-from attnflow.errors import InputError, UnsolvedError
+from attnflow.errors import InputError, ModelWarning, UnsolvedError
 from attnflow.explainer.call import Call
 from attnflow.explainer.explainer import Explainer
 from attnflow.explainer.memory.estimate import Batch
@@ -37,12 +37,14 @@ class Outcome:
         error: The reason of the failure; None where there is a result.
         kind: The name of the error's type.
         warnings: What was to be said about the text.
+        model_warnings: What was to be said about the model.
     """
 
     attribution: Attribution | None = None
     error: str | None = None
     kind: str | None = None
     warnings: list[str] = field(default_factory=list)
+    model_warnings: list[str] = field(default_factory=list)
 
     def fail(self, error: Exception) -> None:
         """Take an error instead of a result."""
@@ -208,4 +210,8 @@ def _recorded(outcome: Outcome) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
-    outcome.warnings += [str(one.message) for one in caught if one.category is UserWarning]
+    for one in caught:
+        if issubclass(one.category, ModelWarning):
+            outcome.model_warnings.append(str(one.message))
+        elif issubclass(one.category, UserWarning):
+            outcome.warnings.append(str(one.message))

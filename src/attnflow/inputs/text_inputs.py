@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from attnflow.errors import InputError, ModelError, shown, warn
+from attnflow.errors import InputError, ModelError, ModelWarning, shown, warn
 from attnflow.inputs import batching
 from attnflow.inputs.beginning import beginning_id, lacks_beginning, with_beginning
 from attnflow.inputs.chat import Messages, append_reply, encode_chat, is_chat, listed
@@ -187,7 +187,8 @@ class TextInputs:
             warn(
                 f"the tokenizer of {type(self.model).__name__} puts no beginning-of-text token in "
                 f"front, so that attention rests on the first word; bos=True (--bos) puts "
-                f"{self._name(token)!r} there, which is not ranked."
+                f"{self._name(token)!r} there, which is not ranked.",
+                ModelWarning,
             )
         if not bos:
             return texts
