@@ -138,3 +138,7 @@ def resident(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
     return found[0] / 1000 if found else 0
+
+
+if __name__ == "__main__":
+    main()

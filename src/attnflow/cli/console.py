@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +32,6 @@ def abandon_standard_output(error: OSError) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
         raise StorageError(f"cannot write to standard output: {error.strerror}.") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence bars and advice of transformers and its backends; our errors state what matters."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    backend = getLogger("bitsandbytes")  # imported by adapters too; it warns at every product
-    level = backend.level
-    backend.setLevel(ERROR)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        backend.setLevel(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def say(message: object) -> None:

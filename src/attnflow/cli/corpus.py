@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from attnflow.cli.console import quiet_transformers, say, show
+from attnflow.cli.console import say, show
 from attnflow.cli.options import (
     add_computation,
     add_loading,
@@ -15,6 +15,7 @@ from attnflow.cli.options import (
     positive,
 )
 from attnflow.errors import InputError
+from attnflow.models.quiet import quiet_transformers
 
 INCOMPLETE = 3  # exit code of a run that ended with failed texts
 

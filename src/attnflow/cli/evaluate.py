@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnflow.cli.console import quiet_transformers, say, show, wrote
+from attnflow.cli.console import say, show, wrote
 from attnflow.cli.options import add_loading, common_options, count, loading, seed
 from attnflow.cli.streams import (
     STANDARD_STREAM,
@@ -17,6 +17,7 @@ from attnflow.cli.streams import (
 )
 from attnflow.errors import InputError, shown
 from attnflow.files import all_or_none, check_folder, real_path
+from attnflow.models.quiet import quiet_transformers
 from attnflow.progress import bar
 
 if TYPE_CHECKING:

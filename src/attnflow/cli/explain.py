@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from attnflow.cli.console import quiet_transformers
 from attnflow.cli.options import (
     add_computation,
     add_loading,
@@ -22,6 +21,7 @@ from attnflow.cli.streams import STANDARD_STREAM, read_standard_input, read_text
 from attnflow.errors import InputError
 from attnflow.files import parse_json
 from attnflow.models.literals import Granularity
+from attnflow.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from attnflow.cli.results import Explained

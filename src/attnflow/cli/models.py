@@ -5,8 +5,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from attnflow.cli.console import quiet_transformers, show
+from attnflow.cli.console import show
 from attnflow.errors import InputError
+from attnflow.models.quiet import quiet_transformers
 from attnflow.models.tested_families import FORMATS, table
 
 EPILOG = """examples:

@@ -5,8 +5,9 @@ from dataclasses import fields
 from typing import Any
 
 from attnflow.cli.bench import SECTIONS
-from attnflow.cli.console import quiet_transformers, show
+from attnflow.cli.console import show
 from attnflow.cli.options import TENSORS, count, seconds
+from attnflow.models.quiet import quiet_transformers
 
 
 def add(commands: Any, summary: str) -> None:

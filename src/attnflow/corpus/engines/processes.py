@@ -23,6 +23,7 @@ import torch
 from attnflow.corpus.chunks import Chunk
 from attnflow.corpus.work import Care, Done, Model, Work, Worker
 from attnflow.errors import ModelError
+from attnflow.models.quiet import quiet_transformers
 from attnflow.solver.memory import free_bytes
 
 SPARE = 1 << 30  # bytes that a process of its own takes besides its model, at least
@@ -57,6 +58,7 @@ class Processes:
         self._asked = workers
         self.count = workers or (len(self._devices) if self._devices else self._cpus)
         self._pool: ProcessPoolExecutor | None = None
+        self._is_busy = False
         self._notes = tempfile.TemporaryDirectory(prefix="attnflow-corpus-")
 
     def describe(self) -> dict[str, Any]:
@@ -65,8 +67,10 @@ class Processes:
         Raises:
             AttnflowError: The model cannot be loaded or explained.
         """
+        self._is_busy = True
         try:
             found = self._started().submit(_describe).result()
+            self._is_busy = False
         except BrokenProcessPool as error:
             raise ModelError(
                 "the process that loads the model died, most likely for want of memory."
@@ -89,6 +93,7 @@ class Processes:
         while True:
             for chunk in _some(rest, self.count * (1 + AHEAD) - len(running)):
                 running[self._started().submit(_do, chunk)] = chunk
+            self._is_busy = bool(running)
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -128,27 +133,26 @@ class Processes:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             threads = max(1, self._cpus // self.count)
-            devices = context.Queue()
-            for number in range(self.count if self._devices else 0):
-                devices.put(self._devices[number % len(self._devices)])
+            devices = context.Queue() if self._devices else None
+            for number in range(self.count):
+                if devices is not None:
+                    devices.put(self._devices[number % len(self._devices)])
             self._pool = ProcessPoolExecutor(
                 self.count,
                 mp_context=context,
                 initializer=_begin,
-                initargs=(self._model, self._work, threads, devices if self._devices else None),
+                initargs=(self._model, self._work, threads, devices),
             )
         return self._pool
 
     def _restart(self) -> None:
-        self._end()
-        self._pool = None
-
-    def _end(self) -> None:
+        """End the processes, so that others are started when they are needed."""
         if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())
-            for process in processes:
+            # Those that explain are killed: nobody waits for what they do.
+            for process in list((self._pool._processes or {}).values() if self._is_busy else ()):
                 process.kill()
             self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
 
     def close(self) -> None:
         """End the processes, those too that have not finished."""
@@ -214,5 +218,6 @@ def _loaded() -> Worker:
         if _to_load is None:
             raise ModelError("this process was not told its model.")
         model, device, work = _to_load
-        _worker = Worker(model.load(device), work)
+        with quiet_transformers():
+            _worker = Worker(model.load(device), work)
     return _worker
