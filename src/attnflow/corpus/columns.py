@@ -1,13 +1,14 @@
 """The columns of a source, and the questions that its rows become."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from attnflow.checks import check_switch
 from attnflow.errors import InputError, shown
 from attnflow.explainer.each import Question
 from attnflow.explainer.targets.decision import TargetOptions
+from attnflow.files import parse_json
 from attnflow.inputs.chat import is_chat
 from attnflow.inputs.given import Given
 
@@ -17,7 +18,7 @@ class Columns:
     """Names of the columns of a source; None where there is none.
 
     Attributes:
-        text: The texts; or chats, as lists of messages or as JSON of them.
+        text: The texts; or chats, as lists of messages.
         id: Ids, which must differ.
         pair: Second texts, for models that read two.
         target: Classes or tokens to explain.
@@ -26,6 +27,8 @@ class Columns:
         segments: Parts of the texts: a list of strings in their order, or of objects with `name`
             and `text`, or with `name`, `start` and `end` (characters).
         keep: Further columns that are copied into the results.
+        chats: True where the texts are chats, as lists of messages or as JSON of them. Without it
+            such JSON is a text like any other: a log may have it, for a model that classifies.
     """
 
     text: str = "text"
@@ -36,13 +39,14 @@ class Columns:
     label: str | None = None
     segments: str | None = None
     keep: tuple[str, ...] = ()
+    chats: bool = False
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            names = value if each.name == "keep" else (value,)
-            if not all(isinstance(name, str) and name for name in names if name is not None):
-                raise InputError(f"the name of a column must be a string, got {shown(value)}.")
+        check_switch("chats", self.chats)
+        given = [name for name in self._single if name is not None]
+        for name in (*given, *self.keep):
+            if not isinstance(name, str) or not name:
+                raise InputError(f"the name of a column must be a string, got {shown(name)}.")
         if self.text is None:
             raise InputError("there is no column of texts: name it (text_column=, --text).")
         if len(set(self.keep)) < len(self.keep):
@@ -51,8 +55,13 @@ class Columns:
     @property
     def read(self) -> list[str]:
         """The names of all columns that are read, each once."""
-        named = [getattr(self, each.name) for each in fields(self) if each.name != "keep"]
-        return list(dict.fromkeys(name for name in (*named, *self.keep) if name is not None))
+        named = (*self._single, *self.keep)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def _single(self) -> tuple[str | None, ...]:
+        named = (self.text, self.id, self.pair, self.target, self.continuation, self.label)
+        return (*named, self.segments)
 
     def check(self, columns: Sequence[str], file: str) -> None:
         """Check that a file has all of them.
@@ -61,6 +70,8 @@ class Columns:
             InputError: It lacks one.
         """
         for name in self.read:
+            if columns.count(name) > 1:
+                raise InputError(f"{file} has {columns.count(name)} columns {shown(name)}.")
             if name not in columns:
                 raise InputError(
                     f"{file} has no column {shown(name)}: expected one of "
@@ -80,12 +91,14 @@ class SourceRow:
         id: Its id.
         row: Its index in its file, from 0.
         values: The values of the columns that are read, by name.
+        label: The label that the text should have, None where it has none.
         error: Why the row itself cannot be read; None where it can.
     """
 
     id: str
     row: int
     values: Mapping[str, Any]
+    label: Any = None
     error: str | None = None
 
 
@@ -106,7 +119,7 @@ def question(
     if row.error is not None:
         raise InputError(row.error)
     options = dict(given)
-    options["texts"] = _text(row, columns.text)
+    options["texts"] = _text(row, columns.text, is_chat_wanted=columns.chats)
     if columns.pair is not None:
         options["pair"] = _string(row, columns.pair)
     if columns.continuation is not None:
@@ -122,15 +135,17 @@ def question(
     )
 
 
-def _text(row: SourceRow, name: str) -> Any:
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can encode: halves of surrogate pairs become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _text(row: SourceRow, name: str, *, is_chat_wanted: bool) -> Any:
     value = row.values.get(name)
     if isinstance(value, str):
-        chat = _chat_of(value)
-        if chat is not None:
-            return chat
         if not value.strip():
             raise InputError(f"the text is empty (column {shown(name)}).")
-        return value
+        return _chat_of(value, name) if is_chat_wanted else value
     if is_chat(value):
         return list(value)  # type: ignore[arg-type]
     if value is None:
@@ -140,16 +155,18 @@ def _text(row: SourceRow, name: str) -> Any:
     )
 
 
-def _chat_of(text: str) -> list[Any] | None:
-    """The messages of a chat that is written as JSON; None for any other text."""
-    if not text.lstrip().startswith("[{"):
-        return None
+def _chat_of(text: str, name: str) -> list[Any]:
+    """The messages of a chat that is written as JSON."""
     try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    is_messages = is_chat(value) and all(isinstance(m, dict) and "role" in m for m in value)
-    return value if is_messages else None
+        value = parse_json(text)
+    except InputError:
+        value = None
+    if not is_chat(value):
+        raise InputError(
+            f"column {shown(name)} must hold chats, lists of messages or JSON of them, got "
+            f"{shown(text)}."
+        )
+    return list(value)
 
 
 def _string(row: SourceRow, name: str) -> str:

@@ -5,8 +5,9 @@ file at the first line that is not UTF-8 or not JSON: here such a line is a row 
 """
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 import pyarrow as pa
@@ -16,18 +17,42 @@ from attnflow.errors import InputError, shown
 from attnflow.files import parse_json
 
 ROWS_AT_ONCE = 1024
-LONGEST_FIELD = 2**31 - 1
+PIECE = 1 << 20  # bytes of a Parquet column that are read at once
+LONGEST_FIELD = 1 << 24  # characters of a CSV field: a quote that is never closed ends there
+MARK = b"\xef\xbb\xbf"  # of the order of bytes
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read, with the reason."""
+    """A row that cannot be read.
+
+    Attributes:
+        reason: The reason.
+        values: The values of those of its columns that can.
+    """
 
     reason: str
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 RawRow = Mapping[str, Any] | BadRow
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a part of a source tells before its rows are read.
+
+    Attributes:
+        columns: The names of its columns; None where rows may differ.
+        rows: The number of its rows; None where only reading them tells.
+        classes: Names that integers from 0 stand for, by column, as the library datasets notes
+            them.
+    """
+
+    columns: list[str] | None = None
+    rows: int | None = None
+    classes: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,13 +61,14 @@ class Format:
 
     Attributes:
         rows: Reads the rows of an open file; takes the file and the columns to read.
-        columns: Reads the names of an open file's columns; None where lines differ.
-        count: Reads the number of rows without the rows, where a file states it; else None.
+        head: Reads the head of an open file.
+
+    Both raise an `InputError`, which goes on after "cannot read", where a file is of another form
+    than its name says; PyArrow's errors pass through.
     """
 
     rows: Callable[[IO[bytes], Sequence[str]], Iterator[RawRow]]
-    columns: Callable[[IO[bytes]], list[str] | None]
-    count: Callable[[IO[bytes]], int] | None = None
+    head: Callable[[IO[bytes]], Head]
 
 
 def format_of(name: str) -> Format | None:
@@ -53,47 +79,87 @@ def format_of(name: str) -> Format | None:
     return next((each for ending, each in FORMATS.items() if lower.endswith(ending)), None)
 
 
+def arrow_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> Iterator[RawRow]:
+    """Yield the rows of an Arrow batch or table, with a few at once as Python objects."""
+    some = batch.select(list(columns))
+    for start in range(0, some.num_rows, ROWS_AT_ONCE):
+        piece = some.slice(start, ROWS_AT_ONCE)
+        try:
+            rows = piece.to_pylist()
+        except UnicodeDecodeError:  # Arrow does not check the strings of a file
+            rows = [_one_row(piece, i) for i in range(piece.num_rows)]
+        yield from rows
+
+
+def _one_row(batch: pa.RecordBatch | pa.Table, index: int) -> RawRow:
+    values, broken = {}, []
+    for name in batch.schema.names:
+        try:
+            values[name] = batch[name][index].as_py()
+        except UnicodeDecodeError:
+            broken.append(name)
+    return BadRow(f"column {shown(broken[0])} is not UTF-8", values) if broken else values
+
+
+def arrow_head(schema: pa.Schema, rows: int | None) -> Head:
+    """Return what an Arrow schema tells."""
+    return Head(list(schema.names), rows, _classes(schema))
+
+
+def _classes(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of classes, which the library datasets writes into a schema's metadata."""
+    note = (schema.metadata or {}).get(b"huggingface", b"")
+    try:
+        features = parse_json(note.decode("utf-8"))["info"]["features"].items()
+    except (InputError, UnicodeDecodeError, AttributeError, TypeError, KeyError):
+        return {}  # another's note, or none
+    return {
+        name: feature["names"]
+        for name, feature in features
+        if isinstance(feature, dict)
+        and feature.get("_type") == "ClassLabel"
+        and isinstance(feature.get("names"), list)
+    }
+
+
 def _parquet_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
-    parquet = pq.ParquetFile(file)
-    # Only what a row group needs is in memory, and of it so many rows as Python objects.
+    # With a buffer a column is read by pieces; without, that of a whole row group.
+    parquet = pq.ParquetFile(file, buffer_size=PIECE)
     for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
-        yield from batch.to_pylist()
+        yield from arrow_rows(batch, columns)
 
 
-def _parquet_columns(file: IO[bytes]) -> list[str]:
-    return list(pq.ParquetFile(file).schema_arrow.names)
-
-
-def _parquet_count(file: IO[bytes]) -> int:
-    return int(pq.ParquetFile(file).metadata.num_rows)
+def _parquet_head(file: IO[bytes]) -> Head:
+    parquet = pq.ParquetFile(file)
+    return arrow_head(parquet.schema_arrow, int(parquet.metadata.num_rows))
 
 
 def _arrow_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
-    for batch in _arrow_batches(file):
-        yield from batch.select(list(columns)).to_pylist()
+    for batch in _batches(_arrow_reader(file)):
+        yield from arrow_rows(batch, columns)
 
 
-def _arrow_batches(file: IO[bytes]) -> Iterator[pa.RecordBatch]:
-    if file.read(6) == b"ARROW1":
-        reader = pa.ipc.open_file(file)
-        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-        return
+def _arrow_reader(file: IO[bytes]) -> Any:
+    is_file = file.read(6) == b"ARROW1"
     file.seek(0)
-    yield from pa.ipc.open_stream(file)  # as the library datasets stores them
+    # The library datasets stores a stream, Feather a file.
+    return pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
 
 
-def _arrow_columns(file: IO[bytes]) -> list[str]:
-    if file.read(6) == b"ARROW1":
-        return list(pa.ipc.open_file(file).schema.names)
-    file.seek(0)
-    return list(pa.ipc.open_stream(file).schema.names)
+def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.ipc.RecordBatchStreamReader):
+        return iter(reader)
+    return (reader.get_batch(i) for i in range(reader.num_record_batches))
+
+
+def _arrow_head(file: IO[bytes]) -> Head:
+    reader = _arrow_reader(file)
+    return arrow_head(reader.schema, sum(batch.num_rows for batch in _batches(reader)))
 
 
 def _json_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
-    for line in _lines(file):
-        if isinstance(line, BadRow):
-            yield line
-        elif line.strip():
+    for line in _decoded(file):
+        if line.strip():
             yield _object(line)
 
 
@@ -101,27 +167,69 @@ def _object(line: str) -> RawRow:
     try:
         row = parse_json(line)
     except InputError as error:
-        return BadRow(f"the line is not JSON: {error}")
-    return row if isinstance(row, dict) else BadRow(f"expected a JSON object, got {shown(row)}")
+        return _not_utf8({}) if _is_broken(line) else BadRow(f"the line is not JSON: {error}")
+    if not isinstance(row, dict):
+        return BadRow(f"expected a JSON object, got {shown(row)}")
+    return _not_utf8(row) if _is_broken(line) else row
+
+
+def _not_utf8(row: Mapping[str, Any]) -> BadRow:
+    whole = {k: v for k, v in row.items() if not _is_broken(json.dumps(v, ensure_ascii=False))}
+    return BadRow("the line is not UTF-8", whole)
+
+
+def _json_head(file: IO[bytes]) -> Head:
+    """The head of a .json file, which may hold something else than a line for each object."""
+    first = next((line for line in file if line.strip()), b"").removeprefix(MARK).strip()
+    if first.startswith(b"[") or first == b"{":
+        raise InputError(
+            "the file holds one JSON value over several lines or one array, and not an object on "
+            "each line (JSON lines), which can be read row by row"
+        )
+    return Head()
 
 
 def _csv_rows(file: IO[bytes], columns: Sequence[str], **dialect: Any) -> Iterator[RawRow]:
-    csv.field_size_limit(LONGEST_FIELD)
-    names: list[str] | None = None
-    for fields in csv.reader(_decoded(file), **dialect):
-        if names is None:
-            names = fields
+    records = _records(file, dialect)
+    names = _header(records)
+    for fields in records:
+        if isinstance(fields, BadRow):
+            yield fields
         elif len(fields) != len(names):
             if fields:  # an empty line is none
                 yield BadRow(f"the line has {len(fields)} fields, the header {len(names)}")
         elif any(map(_is_broken, fields)):
-            yield BadRow("the line is not UTF-8")
+            yield _not_utf8(dict(zip(names, fields, strict=True)))
         else:
             yield dict(zip(names, fields, strict=True))
 
 
-def _csv_columns(file: IO[bytes], **dialect: Any) -> list[str]:
-    return next(csv.reader(_decoded(file), **dialect), [])
+def _records(file: IO[bytes], dialect: Mapping[str, Any]) -> Iterator[list[str] | BadRow]:
+    """The lines of a file of values; one that cannot be read does not end the others."""
+    reader = csv.reader(_decoded(file), strict=True, **dialect)
+    while True:
+        before = csv.field_size_limit(LONGEST_FIELD)  # of the whole process
+        try:
+            record: list[str] | BadRow | None = next(reader, None)
+        except csv.Error as error:
+            record = BadRow(f"the line is not CSV: {error} (line {reader.line_num})")
+        finally:
+            csv.field_size_limit(before)
+        if record is None:
+            return
+        yield record
+
+
+def _header(records: Iterator[list[str] | BadRow]) -> list[str]:
+    names = next(records, [])
+    if isinstance(names, BadRow):
+        raise InputError(f"the header cannot be read: {names.reason}")
+    return names
+
+
+def _csv_head(file: IO[bytes], **dialect: Any) -> Head:
+    names = _header(_records(file, dialect))
+    return Head(names) if names else Head(rows=0)  # a file without a line
 
 
 # In a .tsv file quotes belong to the text, and often have no partner.
@@ -132,40 +240,33 @@ def _tsv_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
     return _csv_rows(file, columns, **_TABS)
 
 
-def _tsv_columns(file: IO[bytes]) -> list[str]:
-    return _csv_columns(file, **_TABS)
+def _tsv_head(file: IO[bytes]) -> Head:
+    return _csv_head(file, **_TABS)
 
 
 def _text_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
-    for line in _lines(file):
-        yield line if isinstance(line, BadRow) else {"text": line}
+    for line in _decoded(file):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield BadRow("the line is not UTF-8") if _is_broken(text) else {"text": text}
 
 
-def _text_columns(file: IO[bytes]) -> list[str]:
-    return ["text"]
+def _text_head(file: IO[bytes]) -> Head:
+    return Head(["text"])
 
 
-def _columns_of_lines(file: IO[bytes]) -> None:
-    return None
+def _lines_head(file: IO[bytes]) -> Head:
+    return Head()
 
 
-def _lines(file: IO[bytes]) -> Iterator[str | BadRow]:
-    """Lines without their ends; a byte-order mark is no part of the first."""
-    for line in _raw_lines(file):
-        try:
-            yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            yield BadRow(f"the line is not UTF-8 ({error.reason} at byte {error.start})")
+def _decoded(file: Iterable[bytes]) -> Iterator[str]:
+    """Lines with their ends; bytes that are not UTF-8 become halves of surrogate pairs.
 
-
-def _decoded(file: IO[bytes]) -> Iterator[str]:
-    """Lines with their ends, in which bytes that are not UTF-8 are halves of surrogate pairs."""
-    return (line.decode("utf-8", "surrogateescape") for line in _raw_lines(file))
-
-
-def _raw_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    A byte-order mark is no part of the first.
+    """
     for number, line in enumerate(file):
-        yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+        whole = line.removeprefix(MARK) if number == 0 else line
+        yield whole.decode("utf-8", "surrogateescape")
 
 
 def _is_broken(text: str) -> bool:
@@ -173,13 +274,13 @@ def _is_broken(text: str) -> bool:
 
 
 FORMATS = {
-    ".parquet": Format(_parquet_rows, _parquet_columns, _parquet_count),
-    ".arrow": Format(_arrow_rows, _arrow_columns),
-    ".feather": Format(_arrow_rows, _arrow_columns),
-    ".jsonl": Format(_json_rows, _columns_of_lines),
-    ".ndjson": Format(_json_rows, _columns_of_lines),
-    ".json": Format(_json_rows, _columns_of_lines),
-    ".csv": Format(_csv_rows, _csv_columns),
-    ".tsv": Format(_tsv_rows, _tsv_columns),
-    ".txt": Format(_text_rows, _text_columns),
+    ".parquet": Format(_parquet_rows, _parquet_head),
+    ".arrow": Format(_arrow_rows, _arrow_head),
+    ".feather": Format(_arrow_rows, _arrow_head),
+    ".jsonl": Format(_json_rows, _lines_head),
+    ".ndjson": Format(_json_rows, _lines_head),
+    ".json": Format(_json_rows, _json_head),
+    ".csv": Format(_csv_rows, _csv_head),
+    ".tsv": Format(_tsv_rows, _tsv_head),
+    ".txt": Format(_text_rows, _text_head),
 }

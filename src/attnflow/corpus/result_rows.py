@@ -1,14 +1,14 @@
 """Rows of results: what an outcome tells, as the columns of `schema` have it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from attnflow.attribution import Attribution, Word
 from attnflow.attribution.data import POSITIONED
-from attnflow.corpus.columns import Columns, SourceRow
+from attnflow.corpus.columns import Columns, SourceRow, encodable
 from attnflow.corpus.schema import SOURCE_PREFIX
 from attnflow.corpus.segments import segments_of
 from attnflow.explainer.each import Outcome
@@ -39,16 +39,16 @@ def result_row(
     """
     found: dict[str, Any] = {
         "id": row.id,
-        "file": file,
+        "file": encodable(file),
         "row": row.row,
-        "warnings": outcome.warnings,
+        "warnings": list(map(encodable, outcome.warnings)),
         "versions": versions,
         "seconds": seconds,
-        "error": outcome.error,
+        "error": None if outcome.error is None else encodable(outcome.error),
         "error_kind": outcome.kind,
     }
     if columns.label is not None:
-        found["true_label"] = as_text(row.values.get(columns.label))
+        found["true_label"] = as_text(row.label)
     for name in columns.keep:
         found[f"{SOURCE_PREFIX}{name}"] = as_text(row.values.get(name))
     if outcome.attribution is None:
@@ -120,15 +120,11 @@ def _concentration(words: Sequence[Word]) -> float | None:
     return float(((scores / total) ** 2).sum()) if total > 0 else None
 
 
-def encodable(text: str) -> str:
-    """Return a text that UTF-8 can encode: halves of surrogate pairs become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def as_text(value: Any) -> str | None:
-    """Return a value of the source as text; lists and objects as JSON, None as None."""
+    """Return a value of the source as text; lists, objects, numbers as JSON, None as None."""
     if value is None:
         return None
-    if not isinstance(value, str):
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, Mapping | list | tuple | bool | int | float):
         value = json.dumps(value, ensure_ascii=False, default=str)
-    return encodable(value)
+    return encodable(str(value))

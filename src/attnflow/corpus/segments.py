@@ -1,11 +1,15 @@
 """Segments: the turns of a chat, or the parts of a text that its source names, with their sums."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from attnflow.attribution import Attribution
+from attnflow.checks import is_integer
+from attnflow.corpus.columns import encodable
 from attnflow.errors import InputError, shown
+from attnflow.files import parse_json
 
 REST = "(rest)"  # of a text, besides the parts that are named
 
@@ -83,10 +87,13 @@ def _span_of(a: Attribution, message: int, name: str) -> Part:
 
 
 def _named_parts(parts: Any, text: str) -> list[Part]:
+    if isinstance(parts, str):  # of a CSV file, which has no lists
+        with suppress(InputError):
+            parts = parse_json(parts)
     if not isinstance(parts, list | tuple):
         raise InputError(
             "segments must be a list of strings, or of objects with name and text, or name, start "
-            f"and end; got {shown(parts)}."
+            f"and end, or JSON of one; got {shown(parts)}."
         )
     found: list[Part] = []
     at = 0
@@ -104,7 +111,7 @@ def _placed(part: Any, number: str, text: str, at: int) -> Part:
         part = {"name": number, "text": part}
     if not isinstance(part, Mapping):
         raise InputError(f"{number} must be a string or an object, got {shown(part)}.")
-    name = str(part.get("name") or number)
+    name = encodable(str(part.get("name") or number))
     start, end = part.get("start"), part.get("end")
     if isinstance(part.get("text"), str):
         start = text.find(part["text"], at)
@@ -114,12 +121,16 @@ def _placed(part: Any, number: str, text: str, at: int) -> Part:
                 f"segment {shown(name)} is not in the text after the one before it: "
                 f"{shown(part['text'])}."
             )
-    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start <= end <= len(text)):
+    if (
+        start is None
+        or end is None
+        or not (is_integer(start) and is_integer(end) and 0 <= start <= end <= len(text))
+    ):
         raise InputError(
             f"segment {shown(name)} must have a text, or start and end inside 0 to {len(text)}; "
             f"got {shown(dict(part))}."
         )
-    return Part(name, start, end)
+    return Part(name, int(start), int(end))
 
 
 def _part_at(spans: list[Part], start: int, end: int) -> int | None:

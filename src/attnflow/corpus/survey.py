@@ -7,7 +7,7 @@ itself.
 import hashlib
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -29,12 +29,17 @@ class Survey:
     """A source as it is before a run.
 
     Attributes:
-        rows: Number of its rows, of the parts that could be read.
+        rows: Number of rows of each part that could be read, by its name.
         unread: Why a part cannot be read, by its name.
     """
 
-    rows: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """The number of rows of all parts."""
+        return sum(self.rows.values())
 
 
 def survey(parts: Sequence[Part], columns: Columns) -> Survey:
@@ -49,52 +54,64 @@ def survey(parts: Sequence[Part], columns: Columns) -> Survey:
         StorageError: No part can be read, or the temporary folder cannot be written.
     """
     found = Survey()
-    with tempfile.TemporaryDirectory(prefix="attnflow-ids-") as folder, ExitStack() as stack:
-        ids = _Ids(Path(folder), stack) if columns.id is not None else None
-        for part in parts:
-            try:
-                named = part.columns()
-                if named is not None:
-                    columns.check(named, part.name)
-                found.rows += _count(part, columns, ids)
-            except StorageError as error:
-                found.unread[part.name] = str(error)
-        if ids is not None:
-            repeated = ids.repeated()
-            if repeated:
-                raise _repetition(parts, columns, repeated)
-    if found.unread and len(found.unread) == len(parts):
+    try:
+        with ExitStack() as stack:
+            ids = None if columns.id is None else _Ids(stack)
+            for part in parts:
+                try:
+                    found.rows[part.name] = _count(part, columns, ids)
+                except StorageError as error:
+                    found.unread[part.name] = str(error)
+            repeated = set() if ids is None else ids.repeated()
+    except OSError as error:  # of the temporary folder; a part's is a StorageError
+        raise StorageError(
+            f"cannot compare the ids in {tempfile.gettempdir()}: {error.strerror or error}. Name "
+            "another folder in TMPDIR."
+        ) from error
+    if repeated:
+        raise _repetition(parts, columns, repeated)
+    if found.unread and not found.rows:
         raise StorageError(next(iter(found.unread.values())))
-    if found.rows == 0:
+    if found.total == 0:
         raise InputError("the source has no rows: there is nothing to explain.")
     return found
 
 
 def _count(part: Part, columns: Columns, ids: "_Ids | None") -> int:
-    known = part.count()
-    if ids is None and known is not None:
-        return known
-    name, rows = columns.id, 0
-    for raw in part.rows([] if name is None else [name]):
-        rows += 1
-        if ids is not None and name is not None and not isinstance(raw, BadRow):
-            ids.add(id_of(raw, name))
-    return rows
+    """The number of rows of a part, whose columns are checked and whose ids are noted."""
+    head = part.head()
+    if head.columns is not None:
+        columns.check(head.columns, part.name)
+        if ids is None and head.rows is not None:
+            return head.rows
+    name, count = columns.id, 0
+    missing, first = set(columns.read), None
+    for raw in part.rows([columns.text] if name is None else [name]):
+        if ids is not None:
+            told = raw.values if isinstance(raw, BadRow) else raw
+            ids.add(id_of(part.name, count, told, name))
+        if head.columns is None and not isinstance(raw, BadRow):
+            missing.difference_update(raw)
+            first = raw if first is None else first
+        count += 1
+    if head.columns is None and first is not None and missing:
+        columns.check(list(first), part.name)
+    return count
 
 
 class _Ids:
-    """The hashes of ids, in files by their first byte."""
+    """The hashes of ids, in files of a temporary folder by their first byte."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnflow-ids-")))
         self._paths = [folder / f"{number}" for number in range(BUCKETS)]
         self._files: list[IO[bytes]] = [
             stack.enter_context(open(path, "wb")) for path in self._paths
         ]
 
-    def add(self, id: str | None) -> None:
-        if id is not None:
-            hashed = hash_of(id)
-            self._files[hashed[0] % BUCKETS].write(hashed)
+    def add(self, id: str) -> None:
+        hashed = hash_of(id)
+        self._files[hashed[0] % BUCKETS].write(hashed)
 
     def repeated(self) -> set[bytes]:
         """Return some hashes that several ids have."""
@@ -110,7 +127,7 @@ class _Ids:
 
 def hash_of(id: str) -> bytes:
     """Return the hash of an id."""
-    return hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=HASH).digest()
+    return hashlib.blake2b(id.encode("utf-8"), digest_size=HASH).digest()
 
 
 def _repetition(parts: Iterable[Part], columns: Columns, repeated: set[bytes]) -> InputError:
@@ -118,15 +135,17 @@ def _repetition(parts: Iterable[Part], columns: Columns, repeated: set[bytes]) -
     name = str(columns.id)
     seen: dict[str, str] = {}
     for part in parts:
-        for number, raw in enumerate(part.rows([name])):
-            id = None if isinstance(raw, BadRow) else id_of(raw, name)
-            if id is None or hash_of(id) not in repeated:
-                continue
-            place = f"{part.name}, row {number}"
-            if id in seen:
-                return InputError(
-                    f"id {shown(id)} repeats: {seen[id]} and {place}. Ids must differ; leave the "
-                    "id column out (id_column=, --id) to number the rows by file."
-                )
-            seen[id] = place
+        with suppress(StorageError):  # the survey has noted it
+            for number, raw in enumerate(part.rows([name])):
+                told = raw.values if isinstance(raw, BadRow) else raw
+                id = id_of(part.name, number, told, name)
+                if hash_of(id) not in repeated:
+                    continue
+                place = f"{part.name}, row {number}"
+                if id in seen:
+                    return InputError(
+                        f"id {shown(id)} repeats: {seen[id]} and {place}. Ids must differ; leave "
+                        "the id column out (id_column=, --id) to number the rows by file."
+                    )
+                seen[id] = place
     return InputError(f"the ids of column {shown(name)} repeat.")
