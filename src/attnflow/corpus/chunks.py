@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnflow.corpus.columns import Columns, SourceRow
-from attnflow.corpus.formats import BadRow, RawRow
+from attnflow.checks import is_integer
+from attnflow.corpus.columns import Columns, SourceRow, encodable
+from attnflow.corpus.formats import BadRow, Head, RawRow
 from attnflow.corpus.sources import Part
 from attnflow.errors import shown
 
 STEM = 40  # characters of a file's name in that of a shard
-PART_DIGITS, ROWS_DIGITS = 8, 16
+PART_DIGITS, ROWS_DIGITS = 16, 16
 _NAME = re.compile(
-    rf"(.+-[0-9a-f]{{{PART_DIGITS}}}-[0-9]{{10}})-[0-9a-f]{{{ROWS_DIGITS}}}\.parquet"
+    rf"(.+-([0-9a-f]{{{PART_DIGITS}}})-([0-9]{{10}}))-[0-9a-f]{{{ROWS_DIGITS}}}\.parquet"
 )
 
 
@@ -52,6 +53,17 @@ def place_of(shard: str) -> str:
     return shard if found is None else found[1]
 
 
+def part_and_start(shard: str) -> tuple[str, int]:
+    """Return the digest of the part of a shard, and the index of its first row there."""
+    found = _NAME.fullmatch(shard)
+    return ("", 0) if found is None else (found[2], int(found[3]))
+
+
+def digest_of(part: str) -> str:
+    """Return the digest of a part's name, which the names of its shards have."""
+    return hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:PART_DIGITS]
+
+
 def is_shard(name: str) -> bool:
     """Return whether a file has the name of a shard."""
     return _NAME.fullmatch(name) is not None
@@ -69,8 +81,9 @@ def chunks_of(part: Part, columns: Columns, size: int) -> Iterator[Chunk]:
         StorageError: The part cannot be read, or not to its end. The chunks before that were given.
     """
     rows: list[SourceRow] = []
+    head = Head() if columns.label is None else part.head()
     for number, raw in enumerate(part.rows(columns.read)):
-        rows.append(_source_row(part, columns, number, raw))
+        rows.append(_source_row(part.name, head, columns, number, raw))
         if len(rows) == size:
             yield _chunk(part, rows)
             rows = []
@@ -97,30 +110,42 @@ def _shard_name(file: str, rows: Sequence[SourceRow]) -> str:
     stem = re.sub(r"[^A-Za-z0-9]+", "-", file).strip("-")[-STEM:] or "part"
     digest = hashlib.sha256()
     for row in rows:
-        content = [row.id, dict(row.values), row.error]
-        digest.update(json.dumps(content, sort_keys=True, default=str).encode())
-    named = hashlib.sha256(file.encode("utf-8", "surrogatepass")).hexdigest()[:PART_DIGITS]
-    return f"{stem}-{named}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
+        content = [row.id, dict(row.values), row.label, row.error]
+        digest.update(json.dumps(content, default=str).encode())
+    return f"{stem}-{digest_of(file)}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
 
 
-def _source_row(part: Part, columns: Columns, number: int, raw: RawRow) -> SourceRow:
-    made = f"{part.name}:{number}"
+def _source_row(part: str, head: Head, columns: Columns, number: int, raw: RawRow) -> SourceRow:
+    told = raw.values if isinstance(raw, BadRow) else raw
+    values = {name: told.get(name) for name in columns.read}
+    label = None if columns.label is None else _label(told.get(columns.label), head, columns.label)
+    id, error = id_of(part, number, told, columns.id), None
     if isinstance(raw, BadRow):
-        return SourceRow(made, number, {}, raw.reason)
-    values = {name: raw.get(name) for name in columns.read}
-    if columns.text not in raw:
+        error = raw.reason
+    elif columns.text not in raw:
         have = shown(list(raw), 200)
-        reason = f"the row has no column {shown(columns.text)}: it has {have}"
-        return SourceRow(made, number, values, reason)
-    if columns.id is None:
-        return SourceRow(made, number, values)
-    found = id_of(raw, columns.id)
-    if found is None:
-        return SourceRow(made, number, values, f"the id is missing (column {shown(columns.id)})")
-    return SourceRow(found, number, values)
+        error = f"the row has no column {shown(columns.text)}: it has {have}"
+    elif columns.id is not None and not _has_id(raw, columns.id):
+        error = f"the id is missing (column {shown(columns.id)})"
+    return SourceRow(id, number, values, label, error)
 
 
-def id_of(raw: Mapping[str, Any], column: str) -> str | None:
-    """Return a row's id as a string; None where it has none."""
-    value = raw.get(column)
-    return None if value is None or value == "" else str(value)
+def _label(value: Any, head: Head, column: str) -> Any:
+    """A row's label; of an integer that stands for a class, the class's name."""
+    names = head.classes.get(column)
+    if names is None or not is_integer(value):
+        return value
+    if value < 0:  # as the library datasets writes that there is none
+        return None
+    return names[value] if value < len(names) else value
+
+
+def id_of(part: str, number: int, row: Mapping[str, Any], column: str | None) -> str:
+    """Return a row's id: that of the column where it has one, else one of its part and number."""
+    id = str(row[column]) if column is not None and _has_id(row, column) else f"{part}:{number}"
+    return encodable(id)
+
+
+def _has_id(row: Mapping[str, Any], column: str) -> bool:
+    value = row.get(column)
+    return value is not None and not (isinstance(value, str) and not value)

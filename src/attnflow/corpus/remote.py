@@ -18,9 +18,15 @@ PACKAGES = {
     "az": "adlfs",
 }
 
+BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 
-def file_system(url: str) -> tuple[Any, str]:
+
+def file_system(url: str, **options: Any) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it.
+
+    Args:
+        url: The address or path.
+        options: Options of the file system.
 
     Raises:
         MissingExtraError: The package of that file system is not installed.
@@ -30,7 +36,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
     scheme = url.partition("://")[0]
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        system, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         package = PACKAGES.get(scheme, "the package that fsspec names")
         raise MissingExtraError(f"{shown(url)} needs {package}: {error}.") from error
@@ -42,6 +48,11 @@ def file_system(url: str) -> tuple[Any, str]:
 def is_local(system: Any) -> bool:
     """Return whether a file system is this machine's."""
     return "file" in _protocols(system)
+
+
+def has_folders(system: Any) -> bool:
+    """Return whether a file system has folders, which must be made; buckets have names alone."""
+    return not set(_protocols(system)) & BUCKETS
 
 
 def _protocols(system: Any) -> tuple[str, ...]:
@@ -62,6 +73,7 @@ def told_in_one_line(action: str, name: str) -> Iterator[None]:
     except AttnflowError:
         raise
     except Exception as error:  # fsspec has no common base of its file systems' errors
+        name = name if name.isprintable() else shown(name, 300)
         raise StorageError(f"cannot {action} {name}: {one_line(error)}.") from error
 
 

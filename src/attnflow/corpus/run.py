@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from attnflow.checks import check_count, check_switch
-from attnflow.corpus.chunks import Chunk, chunks_of, is_longer, place_of
+from attnflow.corpus.chunks import (
+    Chunk,
+    chunks_of,
+    digest_of,
+    is_longer,
+    part_and_start,
+    place_of,
+)
 from attnflow.corpus.columns import Columns
 from attnflow.corpus.engines import Engine
 from attnflow.corpus.engines.in_process import InProcess
@@ -29,7 +36,7 @@ from attnflow.corpus.engines.processes import Processes
 from attnflow.corpus.fingerprint import check_same, fingerprint_of
 from attnflow.corpus.sources import Part, open_source
 from attnflow.corpus.store import MANIFEST, UNREAD, Store
-from attnflow.corpus.survey import survey
+from attnflow.corpus.survey import Survey, survey
 from attnflow.corpus.work import Done, Model, Work
 from attnflow.errors import InputError, ModelWarning, StorageError, shown, warn
 from attnflow.explainer.explainer import Explainer
@@ -91,6 +98,7 @@ def explain_corpus(
     label_column: str | None = None,
     segments_column: str | None = None,
     keep_columns: Sequence[str] = (),
+    chats: bool = False,
     split: str | None = None,
     shard_rows: int = SHARD_ROWS,
     engine: str = "local",
@@ -124,6 +132,8 @@ def explain_corpus(
         segments_column: Name of the column of a text's parts: a list of strings in their order, or
             of objects with `name` and `text`, or `name`, `start` and `end`.
         keep_columns: Names of further columns to copy into the results.
+        chats: True where the texts are chats, as lists of messages or as JSON of them. Lists are
+            chats without it too; JSON is a text like any other.
         split: Part of a data set given by id; "train" when None.
         shard_rows: Rows of a shard: what an interruption costs at most for each worker.
         engine: "local", or "ray" for a cluster (extra `ray`).
@@ -157,6 +167,7 @@ def explain_corpus(
         label=label_column,
         segments=segments_column,
         keep=_names(keep_columns),
+        chats=chats,
     )
     check_count("shard_rows", shard_rows)
     check_switch("retry_failed", retry_failed)
@@ -167,19 +178,18 @@ def explain_corpus(
     found = survey(parts, columns)
     store = Store(str(out))
     store.make()
-    with (
-        store.writing(wait=wait),
-        closing(_engine(engine, explainer, work, workers, gpus, loading)) as running,
-    ):
-        described = running.describe()
-        reading = {**work.given, **_decision(work.explained)}
-        now = fingerprint_of(described["model"], columns, work.options, reading, shard_rows)
-        is_new = _begin(store, now)
-        run = _Run(store, parts, columns, shard_rows, dict(found.unread), is_new)
-        with bar(found.rows, unit="text", show=progress) as advance:
-            for done in running.run(run.chunks()):
-                run.take(done)
-                advance(done.rows)
+    with store.writing(wait=wait):
+        with closing(_engine(engine, explainer, work, workers, gpus, loading)) as running:
+            described = running.describe()
+            reading = {**work.given, **_decision(work.explained)}
+            now = fingerprint_of(described["model"], columns, work.options, reading, shard_rows)
+            is_new = _begin(store, now)
+            run = _Run(store, parts, columns, shard_rows, found, is_new)
+            with bar(found.total, unit="text", show=progress) as advance:
+                for done in running.run(run.chunks()):
+                    advance(done.rows)
+                    if not run.take(done):
+                        break
         return run.ended()
 
 
@@ -276,13 +286,15 @@ class _Run:
         parts: Iterable[Part],
         columns: Columns,
         shard_rows: int,
-        unread: dict[str, str],
+        found: Survey,
         is_new: bool,
     ) -> None:
         self._store, self._parts, self._columns = store, parts, columns
-        self._shard_rows, self._unread = shard_rows, unread
+        self._shard_rows, self._unread = shard_rows, dict(found.unread)
         self._before = {place_of(name): name for name in store.shards()}
+        self._check_parts(found)
         self._is_new = is_new
+        self._refusal: str | None = None
         self._rows = self._failed = self._explained = 0
         self._seconds = 0.0
         self._warned: set[str] = set()
@@ -296,12 +308,41 @@ class _Run:
         for part in self._parts:
             if part.name in self._unread:
                 continue
-            try:
-                for chunk in chunks_of(part, self._columns, self._shard_rows):
-                    self._check_unchanged(chunk)
-                    yield chunk
-            except StorageError as error:
-                self._unread[part.name] = str(error)
+            for chunk in self._read(part):
+                self._check_unchanged(chunk)
+                yield chunk
+
+    def _read(self, part: Part) -> Iterator[Chunk]:
+        try:
+            yield from chunks_of(part, self._columns, self._shard_rows)
+        except StorageError as error:
+            self._unread[part.name] = str(error)
+
+    def _check_parts(self, found: Survey) -> None:
+        """Check that the source still has all rows that a run before explained.
+
+        Raises:
+            InputError: It lacks a part, or has fewer rows of one.
+        """
+        names = {digest_of(name): name for name in (*found.rows, *found.unread)}
+        for shard in self._before.values():
+            digest, start = part_and_start(shard)
+            name = names.get(digest)
+            if name is None:
+                table = self._store.read_shard(shard)
+                file = shard if table is None else str(table.column("file")[0])
+                raise InputError(
+                    f"{self._store.url} has results of {shown(file, 300)}, which the source no "
+                    "longer has: bring it back under that name, or name another folder."
+                )
+            if start >= found.rows.get(name, start + 1):
+                raise self._changed(name, start)
+
+    def _changed(self, part: str, start: int) -> InputError:
+        return InputError(
+            f"{part} has changed since {self._store.url} was begun (rows from {start}): name "
+            "another folder."
+        )
 
     def _check_unchanged(self, chunk: Chunk) -> None:
         known = self._before.get(chunk.place)
@@ -310,16 +351,12 @@ class _Run:
             if is_longer(chunk, known, self._store.rows_of(known)):
                 self._store.remove_shard(known)
                 return
-            raise InputError(
-                f"{chunk.file} has changed since {self._store.url} was begun (rows from "
-                f"{chunk.start}): name another folder."
-            )
+            raise self._changed(chunk.file, chunk.start)
 
-    def take(self, done: Done) -> None:
-        """Count what was done.
+    def take(self, done: Done) -> bool:
+        """Count what was done; return whether to go on.
 
-        Raises:
-            InputError: The first chunk of a new run failed as a whole, by one error of all texts.
+        A new run does not, whose first chunk failed as a whole by one error of all texts.
         """
         self._rows += done.rows
         self._failed += done.failed
@@ -330,13 +367,20 @@ class _Run:
                 self._warned.add(said)
                 warn(said, ModelWarning)
         if self._is_new and done.refusal is not None and self._failed == self._rows:
+            self._refusal = done.refusal
+        return self._refusal is None
+
+    def ended(self) -> CorpusRun:
+        """Return what there is now, with the parts that could not be read also in a file.
+
+        Raises:
+            InputError: The run did not go on; the folder is as empty as before.
+        """
+        if self._refusal is not None:
             for name in self._store.shards():
                 self._store.remove_shard(name)
             self._store.remove(MANIFEST)
-            raise InputError(f"every text of the first shard failed: {done.refusal}")
-
-    def ended(self) -> CorpusRun:
-        """Return what there is now, with the parts that could not be read also in a file."""
+            raise InputError(f"every text of the first shard failed: {self._refusal}")
         if self._unread or self._store.read_json(UNREAD) is not None:
             self._store.write_json(UNREAD, self._unread)
         return CorpusRun(

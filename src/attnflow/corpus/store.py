@@ -9,14 +9,18 @@ it was received. Two runs into one local folder exclude each other by a lock; ob
 locks, so that two runs there do some of the work twice, with the same results.
 """
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from attnflow.corpus.chunks import is_shard
-from attnflow.corpus.remote import file_system, is_local, told_in_one_line
+from attnflow.corpus.remote import file_system, has_folders, is_local, told_in_one_line
 from attnflow.errors import InputError, StorageError
 from attnflow.files import check_folder, make_folder, parse_json, write_whole
 from attnflow.one_writer import one_writer
@@ -40,7 +44,8 @@ class Store:
             MissingExtraError, StorageError: As `file_system`.
         """
         self.url = str(url)
-        self.system, root = file_system(self.url)
+        # Other processes write here too, so that what is there is asked for each time.
+        self.system, root = file_system(self.url, use_listings_cache=False)
         self.root = root.rstrip("/")
         self.is_local = is_local(self.system)
         if self.is_local:
@@ -54,6 +59,8 @@ class Store:
         """
         if self.is_local:
             make_folder(Path(self.root) / SHARDS)
+            return
+        if not has_folders(self.system):  # s3fs would make a bucket that is misspelt
             return
         with told_in_one_line("make the folder", self.url):
             self.system.makedirs(f"{self.root}/{SHARDS}", exist_ok=True)
@@ -79,7 +86,6 @@ class Store:
         """
         folder = f"{self.root}/{SHARDS}"
         with told_in_one_line("read", folder):
-            self.system.invalidate_cache(folder)
             try:
                 found = self.system.ls(folder, detail=False)
             except FileNotFoundError:
@@ -101,17 +107,19 @@ class Store:
         """Return the path of a shard in the file system."""
         return f"{self.root}/{SHARDS}/{name}"
 
-    def read_shard(self, name: str) -> Any:
-        """Return the table of a shard.
+    def read_shard(self, name: str) -> pa.Table | None:
+        """Return the table of a shard; None where its file is damaged.
 
         Raises:
-            StorageError: It cannot be read.
+            StorageError: The file cannot be read.
         """
-        import pyarrow.parquet as pq
-
         path = self.shard_path(name)
-        with told_in_one_line("read", path), self.system.open(path, "rb") as file:
-            return pq.read_table(file)
+        with told_in_one_line("read", path):
+            content = self.system.cat_file(path)
+        try:
+            return pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        except (pa.ArrowException, OSError):  # PyArrow's word for pages that it cannot read
+            return None
 
     def rows_of(self, name: str) -> int:
         """Return the number of rows of a shard.
@@ -119,8 +127,6 @@ class Store:
         Raises:
             StorageError: It cannot be read.
         """
-        import pyarrow.parquet as pq
-
         path = self.shard_path(name)
         with told_in_one_line("read", path), self.system.open(path, "rb") as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
@@ -171,7 +177,9 @@ class Store:
         try:
             return parse_json(content.decode("utf-8"))
         except (InputError, UnicodeDecodeError) as error:
-            raise StorageError(f"{path} is damaged: {error}.") from error
+            raise StorageError(
+                f"{path} is damaged: {error}. Bring it back, or name another folder."
+            ) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file of JSON.

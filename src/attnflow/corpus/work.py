@@ -4,6 +4,7 @@ Every engine does this and nothing else with a chunk, so that results do not dep
 """
 
 import io
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from attnflow.explainer.targets.decision import TargetOptions
 from attnflow.models.load_options import LoadOptions
 from attnflow.versions import installed_version
 
+LOG = logging.getLogger(__name__)
 LOST = "the process that explained this text died, most likely for want of memory"
 
 
@@ -143,14 +145,31 @@ class Worker:
             StorageError: The shard cannot be written.
             ModelError: The model cannot be explained.
         """
-        if self.store.has_shard(chunk.shard):
-            return self._done_before(chunk, care)
+        before = self._before(chunk)
+        if before is not None:
+            return self._done_before(chunk, before, care)
         rows, found = self._explained(chunk, chunk.rows, care)
         self._write(chunk, rows)
         return found
 
-    def _done_before(self, chunk: Chunk, care: Care | None) -> Done:
+    def _before(self, chunk: Chunk) -> pa.Table | None:
+        """The shard of a chunk; None where there is none, or one that is not whole.
+
+        Such a shard is written anew, since all that makes it is there: its rows and the model.
+        """
+        if not self.store.has_shard(chunk.shard):
+            return None
         table = self.store.read_shard(chunk.shard)
+        is_whole = (
+            table is not None
+            and table.schema.names == self.schema.names
+            and table.column("id").to_pylist() == [row.id for row in chunk.rows]
+        )
+        if not is_whole:
+            LOG.warning("%s is damaged: explained anew.", self.store.shard_path(chunk.shard))
+        return table if is_whole else None
+
+    def _done_before(self, chunk: Chunk, table: pa.Table, care: Care | None) -> Done:
         errors = table.column("error").to_pylist()
         failed = [i for i, error in enumerate(errors) if error is not None]
         if not self.work.retry_failed or not failed:
@@ -230,6 +249,7 @@ def shard_bytes(table: pa.Table) -> bytes:
         content,
         compression="zstd",
         use_dictionary=dictionaries,
+        write_page_checksum=True,
         row_group_size=max(1, table.num_rows),
     )
     return content.getvalue()
