@@ -66,7 +66,7 @@ def _add_common(group: Any) -> None:
         help="Folder of the results, or its address: made, or gone on with if it holds the same "
         "run.")  # fmt: skip
     add("--text", metavar="COL", default="text",
-        help="Column of the texts or chats (default: %(default)s).")  # fmt: skip
+        help="Column of the texts, or of lists of messages (default: %(default)s).")  # fmt: skip
     add("--id", metavar="COL", help="Column of ids, which must differ (default: file and row).")
     add("--model", metavar="ID", default="attnflow/minilm-l6-sst2",
         help="Hub id, folder or GGUF file (default: the embedded %(default)s).")  # fmt: skip
@@ -87,6 +87,8 @@ def _add_columns(group: Any) -> None:
     add("--segments", metavar="COL",
         help="Column of parts of the texts, such as retrieved passages: a list of strings in their "
         "order, or of objects with name and text, or name, start and end.")  # fmt: skip
+    add("--chats", action="store_true",
+        help="The texts are chats, as JSON lists of messages.")  # fmt: skip
     add("--keep", metavar="COL", nargs="+", default=[],
         help="Further columns to copy into the results, to compare in the report.")  # fmt: skip
     add("--split", metavar="S", help="Split of a data set given by id (default: train).")
@@ -166,6 +168,7 @@ def _corpus(args: argparse.Namespace) -> int:
             label_column=args.label,
             segments_column=args.segments,
             keep_columns=args.keep,
+            chats=args.chats,
             split=args.split,
             shard_rows=args.shard_rows,
             engine=args.engine,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from attnflow.corpus.chunks import Chunk
 from attnflow.corpus.columns import Columns, SourceRow, question
@@ -25,6 +26,7 @@ from attnflow.explainer.explainer import Explainer
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.targets.decision import TargetOptions
 from attnflow.models.load_options import LoadOptions
+from attnflow.solver import maximum_flow
 from attnflow.versions import installed_version
 
 LOG = logging.getLogger(__name__)
@@ -134,6 +136,9 @@ class Worker:
             InputError: An option does not suit it.
         """
         self.explainer.begin_call(self.work.options, self.work.explained.target)
+        # A first solve compiles the solver where that was not done before: here, by one process,
+        # while the others have not begun.
+        maximum_flow(torch.ones(1, 2, 3, 3, dtype=torch.float64))
         weights = self.explainer.model.state_dict().values()
         size = sum(getattr(value, "nbytes", 0) for value in weights)
         return {"model": describe_model(self.explainer), "bytes": size}
