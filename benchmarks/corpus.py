@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+ROWS = 16  # of a shard
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -34,7 +36,7 @@ def main():
 def command(source, out):
     """The command that explains a table of texts."""
     run = [sys.executable, "-m", "attnflow", "corpus", str(source), "--out", str(out)]
-    return [*run, "--label", "label", "--shard-rows", "32", "--quiet"]
+    return [*run, "--label", "label", "--shard-rows", str(ROWS), "--quiet"]
 
 
 def head(file, to, count):
@@ -58,31 +60,34 @@ def kills(args):
             subprocess.run(command(source, whole), check=True)
             seconds = time.perf_counter() - begin
             print(f"{name}: {count} texts, {seconds:.0f} s unbroken", flush=True)
-            moments = [draw.uniform(4, max(8, seconds / 3)) for _ in range(args.kills)]
-            for number, moment in enumerate(moments, 1):
-                print(
-                    f"  kill {number} after {moment:.1f} s:",
-                    killed(source, broken, moment),
-                    flush=True,
-                )
+            for left in range(args.kills, 0, -1):
+                there = shards_of(broken)
+                # So many more shards, at most, that about as many are left to each later kill.
+                more = draw.randint(0, 2 * (count // ROWS - there) // left)
+                state = killed(source, broken, there + more, draw.random())
+                print(f"  kill {args.kills + 1 - left}: {state}", flush=True)
             subprocess.run(command(source, broken), check=True)
             print(f"  {compared(whole, broken)}", flush=True)
 
 
-def killed(source, out, moment):
-    """Start the run, kill its first process after so many seconds, and tell how far it came."""
-    running = subprocess.Popen(
-        command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def killed(source, out, shards, more):
+    """Start the run, kill its first process some seconds after so many shards, and tell how far."""
+    running = subprocess.Popen(command(source, out))
+    while running.poll() is None and shards_of(out) < shards:
+        time.sleep(0.01)
     try:
-        running.wait(moment)
-        state = f"was done, exit code {running.returncode}"
+        running.wait(more)
+        state = f"it was done, exit code {running.returncode}"
     except subprocess.TimeoutExpired:
         running.send_signal(signal.SIGKILL)
         running.wait()
         state = "killed"
-    shards = len(list((out / "shards").glob("*.parquet")))
-    return f"{state}, {shards} shards are there"
+    return f"{state}, {shards_of(out)} shards are there"
+
+
+def shards_of(out):
+    """Return the number of shards of a run."""
+    return len(list((out / "shards").glob("*.parquet")))
 
 
 def compared(whole, broken):
@@ -115,7 +120,7 @@ def memory(args):
         print("seconds  shards  MB of all processes")
         while running.poll() is None:
             time.sleep(1)
-            shards = len(list((out / "shards").glob("*.parquet")))
+            shards = shards_of(out)
             if shards >= most + max(1, args.texts // 5000):
                 most = shards
                 megabytes = [resident(pid) for pid in family(running.pid)]
