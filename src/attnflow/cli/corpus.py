@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from attnflow.cli.console import say, show
+from attnflow.cli.console import say, show, wrote
 from attnflow.cli.options import (
     add_computation,
     add_loading,
@@ -14,6 +14,7 @@ from attnflow.cli.options import (
     natural,
     positive,
 )
+from attnflow.cli.streams import check_output
 from attnflow.errors import InputError
 from attnflow.models.quiet import quiet_transformers
 
@@ -207,4 +208,23 @@ def _report(args: argparse.Namespace) -> int:
     if args.sources or given:
         named = "SOURCE" if args.sources else f"--{given[0].replace('_', '-')}"
         raise InputError(f"--report explains nothing: leave out {named}.")
-    raise InputError("--report is not there yet.")
+    from attnflow.corpus.report import corpus_report, read_words
+
+    if args.html is not None:
+        check_output(args.html, overwrite=args.overwrite)
+    options = {
+        "words": None if args.words is None else read_words(args.words),
+        "pattern": args.regex,
+        "by": args.by,
+        "compare": args.compare,
+        "min_count": args.min_count,
+    }
+    found = corpus_report(args.report, **{k: v for k, v in options.items() if v is not None})
+    if not args.quiet:
+        show(str(found))
+    if args.html is not None:
+        wrote(found.to_html(args.html, overwrite=args.overwrite), quiet=args.quiet)
+    if args.tables is not None:
+        for table in found.to_parquet(args.tables, overwrite=args.overwrite):
+            wrote(table, quiet=args.quiet)
+    return 0
