@@ -19,6 +19,7 @@ import pyarrow as pa
 from attnflow.corpus.formats import (
     COMPRESSED,
     FORMATS,
+    ROWS_AT_ONCE,
     BadRow,
     Format,
     Head,
@@ -32,7 +33,6 @@ from attnflow.errors import InputError, StorageError, needs, shown
 
 MAGIC = "*?["
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
-ROWS_AT_ONCE = 1024
 # What the library datasets writes next to its data; its caches are copies of them.
 NO_DATA = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|cache-.*\.arrow")
 DICTIONARY = "dataset_dict.json"
