@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from attnflow.errors import InputError, shown
 from attnflow.files import parse_json
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
 PIECE = 1 << 20  # bytes of a Parquet column that are read at once
 LONGEST_FIELD = 1 << 24  # characters of a CSV field: a quote that is never closed ends there
 MARK = b"\xef\xbb\xbf"  # of the order of bytes
@@ -123,8 +123,8 @@ def _classes(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _parquet_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
-    # With a buffer a column is read by pieces; without, that of a whole row group.
-    parquet = pq.ParquetFile(file, buffer_size=PIECE)
+    # Otherwise the columns of a whole row group are read before its first row.
+    parquet = pq.ParquetFile(file, buffer_size=PIECE, pre_buffer=False)
     for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
         yield from arrow_rows(batch, columns)
 

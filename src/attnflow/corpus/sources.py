@@ -19,6 +19,7 @@ import pyarrow as pa
 from attnflow.corpus.formats import (
     COMPRESSED,
     FORMATS,
+    ROWS_AT_ONCE,
     BadRow,
     Format,
     Head,
@@ -32,7 +33,6 @@ from attnflow.errors import InputError, StorageError, needs, shown
 
 MAGIC = "*?["
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
-ROWS_AT_ONCE = 1024
 # What the library datasets writes next to its data; its caches are copies of them.
 NO_DATA = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|cache-.*\.arrow")
 DICTIONARY = "dataset_dict.json"
@@ -307,14 +307,15 @@ def _called(files: Mapping[str, _Found]) -> dict[str, str]:
 def _data_set(name: str, split: str) -> Part:
     """A data set by its id, or a folder as the library datasets reads it."""
     is_folder = os.path.isdir(name)
-    is_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and format_of(name) is None
+    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) and format_of(name) is None
     if not is_folder and not is_id:
         raise InputError(f"there is no file {shown(name, 300)}: expected {_expected()}.")
     with needs(f"{name!r} is no file or folder; an id of a data set needs datasets", "corpus"):
         import datasets
-    with told_in_one_line("read", f"the data set {name}"):
-        data = datasets.load_dataset(name, split=split, streaming=True)
     called = os.path.basename(os.path.abspath(name)) if is_folder else name
+    about = "" if is_folder else " (there is no file or folder of that name)"
+    with told_in_one_line("read", f"the data set {name}{about}"):
+        data = datasets.load_dataset(name, split=split, streaming=True)
     return ObjectPart(f"{called}/{split}", _rows_of(data), _head_of(data))
 
 
