@@ -1,4 +1,4 @@
-"""Jinja2 templates of page and notebook: Python computes plain values, templates write the tags.
+"""Jinja2 templates of pages and notebook: Python computes plain values, templates write the tags.
 
 Every value passes through `for_page` and is then escaped, because the environment itself does both
 (`finalize` and `autoescape`): a template cannot forget either. Only what `render` returned, and
@@ -10,7 +10,7 @@ part of the page; any other line break is one space.
 """
 
 import re
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,17 @@ _BREAK_AT_TAG = re.compile(r"(?<=[>}])\s*\n\s*|\s*\n\s*(?=[<{])")
 _BREAK = re.compile(r"\s*\n\s*")
 
 
-def render(template: str, **values: Any) -> "Markup":
+VIEWS = "attnflow.attribution.views"  # the package whose `page_assets` are meant by default
+
+
+def render(template: str, package: str = VIEWS, /, **values: Any) -> "Markup":
     """Return the HTML of a template of `page_assets`, safe to be a value of another template."""
-    return _markup(_environment().get_template(template).render(values))
+    return _markup(_environment(package).get_template(template).render(values))
 
 
-def verbatim(name: str) -> "Markup":
+def verbatim(name: str, package: str = VIEWS) -> "Markup":
     """Return a file of `page_assets` as HTML that is to be left as it is: a style or a script."""
-    return _markup(asset(name))
+    return _markup(asset(name, package))
 
 
 def _markup(html: str) -> "Markup":
@@ -42,19 +45,19 @@ def _markup(html: str) -> "Markup":
     return Markup(html)
 
 
-def asset(name: str) -> str:
-    """Return the text of a file of `page_assets`."""
-    return (files("attnflow.attribution.views") / "page_assets" / name).read_text(encoding="utf-8")
+def asset(name: str, package: str = VIEWS) -> str:
+    """Return the text of a file of `page_assets` of a package."""
+    return (files(package) / "page_assets" / name).read_text(encoding="utf-8")
 
 
-def _source(template: str) -> str:
+def _source(template: str, package: str) -> str:
     """Return a template without the line breaks that only lay out its source."""
     # Not left to `trim_blocks`: heat maps keep white space, so that a line break would be seen.
-    return _BREAK.sub(" ", _BREAK_AT_TAG.sub("", asset(template).strip()))
+    return _BREAK.sub(" ", _BREAK_AT_TAG.sub("", asset(template, package).strip()))
 
 
 @cache
-def _environment() -> "Environment":
+def _environment(package: str) -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -66,7 +69,7 @@ def _environment() -> "Environment":
         return value
 
     environment = Environment(
-        loader=FunctionLoader(_source),
+        loader=FunctionLoader(partial(_source, package=package)),
         autoescape=True,
         finalize=visible,
         undefined=StrictUndefined,
