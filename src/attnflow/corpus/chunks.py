@@ -52,6 +52,17 @@ def place_of(shard: str) -> str:
     return shard if found is None else found[1]
 
 
+def label_of(file: str) -> str:
+    """Return what the names of all shards of a part begin with.
+
+    Args:
+        file: The name of the part.
+    """
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", file).strip("-")[-STEM:] or "part"
+    named = hashlib.sha256(file.encode("utf-8", "surrogatepass")).hexdigest()[:PART_DIGITS]
+    return f"{stem}-{named}"
+
+
 def is_shard(name: str) -> bool:
     """Return whether a file has the name of a shard."""
     return _NAME.fullmatch(name) is not None
@@ -94,13 +105,11 @@ def _chunk(part: Part, rows: Sequence[SourceRow]) -> Chunk:
 
 
 def _shard_name(file: str, rows: Sequence[SourceRow]) -> str:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", file).strip("-")[-STEM:] or "part"
     digest = hashlib.sha256()
     for row in rows:
         content = [row.id, dict(row.values), row.error]
         digest.update(json.dumps(content, sort_keys=True, default=str).encode())
-    named = hashlib.sha256(file.encode("utf-8", "surrogatepass")).hexdigest()[:PART_DIGITS]
-    return f"{stem}-{named}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
+    return f"{label_of(file)}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
 
 
 def _source_row(part: Part, columns: Columns, number: int, raw: RawRow) -> SourceRow:

@@ -7,27 +7,27 @@
 3. **Fingerprint** - all that changes results is compared with the folder's manifest
    (`fingerprint`, `store`).
 4. **Chunks** - the rows of each part, so many at a time; those whose shard is there are done
-   (`chunks`).
+   (`reader`, `chunks`).
 5. **Work** - a worker explains the rows of a chunk and writes its shard, whole or not at all
    (`work`). A text that fails is a row with its error.
 
 Nothing but the folder tells what is done: the same call goes on after any interruption.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attnflow.checks import check_count, check_switch
-from attnflow.corpus.chunks import Chunk, chunks_of, is_longer, place_of
 from attnflow.corpus.columns import Columns
 from attnflow.corpus.engines import Engine
 from attnflow.corpus.engines.in_process import InProcess
 from attnflow.corpus.engines.processes import Processes
 from attnflow.corpus.fingerprint import check_same, fingerprint_of
-from attnflow.corpus.sources import Part, open_source
+from attnflow.corpus.reader import Reader, by_place
+from attnflow.corpus.sources import open_source
 from attnflow.corpus.store import MANIFEST, UNREAD, Store
 from attnflow.corpus.survey import survey
 from attnflow.corpus.work import Done, Model, Work
@@ -175,9 +175,11 @@ def explain_corpus(
         reading = {**work.given, **_decision(work.explained)}
         now = fingerprint_of(described["model"], columns, work.options, reading, shard_rows)
         is_new = _begin(store, now)
-        run = _Run(store, parts, columns, shard_rows, dict(found.unread), is_new)
+        unread = dict(found.unread)
+        chunks = Reader(parts, columns, shard_rows, store.url, by_place(store.shards()), unread)
+        run = _Run(store, unread, is_new)
         with bar(found.rows, unit="text", show=progress) as advance:
-            for done in running.run(run.chunks()):
+            for done in running.run(chunks):
                 run.take(done)
                 advance(done.rows)
         return run.ended()
@@ -268,52 +270,12 @@ def _begin(store: Store, now: Mapping[str, Any]) -> bool:
 
 
 class _Run:
-    """A run while it goes on: chunks out, what was done with them in."""
+    """A run while it goes on: what was done with its chunks, added up."""
 
-    def __init__(
-        self,
-        store: Store,
-        parts: Iterable[Part],
-        columns: Columns,
-        shard_rows: int,
-        unread: dict[str, str],
-        is_new: bool,
-    ) -> None:
-        self._store, self._parts, self._columns = store, parts, columns
-        self._shard_rows, self._unread = shard_rows, unread
-        self._before = {place_of(name): name for name in store.shards()}
-        self._is_new = is_new
+    def __init__(self, store: Store, unread: Mapping[str, str], is_new: bool) -> None:
+        self._store, self._unread, self._is_new = store, unread, is_new
         self._rows = self._failed = self._explained = 0
         self._seconds = 0.0
-        self._written: list[str] = []
-
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the chunks of all parts; a part that breaks off is noted, and the next one read.
-
-        Raises:
-            InputError: Rows have changed since a run before explained them.
-        """
-        for part in self._parts:
-            if part.name in self._unread:
-                continue
-            try:
-                for chunk in chunks_of(part, self._columns, self._shard_rows):
-                    self._check_unchanged(chunk)
-                    yield chunk
-            except StorageError as error:
-                self._unread[part.name] = str(error)
-
-    def _check_unchanged(self, chunk: Chunk) -> None:
-        known = self._before.get(chunk.place)
-        # The last chunk of a file that has grown is explained anew.
-        if known is not None and known != chunk.shard:
-            if is_longer(chunk, known, self._store.rows_of(known)):
-                self._store.remove_shard(known)
-                return
-            raise InputError(
-                f"{chunk.file} has changed since {self._store.url} was begun (rows from "
-                f"{chunk.start}): name another folder."
-            )
 
     def take(self, done: Done) -> None:
         """Count what was done.
@@ -326,7 +288,6 @@ class _Run:
         if done.seconds:
             self._explained += done.rows
             self._seconds += done.seconds
-            self._written.append(done.shard)
         if self._is_new and done.refusal is not None and self._failed == self._rows:
             for name in self._store.shards():
                 self._store.remove_shard(name)
@@ -336,7 +297,7 @@ class _Run:
     def ended(self) -> CorpusRun:
         """Return what there is now, with the parts that could not be read also in a file."""
         if self._unread or self._store.read_json(UNREAD) is not None:
-            self._store.write_json(UNREAD, self._unread)
+            self._store.write_json(UNREAD, dict(self._unread))
         return CorpusRun(
             self._store.url,
             self._rows,
