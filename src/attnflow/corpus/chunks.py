@@ -21,7 +21,7 @@ from attnflow.errors import shown
 STEM = 40  # characters of a file's name in that of a shard
 PART_DIGITS, ROWS_DIGITS = 16, 16
 _NAME = re.compile(
-    rf"(.+-([0-9a-f]{{{PART_DIGITS}}})-([0-9]{{10}}))-[0-9a-f]{{{ROWS_DIGITS}}}\.parquet"
+    rf"((.+-[0-9a-f]{{{PART_DIGITS}}})-([0-9]{{10}}))-[0-9a-f]{{{ROWS_DIGITS}}}\.parquet"
 )
 
 
@@ -53,15 +53,21 @@ def place_of(shard: str) -> str:
     return shard if found is None else found[1]
 
 
-def part_and_start(shard: str) -> tuple[str, int]:
-    """Return the digest of the part of a shard, and the index of its first row there."""
+def label_and_start(shard: str) -> tuple[str, int]:
+    """Return the label of the part of a shard, and the index of its first row there."""
     found = _NAME.fullmatch(shard)
-    return ("", 0) if found is None else (found[2], int(found[3]))
+    return (shard, 0) if found is None else (found[2], int(found[3]))
 
 
-def digest_of(part: str) -> str:
-    """Return the digest of a part's name, which the names of its shards have."""
-    return hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:PART_DIGITS]
+def label_of(file: str) -> str:
+    """Return what the names of all shards of a part begin with.
+
+    Args:
+        file: The name of the part.
+    """
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", file).strip("-")[-STEM:] or "part"
+    named = hashlib.sha256(file.encode("utf-8", "surrogatepass")).hexdigest()[:PART_DIGITS]
+    return f"{stem}-{named}"
 
 
 def is_shard(name: str) -> bool:
@@ -107,12 +113,11 @@ def _chunk(part: Part, rows: Sequence[SourceRow]) -> Chunk:
 
 
 def _shard_name(file: str, rows: Sequence[SourceRow]) -> str:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", file).strip("-")[-STEM:] or "part"
     digest = hashlib.sha256()
     for row in rows:
         content = [row.id, dict(row.values), row.label, row.error]
         digest.update(json.dumps(content, default=str).encode())
-    return f"{stem}-{digest_of(file)}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
+    return f"{label_of(file)}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
 
 
 def _source_row(part: str, head: Head, columns: Columns, number: int, raw: RawRow) -> SourceRow:

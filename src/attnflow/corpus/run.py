@@ -7,36 +7,29 @@
 3. **Fingerprint** - all that changes results is compared with the folder's manifest
    (`fingerprint`, `store`).
 4. **Chunks** - the rows of each part, so many at a time; those whose shard is there are done
-   (`chunks`).
+   (`reader`, `chunks`).
 5. **Work** - a worker explains the rows of a chunk and writes its shard, whole or not at all
    (`work`). A text that fails is a row with its error.
 
 Nothing but the folder tells what is done: the same call goes on after any interruption.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attnflow.checks import check_count, check_switch
-from attnflow.corpus.chunks import (
-    Chunk,
-    chunks_of,
-    digest_of,
-    is_longer,
-    part_and_start,
-    place_of,
-)
 from attnflow.corpus.columns import Columns
 from attnflow.corpus.engines import Engine
 from attnflow.corpus.engines.in_process import InProcess
 from attnflow.corpus.engines.processes import Processes
 from attnflow.corpus.fingerprint import check_same, fingerprint_of
-from attnflow.corpus.sources import Part, open_source
+from attnflow.corpus.reader import Reader, by_place, check_parts
+from attnflow.corpus.sources import open_source
 from attnflow.corpus.store import MANIFEST, UNREAD, Store
-from attnflow.corpus.survey import Survey, survey
+from attnflow.corpus.survey import survey
 from attnflow.corpus.work import Done, Model, Work
 from attnflow.errors import InputError, ModelWarning, StorageError, shown, warn
 from attnflow.explainer.explainer import Explainer
@@ -184,9 +177,12 @@ def explain_corpus(
             reading = {**work.given, **_decision(work.explained)}
             now = fingerprint_of(described["model"], columns, work.options, reading, shard_rows)
             is_new = _begin(store, now)
-            run = _Run(store, parts, columns, shard_rows, found, is_new)
+            before, unread = store.shards(), dict(found.unread)
+            check_parts(before, found, store)
+            chunks = Reader(parts, columns, shard_rows, store.url, by_place(before), unread)
+            run = _Run(store, unread, is_new)
             with bar(found.total, unit="text", show=progress) as advance:
-                for done in running.run(run.chunks()):
+                for done in running.run(chunks):
                     advance(done.rows)
                     if not run.take(done):
                         break
@@ -278,80 +274,14 @@ def _begin(store: Store, now: Mapping[str, Any]) -> bool:
 
 
 class _Run:
-    """A run while it goes on: chunks out, what was done with them in."""
+    """A run while it goes on: what was done with its chunks, added up."""
 
-    def __init__(
-        self,
-        store: Store,
-        parts: Iterable[Part],
-        columns: Columns,
-        shard_rows: int,
-        found: Survey,
-        is_new: bool,
-    ) -> None:
-        self._store, self._parts, self._columns = store, parts, columns
-        self._shard_rows, self._unread = shard_rows, dict(found.unread)
-        self._before = {place_of(name): name for name in store.shards()}
-        self._check_parts(found)
-        self._is_new = is_new
+    def __init__(self, store: Store, unread: Mapping[str, str], is_new: bool) -> None:
+        self._store, self._unread, self._is_new = store, unread, is_new
         self._refusal: str | None = None
         self._rows = self._failed = self._explained = 0
         self._seconds = 0.0
         self._warned: set[str] = set()
-
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the chunks of all parts; a part that breaks off is noted, and the next one read.
-
-        Raises:
-            InputError: Rows have changed since a run before explained them.
-        """
-        for part in self._parts:
-            if part.name in self._unread:
-                continue
-            for chunk in self._read(part):
-                self._check_unchanged(chunk)
-                yield chunk
-
-    def _read(self, part: Part) -> Iterator[Chunk]:
-        try:
-            yield from chunks_of(part, self._columns, self._shard_rows)
-        except StorageError as error:
-            self._unread[part.name] = str(error)
-
-    def _check_parts(self, found: Survey) -> None:
-        """Check that the source still has all rows that a run before explained.
-
-        Raises:
-            InputError: It lacks a part, or has fewer rows of one.
-        """
-        names = {digest_of(name): name for name in (*found.rows, *found.unread)}
-        for shard in self._before.values():
-            digest, start = part_and_start(shard)
-            name = names.get(digest)
-            if name is None:
-                table = self._store.read_shard(shard)
-                file = shard if table is None else str(table.column("file")[0])
-                raise InputError(
-                    f"{self._store.url} has results of {shown(file, 300)}, which the source no "
-                    "longer has: bring it back under that name, or name another folder."
-                )
-            if start >= found.rows.get(name, start + 1):
-                raise self._changed(name, start)
-
-    def _changed(self, part: str, start: int) -> InputError:
-        return InputError(
-            f"{part} has changed since {self._store.url} was begun (rows from {start}): name "
-            "another folder."
-        )
-
-    def _check_unchanged(self, chunk: Chunk) -> None:
-        known = self._before.get(chunk.place)
-        # The last chunk of a file that has grown is explained anew.
-        if known is not None and known != chunk.shard:
-            if is_longer(chunk, known, self._store.rows_of(known)):
-                self._store.remove_shard(known)
-                return
-            raise self._changed(chunk.file, chunk.start)
 
     def take(self, done: Done) -> bool:
         """Count what was done; return whether to go on.
@@ -382,7 +312,7 @@ class _Run:
             self._store.remove(MANIFEST)
             raise InputError(f"every text of the first shard failed: {self._refusal}")
         if self._unread or self._store.read_json(UNREAD) is not None:
-            self._store.write_json(UNREAD, self._unread)
+            self._store.write_json(UNREAD, dict(self._unread))
         return CorpusRun(
             self._store.url,
             self._rows,

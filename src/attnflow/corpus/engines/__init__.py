@@ -1,9 +1,9 @@
 """Engines: what brings chunks to workers. Each yields a `Done` for every chunk, in any order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
-from attnflow.corpus.chunks import Chunk
+from attnflow.corpus.reader import Reader
 from attnflow.corpus.work import Done
 
 
@@ -17,8 +17,10 @@ class Engine(Protocol):
             AttnflowError: The model cannot be loaded or explained.
         """
 
-    def run(self, chunks: Iterable[Chunk]) -> Iterator[Done]:
+    def run(self, chunks: Reader) -> Iterator[Done]:
         """Yield each chunk when it is done; chunks are read as workers ask for them.
+
+        An engine goes through the reader, or shares it out and takes over what its parts note.
 
         Raises:
             AttnflowError: Something fails that is no text's own fault.

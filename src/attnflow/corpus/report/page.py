@@ -135,7 +135,8 @@ def barred(rows: Sequence[Any], mean: str, low: str, high: str) -> list[Barred]:
     longest = max((abs(value) for value in means if value is not None), default=0.0) * ROOM
     return [
         Barred(
-            row, None if value is None else bar(value, getattr(row, low), getattr(row, high), longest)
+            row,
+            None if value is None else bar(value, getattr(row, low), getattr(row, high), longest),
         )
         for row, value in zip(rows, means, strict=True)
     ]

@@ -1,6 +1,7 @@
 """The report in lines for a terminal: what it is, and the first rows of each section."""
 
 from collections.abc import Iterator, Sequence
+
 from attnflow.attribution.views.sanitize import for_terminal
 from attnflow.attribution.views.wording import format_bound, format_percent
 from attnflow.corpus.report.data import ReportData

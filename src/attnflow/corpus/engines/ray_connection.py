@@ -1,0 +1,82 @@
+"""The connection to Ray: a cluster that runs, or one of this machine that is started and ended."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attnflow.corpus.remote import one_line
+from attnflow.errors import InputError
+
+ANSWER = 5.0  # seconds that the head of a cluster has to answer; Ray itself tries for minutes
+LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+LOGGERS = ("ray", "ray.data")
+
+
+def connect() -> bool:
+    """Connect this process to Ray, and return whether `disconnect` is to end that again.
+
+    A connection that is there is used. Otherwise RAY_ADDRESS names the cluster, or `ray start` has
+    begun one on this machine; where neither has, one is started.
+
+    Raises:
+        InputError: The cluster cannot be reached, or runs another version of Ray or Python.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return False
+    named = os.environ.get("RAY_ADDRESS")
+    if named and named != "auto":
+        _check_answers(named)
+    before = os.environ.get(LOG_LEVEL)
+    os.environ[LOG_LEVEL] = before or "fatal"  # of this process's part in C++, read once
+    try:
+        # Not address="auto", which joins what other processes of this machine have started for
+        # themselves, and will end.
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        raise InputError(f"Ray cannot be used: {one_line(error)}.") from error
+    finally:
+        os.environ.pop(LOG_LEVEL)
+        os.environ.update({} if before is None else {LOG_LEVEL: before})
+    return True
+
+
+def _check_answers(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise InputError(
+            f"RAY_ADDRESS must be the head's host:port, such as 10.0.0.1:6379, got {address!r}: "
+            "run the command on the cluster (ray job submit), where it is set so."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+    except OSError as error:
+        raise InputError(
+            f"Ray cannot be reached at RAY_ADDRESS={address}: start it (ray up, ray start --head), "
+            "or unset RAY_ADDRESS to start it on this machine."
+        ) from error
+
+
+def disconnect() -> None:
+    """End the connection, and with it a cluster that `connect` started."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ray's chatter from the terminal; what fails is raised, or explained again."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
