@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnflow.checks import check_count, check_switch
+from attnflow.checks import check_count, check_name, check_switch
 from attnflow.corpus.columns import Columns
 from attnflow.corpus.engines import Engine
 from attnflow.corpus.engines.in_process import InProcess
@@ -167,6 +167,7 @@ def explain_corpus(
     check_switch("wait", wait)
     check_progress(progress)
     work = _work(str(out), columns, options, retry_failed)
+    _check_engine(engine, explainer, workers, gpus, loading)
     parts = open_source(source, split=split)
     found = survey(parts, columns)
     store = Store(str(out))
@@ -220,37 +221,43 @@ def _decision(explained: TargetOptions) -> dict[str, Any]:
     return {name: getattr(explained, name) for name in DECISION}
 
 
-def _engine(
-    engine: str,
-    explainer: Any,
-    work: Work,
-    workers: int | None,
-    gpus: float,
-    loading: Mapping[str, Any] | None,
-) -> Engine:
-    if engine not in ENGINES:
-        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {shown(engine)}.")
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int)):
+def _check_engine(
+    engine: Any, explainer: Any, workers: Any, gpus: Any, loading: Mapping[str, Any] | None
+) -> None:
+    """Check the arguments of the engine, before the source is read."""
+    check_name("engine", engine, ENGINES)
+    is_count = isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0
+    if workers is not None and not is_count:
         raise InputError(f"workers must be an integer of at least 0, got {shown(workers)}.")
-    if workers is not None and workers < 0:
-        raise InputError(f"workers must be an integer of at least 0, got {shown(workers)}.")
+    if gpus and engine != "ray":
+        raise InputError("gpus= (--gpus) goes with engine='ray'; locally say device='cuda'.")
     if isinstance(explainer, Explainer):
         if engine != "local" or workers or loading:
             raise InputError(
                 "an Explainer works in this process: leave out engine, workers and loading, or "
                 "give the name of its model for other processes."
             )
-        return InProcess(explainer, work)
-    if not isinstance(explainer, str | Path):
+    elif isinstance(explainer, str | Path):
+        Model(str(explainer), dict(loading or {})).check()
+    else:
         raise InputError(f"expected an Explainer or the name of a model, got {shown(explainer)}.")
+
+
+def _engine(
+    engine: str,
+    explainer: Explainer | str | Path,
+    work: Work,
+    workers: int | None,
+    gpus: float,
+    loading: Mapping[str, Any] | None,
+) -> Engine:
+    if isinstance(explainer, Explainer):
+        return InProcess(explainer, work)
     model = Model(str(explainer), dict(loading or {}))
-    model.check()
     if engine == "ray":
         from attnflow.corpus.engines.ray_data import RayData
 
         return RayData(model, work, workers=workers, gpus=gpus)
-    if gpus:
-        raise InputError("gpus= (--gpus) goes with engine='ray'; locally say device='cuda'.")
     if workers == 0:
         return InProcess(model.load(), work)
     return Processes(model, work, workers=workers)

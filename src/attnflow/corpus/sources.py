@@ -203,8 +203,8 @@ class _Found:
 
 def _of_names(names: Sequence[str], split: str | None) -> list[Part]:
     if split is not None:
-        if len(names) > 1:
-            raise InputError("split= (--split) goes with one data set: leave it out.")
+        if len(names) > 1 or format_of(names[0]) is not None:
+            raise InputError("split= (--split) goes with the id of a data set: leave it out.")
         return [_data_set(names[0], split)]
     files: dict[str, _Found] = {}
     for name in names:
