@@ -27,6 +27,8 @@ ROWS_AT_ONCE = 64
 LOOSE = {"contract", "nsz"}
 per_edge = numba.njit(fastmath=LOOSE, error_model="numpy", forceinline=True, cache=True)
 serial = numba.njit(fastmath=LOOSE | {"reassoc"}, error_model="numpy", nogil=True, cache=True)
+small = numba.njit(error_model="numpy", forceinline=True, cache=True)
+inlined = numba.njit(error_model="numpy", inline="always", cache=True)
 exact = numba.njit(error_model="numpy", nogil=True, cache=True)  # as written: no sum is reordered
 
 
@@ -41,6 +43,27 @@ def larger(_typing: Any, a: Any, b: Any) -> Any:
         return builder.call(function, args, fastmath=("nnan", "nsz"))
 
     return numba.types.float64(numba.types.float64, numba.types.float64), generate
+
+
+@small
+def add(to, values):
+    """Add to an array. A loop, since numba compiles the text of an error for each slice it adds."""
+    for i in range(len(to)):
+        to[i] += values[i]
+
+
+@small
+def put(to, values):
+    """Copy into an array, by a loop like that of `add`."""
+    for i in range(len(to)):
+        to[i] = values[i]
+
+
+@small
+def put_difference(to, a, b):
+    """Put a - b into an array, by a loop like that of `add`."""
+    for i in range(len(to)):
+        to[i] = a[i] - b[i]
 
 
 @per_edge

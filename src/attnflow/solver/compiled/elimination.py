@@ -26,7 +26,7 @@ from torch import Tensor
 
 from attnflow.solver import block_tridiagonal
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import exact, serial
+from attnflow.solver.compiled.edges import add, exact, put, serial
 from attnflow.solver.compiled.products import HEIGHT, PANEL, add_products
 from attnflow.solver.compiled.row_names import PADDED_WIDTH, WIDTH
 from attnflow.solver.compiled.threads import share
@@ -258,12 +258,14 @@ def solve_one(rows, front, pivots, x):
     collects from them.
     """
     x[0] = x[-1] = 0.0
-    widest = rows[:, PADDED_WIDTH].max()
+    widest = 0
+    for k in range(len(rows)):
+        widest = max(widest, rows[k, PADDED_WIDTH])
     sent = np.zeros((len(rows) + 1, widest))
     for k in range(len(rows)):
         width, height, panels, start, node, _ = rows[k]
         values, above = sent[k], sent[k + 1]
-        values[:width] += x[node : node + width]
+        add(values[:width], x[node : node + width])
         for p in range(panels - 1):
             first, at = p * PANEL, start + p * height * PANEL
             count = min(first, height)
@@ -280,7 +282,7 @@ def solve_one(rows, front, pivots, x):
                 _backward(front[at + first * PANEL :], values[first:], pivots[node + first :])
             source = values[first:] if first < height else above[first - height :]
             _collect(front[at : at + min(first, height) * PANEL], source, values)
-        x[node : node + width] = values[:width]
+        put(x[node : node + width], values[:width])
 
 
 @serial

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attnflow.solver.chain import Chain
-from attnflow.solver.compiled.edges import exact, pieces_of
+from attnflow.solver.compiled.edges import add, exact, inlined, pieces_of, put, put_difference
 from attnflow.solver.compiled.elimination import factor_one, layout, solve_one
 from attnflow.solver.compiled.iteration import advance_piece, predict_piece, try_piece
 from attnflow.solver.compiled.row_names import (
@@ -108,7 +108,7 @@ def _iterate_all(
         )  # fmt: skip
 
 
-@exact
+@inlined
 def _iterate(pieces, rows, size, edges, y, mu, m, limits, iterations):
     """Iterate one network; `y` holds the rows POTENTIAL and CARRY.
 
@@ -120,7 +120,8 @@ def _iterate(pieces, rows, size, edges, y, mu, m, limits, iterations):
     # `node_sums` and `numbers` are the two halves of a `Linearisation`.
     pivots, node_sums = np.ones(count), np.empty((5, count))
     before = np.zeros((4, count))
-    before[POTENTIAL], before[CARRY] = y[POTENTIAL], y[CARRY]
+    put(before[POTENTIAL], y[POTENTIAL])
+    put(before[CARRY], y[CARRY])
     nowhere = (mu, 0.0, 0.0, 0.0, 0.0)
     numbers = _advance(pieces, edges, weight, before, y, nowhere, node_sums)
     while True:
@@ -154,7 +155,7 @@ def _is_below(balance, value, numbers, mu, residual):
     return numbers[CENTRALITY] / mu <= residual and numbers[STATIONARITY] <= residual
 
 
-@exact
+@inlined
 def _step(pieces, rows, edges, weight, front, pivots, y, node_sums, numbers, mu, m):
     """Take a step, as `interior_point.step`.
 
@@ -166,16 +167,18 @@ def _step(pieces, rows, edges, weight, front, pivots, y, node_sums, numbers, mu,
     solve_one(rows, front, pivots, pull)
     solve_one(rows, front, pivots, push)
     nodes = np.empty((5, y.shape[1]))
-    nodes[POTENTIAL], nodes[CARRY] = y[POTENTIAL], y[CARRY]
-    nodes[AFFINE] = pull + mu * push
+    put(nodes[POTENTIAL], y[POTENTIAL])
+    put(nodes[CARRY], y[CARRY])
+    put(nodes[AFFINE], pull + mu * push)
     prediction, correction = _predict(pieces, edges, nodes, mu)
     target = _target(numbers[PRODUCTS], prediction, mu, m)
     solve_one(rows, front, pivots, correction)
-    nodes[DIRECTION], nodes[CORRECTION] = pull + target * push, correction
+    put(nodes[DIRECTION], pull + target * push)
+    put(nodes[CORRECTION], correction)
     rates = _try(pieces, edges, nodes, mu, target)
     best, primal, dual = _best_weight(rates)
     theta = THETAS[best]
-    nodes[DIRECTION] += theta * correction
+    add(nodes[DIRECTION], theta * correction)
     are_finite = np.isfinite(target) and not np.isnan(rates).any() and _are_finite(nodes[AFFINE])
     if not (are_finite and _are_finite(nodes[DIRECTION]) and _are_pivots(pivots)):
         return -1.0, numbers
@@ -260,13 +263,15 @@ def _advance(pieces, edges, weight, before, after, plan, node_sums):
             plan, sums, (to[BALANCE], to[PULL], to[PUSH], to[TOTAL]),
             (leave[BALANCE, t], leave[PULL, t], leave[PUSH, t], leave[TOTAL, t]),
         )  # fmt: skip
-        enter[:, h] += to
+        for row in (BALANCE, PULL, PUSH, TOTAL):
+            add(enter[row, h], to[row])
         centrality = _worse(centrality, sums[CENTRALITY])
         stationarity = _worse(stationarity, sums[STATIONARITY])
         products += sums[PRODUCTS]
     for row in (BALANCE, PULL, PUSH):
-        node_sums[row] = enter[row] - leave[row]
-    node_sums[INWARD], node_sums[OUTWARD] = enter[TOTAL], leave[TOTAL]
+        put_difference(node_sums[row], enter[row], leave[row])
+    put(node_sums[INWARD], enter[TOTAL])
+    put(node_sums[OUTWARD], leave[TOTAL])
     return centrality, stationarity, products
 
 
@@ -286,7 +291,7 @@ def _predict(pieces, edges, nodes, mu):
             (nodes[POTENTIAL, h], nodes[CARRY, h], nodes[AFFINE, h]),
             mu, sums, to, leave[t],
         )  # fmt: skip
-        enter[h] += to
+        add(enter[h], to)
         for row in (PRIMAL_RATE, DUAL_RATE):
             prediction[row] = _worse(prediction[row], sums[row])
         for row in (PRIMAL_SLOPE, DUAL_SLOPE, BILINEAR):
