@@ -124,7 +124,9 @@ def _classes(schema: pa.Schema) -> dict[str, list[str]]:
 
 def _parquet_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[RawRow]:
     # Otherwise the columns of a whole row group are read before its first row.
-    parquet = pq.ParquetFile(file, buffer_size=PIECE, pre_buffer=False)
+    parquet = pq.ParquetFile(
+        file, buffer_size=PIECE, pre_buffer=False, page_checksum_verification=True
+    )
     for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
         yield from arrow_rows(batch, columns)
 

@@ -46,18 +46,23 @@ class Reader:
 
         Raises:
             InputError: Rows have changed since a run before explained them.
+            StorageError: The folder of the results cannot be read or written.
         """
         store = Store(self.url)
         for part in self.parts:
             if part.name in self.unread:
                 continue
             known = self.before.get(label_of(part.name), {})
-            try:
-                for chunk in chunks_of(part, self.columns, self.size):
-                    _check_unchanged(chunk, known.get(chunk.place), store)
-                    yield chunk
-            except StorageError as error:
-                self.unread[part.name] = str(error)
+            for chunk in self._chunks(part):
+                _check_unchanged(chunk, known.get(chunk.place), store)
+                yield chunk
+
+    def _chunks(self, part: Part) -> Iterator[Chunk]:
+        # Around the part alone: what the folder of the results raises ends the run.
+        try:
+            yield from chunks_of(part, self.columns, self.size)
+        except StorageError as error:
+            self.unread[part.name] = str(error)
 
     @property
     def is_here(self) -> bool:

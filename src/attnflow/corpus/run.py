@@ -35,6 +35,7 @@ from attnflow.errors import InputError, ModelWarning, StorageError, shown, warn
 from attnflow.explainer.explainer import Explainer
 from attnflow.explainer.options import CallOptions, check_progress
 from attnflow.explainer.targets.decision import TargetOptions
+from attnflow.inputs.given import Given
 from attnflow.models.embedded import EMBEDDED_MODEL
 from attnflow.progress import bar
 
@@ -214,6 +215,7 @@ def _work(url: str, columns: Columns, options: Mapping[str, Any], retry_failed: 
     if unknown or "edges" in rest:
         named = unknown[0] if unknown else "edges"
         raise InputError(f"explain_corpus has no option {named}: see its documentation.")
+    Given(**given)  # it checks them
     return Work(url, columns, CallOptions(**rest), given, TargetOptions(**decision), retry_failed)
 
 

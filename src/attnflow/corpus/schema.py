@@ -62,7 +62,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("confidence", pa.float64(), "the model's probability of `predicted`, 0 to 1"),
     ("true_label", _NAME, "the label column of the source; null without one"),
     ("explained", pa.float64(), "the explained number: log-odds, logit or cosine"),
-    ("flow", pa.float64(), "value of the flow, the sum of `scores`"),
+    ("flow", pa.float64(), "value of the flow; with `net` the mean over its stages"),
     ("concentration", pa.float64(), "sum of squared shares of words: 1 where one word has all"),
     ("certificate", _CERTIFICATE, "proof that the flow is the optimum"),
     ("position", pa.int32(), "index of the token whose output was read; null for classifiers"),

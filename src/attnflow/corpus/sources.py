@@ -316,7 +316,7 @@ def _data_set(name: str, split: str) -> Part:
     about = "" if is_folder else " (there is no file or folder of that name)"
     with told_in_one_line("read", f"the data set {name}{about}"):
         data = datasets.load_dataset(name, split=split, streaming=True)
-    return ObjectPart(f"{called}/{split}", _rows_of(data), _head_of(data))
+    return ObjectPart(f"{called}/{split}", _StreamOf(data), _head_of(data))
 
 
 def _object_part(source: Any) -> Part:
@@ -327,7 +327,7 @@ def _object_part(source: Any) -> Part:
     if module == "datasets" and hasattr(source, "select_columns"):
         if isinstance(source, Sized):
             return ObjectPart("dataset", _TablesOf(source), _head_of(source))
-        return ObjectPart("dataset", _rows_of(source), _head_of(source))
+        return ObjectPart("dataset", _StreamOf(source), _head_of(source))
     if module == "pyarrow" and hasattr(source, "to_batches"):
         rows = source.count_rows() if hasattr(source, "count_rows") else source.num_rows
         return ObjectPart("table", _BatchesOf(source), arrow_head(source.schema, rows))
@@ -359,14 +359,15 @@ def _head_of(data: Any) -> Head:
     )
 
 
-def _rows_of(data: Any) -> Callable[[Sequence[str]], Iterable[RawRow]]:
-    """Return a reader of a data set that is streamed."""
+@dataclass(frozen=True)
+class _StreamOf:
+    """The rows of a data set that is streamed."""
 
-    def read(columns: Sequence[str]) -> Iterable[RawRow]:
-        some = data if data.column_names is None else data.select_columns(list(columns))
-        return iter(some)
+    data: Any
 
-    return read
+    def __call__(self, columns: Sequence[str]) -> Iterable[RawRow]:
+        is_known = self.data.column_names is not None
+        return iter(self.data.select_columns(list(columns)) if is_known else self.data)
 
 
 @dataclass(frozen=True)

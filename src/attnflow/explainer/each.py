@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from attnflow.explainer.targets.decision import TargetOptions
 from attnflow.inputs.given import Given
 from attnflow.inputs.per_example import ExampleLabels
 
+_shown: dict[Any, Any] = {}  # warnings that were shown, as Python notes them for a module
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -114,6 +116,26 @@ def _read(call: Call, question: Question, outcome: Outcome) -> Request | None:
 
 
 @dataclass(frozen=True)
+class _Failure:
+    """An error of a batch, without its traceback.
+
+    Attributes:
+        message: What it said.
+        kind: The name of its type.
+        is_of_memory: True where memory ran out.
+    """
+
+    message: str
+    kind: str
+    is_of_memory: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Failure":
+        kind = type(error).__name__
+        return cls(str(error) or kind, kind, is_out_of_memory(error))
+
+
+@dataclass(frozen=True)
 class _Attempt:
     """The requests of a call that could be read, by the index of their question."""
 
@@ -144,7 +166,25 @@ class _Attempt:
             yield [indices[i] for i in batch.indices], batch.budget
 
     def _explain(self, planned: tuple[list[int], float | None]) -> None:
+        """Explain a batch; one that fails is tried again, in halves if memory ran out, else singly.
+
+        What it failed by is gone by then, since an error holds the tensors of its batch.
+        """
         indices, budget = planned
+        failure = self._tried(indices, budget)
+        if failure is None:
+            return
+        if len(indices) == 1:
+            outcome = self.outcomes[indices[0]]
+            outcome.error, outcome.kind = failure.message, failure.kind
+            return
+        size = -(-len(indices) // 2) if failure.is_of_memory else 1
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        for start in range(0, len(indices), size):
+            self._explain((indices[start : start + size], budget))
+
+    def _tried(self, indices: Sequence[int], budget: float | None) -> "_Failure | None":
         try:
             with warnings.catch_warnings():
                 # What concerns a text is read off its result; see `_judge`.
@@ -153,22 +193,10 @@ class _Attempt:
                     self._joined(indices), Batch(list(range(len(indices))), budget)
                 )
         except Exception as error:
-            self._explain_in_parts(indices, budget, error)
-            return
+            return _Failure.of(error)
         for index, attribution in zip(indices, found, strict=True):
             self.outcomes[index].attribution = attribution
-
-    def _explain_in_parts(self, indices: list[int], budget: float | None, error: Exception) -> None:
-        """Try a batch again that failed: in halves if memory ran out, else one by one."""
-        if len(indices) == 1:
-            self.outcomes[indices[0]].fail(error)
-            return
-        size = -(-len(indices) // 2) if is_out_of_memory(error) else 1
-        del error  # its traceback holds the tensors of the batch
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        for start in range(0, len(indices), size):
-            self._explain((indices[start : start + size], budget))
+        return None
 
     def _joined(self, indices: Sequence[int]) -> Requests:
         some = [self.requests[i] for i in indices]
@@ -215,3 +243,6 @@ def _recorded(outcome: Outcome) -> Iterator[None]:
             outcome.model_warnings.append(str(one.message))
         elif issubclass(one.category, UserWarning):
             outcome.warnings.append(str(one.message))
+        else:
+            place = one.filename, one.lineno
+            warnings.warn_explicit(one.message, one.category, *place, registry=_shown)
