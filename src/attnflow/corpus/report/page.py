@@ -137,7 +137,8 @@ def barred(rows: Sequence[Any], mean: str, low: str, high: str) -> list[Barred]:
     longest = max((abs(value) for value in means if value is not None), default=0.0) * ROOM
     return [
         Barred(
-            row, None if value is None else bar(value, getattr(row, low), getattr(row, high), longest)
+            row,
+            None if value is None else bar(value, getattr(row, low), getattr(row, high), longest),
         )
         for row, value in zip(rows, means, strict=True)
     ]
@@ -168,7 +169,6 @@ def _lists(words: Sequence[WordEffect]) -> Iterable[WordList]:
     for is_phrase, noun in ((False, "Words"), (True, "Phrases")):
         for is_for, direction in ((True, "for it"), (False, "against it")):
             chosen = [w for w in words if (w.length > 1) == is_phrase and w.is_for == is_for]
-            chosen.sort(key=lambda word: -abs(word.effect))
             rows = tuple(Barred(w, bar(w.effect, w.low, w.high, longest)) for w in chosen)
             if rows:
                 yield WordList(f"{noun} {direction}", rows)

@@ -196,9 +196,10 @@ def _column_blocks(database: Database, each: Column) -> list[str]:
     name = column(each.name)
     values: dict[str, Any] = {}
     if each.kind == NAME:
-        value, values = f"coalesce(list_position($names::VARCHAR[], {name}), 0) - 1", {
-            "names": list(each.values)
-        }
+        value, values = (
+            f"coalesce(list_position($names::VARCHAR[], {name}), 0) - 1",
+            {"names": list(each.values)},
+        )
     elif each.kind == TEXT:
         value = name
     elif each.name in ("size", "truncated"):

@@ -86,8 +86,8 @@ function ranking(words) {
   return table;
 }
 
-function facts(pairs) {
-  const list = make("dl", "run");
+function facts(pairs, className) {
+  const list = make("dl", className || "run");
   for (const [name, value] of pairs) {
     if (value !== null && value !== undefined && value !== "") list.append(make("div", "", make("dt", "", name), make("dd", "", isolated(String(value)))));
   }
@@ -111,7 +111,7 @@ function fillDialog(dialog, { id, text, cells, detail, onStep }) {
     return element;
   };
   const head = make("div", "head", title, button("‹", "Previous text", () => onStep(-1)), button("›", "Next text", () => onStep(1)), button("Close", "Close", () => dialog.close()));
-  const parts = [head, facts(cells)];
+  const parts = [head, facts(cells, "run cells")];
   if (detail.words) {
     const words = wordsOf(text, detail.words);
     parts.splice(1, 0, heatMap(text, words));
@@ -132,5 +132,9 @@ function fillDialog(dialog, { id, text, cells, detail, onStep }) {
     ["Centrality", detail.centrality === null ? null : short(detail.centrality)],
     ["Iterations", detail.iterations], ["Model", detail.model], ["Capacities", detail.tensor],
   ])));
+  /* The focus stays where it was, for those who step through the texts by keys. */
+  const focused = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
   dialog.replaceChildren(...parts);
+  const same = focused && Array.from(head.querySelectorAll("button")).find((each) => each.getAttribute("aria-label") === focused);
+  (same || head.lastElementChild).focus();
 }
