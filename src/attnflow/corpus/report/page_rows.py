@@ -206,7 +206,10 @@ def _column_blocks(database: Database, each: Column) -> list[str]:
         value = name
     else:
         value = f"CASE WHEN isfinite({name}) THEN round({name}, 5) END"
-    sql = f"SELECT number // {COLUMN_ROWS}, to_json(list({value} ORDER BY number)) FROM page GROUP BY 1 ORDER BY 1"
+    sql = (
+        f"SELECT number // {COLUMN_ROWS}, to_json(list({value} ORDER BY number)) FROM page "
+        "GROUP BY 1 ORDER BY 1"
+    )
     return list(_packed_rows(database, sql, **values))
 
 
