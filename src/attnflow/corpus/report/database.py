@@ -27,9 +27,15 @@ NOW, BEFORE = "now", "before"
 WORDLIKE = r"[\p{L}\p{N}]"
 
 # `half` is half the width of the interval of a mean of n values with the standard deviation s;
-# `welch` that of a difference of two means, by the number and the variance of the values of each.
+# `chance` the two-sided p-value of a mean of 0; `welch` half the width of the interval of a
+# difference of two means, by the number and the variance of the values of each.
 _MACROS = r"""
 CREATE MACRO half(n, s) AS CASE WHEN n > 1 THEN t_quantile(n - 1.0) * s / sqrt(n) END;
+CREATE MACRO chance(n, mean, s) AS CASE
+    WHEN n < 2 THEN NULL
+    WHEN s > 0 THEN 2 * t_below(n - 1.0, -abs(mean) / s * sqrt(n))
+    ELSE (mean = 0)::DOUBLE
+    END;
 CREATE MACRO welch(n, v, m, w) AS CASE
     WHEN n < 2 OR m < 2 THEN NULL
     WHEN v / n + w / m <= 0 THEN 0.0
@@ -174,7 +180,7 @@ def opened() -> Iterator[Database]:
             with told_in_one_line("open a database in", folder):
                 connection.execute(f"SET memory_limit = '{MEMORY}'")
                 connection.execute("SET autoinstall_known_extensions = false")
-                _add_quantile(connection)
+                _add_student(connection)
                 connection.execute(_MACROS)
             yield Database(connection)
         finally:
@@ -186,16 +192,20 @@ def column(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _add_quantile(connection: Any) -> None:
-    """Add the function `t_quantile`, of Student's t with some degrees of freedom."""
+def _add_student(connection: Any) -> None:
+    """Add Student's t to SQL: `t_quantile(freedom)` of 97.5 %, and `t_below(freedom, t)`."""
     with needs("intervals need SciPy", "corpus"):
-        from scipy.special import stdtrit
+        from scipy.special import stdtr, stdtrit
     import pyarrow as pa
 
     def quantile(freedom: Any) -> Any:
         return pa.array(stdtrit(freedom.to_numpy(zero_copy_only=False), CONFIDENCE))
 
+    def below(freedom: Any, t: Any) -> Any:
+        return pa.array(stdtr(*(x.to_numpy(zero_copy_only=False) for x in (freedom, t))))
+
     connection.create_function("t_quantile", quantile, ["DOUBLE"], "DOUBLE", type="arrow")
+    connection.create_function("t_below", below, ["DOUBLE", "DOUBLE"], "DOUBLE", type="arrow")
 
 
 def _check_run(folder: str, manifest: Any, shards: list[str]) -> None:

@@ -33,30 +33,32 @@ SELECT label, count(*) AS texts,
 FROM now.result r WHERE error IS NULL GROUP BY label ORDER BY texts DESC, label LIMIT $top
 """
 
+# Texts are ranked by their numbers alone, and what they say is looked up of the few that are named.
 _TEXTS = f"""
 WITH size AS (SELECT key, count(*) AS words FROM now.word GROUP BY key),
-text AS (
-    SELECT id, text, r.label, r.predicted, j.true_label, confidence, size.words,
-        1 / (size.words * concentration) AS evenness, correct
-    FROM now.result r JOIN now.judged j USING (key) JOIN size USING (key)
+measured AS (
+    SELECT key, id, confidence, size.words, 1 / (size.words * concentration) AS evenness, correct
+    FROM now.result r JOIN now.judged USING (key) JOIN size USING (key)
 ), ranked AS (
     SELECT 'most certain' AS kind, *, row_number() OVER (ORDER BY confidence DESC, id) AS rank
-    FROM text WHERE confidence IS NOT NULL
+    FROM measured WHERE confidence IS NOT NULL
     UNION ALL
     SELECT 'least certain', *, row_number() OVER (ORDER BY confidence, id)
-    FROM text WHERE confidence IS NOT NULL
+    FROM measured WHERE confidence IS NOT NULL
     UNION ALL
     SELECT 'most concentrated', *, row_number() OVER (ORDER BY evenness, id)
-    FROM text WHERE evenness IS NOT NULL AND words >= {SHORTEST}
+    FROM measured WHERE evenness IS NOT NULL AND words >= {SHORTEST}
     UNION ALL
     SELECT 'most spread', *, row_number() OVER (ORDER BY evenness DESC, id)
-    FROM text WHERE evenness IS NOT NULL AND words >= {SHORTEST}
+    FROM measured WHERE evenness IS NOT NULL AND words >= {SHORTEST}
     UNION ALL
     SELECT 'most certain and wrong', *, row_number() OVER (ORDER BY confidence DESC, id)
-    FROM text WHERE NOT correct
+    FROM measured WHERE NOT correct
 )
-SELECT kind, rank, id, text, label, predicted, true_label, confidence, words, evenness
-FROM ranked WHERE rank <= $top ORDER BY kind, rank
+SELECT kind, rank, r.id, text, r.label, r.predicted, j.true_label, r.confidence, ranked.words,
+    evenness
+FROM ranked JOIN now.result r USING (key) JOIN now.judged j USING (key)
+WHERE rank <= $top ORDER BY kind, rank
 """
 
 _SEGMENTS = """

@@ -88,7 +88,8 @@ def render(report: ReportData, rows: int) -> str:
     Raises:
         StorageError: The results cannot be read.
     """
-    table = _table(report, rows)
+    digits = _digits(report)
+    table = _table(report, rows, 10**digits)
     scripts = [templates.asset(name, PACKAGE) for name in SCRIPTS]
     page = templates.render(
         "report.html",
@@ -109,10 +110,11 @@ def render(report: ReportData, rows: int) -> str:
         },
         segments=barred(report.segments, "share", "share_low", "share_high"),
         first=FIRST,
+        decimals=digits,
         rows=table,
         data={
             "rows": table.count,
-            "unit": report.summary.unit,
+            "digits": digits,
             "choices": MOST_CHOICES,
             "block": DETAIL_ROWS,
             "columns": [vars(column) for column in table.columns],
@@ -167,7 +169,6 @@ def _lists(words: Sequence[WordEffect]) -> Iterable[WordList]:
     for is_phrase, noun in ((False, "Words"), (True, "Phrases")):
         for is_for, direction in ((True, "for it"), (False, "against it")):
             chosen = [w for w in words if (w.length > 1) == is_phrase and w.is_for == is_for]
-            chosen.sort(key=lambda word: -abs(word.effect))
             rows = tuple(Barred(w, bar(w.effect, w.low, w.high, longest)) for w in chosen)
             if rows:
                 yield WordList(f"{noun} {direction}", rows)
@@ -180,11 +181,16 @@ def _grouped(rows: Sequence[Any], name: str) -> dict[str, list[Any]]:
     return found
 
 
-def _table(report: ReportData, rows: int) -> Rows:
+def _table(report: ReportData, rows: int, scale: int) -> Rows:
     with opened() as database:
         run = database.load(NOW, report.summary.folder, fold_case=report.options.fold_case)
         labels.judge(database, NOW, report.options)
-        return table_rows(database, run, rows)
+        return table_rows(database, run, rows, scale)
+
+
+def _digits(report: ReportData) -> int:
+    """Return the decimals of effects: more where all are small, as shares and cosines are."""
+    return 2 if any(abs(word.effect) >= 1 for word in report.words) else 3
 
 
 def _hash(script: str) -> str:

@@ -16,9 +16,15 @@ from attnflow.corpus.schema import SOURCE_PREFIX
 
 COLUMN_ROWS = 10_000  # of a block of a column
 DETAIL_ROWS = 200  # of a block of what opens: a block is read at once when one of them does
+ROWS_AT_ONCE = 5_000  # of what opens, as DuckDB makes it: its lists have to fit in memory
 MOST_NAMES = 1_000  # different values of a column that is written as indices
 MOST_CHOICES = 60  # of a list to choose from; more are searched by typing
 TEXT, NAME, NUMBER, PERCENT = "text", "name", "number", "percent"
+
+# A finite number with four digits, which JSON has in full.
+_BRIEF = """
+CREATE MACRO brief(x) AS CASE WHEN isfinite(x) THEN format('{:.3e}', x::DOUBLE)::DOUBLE END
+"""
 
 _ROWS = f"""
 CREATE TABLE page AS
@@ -31,31 +37,35 @@ FROM {NOW}.result r JOIN chosen USING (key) JOIN {NOW}.judged j USING (key)
 LEFT JOIN size USING (key)
 """
 
-# Shares in parts of 10,000, effects in thousandths: as integers they take half of the space.
+# Shares in thousandths, effects in parts of $scale: integers take half of the space.
 _DETAILS = f"""
 WITH word AS (
     SELECT key, list(first ORDER BY place) AS f, list(last - first ORDER BY place) AS n,
-        list(round(10000 * share)::INT ORDER BY place) AS s,
-        list(round(1000 * effect)::INT ORDER BY place) AS c,
-        list(round(1000 * signed)::INT ORDER BY place) AS v
-    FROM {NOW}.word GROUP BY key
+        list(round(1000 * share)::INT ORDER BY place) AS s,
+        list(round($scale * effect)::INT ORDER BY place) AS c,
+        list(round($scale * signed)::INT ORDER BY place) AS v
+    FROM {NOW}.word WHERE key BETWEEN
+        (SELECT min(key) FROM page WHERE number >= $first) AND
+        (SELECT max(key) FROM page WHERE number < $last)
+    GROUP BY key
 )
 SELECT number // {DETAIL_ROWS}, to_json(list({{
     file: file, row: row, words: CASE WHEN word.key IS NULL THEN NULL ELSE
         {{f: word.f, n: word.n, s: word.s, c: word.c, v: word.v}} END,
-    explained: CASE WHEN isfinite(explained) THEN explained END,
-    flow: CASE WHEN isfinite(flow) THEN flow END,
-    special: round(1000 * list_sum([each[1] for each in
+    explained: brief(explained),
+    flow: brief(flow),
+    special: round($scale * list_sum([each[1] for each in
         list_zip(contributions, page.words) if each[2] IS NULL]))::INT,
     status: certificate.status,
-    gap: CASE WHEN isfinite(certificate.gap) THEN certificate.gap END,
-    bound: CASE WHEN isfinite(certificate.upper_bound) THEN certificate.upper_bound END,
-    conservation: CASE WHEN isfinite(certificate.conservation) THEN certificate.conservation END,
-    centrality: CASE WHEN isfinite(certificate.centrality) THEN certificate.centrality END,
+    gap: brief(certificate.gap),
+    bound: brief(certificate.upper_bound),
+    conservation: brief(certificate.conservation),
+    centrality: brief(certificate.centrality),
     iterations: certificate.iterations, truncated: truncated, warnings: warnings,
     segments: segments, model: model, tensor: tensor
 }} ORDER BY number))
-FROM page LEFT JOIN word ON word.key = page.key GROUP BY 1 ORDER BY 1
+FROM page LEFT JOIN word ON word.key = page.key WHERE number >= $first AND number < $last
+GROUP BY 1 ORDER BY 1
 """
 
 
@@ -105,14 +115,16 @@ class Rows:
     blocks: tuple[Block, ...]
 
 
-def table_rows(database: Database, run: Run, most: int) -> Rows:
+def table_rows(database: Database, run: Run, most: int, scale: int) -> Rows:
     """Return the rows of the table.
 
     Args:
         database: The database, with judged texts.
         run: The run that is shown.
         most: Most rows.
+        scale: Parts of 1 that effects are rounded to.
     """
+    database.run(_BRIEF)
     database.run(_ROWS, most=most)
     (count,) = database.one("SELECT count(*) FROM page")
     columns = _columns(database, run)
@@ -121,7 +133,13 @@ def table_rows(database: Database, run: Run, most: int) -> Rows:
         for number, each in enumerate(columns)
         for content in _column_blocks(database, each)
     ]
-    blocks += [Block(-1, content) for content in _packed_rows(database, _DETAILS)]
+    blocks += [
+        Block(-1, content)
+        for first in range(0, count, ROWS_AT_ONCE)
+        for content in _packed_rows(
+            database, _DETAILS, first=first, last=first + ROWS_AT_ONCE, scale=scale
+        )
+    ]
     return Rows(count, columns, tuple(blocks))
 
 
@@ -188,7 +206,10 @@ def _column_blocks(database: Database, each: Column) -> list[str]:
         value = name
     else:
         value = f"CASE WHEN isfinite({name}) THEN round({name}, 5) END"
-    sql = f"SELECT number // {COLUMN_ROWS}, to_json(list({value} ORDER BY number)) FROM page GROUP BY 1 ORDER BY 1"
+    sql = (
+        f"SELECT number // {COLUMN_ROWS}, to_json(list({value} ORDER BY number)) FROM page "
+        "GROUP BY 1 ORDER BY 1"
+    )
     return list(_packed_rows(database, sql, **values))
 
 

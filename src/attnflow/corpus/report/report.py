@@ -157,7 +157,7 @@ def _report(database: Database, folder: str, options: ReportOptions) -> CorpusRe
     return CorpusReport(
         summary=summary,
         labels=overview.label_counts(database, options),
-        words=word_effects(database, options),
+        words=word_effects(database, run, options),
         texts=overview.extreme_texts(database, options),
         suspects=found,
         slices=slices,

@@ -56,9 +56,10 @@ def _accuracy(report: ReportData) -> Iterator[str]:
 def _words(report: ReportData) -> Iterator[str]:
     labels = list(dict.fromkeys(word.label for word in report.words if word.label is not None))
     for label in labels[:LABELS]:
-        words = [w for w in report.words if w.label == label and w.length == 1]
+        of_label = [w for w in report.words if w.label == label and w.length == 1]
+        words = [w for w in of_label if not w.is_faint]
         yield from _named(f"{label} rests on", [w for w in words if w.is_for])
-        yield from _named("  against it", [w for w in words if not w.is_for][::-1])
+        yield from _named("  against it", [w for w in words if not w.is_for])
 
 
 def _named(name: str, words: Sequence[WordEffect]) -> Iterator[str]:

@@ -4,11 +4,9 @@ Texts are the units: a word's effects in one text are averaged first, since they
 independent. A phrase is 2 or 3 adjacent words, each with a letter or a digit.
 """
 
-from attnflow.corpus.report.database import WORDLIKE, Database
+from attnflow.corpus.report.database import WORDLIKE, Database, Run
 from attnflow.corpus.report.options import ReportOptions
-from attnflow.corpus.report.sections import WordDrift, WordEffect
-
-PHRASE = 3  # words of the longest phrase
+from attnflow.corpus.report.sections import DISCOVERY, WordDrift, WordEffect
 
 _PHRASES = f"""
 CREATE TABLE phrase_effect AS
@@ -35,23 +33,35 @@ WITH wordlike AS (
     FROM phrase GROUP BY key, length, phrase
 )
 SELECT label, phrase, length, count(*) AS texts, sum(times)::BIGINT AS times,
-    avg(effect) AS effect, half(count(*), stddev_samp(effect)) AS half, avg(share) AS share
+    avg(effect) AS effect, half(count(*), stddev_samp(effect)) AS half, avg(share) AS share,
+    chance(count(*), avg(effect), stddev_samp(effect)) AS p
 FROM in_text JOIN now.result USING (key)
 GROUP BY GROUPING SETS ((label, length, phrase), (length, phrase))
 HAVING count(*) >= $least AND avg(effect) IS NOT NULL
 """
 
-_TOP = """
+# Benjamini and Hochberg's q-values, of all words of a class together and of all its phrases.
+_TOP = f"""
 WITH one AS (SELECT count(DISTINCT label) = 1 AS is_one FROM now.result WHERE error IS NULL),
-ranked AS (
-    SELECT *, row_number() OVER (
-        PARTITION BY label, length > 1, effect > 0 ORDER BY abs(effect) DESC, phrase
-    ) AS place
+placed AS (
+    SELECT *, p * count(*) OVER list / row_number() OVER (list ORDER BY p) AS scaled
     FROM phrase_effect, one WHERE effect <> 0 AND NOT (is_one AND label IS NULL)
+    WINDOW list AS (PARTITION BY label, length > 1)
+), corrected AS (
+    SELECT *, CASE WHEN $is_signed THEN least(1, min(scaled) OVER (
+        PARTITION BY label, length > 1 ORDER BY p ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+    )) END AS q
+    FROM placed
+), ranked AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY label, length > 1, effect > 0
+        ORDER BY coalesce(q > {DISCOVERY}, false), abs(effect) DESC, phrase
+    ) AS place
+    FROM corrected
 )
-SELECT label, phrase, length, texts, times, effect, effect - half, effect + half, share
+SELECT label, phrase, length, texts, times, effect, effect - half, effect + half, q, share
 FROM ranked WHERE place <= $top
-ORDER BY label NULLS FIRST, length > 1, effect DESC, phrase
+ORDER BY label NULLS FIRST, length > 1, effect < 0, place
 """
 
 WORD_EFFECTS = """
@@ -73,16 +83,20 @@ change AS (
 SELECT label, word, texts_before, before, texts, now, difference, difference - half,
     difference + half
 FROM change QUALIFY row_number() OVER (
-    PARTITION BY label ORDER BY abs(difference) DESC, word
+    PARTITION BY label ORDER BY abs(difference) <= half, abs(difference) DESC, word
 ) <= $top
-ORDER BY label, abs(difference) DESC, word
+ORDER BY label, abs(difference) <= half, abs(difference) DESC, word
 """
 
 
-def word_effects(database: Database, options: ReportOptions) -> tuple[WordEffect, ...]:
-    """Return the words and phrases with the largest mean effects, for and against each label."""
+def word_effects(database: Database, run: Run, options: ReportOptions) -> tuple[WordEffect, ...]:
+    """Return the words and phrases with the largest mean effects, for and against each label.
+
+    Those that stand the correction for their number come first: of thousands of words, the rare
+    ones have the largest means by chance.
+    """
     database.run(_PHRASES, least=options.min_count)
-    return database.rows(WordEffect, _TOP, top=options.top)
+    return database.rows(WordEffect, _TOP, top=options.top, is_signed=run.is_signed)
 
 
 def word_drift(database: Database, options: ReportOptions) -> tuple[WordDrift, ...]:

@@ -1,11 +1,14 @@
 /* The explanation of one text, in a dialog. All that comes from the results goes in as text. */
 "use strict";
 
+/* Decimals of effects. */
+const { digits } = JSON.parse(document.getElementById("data").textContent);
+
 const controls = /[\u0000-\u0008\u000b-\u001f]/g;
 /* Controls made visible, as elsewhere in pages of attnflow. */
 const visible = (text) => text.replace(controls, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)));
 const percentOf = (share) => (share > 0 && share < 0.0005 ? "< 0.1" : (100 * share).toFixed(1)) + " %";
-const signedOf = (number) => (number < 0 ? "−" : "+") + Math.abs(number).toFixed(2);
+const signedOf = (number) => (number < 0 ? "−" : "+") + Math.abs(number).toFixed(digits);
 const short = (number) => (number === null ? "–" : number === 0 ? "0" : Math.abs(number) < 1e-4 ? number.toExponential(1) : number.toPrecision(4));
 
 /* An element with a class and children: elements, or strings, which are text. */
@@ -25,9 +28,9 @@ function wordsOf(text, words) {
   return words.f.map((first, i) => ({
     first, last: first + words.n[i],
     text: points.slice(first, first + words.n[i]).join(""),
-    share: words.s[i] === null ? null : words.s[i] / 1e4,
-    effect: words.c[i] === null ? null : words.c[i] / 1e3,
-    signed: words.v[i] === null ? null : words.v[i] / 1e3,
+    share: words.s[i] === null ? null : words.s[i] / 1e3,
+    effect: words.c[i] === null ? null : words.c[i] / 10 ** digits,
+    signed: words.v[i] === null ? null : words.v[i] / 10 ** digits,
   }));
 }
 
@@ -83,8 +86,8 @@ function ranking(words) {
   return table;
 }
 
-function facts(pairs) {
-  const list = make("dl", "run");
+function facts(pairs, className) {
+  const list = make("dl", className || "run");
   for (const [name, value] of pairs) {
     if (value !== null && value !== undefined && value !== "") list.append(make("div", "", make("dt", "", name), make("dd", "", isolated(String(value)))));
   }
@@ -108,7 +111,7 @@ function fillDialog(dialog, { id, text, cells, detail, onStep }) {
     return element;
   };
   const head = make("div", "head", title, button("‹", "Previous text", () => onStep(-1)), button("›", "Next text", () => onStep(1)), button("Close", "Close", () => dialog.close()));
-  const parts = [head, facts(cells)];
+  const parts = [head, facts(cells, "run cells")];
   if (detail.words) {
     const words = wordsOf(text, detail.words);
     parts.splice(1, 0, heatMap(text, words));
@@ -121,7 +124,7 @@ function fillDialog(dialog, { id, text, cells, detail, onStep }) {
   parts.push(make("section", "", make("h3", "", "Numbers and certificate"), facts([
     ["Source", detail.file + ", row " + detail.row],
     ["Explained number", detail.explained === null ? null : short(detail.explained)],
-    ["Of special tokens", detail.special === null ? null : signedOf(detail.special / 1e3)],
+    ["Of special tokens", detail.special === null ? null : signedOf(detail.special / 10 ** digits)],
     ["Flow", detail.flow === null ? null : short(detail.flow)],
     ["Certificate", detail.status], ["Gap", detail.gap === null ? null : percentOf(detail.gap)],
     ["Upper bound", detail.bound === null ? null : short(detail.bound)],
@@ -129,5 +132,9 @@ function fillDialog(dialog, { id, text, cells, detail, onStep }) {
     ["Centrality", detail.centrality === null ? null : short(detail.centrality)],
     ["Iterations", detail.iterations], ["Model", detail.model], ["Capacities", detail.tensor],
   ])));
+  /* The focus stays where it was, for those who step through the texts by keys. */
+  const focused = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
   dialog.replaceChildren(...parts);
+  const same = focused && Array.from(head.querySelectorAll("button")).find((each) => each.getAttribute("aria-label") === focused);
+  (same || head.lastElementChild).focus();
 }

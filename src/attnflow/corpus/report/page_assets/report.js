@@ -167,10 +167,10 @@ function rowOf(row, position) {
     const text = shownValue(index, row);
     const cell = make("td", isNumber(each) ? "number" : each.name);
     if (each.name === "text") {
-      const button = make("button", "open", ...marked(text));
+      const button = make("button", "open", make("span", "clamp", ...marked(text)));
       button.type = "button";
       button.dir = "auto";
-      cell.append(make("div", "clamp", button));
+      cell.append(button);
     } else {
       cell.append(make("bdi", "", ...(each.kind === "text" ? marked(text) : [text])));
     }
