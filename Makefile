@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SENTENCE := although this dog is not cute, it is very smart.
 
-.PHONY: demo app test test-fast test-exhaustive attack soak stress wheel test-wheel notebooks test-notebooks test-pages lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
+.PHONY: demo app test test-fast test-exhaustive test-cluster attack soak stress wheel test-wheel notebooks test-notebooks test-pages lint types check format reliability sensitivity classifiers smollm2 test-smollm2 test-torchao results \
 	docs help clean
 
 demo: .venv/core ## explain a sentence, in colour and as a page
@@ -23,13 +23,16 @@ test: .venv/test ## every test
 	$(BIN)/python -m pytest --numprocesses 2
 
 test-fast: .venv/test ## without the slow tests (browser, long texts)
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive and not wheel and not notebooks"
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not exhaustive and not wheel and not notebooks and not cluster"
 
 attack: .venv/test ## hostile files, arguments, disks and signals, for some minutes
 	$(BIN)/python -m pytest --numprocesses 2 -m attack
 
 test-exhaustive: .venv/test ## the tests that take a minute or more each
 	$(BIN)/python -m pytest --numprocesses 2 -m exhaustive
+
+test-cluster: .venv/test ## a cluster of Ray on this machine, with workers that are killed (minutes)
+	$(BIN)/python -m pytest -m cluster tests/corpus
 
 wheel: .venv/dev ## build dist/*.whl and dist/*.tar.gz
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build

@@ -18,8 +18,9 @@ from typing import Any
 from attnflow.corpus.engines.ray_connection import connect, disconnect, quiet
 from attnflow.corpus.engines.ray_worker import Actor, Failed, Ledger, Read, message_in, read
 from attnflow.corpus.reader import Reader
+from attnflow.corpus.remote import one_line
 from attnflow.corpus.work import Done, Model, Work
-from attnflow.errors import InputError, ModelError, needs, shown, warn
+from attnflow.errors import InputError, ModelError, StorageError, needs, shown, warn
 
 READERS = 4  # that read at the same time, each for hundreds of workers
 READ_TASKS = 64  # at most; one that is lost begins anew
@@ -52,6 +53,7 @@ class RayData:
         self._model, self._work, self._workers = model, work, workers
         self._device = "cuda" if gpus else None
         self._resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus or None}
+        self._blocks: Any = None
         with quiet():
             self._is_ours = connect()
 
@@ -91,17 +93,23 @@ class RayData:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
-        with quiet():
-            blocks = self._data_set(chunks, ledger).iter_batches(
-                batch_size=1, batch_format="pyarrow", prefetch_batches=0
-            )
-            for message in map(message_in, blocks):
-                if isinstance(message, Failed):
-                    raise message.error
-                if isinstance(message, Read):
-                    chunks.unread.update(message.unread)
-                elif isinstance(message, Done):
-                    yield message
+        try:
+            with quiet():
+                data = self._data_set(chunks, ledger)
+                self._blocks = iter(
+                    data.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+                )
+                for message in map(message_in, self._blocks):
+                    if isinstance(message, Failed):
+                        raise message.error
+                    if isinstance(message, Read):
+                        chunks.unread.update(message.unread)
+                    elif isinstance(message, Done):
+                        yield message
+        except ray.exceptions.RayError as error:
+            raise StorageError(
+                f"Ray has given up: {one_line(error)}. The same call goes on where it stopped."
+            ) from error
 
     def _data_set(self, chunks: Reader, ledger: Any) -> Any:
         import ray.data
@@ -130,6 +138,9 @@ class RayData:
 
     def close(self) -> None:
         """End the workers, and a cluster that was started here."""
+        if self._blocks is not None:  # or its thread would connect to Ray again
+            with quiet():
+                self._blocks.close()
         if self._is_ours:
             disconnect()
 
