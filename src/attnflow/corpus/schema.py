@@ -55,7 +55,11 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("contributions", _NUMBERS, "signed effect of each token on `explained`; null without signs"),
     ("signed_scores", _NUMBERS, "the same by the flow, where a token speaks for the decision"),
     ("segments", pa.list_(_SEGMENT), "turns of a chat or parts of a text, with their sums"),
-    ("target", pa.int32(), "index of the explained class in the model's `id2label`, or token id"),
+    (
+        "target",
+        pa.int32(),
+        "index of the explained class in the model's `id2label`; null for tokens and answers",
+    ),
     ("label", _NAME, "name of what is explained: class, token, answer or continuation"),
     ("predicted", _NAME, "name of what the model predicts"),
     ("probability", pa.float64(), "the model's probability of `label`, 0 to 1"),
