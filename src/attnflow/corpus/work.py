@@ -20,7 +20,7 @@ from attnflow.corpus.fingerprint import LIBRARIES, describe_model
 from attnflow.corpus.result_rows import result_row
 from attnflow.corpus.schema import result_schema
 from attnflow.corpus.store import SHARDS, Store
-from attnflow.errors import AttnflowError
+from attnflow.errors import AttnflowError, InputError, shown
 from attnflow.explainer.each import Outcome, Question, explain_each
 from attnflow.explainer.explainer import Explainer
 from attnflow.explainer.options import CallOptions
@@ -60,6 +60,12 @@ class Model:
         Raises:
             InputError: An option is invalid.
         """
+        known = {*LoadOptions.__dataclass_fields__, "pooling"}
+        unknown = [name for name in self.options if name not in known]
+        if unknown:
+            raise InputError(
+                f"loading has no option {shown(unknown[0])}: expected some of {sorted(known)}."
+            )
         LoadOptions(**{k: v for k, v in self.options.items() if k != "pooling"})
 
 
