@@ -286,6 +286,17 @@ def test_a_file_that_has_grown_is_explained_to_its_new_end(explain, tmp_path):
     assert results(tmp_path / "out") == results(tmp_path / "new")
 
 
+def test_a_fault_of_the_results_is_none_of_the_source_s(explain, tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("\n".join(SENTENCES[:2]))
+    explain(file)
+    (shard,) = (tmp_path / "out" / "shards").glob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:50])
+    file.write_text("\n".join(SENTENCES))  # so that the shard is asked how long it is
+    with pytest.raises(StorageError, match=f"^cannot read {shard}: "):
+        explain(file)
+
+
 def test_files_that_are_added_are_explained_and_others_not_again(explain, tmp_path):
     folder = tmp_path / "source"
     (folder / "2024").mkdir(parents=True)

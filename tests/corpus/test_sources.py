@@ -10,7 +10,7 @@ import pytest
 from support.corpora import SENTENCES, read, texts
 
 from attnflow import InputError, MissingExtraError, StorageError
-from attnflow.corpus.sources import is_name, open_source
+from attnflow.corpus.sources import Names, is_name, open_source
 
 ROWS = [{"text": text, "n": i} for i, text in enumerate(SENTENCES)]
 
@@ -175,6 +175,12 @@ def test_a_list_of_texts_is_no_list_of_files(tmp_path, monkeypatch):
         *(False, True, False),
         *(True, True, True, False),
     ]
+
+
+def test_names_of_a_command_are_never_texts(files):
+    assert names(Names([f"{files}/*", str(files / "b.txt")])) == IN_FOLDER
+    with pytest.raises(InputError, match="^there is no file 'nothing': expected"):
+        open_source(Names([str(files), "nothing"]))
 
 
 def test_objects_give_the_rows_of_files(tmp_path):

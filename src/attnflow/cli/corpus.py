@@ -156,9 +156,10 @@ def _corpus(args: argparse.Namespace) -> int:
         raise InputError("no folder for the results: give --out DIR.")
     with quiet_transformers():
         from attnflow.corpus.run import explain_corpus
+        from attnflow.corpus.sources import Names
 
         run = explain_corpus(
-            args.sources[0] if len(args.sources) == 1 else args.sources,
+            args.sources[0] if len(args.sources) == 1 else Names(args.sources),
             args.model,
             out=args.out,
             text_column=args.text,

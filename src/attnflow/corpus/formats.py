@@ -41,7 +41,7 @@ RawRow = Mapping[str, Any] | BadRow
 
 @dataclass(frozen=True)
 class Head:
-    """What a part of a source tells before its rows are read.
+    """The head of a part of a source: all that it tells before its rows are read.
 
     Attributes:
         columns: The names of its columns; None where rows may differ.

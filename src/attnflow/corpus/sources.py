@@ -38,6 +38,10 @@ NO_DATA = re.compile(r"(dataset_infos?|dataset_dict|state)\.json|cache-.*\.arrow
 DICTIONARY = "dataset_dict.json"
 
 
+class Names(tuple[str, ...]):
+    """Names of files, where a list of strings could be texts."""
+
+
 class Part(Protocol):
     """A part of a source that is read from its first row to its last.
 
@@ -139,7 +143,7 @@ def open_source(source: Any, *, split: str | None = None) -> list[Part]:
     """
     if isinstance(source, str | PathLike):
         return _of_names([_name(source)], split)
-    if _are_names(source):
+    if isinstance(source, Names) or _are_names(source):
         return _of_names([_name(name) for name in source], split)
     if split is not None:
         raise InputError("split= (--split) goes with the id of a data set: leave it out.")
@@ -344,7 +348,7 @@ def _object_part(source: Any) -> Part:
 
 
 def _head_of(data: Any) -> Head:
-    """What a data set tells; one that is streamed may not know its columns."""
+    """Return the head of a data set; one that is streamed may not know its columns."""
     features = data.features or {}
     classes = {
         name: list(feature.names)
