@@ -19,16 +19,17 @@ from attnflow.errors import InputError, StorageError
 # Waits until the table is there, and gives what tests need of it.
 READY = """
 const window = frame.contentWindow;
-const wait = async (is) => { for (let i = 0; i < 2000 && !is(); i++) await new Promise((done) => setTimeout(done, 5)); };
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const wait = async (is) => { for (let i = 0; i < 2000 && !is(); i++) await pause(5); };
 await wait(() => "ready" in page.documentElement.dataset);
-const run = (code) => window.eval(code);
-const texts = () => all(".rows-table tbody td.text").map((cell) => cell.textContent);
+const written = (elements) => Array.from(elements, (each) => each.textContent);
+const cells = (name) => written(all(".rows-table tbody td." + name));
+const texts = () => cells("text");
 const status = () => one(".pager [role=status]").textContent;
 const type = async (element, value) => {
-  const before = status();
   element.value = value;
   element.dispatchEvent(new window.Event("input", { bubbles: true }));
-  await new Promise((done) => setTimeout(done, 400));
+  await pause(400);
 };
 const choose = (name, text) => {
   const select = one(`[data-filter="${name}"]`);
@@ -148,9 +149,9 @@ class TestInBrowser:
             for (const value of ["b", "ba", "bad", "bad ", "bad f"]) {
               field.value = value;
               field.dispatchEvent(new window.Event("input"));
-              await new Promise((done) => setTimeout(done, 20));
+              await pause(20);
             }
-            await new Promise((done) => setTimeout(done, 400));
+            await pause(400);
             return times;"""
         )
         assert seen == 1
@@ -158,14 +159,11 @@ class TestInBrowser:
     def test_every_column_sorts_both_ways_and_back(self, drive):
         seen = drive(
             """const found = {};
-            const values = (name) => all(".rows-table tbody td." + name).map((c) => c.textContent);
             const start = texts();
             for (const head of all("[data-sort]")) {
               const name = head.dataset.sort;
-              const cells = () => all(".rows-table tbody tr").map((row) => row.children[Array.from(head.parentElement.children).indexOf(head)].textContent);
-              sort(name); const one_way = [sorted(name), cells()];
-              sort(name); const other = [sorted(name), cells()];
-              sort(name); found[name] = [one_way, other, sorted(name), JSON.stringify(texts()) === JSON.stringify(start)];
+              const turn = () => { sort(name); return [sorted(name), cells(name)]; };
+              found[name] = [turn(), turn(), turn()[0], String(texts()) === String(start)];
             }
             return found;"""
         )
@@ -184,9 +182,9 @@ class TestInBrowser:
     def test_filters_combine_and_reset(self, drive):
         seen = drive(
             """choose("predicted", "negative"); choose("matched", "positive");
-            const wrong = [status(), new Set(all("td.outcome").map((c) => c.textContent)).size];
+            const wrong = [status(), new Set(cells("outcome")).size];
             choose("source_language", "de");
-            const german = all("td.source_language").map((c) => c.textContent);
+            const german = cells("source_language");
             one("[data-role=reset]").click();
             const after = status();
             choose("error_kind", "InputError");
@@ -199,9 +197,10 @@ class TestInBrowser:
 
     def test_pages_go_on_and_end(self, drive):
         seen = drive(
-            """const turn = (name) => { const b = one(`[data-page=${name}]`); b.click(); return status(); };
+            """const turn = (name) => { one(`[data-page=${name}]`).click(); return status(); };
             const off = () => all("[data-page]").map((b) => b.disabled);
-            const steps = [off(), turn("next"), turn("last"), off(), turn("previous"), turn("first")];
+            const steps = [off(), turn("next"), turn("last"), off(), turn("previous")];
+            steps.push(turn("first"));
             one(".pager select").value = "100";
             one(".pager select").dispatchEvent(new window.Event("change"));
             return [steps, status(), texts().length];"""
@@ -216,8 +215,9 @@ class TestInBrowser:
     def test_row_opens_its_explanation(self, drive):
         seen = drive(
             """all(".rows-table .open")[2].click(); await opened();
-            const words = all("dialog .t").map((t) => [t.textContent, t.classList.contains("against")]);
-            const ranked = all("dialog tbody tr").map((r) => [r.children[0].textContent, r.children[2].textContent]);
+            const isAgainst = (word) => word.classList.contains("against");
+            const words = all("dialog .t").map((word) => [word.textContent, isAgainst(word)]);
+            const ranked = all("dialog tbody tr").map((row) => written([row.children[0], row.children[2]]));
             const whole = one("dialog .heat").textContent, title = one("dialog h2").textContent;
             const numbers = one("dialog").textContent;
             press(one("dialog"), "ArrowRight");
@@ -235,16 +235,18 @@ class TestInBrowser:
 
     def test_failed_row_opens_with_its_error(self, drive):
         seen = drive(
-            """choose("error_kind", "InputError"); all(".rows-table .open")[0].click(); await opened();
-            return [one("dialog .heat").textContent, one("dialog").textContent, all("dialog table").length];"""
+            """choose("error_kind", "InputError");
+            all(".rows-table .open")[0].click(); await opened();
+            const tables = all("dialog table").length;
+            return [one("dialog .heat").textContent, one("dialog").textContent, tables];"""
         )
         assert seen[0] == "lost" and "the text is too long" in seen[1] and seen[2] == 0
 
     def test_words_of_the_sections_lead_into_the_table(self, drive):
         seen = drive(
-            """const link = all("#words a[data-label]").find((a) => a.dataset.search === "film" && a.dataset.label === "negative");
-            link.click();
-            const found = [status(), new Set(all("td.predicted").map((c) => c.textContent)).size, texts().every((t) => /film/i.test(t))];
+            """one("#words a[data-search=film][data-label=negative]").click();
+            const isFilm = texts().every((text) => /film/i.test(text));
+            const found = [status(), new Set(cells("predicted")).size, isFilm];
             const example = one("#texts a[data-open]"), wanted = example.dataset.open;
             example.click(); await opened();
             return [found, one("dialog h2").textContent === wanted];"""
@@ -260,7 +262,8 @@ class TestInBrowser:
             """const paper = () => window.getComputedStyle(page.documentElement).backgroundColor;
             one("[data-theme-choice=dark]").click(); const dark = paper();
             one("[data-theme-choice=light]").click();
-            return [dark, paper(), one("[data-theme-choice=light]").getAttribute("aria-pressed")];"""
+            const pressed = one("[data-theme-choice=light]").getAttribute("aria-pressed");
+            return [dark, paper(), pressed];"""
         )
         assert seen[0] != seen[1] and seen[2] == "true"
 
@@ -293,7 +296,7 @@ class TestInBrowser:
             return { images: all("img").length, scripts: all("script:not([type])").length,
               text: one("dialog .heat").textContent, words: all("dialog .t").length,
               title: one("dialog h2").textContent,
-              cells: all("td.text").map((c) => c.textContent) };""",
+              cells: texts() };""",
         )
         shown = HOSTILE.replace("\x1b", "␛")
         assert seen["images"] == 0 and seen["scripts"] == len(SCRIPTS)
