@@ -119,7 +119,7 @@ def failed_row(error: str, kind: str) -> Told:
 def random_texts(count: int, *, seed: int = 0) -> list[Told]:
     """Texts of a few words with random effects, whose labels are wrong now and then."""
     rng = np.random.default_rng(seed)
-    vocabulary = ["Good", "good", "bad", "film", "not", "don't", "naïve", "😀", ",", "the"]
+    vocabulary = ["Good", "good", "bad", "film", "not", "other", "don't", "naïve", "😀", ",", "the"]
     texts = []
     for _ in range(count):
         words = rng.choice(vocabulary, size=rng.integers(2, 9)).tolist()

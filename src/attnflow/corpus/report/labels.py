@@ -2,7 +2,8 @@
 
 A source may have names, or indices of the model's classes. Names are compared without regard to
 case. Where no label of the source is a name and all are integers, they are indices: their names are
-told by the column `target`, which has the index of `label`.
+told by the column `target`, which has the index of `label`. Numbers that lack 0 and go beyond the
+indices that were seen are another numbering, and are not matched.
 """
 
 import math
@@ -114,7 +115,8 @@ def _matched(database: Database, run: str, options: ReportOptions) -> tuple[str,
         ).fetchall()
     )
     by_index = {label: indices.get(int(label)) for label in written}
-    if all(name is None for name in by_index.values()):
+    # Numbers from 1 on are no indices, as long as one of them is beyond what was seen.
+    if None in by_index.values() and 0 not in map(int, written):
         return NONE, {}
     # An index whose name is not seen is of a class that no text is explained for.
     return BY_INDEX, {label: name or f"class {int(label)}" for label, name in by_index.items()}

@@ -93,7 +93,7 @@ function buildTable() {
     const button = make("button", "", visible(each.title));
     button.type = "button";
     button.addEventListener("click", () => sortBy(index));
-    const cell = make("th", isNumber(each) ? "number" : each.name, button);
+    const cell = make("th", each.name + (isNumber(each) ? " number" : ""), button);
     cell.scope = "col";
     cell.dataset.sort = each.name;
     cell.setAttribute("aria-sort", "none");
@@ -165,7 +165,7 @@ function rowOf(row, position) {
   about.columns.forEach((each, index) => {
     if (!isSeen(each)) return;
     const text = shownValue(index, row);
-    const cell = make("td", isNumber(each) ? "number" : each.name);
+    const cell = make("td", each.name + (isNumber(each) ? " number" : ""));
     if (each.name === "text") {
       const button = make("button", "open", make("span", "clamp", ...marked(text)));
       button.type = "button";
