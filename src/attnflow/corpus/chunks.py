@@ -81,7 +81,7 @@ def chunks_of(part: Part, columns: Columns, size: int) -> Iterator[Chunk]:
     """
     rows: list[SourceRow] = []
     for number, raw in enumerate(part.rows(columns.read)):
-        rows.append(_source_row(part, columns, number, raw))
+        rows.append(source_row(part.name, columns, number, raw))
         if len(rows) == size:
             yield _chunk(part, rows)
             rows = []
@@ -112,8 +112,16 @@ def _shard_name(file: str, rows: Sequence[SourceRow]) -> str:
     return f"{label_of(file)}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
 
 
-def _source_row(part: Part, columns: Columns, number: int, raw: RawRow) -> SourceRow:
-    made = f"{part.name}:{number}"
+def source_row(file: str, columns: Columns, number: int, raw: RawRow) -> SourceRow:
+    """Return a row of a source as it is explained.
+
+    Args:
+        file: The name of its part.
+        columns: Which columns are read.
+        number: Its index there.
+        raw: The row as it was read.
+    """
+    made = f"{file}:{number}"
     if isinstance(raw, BadRow):
         return SourceRow(made, number, {}, raw.reason)
     values = {name: raw.get(name) for name in columns.read}
