@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+import sys
 
 import datasets
 import numpy as np
@@ -143,6 +144,31 @@ def test_spark_frames_one_after_the_other(function):
     assert len(last) == 0 and list(last.columns) == function.schema.names
     table = pa.Table.from_pandas(first, schema=function.schema, preserve_index=False)
     assert without_seconds(table.to_pylist()) == without_seconds(function(BATCH))[:3]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore")  # Spark's
+def test_spark_map_in_pandas(folder, monkeypatch):
+    """Runs where Java and PySpark are installed; no extra brings them."""
+    sql = pytest.importorskip("pyspark.sql")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    function = CorpusFunction(folder, **NAMES)
+    builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    spark = builder.getOrCreate()
+    try:
+        rows = list(zip(*BATCH.values(), strict=True))
+        data = spark.createDataFrame(rows, "key string, text string, gold string, lang string")
+        found = data.mapInPandas(function.on_frames, schema=function.spark_schema).collect()
+    finally:
+        spark.stop()
+    found = [row.asDict(recursive=True) for row in found]
+    expected = without_seconds(function(BATCH))
+    assert [row["error"] for row in found] == [row["error"] for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        assert row["tokens"] == other["tokens"] and row["label"] == other["label"]
+        assert (row["certificate"] or {}).keys() == (other["certificate"] or {}).keys()
 
 
 def test_the_schema_for_spark_names_every_column(function):
