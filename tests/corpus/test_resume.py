@@ -71,7 +71,7 @@ def test_interrupted_run_goes_on_with_what_is_missing(source, explainer, tmp_pat
 def test_finished_run_explains_nothing_again(source, explainer, tmp_path, monkeypatch):
     out = tmp_path / "out"
     explain_corpus(source, explainer, out=out, shard_rows=4)
-    monkeypatch.setattr(Worker, "_explained", None)
+    monkeypatch.setattr(Worker, "explained", None)
     run = explain_corpus(source, explainer, out=out, shard_rows=4)
     assert (run.rows, run.explained) == (36, 0) and run.is_complete
 

@@ -89,7 +89,7 @@ def chunks_of(part: Part, columns: Columns, size: int) -> Iterator[Chunk]:
     rows: list[SourceRow] = []
     head = Head() if columns.label is None else part.head()
     for number, raw in enumerate(part.rows(columns.read)):
-        rows.append(_source_row(part.name, head, columns, number, raw))
+        rows.append(source_row(part.name, head, columns, number, raw))
         if len(rows) == size:
             yield _chunk(part, rows)
             rows = []
@@ -120,7 +120,16 @@ def _shard_name(file: str, rows: Sequence[SourceRow]) -> str:
     return f"{label_of(file)}-{rows[0].row:010d}-{digest.hexdigest()[:ROWS_DIGITS]}.parquet"
 
 
-def _source_row(part: str, head: Head, columns: Columns, number: int, raw: RawRow) -> SourceRow:
+def source_row(part: str, head: Head, columns: Columns, number: int, raw: RawRow) -> SourceRow:
+    """Return a row of a source as it is explained.
+
+    Args:
+        part: The name of its part.
+        head: What is known of the part, such as names of classes.
+        columns: Which columns are read.
+        number: Its index there.
+        raw: The row as it was read.
+    """
     told = raw.values if isinstance(raw, BadRow) else raw
     values = {name: told.get(name) for name in columns.read}
     label = None if columns.label is None else _label(told.get(columns.label), head, columns.label)

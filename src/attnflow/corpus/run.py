@@ -30,18 +30,15 @@ from attnflow.corpus.reader import Reader, by_place, check_parts
 from attnflow.corpus.sources import open_source
 from attnflow.corpus.store import MANIFEST, UNREAD, Store
 from attnflow.corpus.survey import survey
-from attnflow.corpus.work import Done, Model, Work
+from attnflow.corpus.work import DECISION, Done, Model, Work, work_of
 from attnflow.errors import InputError, ModelWarning, StorageError, shown, warn
 from attnflow.explainer.explainer import Explainer
-from attnflow.explainer.options import CallOptions, check_progress
+from attnflow.explainer.options import check_progress
 from attnflow.explainer.targets.decision import TargetOptions
-from attnflow.inputs.given import Given
 from attnflow.models.embedded import EMBEDDED_MODEL
 from attnflow.progress import bar
 
 SHARD_ROWS = 256
-READING = ("pair", "continuation", "truncate", "bos")
-DECISION = ("target", "against", "position")
 ENGINES = ("local", "ray")
 
 
@@ -167,7 +164,7 @@ def explain_corpus(
     check_switch("retry_failed", retry_failed)
     check_switch("wait", wait)
     check_progress(progress)
-    work = _work(str(out), columns, options, retry_failed)
+    work = work_of(columns, options, url=str(out), retry_failed=retry_failed)
     _check_engine(engine, explainer, workers, gpus, loading)
     parts = open_source(source, split=split)
     found = survey(parts, columns)
@@ -195,28 +192,6 @@ def _names(columns: Any) -> tuple[str, ...]:
     if isinstance(columns, str) or not isinstance(columns, Sequence):
         raise InputError(f"keep_columns must be a list of names, got {shown(columns)}.")
     return tuple(columns)
-
-
-def _work(url: str, columns: Columns, options: Mapping[str, Any], retry_failed: bool) -> Work:
-    given = {name: options[name] for name in READING if name in options}
-    decision = {name: options[name] for name in DECISION if name in options}
-    rest = {k: v for k, v in options.items() if k not in (*READING, *DECISION)}
-    for name in ("pair", "target", "continuation"):
-        if getattr(columns, name) is not None and options.get(name) is not None:
-            raise InputError(
-                f"{name} is the column {shown(getattr(columns, name))}: leave out {name}=."
-            )
-    if callable(decision.get("target")):
-        raise InputError("a target that is a function cannot be explained over a corpus.")
-    for name, value in {**given, **decision}.items():
-        if isinstance(value, list | tuple):
-            raise InputError(f"{name} is one for all texts, got {shown(value)}; use a column.")
-    unknown = [name for name in rest if name not in CallOptions.__dataclass_fields__]
-    if unknown or "edges" in rest:
-        named = unknown[0] if unknown else "edges"
-        raise InputError(f"explain_corpus has no option {named}: see its documentation.")
-    Given(**given)  # it checks them
-    return Work(url, columns, CallOptions(**rest), given, TargetOptions(**decision), retry_failed)
 
 
 def _decision(explained: TargetOptions) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -25,11 +26,14 @@ from attnflow.explainer.each import Outcome, Question, explain_each
 from attnflow.explainer.explainer import Explainer
 from attnflow.explainer.options import CallOptions
 from attnflow.explainer.targets.decision import TargetOptions
+from attnflow.inputs.given import Given
 from attnflow.models.load_options import LoadOptions
 from attnflow.solver import maximum_flow
 from attnflow.versions import installed_version
 
 LOG = logging.getLogger(__name__)
+READING = ("pair", "continuation", "truncate", "bos")
+DECISION = ("target", "against", "position")
 LOST = "the process that explained this text died, most likely for want of memory"
 
 
@@ -90,6 +94,41 @@ class Work:
     retry_failed: bool = False
 
 
+def work_of(
+    columns: Columns, options: Mapping[str, Any], *, url: str = "", retry_failed: bool = False
+) -> Work:
+    """Return the work that keywords of `Explainer.__call__` ask for.
+
+    Args:
+        columns: Which column of the source is what.
+        options: The keywords, the same for all texts.
+        url: The folder of the results, where they go to one.
+        retry_failed: Explain failed rows again.
+
+    Raises:
+        InputError: There is no such option for a corpus, or a value cannot be used.
+    """
+    given = {name: options[name] for name in READING if name in options}
+    decision = {name: options[name] for name in DECISION if name in options}
+    rest = {k: v for k, v in options.items() if k not in (*READING, *DECISION)}
+    for name in ("pair", "target", "continuation"):
+        if getattr(columns, name) is not None and options.get(name) is not None:
+            raise InputError(
+                f"{name} is the column {shown(getattr(columns, name))}: leave out {name}=."
+            )
+    if callable(decision.get("target")):
+        raise InputError("a target that is a function cannot be explained over a corpus.")
+    for name, value in {**given, **decision}.items():
+        if isinstance(value, list | tuple):
+            raise InputError(f"{name} is one for all texts, got {shown(value)}; use a column.")
+    unknown = [name for name in rest if name not in CallOptions.__dataclass_fields__]
+    if unknown or "edges" in rest:
+        named = unknown[0] if unknown else "edges"
+        raise InputError(f"a corpus has no option {named}: see explain_corpus.")
+    Given(**given)  # it checks them
+    return Work(url, columns, CallOptions(**rest), given, TargetOptions(**decision), retry_failed)
+
+
 @dataclass(frozen=True)
 class Done:
     """A chunk that is done.
@@ -130,9 +169,14 @@ class Worker:
     """Explains chunks with a loaded model."""
 
     def __init__(self, explainer: Explainer, work: Work) -> None:
-        self.explainer, self.work, self.store = explainer, work, Store(work.url)
+        self.explainer, self.work = explainer, work
         self.schema = result_schema(work.columns.keep)
         self._versions = ", ".join(f"{name} {installed_version(name)}" for name in LIBRARIES)
+
+    @cached_property
+    def store(self) -> Store:
+        """The folder of the results."""
+        return Store(self.work.url)
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the model, and the bytes of its weights.
@@ -159,7 +203,7 @@ class Worker:
         before = self._before(chunk)
         if before is not None:
             return self._done_before(chunk, before, care)
-        rows, found = self._explained(chunk, chunk.rows, care)
+        rows, found = self.explained(chunk, chunk.rows, care)
         self._write(chunk, rows)
         return found
 
@@ -185,17 +229,26 @@ class Worker:
         failed = [i for i, error in enumerate(errors) if error is not None]
         if not self.work.retry_failed or not failed:
             return Done(chunk.shard, len(errors), len(failed))
-        some, found = self._explained(chunk, [chunk.rows[i] for i in failed], care)
+        some, found = self.explained(chunk, [chunk.rows[i] for i in failed], care)
         rows = table.to_pylist()
         for i, row in zip(failed, some, strict=True):
             rows[i] = row
         self._write(chunk, rows)
         return replace(found, rows=len(rows))
 
-    def _explained(
-        self, chunk: Chunk, rows: Sequence[SourceRow], care: Care | None
+    def explained(
+        self, chunk: Chunk, rows: Sequence[SourceRow], care: Care | None = None
     ) -> tuple[list[dict[str, Any]], Done]:
-        """Return the rows of results, and what is to be said of them."""
+        """Return the rows of results, and what is to be said of them.
+
+        Args:
+            chunk: The chunk.
+            rows: Those of its rows that are explained.
+            care: The way they are, where they ended a process before.
+
+        Raises:
+            ModelError: The model cannot be explained.
+        """
         begin = time.perf_counter()
         outcomes, asked = self._outcomes(rows, care)
         seconds = time.perf_counter() - begin

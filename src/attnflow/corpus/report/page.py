@@ -149,7 +149,8 @@ def bar(mean: float, low: float | None, high: float | None, longest: float) -> B
     sign = -1.0 if mean < 0 else 1.0
     ends = sorted(sign * (mean if end is None else end) for end in (low, high))
     parts = [100 * min(max(x / longest, 0.0), 1.0) if longest else 0.0 for x in (abs(mean), *ends)]
-    return Bar(*(round(part, 1) for part in parts), against=mean < 0)
+    width, start, end = (round(part, 1) for part in parts)
+    return Bar(width, start, end, against=mean < 0)
 
 
 def label_words(words: Sequence[WordEffect]) -> tuple[LabelWords, ...]:
