@@ -53,7 +53,7 @@ def write_run(folder: Path, texts: list[Told], *, shard_rows: int = 7, model: st
     rows = [row_of(told, number, model) for number, told in enumerate(texts)]
     for first in range(0, len(rows), shard_rows):
         table = pa.Table.from_pylist(rows[first : first + shard_rows], schema=result_schema(kept))
-        name = f"texts-tsv-0123abcd-{first:010d}-0123456789abcdef.parquet"
+        name = f"texts-tsv-0123456789abcdef-{first:010d}-0123456789abcdef.parquet"
         (folder / "shards" / name).write_bytes(shard_bytes(table))
     return folder
 
