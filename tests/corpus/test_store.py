@@ -151,6 +151,20 @@ def test_results_in_memory_are_those_of_a_folder(explain, tmp_path):
     assert results(tmp_path / "copy") == results(tmp_path / "out")
 
 
+def test_results_inside_the_source_s_folder_are_no_source(explain, tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+    assert explain(tmp_path).rows == 8
+    run = explain(tmp_path)
+    assert (run.rows, run.explained) == (8, 0)
+    with pytest.raises(InputError, match="the source has nothing but the results in "):
+        explain(tmp_path / "out")
+
+
+def test_a_folder_in_memory_is_refused_for_worker_processes(folder):
+    with pytest.raises(InputError, match="^memory://x is in the memory of this process, where"):
+        explain_corpus(ROWS, folder, out="memory://x")
+
+
 def test_an_out_that_is_a_file_is_refused(explain, tmp_path):
     (tmp_path / "out").write_text("here")
     with pytest.raises(StorageError, match="out is a file"):
