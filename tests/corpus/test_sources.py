@@ -142,6 +142,21 @@ def test_a_source_that_is_none_is_refused_with_the_reason(source, said, tmp_path
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_pipes_are_no_files_and_links_are(tmp_path):
+    """A pipe would be waited for for ever; a link that leads nowhere is told when it is read."""
+    (tmp_path / "a.txt").write_text("one\n")
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    (tmp_path / "lost.txt").symlink_to(tmp_path / "nothing.txt")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    for source in (tmp_path, tmp_path / "*.txt"):
+        assert names(source) == ["a.txt", "link.txt", "lost.txt"]
+    with pytest.raises(StorageError, match="^cannot read .*lost.txt: FileNotFoundError"):
+        open_source(tmp_path)[-1].head()
+    with pytest.raises(InputError, match="pipe.txt is a device or a pipe: what can be read only"):
+        open_source(tmp_path / "pipe.txt")
+
+
 def test_a_folder_or_file_without_data_is_refused(tmp_path):
     (tmp_path / "a.pdf").write_text("no")
     with pytest.raises(InputError, match="a.pdf: expected a file, folder or glob"):

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import pyarrow.parquet as pq
 import pytest
 from support.corpora import SENTENCES, errors, results
 from support.disks import failing_writes
@@ -53,6 +54,18 @@ def test_a_damaged_shard_is_explained_anew(damage, explain, tmp_path, caplog):
         f"{first} is damaged: explained anew."
     ]
     assert explain().explained == 0
+
+
+def test_a_changed_byte_of_a_shard_s_values_is_noticed(explain, tmp_path):
+    explain(ROWS[:4])
+    store, (shard,) = Store(str(tmp_path / "out")), shards_of(tmp_path / "out")
+    whole, table = shard.read_bytes(), store.read_shard(shard.name)
+    found = []
+    for place in range(4, len(whole) - pq.read_metadata(shard).serialized_size - 8, 41):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found.append(store.read_shard(shard.name))
+    assert all(one is None or one.equals(table) for one in found)
+    assert sum(one is None for one in found) > len(found) / 3
 
 
 def test_a_shard_that_is_another_s_under_this_name_is_explained_anew(explain, tmp_path):
@@ -149,6 +162,20 @@ def test_results_in_memory_are_those_of_a_folder(explain, tmp_path):
         memory.store.clear()
         memory.pseudo_dirs[:] = [""]
     assert results(tmp_path / "copy") == results(tmp_path / "out")
+
+
+def test_results_inside_the_source_s_folder_are_no_source(explain, tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+    assert explain(tmp_path).rows == 8
+    run = explain(tmp_path)
+    assert (run.rows, run.explained) == (8, 0)
+    with pytest.raises(InputError, match="the source has nothing but the results in "):
+        explain(tmp_path / "out")
+
+
+def test_a_folder_in_memory_is_refused_for_worker_processes(folder):
+    with pytest.raises(InputError, match="^memory://x is in the memory of this process, where"):
+        explain_corpus(ROWS, folder, out="memory://x")
 
 
 def test_an_out_that_is_a_file_is_refused(explain, tmp_path):

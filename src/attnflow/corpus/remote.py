@@ -47,15 +47,16 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
 
 def is_local(system: Any) -> bool:
     """Return whether a file system is this machine's."""
-    return "file" in _protocols(system)
+    return "file" in protocols(system)
 
 
 def has_folders(system: Any) -> bool:
     """Return whether a file system has folders, which must be made; buckets have names alone."""
-    return not set(_protocols(system)) & BUCKETS
+    return not set(protocols(system)) & BUCKETS
 
 
-def _protocols(system: Any) -> tuple[str, ...]:
+def protocols(system: Any) -> tuple[str, ...]:
+    """Return the names of a file system, which begin its addresses."""
     protocol = system.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 

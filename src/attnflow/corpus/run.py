@@ -27,7 +27,7 @@ from attnflow.corpus.engines.in_process import InProcess
 from attnflow.corpus.engines.processes import Processes
 from attnflow.corpus.fingerprint import check_same, fingerprint_of
 from attnflow.corpus.reader import Reader, by_place, check_parts
-from attnflow.corpus.sources import open_source
+from attnflow.corpus.sources import FilePart, Part, open_source
 from attnflow.corpus.store import MANIFEST, UNREAD, Store
 from attnflow.corpus.survey import survey
 from attnflow.corpus.work import DECISION, Done, Model, Work, work_of
@@ -166,9 +166,14 @@ def explain_corpus(
     check_progress(progress)
     work = work_of(columns, options, url=str(out), retry_failed=retry_failed)
     _check_engine(engine, explainer, workers, gpus, loading)
-    parts = open_source(source, split=split)
-    found = survey(parts, columns)
     store = Store(str(out))
+    if store.is_of_one_process and not isinstance(explainer, Explainer) and workers != 0:
+        raise InputError(
+            f"{store.url} is in the memory of this process, where workers cannot write: give "
+            "workers=0 (--workers 0), or another folder."
+        )
+    parts = _besides(store, open_source(source, split=split))
+    found = survey(parts, columns)
     store.make()
     with store.writing(wait=wait):
         with closing(_engine(engine, explainer, work, workers, gpus, loading)) as running:
@@ -186,6 +191,16 @@ def explain_corpus(
                     if not run.take(done):
                         break
         return run.ended()
+
+
+def _besides(store: Store, parts: Sequence[Part]) -> list[Part]:
+    """The parts that are no results of this very run, whose folder may be in that of the source."""
+    kept = [
+        part for part in parts if not isinstance(part, FilePart) or not store.holds(part.address)
+    ]
+    if not kept:
+        raise InputError(f"the source has nothing but the results in {store.url}.")
+    return kept
 
 
 def _names(columns: Any) -> tuple[str, ...]:

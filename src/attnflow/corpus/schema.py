@@ -41,7 +41,7 @@ _CERTIFICATE = pa.struct(
 # Name, type and meaning of each column; `docs/corpus.md` is checked against it.
 COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("id", pa.string(), "the text's id: of the id column, or file and row"),
-    ("file", _NAME, "the file of the source, relative to what all have in common"),
+    ("file", _NAME, "the file of the source, in the folder or glob that was given"),
     ("row", pa.int64(), "index of the row in that file, from 0"),
     ("text", pa.string(), "the text as it was explained; of a chat its messages, each on a line"),
     ("tokens", pa.list_(pa.string()), "the tokenizer's tokens, special ones too"),

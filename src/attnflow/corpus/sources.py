@@ -76,6 +76,11 @@ class FilePart:
     system: Any = field(repr=False)
     format: Format = field(repr=False)
 
+    @property
+    def address(self) -> str:
+        """The path with the name of the file system."""
+        return str(self.system.unstrip_protocol(self.path))
+
     def head(self) -> Head:
         with self._opened() as file:
             return self.format.head(file)
@@ -235,23 +240,27 @@ def _files(name: str) -> list[_Found] | None:
             return _of_folder(system, path, path)
         if system.exists(path):
             _known_format(path)
+            raise InputError(
+                f"{path} is a device or a pipe: what can be read only once cannot be resumed."
+            )
         signs = [path.index(sign) for sign in MAGIC if sign in path]
         if not signs:
             return None
         base = _parent(path[: min(signs)])
         found = []
-        for one in sorted(system.glob(path)):
+        for one, info in sorted(system.glob(path, detail=True).items()):
             if _is_hidden(_inside(one, base)):
                 continue
             if system.isdir(one):
                 found += _of_folder(system, one, base)
-            elif format_of(one) is not None:
+            elif format_of(one) is not None and _is_file(system, info):
                 found.append(_Found(system, one, _inside(one, base)))
     return found
 
 
 def _of_folder(system: Any, folder: str, base: str) -> list[_Found]:
-    inside = {path: _inside(path, folder) for path in sorted(system.find(folder))}
+    infos = system.find(folder, detail=True)
+    inside = {path: _inside(path, folder) for path in sorted(infos)}
     names = {path: name.rpartition("/")[2] for path, name in inside.items()}
     if DICTIONARY in names.values():
         parent = next(_parent(path) for path, name in names.items() if name == DICTIONARY)
@@ -265,10 +274,16 @@ def _of_folder(system: Any, folder: str, base: str) -> list[_Found]:
         if format_of(path) is not None
         and not _is_hidden(inside[path])
         and not NO_DATA.fullmatch(name)
+        and _is_file(system, infos[path])
     ]
     if not found:
         raise InputError(f"{folder} has no file that can be read: expected {_expected()}.")
     return found
+
+
+def _is_file(system: Any, info: Mapping[str, Any]) -> bool:
+    """Return whether this is a file; a link is one too, also where what it leads to is lost."""
+    return info["type"] == "file" or bool(info.get("islink")) or system.isfile(info["name"])
 
 
 def _parent(path: str) -> str:

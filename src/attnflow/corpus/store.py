@@ -20,7 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnflow.corpus.chunks import is_shard
-from attnflow.corpus.remote import file_system, has_folders, is_local, told_in_one_line
+from attnflow.corpus.remote import (
+    file_system,
+    has_folders,
+    is_local,
+    protocols,
+    told_in_one_line,
+)
 from attnflow.errors import InputError, StorageError
 from attnflow.files import check_folder, make_folder, parse_json, write_whole
 from attnflow.one_writer import one_writer
@@ -50,6 +56,15 @@ class Store:
         self.is_local = is_local(self.system)
         if self.is_local:
             check_folder(Path(self.root))
+
+    @property
+    def is_of_one_process(self) -> bool:
+        """True for the file system in memory, which other processes do not see."""
+        return "memory" in protocols(self.system)
+
+    def holds(self, address: str) -> bool:
+        """Return whether a file of that address is one of the folder."""
+        return address.startswith(f"{self.system.unstrip_protocol(self.root).rstrip('/')}/")
 
     def make(self) -> None:
         """Make the folder where it is missing.
