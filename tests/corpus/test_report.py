@@ -331,6 +331,7 @@ def test_lines_for_a_terminal_obey_nothing(tmp_path):
         ({"min_count": 1}, "at least 2"),
         ({"top": 0}, "top must be an integer of at least 1"),
         ({"labels": {"0": 1}}, "labels must map"),
+        ({"labels": {"World": "positive"}}, r"none of the source's labels: they are \['0', '1'\]"),
         ({"fold_case": "no"}, "fold_case must be True or False"),
     ],
 )

@@ -11,6 +11,7 @@ import math
 from attnflow.corpus.report.database import NOW, Database
 from attnflow.corpus.report.options import ReportOptions
 from attnflow.corpus.report.sections import Accuracy, Confusion, Mistake
+from attnflow.errors import InputError, shown
 
 Z = 1.959963984540054  # of a normal interval of 95 %
 BY_NAME, BY_INDEX, GIVEN, NONE = "name", "index", "given", "none"
@@ -71,7 +72,7 @@ def judge(database: Database, run: str, options: ReportOptions) -> str:
     """Make the table of judged texts, and return the way its labels were matched.
 
     Raises:
-        InputError: `labels=` names a class that the model does not have.
+        InputError: `labels=` has none of the source's labels.
         StorageError: DuckDB refuses.
     """
     matching, names = _matched(database, run, options)
@@ -97,6 +98,11 @@ def _matched(database: Database, run: str, options: ReportOptions) -> tuple[str,
         name.strip().lower(): name for (name,) in database.run(_NAMES.format(run=run)).fetchall()
     }
     given = {label: options.labels[label] for label in written if label in options.labels}
+    if options.labels and not given:
+        raise InputError(
+            f"labels has none of the source's labels: they are {shown(written, 200)}, got "
+            f"{shown(list(options.labels), 200)}."
+        )
     if given:
         # A class that the model never predicts here is no name that is known.
         return GIVEN, {
