@@ -196,6 +196,7 @@ def test_labels_are_matched_and_what_cannot_be_is_told(
         unmatched,
     )
     assert accuracy.labelled + accuracy.unmatched == 2
+    assert accuracy.unseen == sum("7" in label for label in written)
 
 
 def test_source_without_labels_has_no_accuracy(tmp_path):

@@ -1,4 +1,4 @@
-"""What a run is, its texts at the ends, its segments, and what failed in it."""
+"""A run in numbers: its texts at the ends, its segments, and what failed in it."""
 
 from typing import Any
 

@@ -49,6 +49,8 @@ def _accuracy(report: ReportData) -> Iterator[str]:
             f"accuracy {format_percent(a.accuracy)} ({format_percent(a.low)} to "
             f"{format_percent(a.high)}), labels matched by {a.matching}"
         )
+    if a.unseen:
+        yield f"{a.unseen} labels are of classes that are predicted for no text"
     if a.unmatched:
         yield _clean(f"{a.unmatched} labels are none of the model's, such as {a.example!r}")
 
