@@ -240,6 +240,7 @@ def test_segments_failures_and_certificates(tmp_path):
     ]
     texts += [failed_row("too long", "InputError"), failed_row("too long too", "InputError")]
     texts += [Told("c", (1.0,), changes={"certificate": {"status": "numerical_limit", "gap": 0.3}})]
+    texts += [Told("d", (1.0,), changes={"certificate": {"status": "empty", "gap": float("nan")}})]
     report = corpus_report(write_run(tmp_path / "run", texts))
     question, passage = sorted(report.segments, key=lambda s: s.name, reverse=True)
     assert (question.texts, question.largest, passage.largest) == (3, 1, 2)
@@ -249,8 +250,8 @@ def test_segments_failures_and_certificates(tmp_path):
     assert (failure.kind, failure.rows, failure.id) == ("InputError", 2, "t3")
     assert failure.error == "too long"
     proofs = report.certificates
-    assert (proofs.certified, proofs.uncertified, proofs.worst_gap) == (3, 1, 0.3)
-    assert (report.summary.explained, report.summary.failed) == (4, 2)
+    assert (proofs.certified, proofs.uncertified, proofs.worst_gap) == (4, 1, 0.3)
+    assert (report.summary.explained, report.summary.failed) == (5, 2)
 
 
 def test_runs_without_contributions_are_told_by_shares(tmp_path):
