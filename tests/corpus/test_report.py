@@ -86,7 +86,7 @@ def test_words_come_strongest_first_and_faint_ones_last(report):
     for label in (*LABELS, None):
         for is_for in (True, False):
             words = [w for w in report.words if w.label == label and w.length == 1]
-            shown = [(w.is_faint, -abs(w.effect)) for w in words if w.is_for == is_for]
+            shown = [(w.is_faint, -round(abs(w.effect), 9)) for w in words if w.is_for == is_for]
             assert shown == sorted(shown)
 
 
@@ -291,7 +291,10 @@ def test_addresses_are_read_through_fsspec(run, report):
 
     memory = fsspec.filesystem("memory")
     memory.put(str(run), "/report-run", recursive=True)
-    assert corpus_report("memory://report-run", min_count=3, top=500).words == report.words
+    words = corpus_report("memory://report-run", min_count=3, top=500).words
+    # Threads add up in any order.
+    assert [w.phrase for w in words] == [w.phrase for w in report.words]
+    assert [w.effect for w in words] == pytest.approx([w.effect for w in report.words])
 
 
 def test_tables_hold_all_sections_whole_or_not_at_all(report, run, tmp_path):

@@ -15,9 +15,8 @@ def lines(report: ReportData) -> Iterator[str]:
     """Yield the lines of a report."""
     s = report.summary
     failed = f", {s.failed} failed" if s.failed else ""
-    yield _clean(
-        f"{s.folder}: {s.explained} texts explained{failed}, {s.words} words, {s.models or 'no model'}"
-    )
+    model = s.models or "no model"
+    yield _clean(f"{s.folder}: {s.explained} texts explained{failed}, {s.words} words, {model}")
     yield from _certificates(report)
     yield from _accuracy(report)
     yield from _words(report)
