@@ -40,8 +40,8 @@ GROUP BY GROUPING SETS ((label, length, phrase), (length, phrase))
 HAVING count(*) >= $least AND avg(effect) IS NOT NULL
 """
 
-# Benjamini and Hochberg's q-values, of all words of a class together and of all its phrases. Rounded,
-# since threads add up in any order, and equal means would change places from one report to the next.
+# Benjamini and Hochberg's q-values, of all words of a class together and of all its phrases. Means
+# are rounded: threads add up in any order, and equal ones would change places between two reports.
 _TOP = f"""
 WITH one AS (SELECT count(DISTINCT label) = 1 AS is_one FROM now.result WHERE error IS NULL),
 placed AS (
