@@ -217,8 +217,7 @@ class TestInBrowser:
             """all(".rows-table .open")[2].click(); await opened();
             const isAgainst = (word) => word.classList.contains("against");
             const words = all("dialog .t").map((word) => [word.textContent, isAgainst(word)]);
-            const cells = (row) => written([row.children[0], row.children[2]]);
-            const ranked = all("dialog tbody tr").map(cells);
+            const ranked = all("dialog tbody tr").map(({ children: c }) => written([c[0], c[2]]));
             const whole = one("dialog .heat").textContent, title = one("dialog h2").textContent;
             const numbers = one("dialog").textContent;
             press(one("dialog"), "ArrowRight");

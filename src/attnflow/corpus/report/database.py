@@ -57,7 +57,7 @@ WITH token AS (
 ), placed AS (
     SELECT s.*, r.word_starts[place + 1] AS first, r.word_ends[place + 1] AS last,
         score / nullif(sum(score) OVER (PARTITION BY key), 0) AS share,
-        trim(r.text[r.word_starts[place + 1] + 1:r.word_ends[place + 1]]) AS written
+        coalesce(trim(r.text[r.word_starts[place + 1] + 1:r.word_ends[place + 1]]), '') AS written
     FROM summed s JOIN {run}.result r USING (key)
 )
 SELECT key, place, first, last, {word} AS word, coalesce(contribution, share) AS effect, share,

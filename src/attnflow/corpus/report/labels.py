@@ -11,6 +11,7 @@ import math
 from attnflow.corpus.report.database import NOW, Database
 from attnflow.corpus.report.options import ReportOptions
 from attnflow.corpus.report.sections import Accuracy, Confusion, Mistake
+from attnflow.errors import InputError, shown
 
 Z = 1.959963984540054  # of a normal interval of 95 %
 BY_NAME, BY_INDEX, GIVEN, NONE = "name", "index", "given", "none"
@@ -33,6 +34,8 @@ FROM {run}.result r LEFT JOIN {run}.label_name n ON r.true_label = n.written
 
 _ACCURACY = f"""
 SELECT count(correct), count(*) FILTER (correct),
+    count(correct) FILTER (true_label NOT IN (SELECT predicted FROM {NOW}.judged
+        WHERE predicted IS NOT NULL)),
     count(*) FILTER (j.written IS NOT NULL AND correct IS NULL AND predicted IS NOT NULL
         AND n.written IS NULL),
     min(j.written) FILTER (predicted IS NOT NULL AND n.written IS NULL)
@@ -62,8 +65,9 @@ SELECT predicted, word, wrong_texts, wrong, wrong - half(wrong_texts, sqrt(wrong
     wrong - "right" - welch(wrong_texts, wrong_variance, right_texts, right_variance),
     wrong - "right" + welch(wrong_texts, wrong_variance, right_texts, right_variance)
 FROM side WHERE wrong_texts >= $least AND wrong > 0
-QUALIFY row_number() OVER (PARTITION BY predicted ORDER BY wrong DESC, word) <= $top
-ORDER BY predicted, wrong DESC, word
+QUALIFY row_number() OVER (PARTITION BY predicted ORDER BY
+    wrong <= half(wrong_texts, sqrt(wrong_variance)), wrong DESC, word) <= $top
+ORDER BY predicted, wrong <= half(wrong_texts, sqrt(wrong_variance)), wrong DESC, word
 """
 
 
@@ -71,7 +75,7 @@ def judge(database: Database, run: str, options: ReportOptions) -> str:
     """Make the table of judged texts, and return the way its labels were matched.
 
     Raises:
-        InputError: `labels=` names a class that the model does not have.
+        InputError: `labels=` has none of the source's labels.
         StorageError: DuckDB refuses.
     """
     matching, names = _matched(database, run, options)
@@ -97,6 +101,11 @@ def _matched(database: Database, run: str, options: ReportOptions) -> tuple[str,
         name.strip().lower(): name for (name,) in database.run(_NAMES.format(run=run)).fetchall()
     }
     given = {label: options.labels[label] for label in written if label in options.labels}
+    if options.labels and not given:
+        raise InputError(
+            f"labels has none of the source's labels: they are {shown(written, 200)}, got "
+            f"{shown(list(options.labels), 200)}."
+        )
     if given:
         # A class that the model never predicts here is no name that is known.
         return GIVEN, {
@@ -124,11 +133,12 @@ def _matched(database: Database, run: str, options: ReportOptions) -> tuple[str,
 
 def accuracy(database: Database, matching: str) -> Accuracy:
     """Return how many predictions are right."""
-    labelled, correct, unmatched, example = database.one(_ACCURACY)
+    labelled, correct, unseen, unmatched, example = database.one(_ACCURACY)
     if not labelled:
-        return Accuracy(matching, 0, 0, None, None, None, unmatched, example)
+        return Accuracy(matching, 0, 0, None, None, None, 0, unmatched, example)
     low, high = wilson(correct, labelled)
-    return Accuracy(matching, labelled, correct, correct / labelled, low, high, unmatched, example)
+    part = correct / labelled
+    return Accuracy(matching, labelled, correct, part, low, high, unseen, unmatched, example)
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -147,6 +157,7 @@ def confusion(database: Database) -> tuple[Confusion, ...]:
 def mistakes(database: Database, options: ReportOptions) -> tuple[Mistake, ...]:
     """Return the words with the largest mean effects in wrong predictions, by prediction.
 
+    Those whose interval there has no 0 come first.
     Mistakes are few: a word must occur in half of `min_count` of them, and in two at least.
     """
     least = max(2, options.min_count // 2)

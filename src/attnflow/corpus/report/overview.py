@@ -1,4 +1,4 @@
-"""What a run is, its texts at the ends, its segments, and what failed in it."""
+"""A run in numbers: its texts at the ends, its segments, and what failed in it."""
 
 from typing import Any
 
@@ -85,8 +85,9 @@ FROM now.result WHERE error IS NOT NULL GROUP BY kind ORDER BY rows DESC, kind
 
 _CERTIFICATES = """
 SELECT count(*) FILTER (certificate.status IN ('solved', 'empty')),
-    count(*) FILTER (certificate.status NOT IN ('solved', 'empty')), max(certificate.gap),
-    avg(certificate.gap)
+    count(*) FILTER (certificate.status NOT IN ('solved', 'empty')),
+    max(certificate.gap) FILTER (isfinite(certificate.gap)),
+    avg(certificate.gap) FILTER (isfinite(certificate.gap))
 FROM now.result WHERE error IS NULL
 """
 

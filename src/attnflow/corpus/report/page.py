@@ -147,10 +147,13 @@ def barred(rows: Sequence[Any], mean: str, low: str, high: str) -> list[Barred]:
 def bar(mean: float, low: float | None, high: float | None, longest: float) -> Bar:
     """Return the bar of a mean; an interval is cut off at 0 and at `longest`."""
     sign = -1.0 if mean < 0 else 1.0
-    ends = sorted(sign * (mean if end is None else end) for end in (low, high))
-    parts = [100 * min(max(x / longest, 0.0), 1.0) if longest else 0.0 for x in (abs(mean), *ends)]
-    width, start, end = (round(part, 1) for part in parts)
-    return Bar(width, start, end, against=mean < 0)
+    low, high = sorted(sign * (mean if end is None else end) for end in (low, high))
+    width, begin, end = (_percent(x, longest) for x in (abs(mean), low, high))
+    return Bar(width, begin, end, against=mean < 0)
+
+
+def _percent(x: float, longest: float) -> float:
+    return round(100 * min(max(x / longest, 0.0), 1.0), 1) if longest else 0.0
 
 
 def label_words(words: Sequence[WordEffect]) -> tuple[LabelWords, ...]:

@@ -167,7 +167,7 @@ def _columns(database: Database, run: Run) -> tuple[Column, ...]:
 
 def _is_told(database: Database, name: str) -> bool:
     """Return whether a column tells more than another: what is the same in all rows is left out."""
-    if name in ("id", "text", "predicted"):
+    if name in ("id", "text"):
         return True
     if name in ("label", "probability"):
         other = {"label": "predicted", "probability": "confidence"}[name]

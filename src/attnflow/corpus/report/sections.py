@@ -212,6 +212,8 @@ class Accuracy:
         accuracy: `correct / labelled`; None without any.
         low: Lower end of Wilson's interval of 95 %.
         high: Upper end.
+        unseen: Labelled texts whose class the model predicts for no text at all. Where they are
+            many, the labels may not be the model's.
         unmatched: Texts with a label that is none of the model's.
         example: Such a label.
     """
@@ -222,6 +224,7 @@ class Accuracy:
     accuracy: float | None
     low: float | None
     high: float | None
+    unseen: int
     unmatched: int
     example: str | None
 

@@ -15,7 +15,8 @@ def lines(report: ReportData) -> Iterator[str]:
     """Yield the lines of a report."""
     s = report.summary
     failed = f", {s.failed} failed" if s.failed else ""
-    yield _clean(f"{s.folder}: {s.explained} texts explained{failed}, {s.words} words, {s.models}")
+    model = s.models or "no model"
+    yield _clean(f"{s.folder}: {s.explained} texts explained{failed}, {s.words} words, {model}")
     yield from _certificates(report)
     yield from _accuracy(report)
     yield from _words(report)
@@ -49,6 +50,8 @@ def _accuracy(report: ReportData) -> Iterator[str]:
             f"accuracy {format_percent(a.accuracy)} ({format_percent(a.low)} to "
             f"{format_percent(a.high)}), labels matched by {a.matching}"
         )
+    if a.unseen:
+        yield f"{a.unseen} labels are of classes that are predicted for no text"
     if a.unmatched:
         yield _clean(f"{a.unmatched} labels are none of the model's, such as {a.example!r}")
 

@@ -40,7 +40,8 @@ GROUP BY GROUPING SETS ((label, length, phrase), (length, phrase))
 HAVING count(*) >= $least AND avg(effect) IS NOT NULL
 """
 
-# Benjamini and Hochberg's q-values, of all words of a class together and of all its phrases.
+# Benjamini and Hochberg's q-values, of all words of a class together and of all its phrases. Means
+# are rounded: threads add up in any order, and equal ones would change places between two reports.
 _TOP = f"""
 WITH one AS (SELECT count(DISTINCT label) = 1 AS is_one FROM now.result WHERE error IS NULL),
 placed AS (
@@ -55,7 +56,7 @@ placed AS (
 ), ranked AS (
     SELECT *, row_number() OVER (
         PARTITION BY label, length > 1, effect > 0
-        ORDER BY coalesce(q > {DISCOVERY}, false), abs(effect) DESC, phrase
+        ORDER BY coalesce(q > {DISCOVERY}, false), round(abs(effect), 9) DESC, phrase
     ) AS place
     FROM corrected
 )
