@@ -6,6 +6,7 @@ so that another load on the machine matters little. Needs the extras `test` and 
 """
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -162,6 +163,7 @@ def requests_of_s3():
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     asked = Counter()
     send = aiobotocore.endpoint.AioEndpoint._send_request
 

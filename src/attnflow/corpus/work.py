@@ -64,7 +64,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with every chunk; it can be sent to other processes.
+    """The options of all chunks; they can be sent to other processes.
 
     Attributes:
         url: The folder of the results.
