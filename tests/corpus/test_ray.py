@@ -253,7 +253,7 @@ class Counted:
             yield {"id": str(i), "text": "a smart dog " + "not good " * (i % 3)}
 
 
-def test_what_runs_before_stays(cluster, folder, tmp_path):
+def test_a_connection_that_was_there_stays(cluster, folder, tmp_path):
     import ray
 
     ray.init(log_to_driver=False, logging_level=logging.ERROR)

@@ -1,9 +1,12 @@
 """Arguments of the engine of Ray and how it counts lost workers, without starting Ray."""
 
+import re
 import socket
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from attnflow import InputError, MissingExtraError
 from attnflow.corpus.columns import Columns
@@ -87,3 +90,14 @@ def test_readers_share_all_parts(tmp_path, most):
     assert len(readers) == min(most, 4) and whole.is_here
     names = [chunk.shard for reader in readers for chunk in reader]
     assert names == [chunk.shard for chunk in whole] and len(names) == 8
+
+
+def test_the_cluster_of_the_docs_is_one_that_ray_up_takes():
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    config = yaml.safe_load(block)
+    validate_config(prepare_config(config))
+    with pytest.raises(Exception, match="nothing"):
+        validate_config(prepare_config({**config, "nothing": 1}))

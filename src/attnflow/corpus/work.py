@@ -75,7 +75,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Work:
-    """The task of every worker: what to do with a chunk; it can be sent to other processes.
+    """The options of all chunks; they can be sent to other processes.
 
     Attributes:
         url: The folder of the results.

@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,18 +32,40 @@ def connect() -> bool:
     named = os.environ.get("RAY_ADDRESS")
     if named and named != "auto":
         _check_answers(named)
-    before = os.environ.get(LOG_LEVEL)
-    os.environ[LOG_LEVEL] = before or "fatal"  # of this process's part in C++, read once
     try:
-        # Not address="auto", which joins what other processes of this machine have started for
-        # themselves, and will end.
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _native_log_off():
+            # Not address="auto", which joins what other processes of this machine have started for
+            # themselves, and will end.
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise InputError(f"Ray cannot be used: {one_line(error)}.") from error
-    finally:
-        os.environ.pop(LOG_LEVEL)
-        os.environ.update({} if before is None else {LOG_LEVEL: before})
     return True
+
+
+@contextmanager
+def _native_log_off() -> Iterator[None]:
+    """Switch off the log of Ray's library in this process, and its line that says so.
+
+    The library reads the variable once, and writes to file descriptor 2. What it wrote is shown
+    where this fails.
+    """
+    before = os.environ.get(LOG_LEVEL)
+    os.environ[LOG_LEVEL] = before or "fatal"
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            os.write(stderr, written.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.environ.pop(LOG_LEVEL)
+            os.environ.update({} if before is None else {LOG_LEVEL: before})
 
 
 def _check_answers(address: str) -> None:

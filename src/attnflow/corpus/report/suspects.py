@@ -190,12 +190,12 @@ def check_pattern(database: Database, pattern: str | None) -> None:
     except duckdb.Error as error:
         reason = str(error).partition(":")[2].strip().splitlines()[0]
         raise InputError(
-            f"pattern (--pattern) must be a regular expression of RE2, got {shown(pattern)}: "
+            f"pattern (--regex) must be a regular expression of RE2, got {shown(pattern)}: "
             f"{reason}."
         ) from error
     if found[0]:
         raise InputError(
-            f"pattern (--pattern) {shown(pattern)} matches the empty text, and so everywhere: say "
+            f"pattern (--regex) {shown(pattern)} matches the empty text, and so everywhere: say "
             "what must be there."
         )
 
