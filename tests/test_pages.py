@@ -29,6 +29,8 @@ PAGES = (
     "docs/reading.md",
     "docs/classifiers.md",
     "docs/many-texts.md",
+    "docs/corpus.md",
+    "docs/corpus-report.md",
     "docs/evaluating.md",
     "docs/faq.md",
     "docs/images.md",
@@ -98,8 +100,8 @@ def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
     if "runs/smollm2" in command and SMOLLM2 is None:
         pytest.skip("ATTNFLOW_SMOLLM2 names no folder of make smollm2")
     furnish(tmp_path, random_models)
-    for run in re.findall(r"--report (\S+)", command):  # made by a command before it
-        run_command(next(other for other, _ in SHOWN if f"--out {run} " in other), tmp_path)
+    for run in re.findall(r"--(?:report|compare) (\S+)", command):
+        run_command(making(run, command.split()[1]), tmp_path)
     if command.startswith("attnflow show "):
         for name in command.split("show ")[1].split(" --")[0].split():
             run_command(SAVING[name], tmp_path)
@@ -108,6 +110,12 @@ def test_a_command_of_a_page(command, outputs, tmp_path, random_models):
         check_output(output, printed)
     for name in re.findall(r"--(?:html|json|jsonl|csv|save|output) (\S+\.\w+)", command):
         assert (tmp_path / name).stat().st_size > 0
+
+
+def making(run, subcommand):
+    """Return the command, of the same kind, that makes the run that another one reports on."""
+    whole = re.compile(rf"attnflow {subcommand} .*--out {run}( |$)")
+    return next(command for command, _ in SHOWN if whole.match(command))
 
 
 @pytest.mark.parametrize("command", [case.values[0] for case in COMMANDS])
