@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from attnflow.attribution.attribution import to_dataframe as to_dataframe
     from attnflow.attribution.attribution import to_html as to_html
     from attnflow.capture.family_search import find_family as find_family
+    from attnflow.corpus.batch_functions import CorpusFunction as CorpusFunction
+    from attnflow.corpus.report.report import CorpusReport as CorpusReport
+    from attnflow.corpus.report.report import corpus_report as corpus_report
     from attnflow.corpus.run import CorpusRun as CorpusRun
     from attnflow.corpus.run import explain_corpus as explain_corpus
     from attnflow.errors import AttnflowError as AttnflowError
@@ -55,6 +58,8 @@ _NAMES_OF = {
         "to_html",
     ),
     "attnflow.capture.family_search": ("find_family",),
+    "attnflow.corpus.batch_functions": ("CorpusFunction",),
+    "attnflow.corpus.report.report": ("CorpusReport", "corpus_report"),
     "attnflow.corpus.run": ("CorpusRun", "explain_corpus"),
     "attnflow.models.embedded": ("EMBEDDED_MODEL",),
     "attnflow.errors": (
