@@ -11,6 +11,7 @@ import pytest
 
 from attnflow import InputError, ModelError, StorageError
 from attnflow.corpus.columns import Columns
+from attnflow.corpus.engines import ray_data
 from attnflow.corpus.engines.ray_data import RayData
 from attnflow.corpus.reader import Reader, by_place
 from attnflow.corpus.run import explain_corpus
@@ -61,14 +62,14 @@ def cluster():
     nodes.shutdown()
 
 
-def workers_of(cluster):
-    """Ids of the processes in which actors of this cluster explain."""
+def processes_of(cluster, title):
+    """Ids of the processes of this cluster's tasks or actors with such a title."""
     found = []
     for node in cluster.list_all_nodes():
         for raylet in node.all_processes["raylet"]:
             pid = raylet.process.pid
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            found += [int(c) for c in children if "MapWorker" in title_of(c)]
+            found += [int(c) for c in children if title in title_of(c)]
     return found
 
 
@@ -106,7 +107,7 @@ def test_a_killed_worker_changes_no_row(cluster, folder, tmp_path, expected):
     def kill(done, total, unit):
         seen.append(done)
         if not killed and done >= 8:
-            killed.extend(workers_of(cluster)[:1])
+            killed.extend(processes_of(cluster, "MapWorker")[:1])
             os.kill(killed[0], signal.SIGKILL)
 
     with heard_by(kill):
@@ -188,11 +189,13 @@ def test_a_row_that_kills_its_worker_fails_alone(cluster, folder, tmp_path, expe
         assert found[id]["contributions"] == pytest.approx(expected[id]["contributions"], rel=1e-5)
 
 
-def test_an_error_of_a_worker_is_the_error_of_the_run(cluster, folder, tmp_path):
+def test_an_error_of_a_worker_is_the_error_of_the_run(cluster, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_data, "PATIENCE", 0.01)
     work = work_in(tmp_path)
     engine = RayData(Model(str(tmp_path / "nothing")), work, workers=1, gpus=0)
     try:
-        with pytest.raises(InputError, match="nothing"):
+        waits = pytest.warns(UserWarning, match="no worker has loaded the model: .* it has 2 CPU")
+        with waits, pytest.raises(InputError, match="nothing"):
             engine.describe()
     finally:
         engine.close()
@@ -251,6 +254,48 @@ class Counted:
                 with open(self.path, "a") as file:
                     file.write(".")
             yield {"id": str(i), "text": "a smart dog " + "not good " * (i % 3)}
+
+
+def test_a_killed_reader_begins_anew(cluster, folder, tmp_path):
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    store = Store(str(tmp_path))
+    store.make()
+    store.write_json(MANIFEST, {})
+    begun = tmp_path / "begun"
+    reader = Reader([Slow(str(begun))], COLUMNS, 4, str(tmp_path), {})
+    engine = RayData(Model(str(folder)), work_in(tmp_path), workers=None, gpus=0)
+    try:
+        running = engine.run(reader)
+        done = [next(running)]
+        (pid,) = processes_of(cluster, "ReadCorpus")
+        os.kill(pid, signal.SIGKILL)
+        done += running
+    finally:
+        engine.close()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert begun.stat().st_size == 2, "it was read twice"
+    assert len({one.shard for one in done}) == len(done) == 15
+    assert rows_in(tmp_path).keys() == {row["id"] for row in CORPUS}
+
+
+class Slow:
+    """A part that takes half a second for every row, and writes down how often it is read."""
+
+    name = "slow"
+
+    def __init__(self, path):
+        self.path = path
+
+    def rows(self, columns):
+        import time
+
+        with open(self.path, "a") as file:
+            file.write(".")
+        for row in CORPUS:
+            time.sleep(0.5)
+            yield row
 
 
 def test_a_connection_that_was_there_stays(cluster, folder, tmp_path):

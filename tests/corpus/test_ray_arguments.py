@@ -37,14 +37,21 @@ def test_ray_is_not_installed(monkeypatch):
         RayData(Model("any"), None, workers=1, gpus=0)
 
 
-def test_no_cluster_at_the_address(monkeypatch):
+@pytest.mark.parametrize("origin", ("RAY_ADDRESS", "of the last `ray start` here"))
+def test_no_cluster_at_the_address(monkeypatch, origin):
+    import ray._private.utils
+
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        with pytest.raises(InputError, match=f"cannot be reached at RAY_ADDRESS={address}") as told:
+        if origin == "RAY_ADDRESS":
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        else:
+            monkeypatch.delenv("RAY_ADDRESS", raising=False)
+            monkeypatch.setattr(ray._private.utils, "read_ray_address", lambda: address)
+        with pytest.raises(InputError, match=f"cannot be reached at {address}") as told:
             connect()
-    assert "\n" not in str(told.value)
+    assert origin in str(told.value) and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("address", ("http://127.0.0.1:8265", "ray://head:10001", "head", ":6379"))

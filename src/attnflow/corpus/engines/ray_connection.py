@@ -13,6 +13,7 @@ from attnflow.errors import InputError
 
 ANSWER = 5.0  # seconds that the head of a cluster has to answer; Ray itself tries for minutes
 LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+KEYWORDS = ("auto", "local")  # addresses that are none
 LOGGERS = ("ray", "ray.data")
 
 
@@ -29,9 +30,7 @@ def connect() -> bool:
 
     if ray.is_initialized():
         return False
-    named = os.environ.get("RAY_ADDRESS")
-    if named and named != "auto":
-        _check_answers(named)
+    _check_answers()
     try:
         with _native_log_off():
             # Not address="auto", which joins what other processes of this machine have started for
@@ -68,7 +67,16 @@ def _native_log_off() -> Iterator[None]:
             os.environ.update({} if before is None else {LOG_LEVEL: before})
 
 
-def _check_answers(address: str) -> None:
+def _check_answers() -> None:
+    """Check that the head answers which Ray will connect to: Ray tries a dead one for minutes."""
+    from ray._private.utils import read_ray_address  # the file has no public reader
+
+    named = os.environ.get("RAY_ADDRESS")
+    if named in KEYWORDS:
+        return
+    address = named or read_ray_address()
+    if address is None:
+        return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise InputError(
@@ -78,9 +86,10 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER).close()
     except OSError as error:
+        origin = "RAY_ADDRESS" if named else "of the last `ray start` here"
         raise InputError(
-            f"Ray cannot be reached at RAY_ADDRESS={address}: start it (ray up, ray start --head), "
-            "or unset RAY_ADDRESS to start it on this machine."
+            f"Ray cannot be reached at {address} ({origin}): start it (ray up, ray start --head), "
+            "or set RAY_ADDRESS=local to start it for this run alone."
         ) from error
 
 
