@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from support.corpus_runs import LABELS, Told, failed_row, random_texts, write_run
 
+from attnflow import explain_corpus
 from attnflow.corpus.report import corpus_report, read_words
 from attnflow.corpus.report.labels import wilson
 from attnflow.corpus.report.tables import SECTIONS
@@ -368,3 +369,24 @@ def test_word_lists_are_read_a_word_a_line(tmp_path):
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         read_words(file)
+
+
+@pytest.mark.parametrize("name", ("label=x", "model=y"))
+def test_folder_with_a_sign_of_equality_is_no_column(name, explainer, tmp_path):
+    out = tmp_path / name
+    explain_corpus(["a good film", "a bad film"], explainer, out=out)
+    report = corpus_report(out)
+    assert {count.label for count in report.labels} <= set(explainer.labels)
+
+
+def test_labels_by_index_are_named_where_one_class_is_explained(explainer, tmp_path):
+    """The names are the model's own, not those that happen to be explained."""
+    texts = ("a good film", "a bad film", "the story")
+    names = list(explainer.labels)
+    told = explainer(texts, target=1, tensor="cf")
+    likeliest = [int(a.logits.argmax()) for a in told]
+    rows = [{"text": t, "label": i} for t, i in zip(texts, likeliest, strict=True)]
+    explain_corpus(
+        rows, explainer, out=tmp_path, label_column="label", target=names[1], tensor="cf"
+    )
+    assert corpus_report(tmp_path).accuracy.correct == 3

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -234,3 +235,53 @@ def test_manifest_states_what_changes_results(source, explainer, tmp_path):
     found = json.loads((tmp_path / "out" / "manifest.json").read_text())["fingerprint"]
     assert {"schema", "model", "options", "columns", "shard_rows", "versions"} == set(found)
     assert len(found["model"]["weights"]) == 32
+
+
+def test_worker_that_dies_while_the_source_is_read_is_replaced(source, folder, tmp_path):
+    """The pool is broken before a chunk is submitted, so that no future tells of it."""
+    chunks = Processes.run
+
+    def breaking(engine, reader):
+        def slowly():
+            for number, chunk in enumerate(reader):
+                if number == 3:
+                    for process in list(engine._pool._processes.values()):
+                        process.kill()
+                    while not engine._pool._broken:
+                        time.sleep(0.01)
+                yield chunk
+
+        return chunks(engine, slowly())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Processes, "run", breaking)
+        run = explain_corpus(source, folder, out=tmp_path / "out", shard_rows=4, workers=1)
+    assert run.rows == 36 and run.is_complete
+
+
+def test_defaults_that_are_given_are_the_same_run(source, explainer, tmp_path):
+    """The command gives every option, and Python only those that were written."""
+    out = tmp_path / "out"
+    explain_corpus(source, explainer, out=out, truncate=False, bos=False, batch_size=16)
+    assert explain_corpus(source, explainer, out=out).explained == 0
+
+
+@pytest.mark.parametrize("name", ("texts/../texts/out", "link/out"))
+def test_results_in_the_source_are_no_source_by_any_address(source, explainer, tmp_path, name):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "texts")
+    source.rename(tmp_path / "texts" / source.name)
+    for _ in range(2):
+        run = explain_corpus(tmp_path / "texts", explainer, out=f"{tmp_path}/{name}")
+        assert run.rows == 36
+
+
+def test_unread_parts_are_forgotten_once_they_are_read(explainer, tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.txt").write_text("a good film\n")
+    (tmp_path / "source" / "b.parquet").write_bytes(b"no parquet")
+    run = explain_corpus(tmp_path / "source", explainer, out=tmp_path / "out")
+    assert run.unread and (tmp_path / "out" / "unread.json").exists()
+    pq.write_table(pa.table({"text": ["a bad film"]}), tmp_path / "source" / "b.parquet")
+    assert explain_corpus(tmp_path / "source", explainer, out=tmp_path / "out").is_complete
+    assert not (tmp_path / "out" / "unread.json").exists()

@@ -118,7 +118,7 @@ def test_shards_without_a_manifest_are_refused(explain, tmp_path):
 @pytest.mark.parametrize(
     "changed, said",
     (
-        ({"truncate": True}, "options truncate was None and is True"),
+        ({"truncate": True}, "options truncate was False and is True"),
         ({"target": "positive"}, "options target was None and is 'positive'"),
         ({"gap": 0.02}, "options gap was 0.01 and is 0.02"),
         ({"id_column": "id"}, "columns id was None and is 'id'"),

@@ -14,7 +14,7 @@ from attnflow.cli.options import (
     natural,
     positive,
 )
-from attnflow.cli.streams import check_output
+from attnflow.cli.streams import STANDARD_STREAM, check_output
 from attnflow.errors import InputError
 from attnflow.models.quiet import quiet_transformers
 
@@ -184,6 +184,9 @@ def _corpus(args: argparse.Namespace) -> int:
         )
     if not args.quiet:
         show(f"{run}")
+        if run.failed:
+            say("attnflow: errors are in the results; --report DIR counts them, --retry-failed "
+                "tries again.")  # fmt: skip
     for name, reason in run.unread.items():
         say(f"attnflow: {name}: {reason}")
     return 0 if run.is_complete else INCOMPLETE
@@ -211,6 +214,8 @@ def _report(args: argparse.Namespace) -> int:
         raise InputError(f"--report explains nothing: leave out {named}.")
     from attnflow.corpus.report import corpus_report, read_words
 
+    if args.html == STANDARD_STREAM:
+        raise InputError("--html - is not for reports, which are large: name a file.")
     if args.html is not None:
         check_output(args.html, overwrite=args.overwrite)
     options = {

@@ -180,7 +180,7 @@ def explain_corpus(
             described = running.describe()
             reading = {**work.given, **_decision(work.explained)}
             now = fingerprint_of(described["model"], columns, work.options, reading, shard_rows)
-            is_new = _begin(store, now)
+            is_new = _begin(store, now, described["labels"])
             before, unread = store.shards(), dict(found.unread)
             check_parts(before, found, store)
             chunks = Reader(parts, columns, shard_rows, store.url, by_place(before), unread)
@@ -255,7 +255,7 @@ def _engine(
     return Processes(model, work, workers=workers)
 
 
-def _begin(store: Store, now: Mapping[str, Any]) -> bool:
+def _begin(store: Store, now: Mapping[str, Any], labels: Sequence[str]) -> bool:
     """Write the manifest of a new run, or check that of an old one; return whether it is new."""
     manifest = store.read_json(MANIFEST)
     if manifest is None:
@@ -264,7 +264,7 @@ def _begin(store: Store, now: Mapping[str, Any]) -> bool:
                 f"{store.url} has shards and no {MANIFEST}, so that it cannot be told which run "
                 "they are of: name another folder."
             )
-        store.write_json(MANIFEST, {"fingerprint": dict(now)})
+        store.write_json(MANIFEST, {"fingerprint": dict(now), "labels": list(labels)})
         return True
     if not isinstance(manifest, dict):
         raise StorageError(f"{store.url}/{MANIFEST} is damaged: expected an object.")
@@ -310,8 +310,10 @@ class _Run:
                 self._store.remove_shard(name)
             self._store.remove(MANIFEST)
             raise InputError(f"every text of the first shard failed: {self._refusal}")
-        if self._unread or self._store.read_json(UNREAD) is not None:
+        if self._unread:
             self._store.write_json(UNREAD, dict(self._unread))
+        elif self._store.read_json(UNREAD) is not None:
+            self._store.remove(UNREAD)  # of a run before: what it names has been read now
         return CorpusRun(
             self._store.url,
             self._rows,

@@ -11,6 +11,7 @@ locks, so that two runs there do some of the work twice, with the same results.
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,11 @@ class Store:
 
     def holds(self, address: str) -> bool:
         """Return whether a file of that address is one of the folder."""
-        return address.startswith(f"{self.system.unstrip_protocol(self.root).rstrip('/')}/")
+        root = self.system.unstrip_protocol(self.root)
+        if self.is_local:  # by way of links and .., one folder has several addresses
+            _, path = file_system(address)
+            root, address = os.path.realpath(self.root), os.path.realpath(path)
+        return address.startswith(f"{root.rstrip('/')}/")
 
     def make(self) -> None:
         """Make the folder where it is missing.

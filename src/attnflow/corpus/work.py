@@ -28,6 +28,7 @@ from attnflow.explainer.options import CallOptions
 from attnflow.explainer.targets.decision import TargetOptions
 from attnflow.inputs.given import Given
 from attnflow.models.load_options import LoadOptions
+from attnflow.models.tasks import explained_task
 from attnflow.solver import maximum_flow
 from attnflow.versions import installed_version
 
@@ -125,7 +126,9 @@ def work_of(
     if unknown or "edges" in rest:
         named = unknown[0] if unknown else "edges"
         raise InputError(f"a corpus has no option {named}: see explain_corpus.")
-    Given(**given)  # it checks them
+    checked = Given(**given)
+    # Defaults as well, so that a run is the same whether they were given or not.
+    given = {name: getattr(checked, name) for name in READING}
     return Work(url, columns, CallOptions(**rest), given, TargetOptions(**decision), retry_failed)
 
 
@@ -179,7 +182,7 @@ class Worker:
         return Store(self.work.url)
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the model, and the bytes of its weights.
+        """Return what identifies the model, the bytes of its weights, and names of classes.
 
         Raises:
             ModelError: The model cannot be explained, or told from others.
@@ -191,7 +194,8 @@ class Worker:
         maximum_flow(torch.ones(1, 2, 3, 3, dtype=torch.float64))
         weights = self.explainer.model.state_dict().values()
         size = sum(getattr(value, "nbytes", 0) for value in weights)
-        return {"model": describe_model(self.explainer), "bytes": size}
+        labels = self.explainer.labels if _decides_on_classes(self.explainer) else ()
+        return {"model": describe_model(self.explainer), "bytes": size, "labels": labels}
 
     def do(self, chunk: Chunk, care: Care | None = None) -> Done:
         """Explain the rows of a chunk and write its shard, unless it is there.
@@ -302,6 +306,10 @@ class Worker:
     def _write(self, chunk: Chunk, rows: Sequence[Mapping[str, Any]]) -> None:
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
         self.store.write(f"{SHARDS}/{chunk.shard}", shard_bytes(table))
+
+
+def _decides_on_classes(explainer: Explainer) -> bool:
+    return explained_task(explainer.model).output_kind == "class"
 
 
 def shard_bytes(table: pa.Table) -> bytes:

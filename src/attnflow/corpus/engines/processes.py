@@ -58,7 +58,7 @@ class Processes:
         self._asked = workers
         self.count = workers or (len(self._devices) if self._devices else self._cpus)
         self._pool: ProcessPoolExecutor | None = None
-        self._is_busy = False
+        self._is_idle = True
         self._notes = tempfile.TemporaryDirectory(prefix="attnflow-corpus-")
 
     def describe(self) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class Processes:
         Raises:
             AttnflowError: The model cannot be loaded or explained.
         """
-        self._is_busy = True
+        self._is_idle = False
         try:
             found = self._started().submit(_describe).result()
-            self._is_busy = False
+            self._is_idle = True
         except BrokenProcessPool as error:
             raise ModelError(
                 "the process that loads the model died, most likely for want of memory."
@@ -89,13 +89,25 @@ class Processes:
         Raises:
             AttnflowError: Something fails that is no text's own fault.
         """
+        self._is_idle = False
         rest, running = iter(chunks), dict[Future[Done], Chunk]()
         while True:
+            unsent: list[Chunk] = []
             for chunk in _some(rest, self.count * (1 + AHEAD) - len(running)):
-                running[self._started().submit(_do, chunk)] = chunk
-            self._is_busy = bool(running)
-            if not running:
+                try:
+                    running[self._started().submit(_do, chunk)] = chunk
+                except BrokenProcessPool:  # while the chunk was read
+                    unsent.append(chunk)
+                    break
+            if not running and not unsent:
+                self._is_idle = True
                 return
+            if unsent:
+                lost = [*running.values(), *unsent]
+                running.clear()
+                self._restart()
+                yield from map(self._again, lost)
+                continue
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             broken = [future for future in finished if _is_broken(future)]
             for future in finished.difference(broken):
@@ -119,7 +131,8 @@ class Processes:
             try:
                 done = self._started().submit(_do, chunk, str(note), frozenset(lost)).result()
             except BrokenProcessPool as error:
-                found = int(note.read_text()) if note.exists() else None
+                told = note.read_text() if note.exists() else ""
+                found = int(told) if told else None
                 if found is None or found in lost:
                     raise ModelError(
                         f"the processes that explain {chunk.file} (rows from {chunk.start}) die "
@@ -148,8 +161,8 @@ class Processes:
     def _restart(self) -> None:
         """End the processes, so that others are started when they are needed."""
         if self._pool is not None:
-            # Those that explain are killed: nobody waits for what they do.
-            for process in list((self._pool._processes or {}).values() if self._is_busy else ()):
+            # Nobody waits for what they still do; those that have nothing to do end in order.
+            for process in list(() if self._is_idle else (self._pool._processes or {}).values()):
                 process.kill()
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None

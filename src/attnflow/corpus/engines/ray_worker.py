@@ -194,8 +194,9 @@ class Ledger:
 
     def note(self, shard: str, row: int) -> None:
         """Keep the index of the row that is explained next."""
-        self._attempts[shard].row = row
+        if shard in self._attempts:  # another attempt may have ended by now
+            self._attempts[shard].row = row
 
     def end(self, shard: str) -> None:
         """Forget a chunk, which is done."""
-        del self._attempts[shard]
+        self._attempts.pop(shard, None)

@@ -148,9 +148,17 @@ class Database:
             # Not in the order of a column: shards are named in the order of their rows.
             self.connection.execute(
                 f"CREATE TABLE {name}.result AS SELECT row_number() OVER () - 1 AS key, "
-                "* EXCLUDE (tokens, starts, ends, special) FROM read_parquet($paths)",
+                "* EXCLUDE (tokens, starts, ends, special) FROM read_parquet($paths, "
+                # A folder such as label=x is part of an address here, and no column.
+                "hive_partitioning := false)",
                 {"paths": paths},
             )
+            self.connection.execute(f"CREATE TABLE {name}.class (target BIGINT, label VARCHAR)")
+            for target, label in enumerate(manifest.get("labels") or ()):
+                self.connection.execute(
+                    f"INSERT INTO {name}.class VALUES ($target, $label)",
+                    {"target": target, "label": str(label)},
+                )
             word = "lower(written)" if fold_case else "written"
             self.connection.execute(_WORDS.format(run=name, word=word))
         names = [row[0] for row in self.run(f"DESCRIBE {name}.result").fetchall()]

@@ -120,7 +120,8 @@ def _matched(database: Database, run: str, options: ReportOptions) -> tuple[str,
         return NONE, {}
     indices = dict(
         database.run(
-            f"SELECT DISTINCT target, label FROM {run}.result WHERE target IS NOT NULL"
+            f"SELECT DISTINCT target, label FROM {run}.result WHERE target IS NOT NULL "
+            f"UNION SELECT target, label FROM {run}.class"
         ).fetchall()
     )
     by_index = {label: indices.get(int(label)) for label in written}

@@ -198,6 +198,7 @@ async function open(position) {
   if (row === undefined) return;
   state.opened = position;
   const detail = await details.of(row);
+  if (state.opened !== position) return; // another text was opened meanwhile
   const cells = about.columns.flatMap((each, i) => (each.name === "id" || each.name === "text" ? [] : [[visible(each.title), shownValue(i, row)]]));
   const text = rows.value(column("text"), row) || "";
   fillDialog(dialog, { id: rows.value(column("id"), row), text, cells, detail, onStep: (step) => open(state.opened + step) });
