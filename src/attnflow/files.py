@@ -20,6 +20,7 @@ from typing import Any, Self
 from attnflow.errors import InputError, StorageError, shown
 
 LONGEST_PATH = 2**15  # bytes; no system takes more
+UNFINISHED = ".attnflow-"  # how the names of files begin that are not whole yet
 SHOWN = 200  # characters of a name or of another's message that an error quotes
 _BINARY = getattr(os, "O_BINARY", 0)  # of Windows, which would change line ends
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY
@@ -137,7 +138,7 @@ def write_whole(path: Path, data: bytes | str, *, overwrite: bool = False) -> Pa
     content = data.encode("utf-8") if isinstance(data, str) else data
     with _in_one_line("write", path):
         target, mode = _followed(path), _mode(path)
-        temporary = target.parent / f".attnflow-{secrets.token_hex(8)}"
+        temporary = target.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
         _unfinished.add(temporary)
         try:
             # A private file is never open to others, not even while it is written.

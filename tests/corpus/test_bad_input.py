@@ -182,7 +182,7 @@ def test_a_corrupt_file_is_told_and_done_once_it_is_mended(
     (three / "b.parquet").write_bytes(whole)
     last = explain(three, **options)
     assert last.is_complete and last.rows == 24 and last.explained == 24 - len(before)
-    assert json.loads((tmp_path / "out" / "unread.json").read_text()) == {}
+    assert not (tmp_path / "out" / "unread.json").exists()
     explain(three, out=tmp_path / "unbroken", **options)
     assert results(tmp_path / "out") == results(tmp_path / "unbroken")
 

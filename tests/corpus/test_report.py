@@ -390,3 +390,12 @@ def test_labels_by_index_are_named_where_one_class_is_explained(explainer, tmp_p
         rows, explainer, out=tmp_path, label_column="label", target=names[1], tensor="cf"
     )
     assert corpus_report(tmp_path).accuracy.correct == 3
+
+
+def test_kept_column_named_as_a_rule_is_compared_by_itself(explainer, tmp_path):
+    texts = ("a good film", "a bad film", "the story", "a fine story")
+    rows = [{"text": text, "words": "no match" if i < 2 else "x"} for i, text in enumerate(texts)]
+    explain_corpus(rows, explainer, out=tmp_path, keep_columns=["words"])
+    report = corpus_report(tmp_path, words=["film"], by="words", min_count=2)
+    slices = {(each.dimension, each.slice): each.texts for each in report.slices}
+    assert slices == {("words", "match"): 2, ("words", "no match"): 2, ("words", "x"): 2}

@@ -33,7 +33,13 @@ The same command goes on with a run that was stopped. A text that cannot be expl
 with its error: exit code 3 says that there are some, and --retry-failed tries them again.
 """
 # Options of a run, and those of a report, by the names of their values.
-OF_A_RUN = ("out", "id", "pair", "target_column", "continuation", "label", "segments", "keep")
+OF_A_RUN = (
+    *("out", "text", "id", "model", "pair", "target_column", "continuation", "label", "segments"),
+    *("keep", "chats", "split", "target", "against", "max_new_tokens", "bos", "truncate"),
+    *("tensor", "stages", "pattern", "readout", "attention_sink", "coarsen", "gap", "mu"),
+    *("shard_rows", "batch_size", "max_memory", "engine", "workers", "gpus", "retry_failed"),
+    *("wait", "device", "dtype", "device_map", "revision", "gguf"),
+)
 OF_A_REPORT = ("html", "tables", "words", "regex", "by", "compare", "min_count")
 
 
@@ -185,8 +191,8 @@ def _corpus(args: argparse.Namespace) -> int:
     if not args.quiet:
         show(f"{run}")
         if run.failed:
-            say("attnflow: errors are in the results; --report DIR counts them, --retry-failed "
-                "tries again.")  # fmt: skip
+            say(f"attnflow: {run.example} (--report {args.out} counts errors; --retry-failed "
+                "tries again)")  # fmt: skip
     for name, reason in run.unread.items():
         say(f"attnflow: {name}: {reason}")
     return 0 if run.is_complete else INCOMPLETE
@@ -208,7 +214,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _report(args: argparse.Namespace) -> int:
-    given = [name for name in OF_A_RUN if getattr(args, name) not in (None, [])]
+    default = args.parser.get_default
+    given = [name for name in OF_A_RUN if getattr(args, name) != default(name)]
     if args.sources or given:
         named = "SOURCE" if args.sources else f"--{given[0].replace('_', '-')}"
         raise InputError(f"--report explains nothing: leave out {named}.")

@@ -146,6 +146,8 @@ def source_row(part: str, head: Head, columns: Columns, number: int, raw: RawRow
 
 def _label(value: Any, head: Head, column: str) -> Any:
     """A row's label; of an integer that stands for a class, the class's name."""
+    if isinstance(value, float) and value.is_integer():  # as pandas has integers beside nulls
+        value = int(value)
     names = head.classes.get(column)
     if names is None or not is_integer(value):
         return value

@@ -1,7 +1,7 @@
 """The columns of a source, and the questions that its rows become."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from attnflow.checks import check_switch
@@ -75,8 +75,15 @@ class Columns:
             if name not in columns:
                 raise InputError(
                     f"{file} has no column {shown(name)}: expected one of "
-                    f"{shown(list(columns), 300)} (text_column=, id_column= ...; --text, --id ...)."
+                    f"{shown(list(columns), 300)} ({self._option_of(name)})."
                 )
+
+    def _option_of(self, name: str) -> str:
+        """The argument and the option that named a column."""
+        roles = [each.name for each in fields(self) if getattr(self, each.name) == name]
+        role = roles[0] if roles else "keep"
+        option = "target-column" if role == "target" else role
+        return f"{'keep_columns' if role == 'keep' else f'{role}_column'}=, --{option}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the names for JSON."""

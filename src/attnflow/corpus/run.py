@@ -53,6 +53,7 @@ class CorpusRun:
         explained: Rows that this run explained.
         seconds: Seconds that its workers took for them, added up.
         unread: Why parts of the source could not be read, or not to their end, by name.
+        example: The id and the error of a row that failed; None where none did.
     """
 
     folder: str
@@ -61,6 +62,7 @@ class CorpusRun:
     explained: int
     seconds: float
     unread: Mapping[str, str] = field(default_factory=dict)
+    example: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -176,6 +178,7 @@ def explain_corpus(
     found = survey(parts, columns)
     store.make()
     with store.writing(wait=wait):
+        store.remove_unfinished()
         with closing(_engine(engine, explainer, work, workers, gpus, loading)) as running:
             described = running.describe()
             reading = {**work.given, **_decision(work.explained)}
@@ -281,6 +284,7 @@ class _Run:
         self._rows = self._failed = self._explained = 0
         self._seconds = 0.0
         self._warned: set[str] = set()
+        self._example: str | None = None
 
     def take(self, done: Done) -> bool:
         """Count what was done; return whether to go on.
@@ -291,6 +295,7 @@ class _Run:
         self._failed += done.failed
         self._explained += done.explained
         self._seconds += done.seconds
+        self._example = self._example or done.example
         for said in done.warnings:
             if said not in self._warned:
                 self._warned.add(said)
@@ -321,4 +326,5 @@ class _Run:
             self._explained,
             self._seconds,
             dict(self._unread),
+            self._example,
         )

@@ -29,7 +29,7 @@ from attnflow.corpus.remote import (
     told_in_one_line,
 )
 from attnflow.errors import InputError, StorageError
-from attnflow.files import check_folder, make_folder, parse_json, write_whole
+from attnflow.files import UNFINISHED, check_folder, make_folder, parse_json, write_whole
 from attnflow.one_writer import one_writer
 
 MANIFEST, SHARDS, UNREAD = "manifest.json", "shards", "unread.json"
@@ -97,6 +97,17 @@ class Store:
             return
         with one_writer(Path(self.root), wait=wait):
             yield
+
+    def remove_unfinished(self) -> None:
+        """Remove what workers left that were killed while they wrote.
+
+        Raises:
+            StorageError: It cannot be removed.
+        """
+        if self.is_local:
+            with told_in_one_line("clear", self.url):
+                for path in (Path(self.root) / SHARDS).glob(f"{UNFINISHED}*"):
+                    path.unlink(missing_ok=True)
 
     def shards(self) -> list[str]:
         """Return the names of the shards that are there, sorted.

@@ -144,6 +144,7 @@ class Done:
         seconds: What that took.
         refusal: The error of all rows, where every one failed in the same way by its explanation.
         warnings: What was to be said about the model.
+        example: A row that failed, with its error; None where none did.
     """
 
     shard: str
@@ -153,6 +154,7 @@ class Done:
     seconds: float = 0.0
     refusal: str | None = None
     warnings: tuple[str, ...] = ()
+    example: str | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,8 @@ class Worker:
         errors = table.column("error").to_pylist()
         failed = [i for i, error in enumerate(errors) if error is not None]
         if not self.work.retry_failed or not failed:
-            return Done(chunk.shard, len(errors), len(failed))
+            example = _example(table.select(["id", "error"]).to_pylist())
+            return Done(chunk.shard, len(errors), len(failed), example=example)
         some, found = self.explained(chunk, [chunk.rows[i] for i in failed], care)
         rows = table.to_pylist()
         for i, row in zip(failed, some, strict=True):
@@ -265,9 +268,8 @@ class Worker:
         refused = len(failed) == asked == len(rows) > 1 and len(set(failed)) == 1
         refusal = failed[0] if refused else None
         warned = dict.fromkeys(said for outcome in outcomes for said in outcome.model_warnings)
-        return found, Done(
-            chunk.shard, len(rows), len(failed), len(rows), seconds, refusal, tuple(warned)
-        )
+        counts = (len(rows), len(failed), len(rows), seconds)
+        return found, Done(chunk.shard, *counts, refusal, tuple(warned), _example(found))
 
     def _row(
         self, chunk: Chunk, row: SourceRow, outcome: Outcome, seconds: float
@@ -306,6 +308,12 @@ class Worker:
     def _write(self, chunk: Chunk, rows: Sequence[Mapping[str, Any]]) -> None:
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
         self.store.write(f"{SHARDS}/{chunk.shard}", shard_bytes(table))
+
+
+def _example(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The id and the error of the first row that failed."""
+    failed = (f"{row['id']}: {row['error']}" for row in rows if row["error"] is not None)
+    return next(failed, None)
 
 
 def _decides_on_classes(explainer: Explainer) -> bool:

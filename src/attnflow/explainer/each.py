@@ -159,8 +159,10 @@ class _Attempt:
             if len(indices) == 1:
                 self.outcomes[indices[0]].fail(error)
                 return
-            for index in indices:
-                yield from self._batches([index])
+            # By length, so that the many that fit stay together.
+            order = sorted(indices, key=lambda i: len(self.requests[i].example.tokens))
+            yield from self._batches(order[: len(order) // 2])
+            yield from self._batches(order[len(order) // 2 :])
             return
         for batch in plan:
             yield [indices[i] for i in batch.indices], batch.budget

@@ -117,16 +117,16 @@ WITH judged AS (
         FROM judged j CROSS JOIN (SELECT DISTINCT rule FROM match)
         LEFT JOIN (FROM match WHERE match IS NULL) m USING (key, rule)
 ), dimension AS (
-    SELECT key, $by AS dimension, slice FROM slice WHERE $by IS NOT NULL
+    SELECT key, 'column' AS kind, $by AS dimension, slice FROM slice WHERE $by IS NOT NULL
     UNION ALL
-    SELECT key, rule, CASE WHEN m.key IS NULL THEN 'no match' ELSE 'match' END
+    SELECT key, 'rule', rule, CASE WHEN m.key IS NULL THEN 'no match' ELSE 'match' END
     FROM judged CROSS JOIN (SELECT DISTINCT rule FROM match)
     LEFT JOIN (SELECT DISTINCT key, rule FROM match) m USING (key, rule)
 ), moment AS (
-    SELECT dimension, slice, measure, count(value) AS n, avg(value) AS mean,
+    SELECT kind, dimension, slice, measure, count(value) AS n, avg(value) AS mean,
         var_pop(value) AS variance
     FROM dimension JOIN measure USING (key)
-    WHERE NOT (dimension IN ('words', 'pattern') AND ends_with(measure, ' of ' || dimension))
+    WHERE NOT (kind = 'rule' AND ends_with(measure, ' of ' || dimension))
     GROUP BY ALL HAVING count(value) > 0
 ), rest AS (
     SELECT a.dimension, a.slice, a.measure, any_value(a.n) AS n, any_value(a.mean) AS mean,
@@ -135,11 +135,13 @@ WITH judged AS (
         (sum(b.n * (b.variance + b.mean ** 2)) - sum(b.n * b.mean) ** 2 / sum(b.n))
             / nullif(sum(b.n) - 1, 0) AS rest_variance
     FROM moment a JOIN moment b
-        ON a.dimension = b.dimension AND a.measure = b.measure AND a.slice <> b.slice
+        ON a.kind = b.kind AND a.dimension = b.dimension AND a.measure = b.measure
+        AND a.slice <> b.slice
     WHERE a.slice IN (
-        SELECT slice FROM dimension d WHERE d.dimension = a.dimension GROUP BY slice
-        ORDER BY count(*) DESC, slice LIMIT $slices) AND a.slice <> 'no match'
-    GROUP BY a.dimension, a.slice, a.measure
+        SELECT slice FROM dimension d WHERE d.kind = a.kind AND d.dimension = a.dimension
+        GROUP BY slice ORDER BY count(*) DESC, slice LIMIT $slices)
+        AND NOT (a.kind = 'rule' AND a.slice = 'no match')
+    GROUP BY a.kind, a.dimension, a.slice, a.measure
 ), compared AS (
     SELECT *, mean - rest AS difference,
         welch(n, variance, rest_n, greatest(rest_variance, 0)) AS half

@@ -50,7 +50,7 @@ placed AS (
     WINDOW list AS (PARTITION BY label, length > 1)
 ), corrected AS (
     SELECT *, CASE WHEN $is_signed THEN least(1, min(scaled) OVER (
-        PARTITION BY label, length > 1 ORDER BY p ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+        PARTITION BY label, length > 1 ORDER BY p RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
     )) END AS q
     FROM placed
 ), ranked AS (
