@@ -58,8 +58,8 @@ def test_html_is_rendered_or_a_file_of_the_package():
     ]
     assert sorted(calls) == [
         "Markup(html)",
-        "_markup(_environment().get_template(template).render(values))",
-        "_markup(asset(name))",
+        "_markup(_environment(package).get_template(template).render(values))",
+        "_markup(asset(name, package))",
     ]
 
 
