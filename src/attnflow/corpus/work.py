@@ -35,6 +35,7 @@ from attnflow.versions import installed_version
 LOG = logging.getLogger(__name__)
 READING = ("pair", "continuation", "truncate", "bos")
 DECISION = ("target", "against", "position")
+SPARE = 1 << 30  # bytes that a process of its own takes besides its model
 LOST = "the process that explained this text died, most likely for want of memory"
 
 
@@ -72,6 +73,11 @@ class Model:
                 f"loading has no option {shown(unknown[0])}: expected some of {sorted(known)}."
             )
         LoadOptions(**{k: v for k, v in self.options.items() if k != "pooling"})
+
+
+def bytes_of_process(weights: int) -> int:
+    """Return the bytes that a worker process takes at least, for a model of so many bytes."""
+    return 2 * weights + SPARE
 
 
 @dataclass(frozen=True)

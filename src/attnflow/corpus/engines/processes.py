@@ -21,12 +21,11 @@ from typing import Any
 import torch
 
 from attnflow.corpus.chunks import Chunk
-from attnflow.corpus.work import Care, Done, Model, Work, Worker
+from attnflow.corpus.work import Care, Done, Model, Work, Worker, bytes_of_process
 from attnflow.errors import ModelError
 from attnflow.models.quiet import quiet_transformers
 from attnflow.solver.memory import free_bytes
 
-SPARE = 1 << 30  # bytes that a process of its own takes besides its model, at least
 AHEAD = 1  # chunks that wait for each worker, so that none waits for the source
 
 # Of a worker process: its worker, and before that what it takes to load it.
@@ -76,7 +75,7 @@ class Processes:
                 "the process that loads the model died, most likely for want of memory."
             ) from error
         if self._asked is None and not self._devices:
-            each = 2 * found["bytes"] + SPARE
+            each = bytes_of_process(found["bytes"])
             fits = 1 + int(free_bytes(torch.device("cpu")) // each)  # one is there
             if fits < self.count:  # each of them computes in more threads
                 self.count = max(1, fits)
@@ -92,22 +91,11 @@ class Processes:
         self._is_idle = False
         rest, running = iter(chunks), dict[Future[Done], Chunk]()
         while True:
-            unsent: list[Chunk] = []
             for chunk in _some(rest, self.count * (1 + AHEAD) - len(running)):
-                try:
-                    running[self._started().submit(_do, chunk)] = chunk
-                except BrokenProcessPool:  # while the chunk was read
-                    unsent.append(chunk)
-                    break
-            if not running and not unsent:
+                running[self._submitted(chunk)] = chunk
+            if not running:
                 self._is_idle = True
                 return
-            if unsent:
-                lost = [*running.values(), *unsent]
-                running.clear()
-                self._restart()
-                yield from map(self._again, lost)
-                continue
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             broken = [future for future in finished if _is_broken(future)]
             for future in finished.difference(broken):
@@ -118,6 +106,15 @@ class Processes:
                 running.clear()
                 self._restart()
                 yield from map(self._again, lost)
+
+    def _submitted(self, chunk: Chunk) -> Future[Done]:
+        """Give a chunk to the pool; one that broke while the chunk was read fails like others."""
+        try:
+            return self._started().submit(_do, chunk)
+        except BrokenProcessPool as error:
+            failed: Future[Done] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _again(self, chunk: Chunk) -> Done:
         """Explain a chunk whose process died, first as before, then row by row."""

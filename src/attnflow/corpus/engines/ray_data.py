@@ -19,13 +19,12 @@ from attnflow.corpus.engines.ray_connection import connect, disconnect, quiet
 from attnflow.corpus.engines.ray_worker import Actor, Failed, Ledger, Read, message_in, read
 from attnflow.corpus.reader import Reader
 from attnflow.corpus.remote import one_line
-from attnflow.corpus.work import Done, Model, Work
+from attnflow.corpus.work import Done, Model, Work, bytes_of_process
 from attnflow.errors import InputError, ModelError, StorageError, needs, shown, warn
 
 READERS = 4  # that read at the same time, each for hundreds of workers
 READ_TASKS = 64  # at most; one that is lost begins anew
 AHEAD = 2  # chunks that a worker has at once, so that it does not wait for the next
-SPARE = 1 << 30  # bytes that a process of its own takes besides its model, at least
 PATIENCE = 60.0  # seconds until it is said that the cluster has no place for a worker
 
 
@@ -79,7 +78,7 @@ class RayData:
                 ray.kill(actor)
         if isinstance(found, Failed):
             raise found.error
-        self._resources["memory"] = 2 * found["bytes"] + SPARE
+        self._resources["memory"] = bytes_of_process(found["bytes"])
         return dict(found)
 
     def run(self, chunks: Reader) -> Iterator[Done]:
