@@ -80,8 +80,6 @@ class CorpusFunction:
         Raises:
             InputError: An argument is invalid. A call raises it where a batch lacks a column.
         """
-        if isinstance(keep_columns, str):
-            raise InputError(f"keep_columns must be a list of names, got {shown(keep_columns)}.")
         self.columns = Columns(
             text=text_column,
             id=id_column,
@@ -90,20 +88,14 @@ class CorpusFunction:
             continuation=continuation_column,
             label=label_column,
             segments=segments_column,
-            keep=tuple(keep_columns),
+            keep=keep_columns,
         )
         self._work = work_of(self.columns, options)
-        if isinstance(explainer, Explainer):
-            if loading:
-                raise InputError("an Explainer is loaded: leave out loading, or name its model.")
-        elif isinstance(explainer, str | Path):
-            explainer = str(explainer)
-            Model(explainer, dict(loading or {})).check()
-        else:
-            raise InputError(
-                f"expected an Explainer or the name of a model, got {shown(explainer)}."
-            )
-        self._explainer, self._options = explainer, dict(loading or {})
+        if isinstance(explainer, Explainer) and loading:
+            raise InputError("an Explainer is loaded: leave out loading, or name its model.")
+        self._explainer = (
+            explainer if isinstance(explainer, Explainer) else Model.named(explainer, loading)
+        )
 
     @property
     def schema(self) -> pa.Schema:
@@ -156,10 +148,10 @@ class CorpusFunction:
         return [{**row, "file": None, "row": None} for row in found]
 
     def _worker(self) -> Worker:
-        if isinstance(self._explainer, Explainer):
-            return Worker(self._explainer, self._work)
-        model = Model(self._explainer, self._options)
-        key = json.dumps([model.name, self._options], sort_keys=True, default=repr)
+        model = self._explainer
+        if isinstance(model, Explainer):
+            return Worker(model, self._work)
+        key = json.dumps([model.name, model.options], sort_keys=True, default=repr)
         with _loading:
             if key not in _loaded:
                 _loaded[key] = model.load()

@@ -38,11 +38,14 @@ class Columns:
     continuation: str | None = None
     label: str | None = None
     segments: str | None = None
-    keep: tuple[str, ...] = ()
+    keep: Sequence[str] = ()
     chats: bool = False
 
     def __post_init__(self) -> None:
         check_switch("chats", self.chats)
+        if isinstance(self.keep, str) or not isinstance(self.keep, Sequence):
+            raise InputError(f"keep_columns must be a list of names, got {shown(self.keep)}.")
+        object.__setattr__(self, "keep", tuple(self.keep))  # the caller's list may change
         given = [name for name in self._single if name is not None]
         for name in (*given, *self.keep):
             if not isinstance(name, str) or not name:

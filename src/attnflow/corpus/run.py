@@ -159,7 +159,7 @@ def explain_corpus(
         continuation=continuation_column,
         label=label_column,
         segments=segments_column,
-        keep=_names(keep_columns),
+        keep=keep_columns,
         chats=chats,
     )
     check_count("shard_rows", shard_rows)
@@ -206,12 +206,6 @@ def _besides(store: Store, parts: Sequence[Part]) -> list[Part]:
     return kept
 
 
-def _names(columns: Any) -> tuple[str, ...]:
-    if isinstance(columns, str) or not isinstance(columns, Sequence):
-        raise InputError(f"keep_columns must be a list of names, got {shown(columns)}.")
-    return tuple(columns)
-
-
 def _decision(explained: TargetOptions) -> dict[str, Any]:
     return {name: getattr(explained, name) for name in DECISION}
 
@@ -232,10 +226,8 @@ def _check_engine(
                 "an Explainer works in this process: leave out engine, workers and loading, or "
                 "give the name of its model for other processes."
             )
-    elif isinstance(explainer, str | Path):
-        Model(str(explainer), dict(loading or {})).check()
     else:
-        raise InputError(f"expected an Explainer or the name of a model, got {shown(explainer)}.")
+        Model.named(explainer, loading)
 
 
 def _engine(
@@ -248,7 +240,7 @@ def _engine(
 ) -> Engine:
     if isinstance(explainer, Explainer):
         return InProcess(explainer, work)
-    model = Model(str(explainer), dict(loading or {}))
+    model = Model.named(explainer, loading)
     if engine == "ray":
         from attnflow.corpus.engines.ray_data import RayData
 

@@ -8,6 +8,7 @@ result would have told.
 Read next: `result_rows`, which fills them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -81,7 +82,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
 )
 
 
-def result_schema(kept: tuple[str, ...] = ()) -> pa.Schema:
+def result_schema(kept: Sequence[str] = ()) -> pa.Schema:
     """Return the schema of results with these columns of the source, which are kept as strings.
 
     Args:

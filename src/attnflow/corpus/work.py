@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +51,23 @@ class Model:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def named(cls, name: Any, options: Mapping[str, Any] | None) -> "Model":
+        """Return a model by its name, with its options checked.
+
+        Args:
+            name: Folder, GGUF file or hub id.
+            options: Keywords of `Explainer.from_pretrained`; None for none.
+
+        Raises:
+            InputError: It is no name, or an option is invalid.
+        """
+        if not isinstance(name, str | Path):
+            raise InputError(f"expected an Explainer or the name of a model, got {shown(name)}.")
+        model = cls(str(name), dict(options or {}))
+        model.check()
+        return model
 
     def load(self, device: str | None = None) -> Explainer:
         """Load it, on another device than its options say where one is given.
